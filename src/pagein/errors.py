@@ -1,0 +1,203 @@
+"""The errors of pagein, each made in one place.
+
+Guarantees: what the world did wrong is an `OSError` whose errno a program can test for, with the source as
+its ``filename``; what the caller did wrong is a `ValueError`, a `TypeError` or `io.UnsupportedOperation`, as
+from Python's own files, and says what is accepted.  What a store's code did wrong is `ContractViolation`.
+Assumes: the caller raises what it is given, ``from`` the error behind it where there is one.
+Not here: errors that a store raises itself.  They reach the reader unchanged.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import reprlib
+
+from .units import PAGE_SIZE, format_size, page_count_for
+
+# -- the source --------------------------------------------------------------------------------------
+
+
+def not_found(source: str) -> OSError:
+    """ENOENT (`FileNotFoundError`): nothing is there."""
+    return OSError(errno.ENOENT, "no such file or object", source)
+
+
+def is_directory(source: str) -> OSError:
+    """EISDIR (`IsADirectoryError`): a directory, or a prefix of objects, has no pages."""
+    return OSError(errno.EISDIR, "is a directory, not a file", source)
+
+
+def permission(source: str, reason: str = "permission denied") -> OSError:
+    """EACCES (`PermissionError`): the store refuses, and *reason* is what it said."""
+    return OSError(errno.EACCES, reason, source)
+
+
+def not_regular(source: str, kind: str) -> OSError:
+    """ESPIPE: a FIFO, a device or a socket, of which no byte can be asked for by its offset."""
+    return OSError(errno.ESPIPE, f"is {kind}, not a file: it has no bytes at an offset", source)
+
+
+def no_size(source: str) -> OSError:
+    """EOPNOTSUPP: where it ends is told only by reading it to its end."""
+    return OSError(errno.EOPNOTSUPP, "the store does not tell its size", source)
+
+
+def too_large(size_bytes: int, size_bytes_max: int, source: str | None = None) -> OSError:
+    """EFBIG: the file has more pages than an arena can number."""
+    text = f"{format_size(size_bytes)} is more than the {format_size(size_bytes_max)} that one file may have"
+    return OSError(errno.EFBIG, text, source)
+
+
+def missing_extra(source: str, *, extra: str) -> OSError:
+    """EPROTONOSUPPORT: reading this source takes a package that is not installed."""
+    text = f"needs the extra [{extra}]: pip install 'pagein[{extra}]'"
+    return OSError(errno.EPROTONOSUPPORT, text, source)
+
+
+def store_failed(source: str, reason: str, code: int = errno.EIO) -> OSError:
+    """EIO, or a *code* that fits better: what a store's own library said."""
+    return OSError(code, reason, source)
+
+
+def after_fork(source: str) -> OSError:
+    """EDEADLK: a store's threads did not survive a fork, and a call would wait for them for ever."""
+    text = "obstore was used before this process was forked, and would hang: start processes with 'spawn'"
+    return OSError(errno.EDEADLK, f"{text} or 'forkserver'", source)
+
+
+def stale(source: str, *, was: str, now: str) -> OSError:
+    """ESTALE: the source is no longer the version that was opened; reading on would mix the two."""
+    return OSError(errno.ESTALE, f"changed while it was open (was {was}, now {now}); open it again", source)
+
+
+# -- a fetch -----------------------------------------------------------------------------------------
+
+
+def no_ranges(source: str) -> OSError:
+    """EOPNOTSUPP: the server sends only whole objects, and this one is too large to fetch whole."""
+    text = "the server has no support for byte ranges, and the object does not fit into the cache whole"
+    return OSError(errno.EOPNOTSUPP, text, source)
+
+
+def wrong_range(source: str, *, asked: str, got: str) -> OSError:
+    """EIO: the server answered with other bytes than those it was asked for."""
+    return OSError(errno.EIO, f"asked the server for {asked}, which answered with {got}", source)
+
+
+def short_fetch(source: str, *, offset_bytes: int, wanted_bytes: int, got_bytes: int) -> OSError:
+    """EIO: the answer broke off; nothing of it was kept."""
+    text = f"got {got_bytes} of the {wanted_bytes} bytes at offset {offset_bytes}, then the answer ended"
+    return OSError(errno.EIO, text, source)
+
+
+def not_uptodate(source: str, *, index: int) -> OSError:
+    """EIO: a read ended without an error, and without the page."""
+    return OSError(errno.EIO, f"page {index} was read, and is still not Uptodate", source)
+
+
+def timed_out(source: str, *, after_s: float) -> OSError:
+    """ETIMEDOUT (`TimeoutError`): the page had not come in time.  Its fetch goes on for other readers."""
+    return OSError(errno.ETIMEDOUT, f"nothing came within {after_s:g} s", source)
+
+
+# -- the cache ---------------------------------------------------------------------------------------
+
+
+def no_memory(cap_bytes: int, pinned_bytes: int | None = None) -> OSError:
+    """ENOMEM: no page can be evicted.  Waiting would be for ever if this very reader held the pins."""
+    text = f"all {page_count_for(cap_bytes)} pages of the cache are pinned, locked or dirty"
+    if pinned_bytes is not None:
+        text += f" ({format_size(pinned_bytes)} of {format_size(cap_bytes)} pinned)"
+    return OSError(errno.ENOMEM, f"{text}: end a view, or give PageCache more")
+
+
+def would_block(source: str) -> OSError:
+    """EAGAIN (`BlockingIOError`): the page is not here, and the reader does not want to wait."""
+    return OSError(errno.EAGAIN, "the page is not in the cache, and the read may not wait for it", source)
+
+
+def busy(source: str, page_count: int) -> OSError:
+    """EBUSY: pages could not be removed because they are pinned by a view, or dirty."""
+    text = f"{page_count} pages are pinned by views, or dirty, and stay in the cache"
+    return OSError(errno.EBUSY, text, source)
+
+
+def cannot_grow(source: str, size_bytes: int, size_bytes_max: int) -> OSError:
+    """EFBIG: an open file has room in its arena for only so many pages."""
+    most, wanted = format_size(size_bytes_max), format_size(size_bytes)
+    text = f"an open file can grow to {most}, not to {wanted}; open it again"
+    return OSError(errno.EFBIG, text, source)
+
+
+def cap_too_small(cap_bytes: int) -> ValueError:
+    """The cache would not hold one page."""
+    return ValueError(f"a cache must hold at least one page ({PAGE_SIZE} bytes), not {cap_bytes} bytes")
+
+
+def closed_cache() -> ValueError:
+    """The cache was closed, and with it everything that reads through it."""
+    return ValueError("I/O operation on closed PageCache")
+
+
+# -- the caller --------------------------------------------------------------------------------------
+
+
+def closed_file() -> ValueError:
+    """The file was closed; the words are those of Python's own files."""
+    return ValueError("I/O operation on closed file")
+
+
+_SOURCES = (
+    "a path; a file:, s3:, gs:, az: or http(s): URL; any other URL or chain that fsspec knows; "
+    "or (store, path) with a store of pagein or obstore, or an fsspec filesystem"
+)
+
+
+def not_a_source(value: object) -> TypeError:
+    """Nothing that names a file or an object."""
+    return TypeError(f"cannot open {reprlib.repr(value)} ({type(value).__name__}): accepted are {_SOURCES}")
+
+
+def not_a_url(url: str, reason: str) -> ValueError:
+    """A URL that cannot be read, or whose scheme nobody knows."""
+    return ValueError(f"cannot open {url!r}: {reason}; accepted are {_SOURCES}")
+
+
+def negative(what: str, value: int) -> ValueError:
+    """An offset, a size or a count below zero."""
+    return ValueError(f"{what} must be at least 0, not {value}")
+
+
+def beyond_end(index: int, page_count: int) -> ValueError:
+    """A page that the file does not have."""
+    return ValueError(f"page {index} is beyond the end of a file of {page_count} pages")
+
+
+def bad_mode(mode: str) -> ValueError:
+    """Not a mode of `open`."""
+    return ValueError(f"invalid mode {mode!r}: accepted are 'r', 'rb' and 'rt'")
+
+
+def read_only(mode: str) -> io.UnsupportedOperation:
+    """A mode that writes; both an `OSError` and a `ValueError`, as from Python's own files."""
+    text = f"mode {mode!r} writes, and pagein only reads: accepted are 'r', 'rb' and 'rt'"
+    return io.UnsupportedOperation(text)
+
+
+# -- the contract ------------------------------------------------------------------------------------
+
+
+class ContractViolation(AssertionError):
+    """A store, or pagein itself, broke a *clause* of the contract during an *operation*.
+
+    Raised if `PAGEIN_DEBUG=1` or a test asks for the checks, and where going on could hand out wrong bytes.
+    """
+
+    def __init__(self, clause: str, operation: str) -> None:
+        super().__init__(clause, operation)  # both are `args`, so that it survives pickling
+        self.clause = clause
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"{self.operation}: {self.clause}"
