@@ -1,0 +1,70 @@
+"""pagein: a page cache for Python.  Put any storage behind it and read it as files.
+
+with pagein.open("https://host/data.parquet") as file:
+    file.read(100)
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import Any, overload
+
+from .cache import CacheStats as CacheStats, PageCache as PageCache
+from .errors import ContractViolation as ContractViolation
+from .file import BinaryMode, File as File, TextMode
+from .inode import Inode as Inode
+from .mm.aops import (
+    AOP_TRUNCATED_PAGE as AOP_TRUNCATED_PAGE,
+    AOP_UPDATED_PAGE as AOP_UPDATED_PAGE,
+    AOP_WRITEPAGE_ACTIVATE as AOP_WRITEPAGE_ACTIVATE,
+    AddressSpaceOperations as AddressSpaceOperations,
+)
+
+__all__ = [
+    "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations", "CacheStats",
+    "ContractViolation", "File", "Inode", "PageCache", "default_cache", "open",
+]  # fmt: skip
+
+_default_lock = threading.Lock()
+_default: PageCache | None = None
+
+
+def default_cache() -> PageCache:
+    """The cache of this process, made at first use: PAGEIN_SIZE bytes, else a quarter of memory."""
+    global _default  # noqa: PLW0603  # one per process is the point
+    with _default_lock:
+        if _default is None:
+            _default = PageCache()
+        return _default
+
+
+@overload
+def open(source: Any, mode: BinaryMode = "rb", *, cache: PageCache | None = None, **store_options: Any) -> File: ...
+@overload
+def open(
+    source: Any,
+    mode: TextMode,
+    *,
+    cache: PageCache | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **store_options: Any,
+) -> io.TextIOWrapper: ...
+@overload
+def open(source: Any, mode: str, **arguments: Any) -> File | io.TextIOWrapper: ...
+def open(
+    source: Any,
+    mode: str = "rb",
+    *,
+    cache: PageCache | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **store_options: Any,
+) -> File | io.TextIOWrapper:
+    """Open *source* through *cache*, by default the process's own: see `PageCache.open`."""
+    return (cache or default_cache()).open(
+        source, mode, encoding=encoding, errors=errors, newline=newline, **store_options
+    )

@@ -1,0 +1,383 @@
+"""`PageCache`: the owner of a zone and of the inodes whose pages are in it.
+
+Guarantees: one hard cap over all files; one mapping for one version of one source, however often it is opened; a
+source that has changed gets a new mapping at its next open, so that two versions never mix; an inode is given
+back only when nobody reads, waits for, or shows a page of it.
+Assumes: sources with equal keys are one object (stores/source.py).
+Lock order: ``PageCache._lock`` is taken before a zone's lock and never held across a store's I/O.
+Not here: inodes (inode.py), files (file.py), pages (mm/), what a source is (stores/).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+from . import stores
+from .errors import ContractViolation, cap_too_small, closed_cache, negative
+from .file import BinaryMode, File, TextMode, text_layer
+from .inode import Inode as Inode
+from .mm import reclaim, truncate
+from .mm.debug import Checks, checks_from_environment
+from .mm.mapping import AddressSpace, OpenFile
+from .mm.sync import SYSTEM, Door
+from .mm.zone import Zone
+from .stores.source import Opened, Source
+from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
+
+if TYPE_CHECKING:
+    from .mm.aops import AddressSpaceOperations
+
+IDLE_INODES_MAX = 4096
+"""Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB."""
+MEMORY_SHARE = 4
+"""The default cap: a quarter of the memory that this process may use."""
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """A cache at one moment.  Counts are since it was made.
+
+    ``hits`` and ``misses`` count reads (``hits`` is exact unless threads share one `File`); ``waits`` counts reads
+    that waited for a page another was fetching; ``requests``, ``pages_read`` and ``fetched_bytes`` what stores were
+    asked and what came; ``evictions`` and ``refaults`` pages.
+    """
+
+    size_bytes: int
+    resident_bytes: int
+    pinned_bytes: int
+    bookkeeping_bytes: int
+    inodes: int
+    open_files: int
+    hits: int
+    misses: int
+    waits: int
+    requests: int
+    failed_requests: int
+    pages_read: int
+    fetched_bytes: int
+    evictions: int
+    refaults: int
+    drops: int
+    lost_races: int
+
+
+class PageCache:
+    """A cache of at most *size* bytes over all the files opened through it.
+
+    *size* is an int or a string with a unit ("4 GiB"); by default PAGEIN_SIZE, else a quarter of the memory that
+    the process may use.  *victims* chooses what to evict (pagein.mm.reclaim.s3fifo).  *debug* asserts the contract
+    at run time; by default as PAGEIN_DEBUG says.  *door* is for tests.
+    Raises: ValueError, TypeError for a size that cannot be read or is below one page.
+    """
+
+    def __init__(
+        self,
+        size: int | str | None = None,
+        *,
+        victims: reclaim.Victims = reclaim.s3fifo,
+        debug: bool | None = None,
+        door: Door = SYSTEM,
+    ) -> None:
+        self.size_bytes = _default_size_bytes() if size is None else parse_size(size, what="size")
+        if self.size_bytes < PAGE_SIZE:
+            raise cap_too_small(self.size_bytes)
+        checks = checks_from_environment() if debug is None else Checks() if debug else None
+        self._zone = Zone(self.size_bytes >> PAGE_SHIFT, victims=victims, door=door, checks=checks)
+        self._lock = door.lock()
+        self._inodes: dict[Hashable, Inode] = {}
+        self._idle: OrderedDict[Inode, None] = OrderedDict()
+        """Inodes that are found and have no file, the longest idle first."""
+        self._lingering: set[Inode] = set()
+        """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
+        self._leaving: set[AddressSpace] = set()
+        """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
+        self._files: weakref.WeakSet[File] = weakref.WeakSet()
+        self._hits = 0
+        # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
+        _caches.add(self)
+        self._released: deque[tuple[Inode, int]] = deque()
+        self._orphans: deque[AddressSpace] = deque()
+
+    def __enter__(self) -> PageCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- opening -----------------------------------------------------------------------------------------
+
+    @overload
+    def open(self, source: Any, mode: BinaryMode = "rb", **store_options: Any) -> File: ...
+    @overload
+    def open(
+        self,
+        source: Any,
+        mode: TextMode,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **store_options: Any,
+    ) -> io.TextIOWrapper: ...
+    @overload
+    def open(self, source: Any, mode: str, **arguments: Any) -> File | io.TextIOWrapper: ...
+    def open(
+        self,
+        source: Any,
+        mode: str = "rb",
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **store_options: Any,
+    ) -> File | io.TextIOWrapper:
+        """Open *source* for reading through this cache.
+
+        *source*: a path; a ``file:``, ``s3:``, ``gs:``, ``az:`` or ``http(s):`` URL; any other fsspec URL or chain;
+        or ``(store, path)``.  *mode*: "rb", or "r" and "rt" for text with the other arguments, as `open`.
+        *store_options* go to the store.  The source is looked at anew: if it has changed since it was last opened,
+        its old pages are not used.
+        Blocks: interruptibly.  Raises: OSError with the errno that fits; io.UnsupportedOperation for a mode that
+        writes; ValueError, TypeError for what makes no sense.
+        """
+        wrap = text_layer(mode, encoding, errors, newline)
+        found = stores.source_of(source, **store_options)
+        inode = self._zone.workqueue.shielded(lambda: self._look_up(found), undo=self._let_go)
+        return wrap(self._file_of(inode))
+
+    def inode(
+        self, ops: AddressSpaceOperations, *, size_bytes: int, key: Hashable = None, name: str | None = None
+    ) -> Inode:
+        """A file of *size_bytes* whose pages *ops* brings: ``inode.open()`` reads it.
+
+        With a *key*, the inode that this cache already has for it is returned, if its size is the same.
+        Raises: ValueError, OSError(EFBIG).
+        """
+        if size_bytes < 0:
+            raise negative("size_bytes", size_bytes)
+        opened = Opened(ops, size_bytes, version=f"size={size_bytes}")
+        title = name or (type(ops).__name__ if key is None else str(key))
+        with self._lock:
+            known = self._inodes.get(("inode", key)) if key is not None else None
+            if known is not None and known.version == opened.version:
+                return known
+            inode = Inode(self, opened, key=("inode", key), name=title)
+            if key is not None:
+                self._inodes[inode.key] = inode
+        return inode
+
+    def _look_up(self, source: Source) -> Inode:
+        """The inode of what *source* is now, held for one file."""
+        unneeded: Opened | None = source.open()
+        opened = unneeded
+        assert opened is not None
+        try:
+            with self._lock:
+                inode = self._inodes.get(source.key)
+                if inode is None or inode.version != opened.version:
+                    # One that was found until now serves the files that have it, and goes with them.
+                    if inode is not None:
+                        self._idle.pop(inode, None)
+                    inode = self._inodes[source.key] = Inode(self, opened, key=source.key, name=source.name)
+                if inode.opened is None:
+                    inode.mapping.resume(opened.ops)
+                    inode.opened, unneeded = opened, None
+                self._idle.pop(inode, None)
+                inode.open_count += 1
+        finally:
+            if unneeded is not None:
+                unneeded.close()
+        self._sweep()
+        return inode
+
+    def _hold(self, inode: Inode) -> Inode:
+        """Count a file more of an inode that the user has."""
+        if self._zone.closed:
+            raise closed_cache()
+        with self._lock:
+            inode.open_count += 1
+        return inode
+
+    def _file_of(self, inode: Inode) -> File:
+        file = File(
+            OpenFile(inode.mapping),
+            name=inode.name,
+            version=inode.version,
+            on_release=lambda hits: self._released.append((inode, hits)),
+            on_close=self._sweep,
+        )
+        with self._lock:
+            self._files.add(file)
+        return file
+
+    # -- letting go ----------------------------------------------------------------------------------------
+
+    def _let_go(self, inode: Inode) -> None:
+        self._released.append((inode, 0))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Do what follows from files that were closed: close the store's side of inodes that have none left, and
+        give back the pages and frames of those that will not be found again."""
+        with self._lock:
+            to_close = self._count_released()
+            while self._orphans:
+                self._leaving.add(self._orphans.popleft())
+            leaving, self._leaving = self._leaving, set()
+        for opened in to_close:
+            opened.close()
+        staying = {mapping for mapping in leaving if not self._give_back(mapping)}
+        with self._lock:
+            self._leaving |= staying
+
+    def _count_released(self) -> list[Opened]:
+        """What to close of the inodes that have lost their last file.  Under the lock."""
+        to_close: list[Opened] = []
+        while self._released:
+            inode, hits = self._released.popleft()
+            self._hits += hits
+            inode.open_count -= 1
+            if not inode.open_count and inode.opened is not None:
+                self._lingering.add(inode)
+                if self._inodes.get(inode.key) is inode:
+                    self._idle[inode] = None
+        while len(self._idle) > IDLE_INODES_MAX:
+            del self._inodes[self._idle.popitem(last=False)[0].key]
+        for inode in list(self._lingering):
+            if inode.open_count:
+                self._lingering.discard(inode)
+            elif inode.opened is not None and inode.mapping.suspend():  # else a page is in flight: next time
+                self._lingering.discard(inode)
+                to_close.append(inode.opened)
+                inode.opened = None
+        return to_close
+
+    def _give_back(self, mapping: AddressSpace) -> bool:
+        """Remove a mapping's pages and release its frames; False if one is still in flight or pinned."""
+        if not mapping.suspend():
+            return False
+        truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
+        if next(mapping.resident(), None):
+            return False
+        self._zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
+        return True
+
+    def drop(self, source: Any = None, **store_options: Any) -> int:
+        """Drop the pages of *source* (by default, of every file) that nobody uses; return how many.
+
+        Pages that are locked, dirty or shown by a view stay.  Blocks: no.
+        """
+        if source is None:
+            mappings = self._zone.all_mappings()
+        else:
+            key = stores.source_of(source, **store_options).key
+            with self._lock:
+                inode = self._inodes.get(key)
+            mappings = [inode.mapping] if inode else []
+        drop = truncate.invalidate_mapping_pages
+        return self._zone.workqueue.shielded(lambda: sum(drop(one, 0, one.frame_count) for one in mappings))
+
+    def close(self) -> None:
+        """Close the cache and every file in it, and give its memory back.  Twice does no harm.
+
+        A view that is still open keeps its pages.  A reader in another thread gets ValueError.
+        Raises: with debug, ContractViolation if an operation started a read and has not ended it.
+        """
+        with self._lock:
+            if self._zone.closed:
+                return
+            files = list(self._files)
+            self._inodes.clear()
+            self._idle.clear()
+        for file in files:
+            file.close()
+        self._zone.workqueue.shielded(lambda: reclaim.remove_all_idle(self._zone))
+        unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
+        self._zone.close()
+        if unended:
+            raise ContractViolation("a read that was started is ended before the cache is closed", "; ".join(unended))
+
+    # -- statistics ----------------------------------------------------------------------------------------
+
+    def stats(self) -> CacheStats:
+        """What the cache holds and what it has done so far."""
+        self._sweep()
+        zone = self._zone
+        with self._lock:
+            files = [file for file in self._files if not file.closed]
+            hits = self._hits + sum(file.hits for file in files)
+            inodes = len(self._inodes)
+        with zone.lock:
+            counted = dict(zone.counters)
+        return CacheStats(
+            size_bytes=self.size_bytes,
+            resident_bytes=zone.resident_bytes(),
+            pinned_bytes=reclaim.pinned_bytes(zone),
+            bookkeeping_bytes=zone.planes_bytes() + zone.queues.size_bytes(),
+            inodes=inodes,
+            open_files=len(files),
+            hits=hits,
+            **{name: counted.get(name, 0) for name in COUNTED},
+        )
+
+    def _start_locks_anew(self) -> None:
+        """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
+        self._lock = self._zone.door.lock()
+        for file in self._files:
+            file._start_lock_anew()
+
+
+_caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
+_locked_for_fork: list[PageCache] = []
+
+
+def _before_fork() -> None:
+    for cache in list(_caches):
+        cache._lock.__enter__()
+        _locked_for_fork.append(cache)
+
+
+def _after_fork_in_parent() -> None:
+    while _locked_for_fork:
+        _locked_for_fork.pop()._lock.__exit__(None, None, None)
+
+
+def _after_fork_in_child() -> None:
+    while _locked_for_fork:
+        _locked_for_fork.pop()._start_locks_anew()
+
+
+# Registered after mm/fork.py's, and so run before it: a cache's lock is taken before its zone's.
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+COUNTED = (
+    "misses", "waits", "requests", "failed_requests", "pages_read", "fetched_bytes", "evictions", "refaults",
+    "drops", "lost_races",
+)  # fmt: skip
+"""The statistics that a zone counts under these names."""
+
+
+def _default_size_bytes() -> int:
+    given = os.environ.get("PAGEIN_SIZE")
+    if given:
+        return parse_size(given, what="PAGEIN_SIZE")
+    return _memory_bytes() // MEMORY_SHARE
+
+
+def _memory_bytes() -> int:
+    """The memory of the machine, or less if a control group allows less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/sys/fs/cgroup/memory.max") as limit:
+            return min(machine, int(limit.read()))
+    except (OSError, ValueError):  # no such control group; or "max"
+        return machine

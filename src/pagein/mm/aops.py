@@ -1,0 +1,59 @@
+"""What a store implements: Linux's ``address_space_operations``, and the codes that ``readpage`` returns.
+
+The contract of `AddressSpaceOperations.readpage`, with the AOP_UPDATED_PAGE patch:
+
+==========================  =====================================  ==========================================
+``readpage``                page lock afterwards                   the caller then
+==========================  =====================================  ==========================================
+returns AOP_UPDATED_PAGE    still held, and the page is Uptodate   uses the page, unlocks it exactly once
+returns 0                   released by ``page.end_read(...)``,    waits for the unlock, then tests Uptodate
+                            which may already have happened
+returns AOP_TRUNCATED_PAGE  released by the operation              looks the page up again and retries
+raises OSError              released by the core, if need be       the very reader gets that error, unchanged
+==========================  =====================================  ==========================================
+
+Not here: the one function that acts on this table, `pagein.mm.filemap.do_readpage`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .mapping import OpenFile
+    from .page import Page
+    from .readahead import ReadaheadControl
+
+# Much larger than the bytes of a page, as in Linux (include/linux/fs.h), so that a leaked code is seen at once.
+AOP_WRITEPAGE_ACTIVATE = 0x80000
+AOP_TRUNCATED_PAGE = 0x80001
+AOP_UPDATED_PAGE = 0x80002
+
+
+class AddressSpaceOperations:
+    """The operations that bring a file's pages.  Subclass it, give it `readpage`, and you have a store."""
+
+    blocking: bool = True
+    """Whether `readpage` or `readahead` may wait for long (a network, a slow disk).  Advice for callers that
+    choose where to run them; correctness never depends on it."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        """Bring one page.
+
+        Fill ``page.buffer`` (a writable memoryview; it ends where the file ends), call ``page.set_uptodate()``
+        and return AOP_UPDATED_PAGE; or start the I/O, return 0 and call ``page.end_read()`` from any thread.
+
+        Locks: page locked and not Uptodate on entry; on return as the table above says.
+        Blocks: as long as it likes.  Raises: OSError, which reaches the reader unchanged.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define readpage(file, page)")
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        """Bring a run of pages, in one request where the store can: ``page = rac.take()``, then as in `readpage`,
+        ending with ``page.end_read()``.  The default asks `readpage` for each page in turn.
+
+        Locks: every page of the run locked on entry; what was taken is ended by the operation, what was not
+        is unlocked by the core.  Blocks: as long as it likes.  Raises: OSError; nobody sees it, because the
+        reader who needs a page that did not come calls `readpage` and hears that answer.
+        """
+        rac.read_each_page()

@@ -1,0 +1,242 @@
+"""An arena: a sparse memory of page frames, and the planes that hold one byte a frame per flag.
+
+Guarantees: page ``index`` of a file is frame ``base + index``, so neighbours in a file are neighbours in
+memory; an untouched frame, and its flags, cost nothing; `punch` gives frames back and leaves zeros.
+Assumes: whoever punches has cleared ``uptodate`` and bumped the generation first (reclaim.remove_runs);
+everything but the lock-free hit path holds the zone's lock.
+Source: shared-memory files and hole punching, memfd_create(2) and madvise(2) MADV_REMOVE.  Elsewhere than
+on Linux the memory is anonymous: it cannot be handed to another process, and its residency is an estimate.
+Not here: which frames to give back (reclaim.py), and what is in them (mapping.py).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+
+from ..errors import too_large
+from ..units import PAGE_SHIFT, PAGE_SIZE
+from .pin import Pins
+
+SHARED_ARENA_PAGES = 1 << 28
+"""1 TiB of address space, shared by all files of at most `PRIVATE_ARENA_PAGES`."""
+PRIVATE_ARENA_PAGES = 1 << 24
+"""A file above 64 GiB has an arena of its own, with base 0, so that it can be handed whole to the kernel."""
+ARENA_PAGES_MAX = 1 << 34
+"""64 TiB: half of what an x86-64 process can address."""
+
+REGION_SHIFT = 14
+"""Frames share a generation in regions of 2**14 (64 MiB)."""
+REGION_PAGES = 1 << REGION_SHIFT
+_GRAIN_SHIFT = 12
+"""The flags of 2**12 frames (16 MiB) fill one memory page of a plane; flags are given back in these steps."""
+_PUNCH_BYTES_MAX = 1 << 20
+"""One call of madvise() holds the GIL; this bounds it to about a millisecond."""
+
+_FLAG_PLANES = 5
+_MAP_FIXED = 0x10
+"""mman.h's value on Linux, macOS and the BSDs; Python's mmap does not name it."""
+_CAN_PUNCH = hasattr(mmap, "MADV_REMOVE") and mmap.PAGESIZE == PAGE_SIZE
+"""Where not, removed pages are zeroed but their memory stays with the process."""
+
+_ONES = [b"\1" * count for count in range(257)]
+
+
+def ones(count: int) -> bytes:
+    """*count* set flags, to assign to a slice of a plane."""
+    return _ONES[count] if count < len(_ONES) else b"\1" * count
+
+
+def frames_for(page_count: int) -> int:
+    """How many frames a file of this many pages gets: a power of two in a shared arena, regions in its own."""
+    if page_count > PRIVATE_ARENA_PAGES:
+        return _round_up(page_count, REGION_PAGES)
+    return 1 << max(page_count - 1, 0).bit_length()
+
+
+class Arena:
+    """``page_count`` frames of memory with their planes.
+
+    ``memory`` is the frames; ``uptodate``, ``referenced``, ``lru``, ``dirty`` and ``writeback`` are planes, one
+    byte a frame; ``generations`` is one 64-bit number a region, bumped by every removal of pages there.
+    ``pins`` are the frames that somebody looks at without a lock, and that are never taken away (pin.py).
+    """
+
+    def __init__(self, number: int, page_count: int) -> None:
+        if page_count > ARENA_PAGES_MAX:
+            raise too_large(page_count << PAGE_SHIFT, ARENA_PAGES_MAX << PAGE_SHIFT)
+        page_count = _round_up(page_count, REGION_PAGES)
+        self.number = number
+        self.page_count = page_count
+        self._generations_bytes = _round_up(8 * (page_count >> REGION_SHIFT), mmap.ALLOCATIONGRANULARITY)
+        self._make_files()
+        self.memory = _map(self.memory_fd, 0, page_count << PAGE_SHIFT)
+        self.uptodate, self.referenced, self.lru, self.dirty, self.writeback, generations = self._planes = [
+            _map(self._planes_fd, offset, size) for offset, size in self._plane_spans()
+        ]
+        self.generations = memoryview(generations).cast("Q")
+        self.read_only = memoryview(self.memory).toreadonly()
+        self.pins = Pins()
+        self._next_frame = 0
+        self._free_by_size: defaultdict[int, list[int]] = defaultdict(list)
+        self._tracked_pages_by_grain: defaultdict[int, int] = defaultdict(int)
+
+    def _make_files(self) -> None:
+        self.memory_fd = _sparse_file("pagein-pages", self.page_count << PAGE_SHIFT)
+        self._planes_fd = _sparse_file("pagein-planes", _FLAG_PLANES * self.page_count + self._generations_bytes)
+
+    def _plane_spans(self) -> list[tuple[int, int]]:
+        """Where each plane lies in their file: (offset, size) in bytes; the generations come last."""
+        flags = [(plane * self.page_count, self.page_count) for plane in range(_FLAG_PLANES)]
+        return [*flags, (_FLAG_PLANES * self.page_count, self._generations_bytes)]
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: new, empty memory in place of the parent's, at the same addresses."""
+        old_fds = self.memory_fd, self._planes_fd
+        self._make_files()
+        _map_over(self.memory, self.memory_fd, 0)
+        for plane, (offset, _) in zip(self._planes, self._plane_spans(), strict=True):
+            _map_over(plane, self._planes_fd, offset)
+        for old_fd, new_fd in zip(old_fds, (self.memory_fd, self._planes_fd), strict=True):
+            _replace_descriptors(old_fd, new_fd)
+        self._tracked_pages_by_grain.clear()
+
+    # -- ranges of frames ----------------------------------------------------------------------------
+
+    def reserve(self, frame_count: int) -> int | None:
+        """The first frame of a free range of *frame_count* (a power of two), or None if this arena has none.
+
+        Ranges are aligned to their size and reused as they are: address space is free, so it is never compacted.
+        """
+        free = self._free_by_size[frame_count]
+        if free:
+            return free.pop()
+        first = _round_up(self._next_frame, frame_count)
+        if first + frame_count > self.page_count:
+            return None
+        self._next_frame = first + frame_count
+        return first
+
+    def release(self, first_frame: int, frame_count: int) -> None:
+        """Give back what `reserve` gave.  The caller has removed every page of it."""
+        self._free_by_size[frame_count].append(first_frame)
+
+    def populated(self, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
+        """The runs of Uptodate frames in a range, in order.
+
+        Holes of the plane are skipped by SEEK_DATA: to look at a hole through the mapping would fill it.
+        """
+        position = first_frame
+        while position < stop_frame:
+            if self._planes_fd >= 0:
+                try:
+                    position = max(position, os.lseek(self._planes_fd, position, os.SEEK_DATA))
+                except OSError:  # ENXIO: no more data
+                    return
+            grain_stop = min(((position >> _GRAIN_SHIFT) + 1) << _GRAIN_SHIFT, stop_frame)
+            while 0 <= (start := self.uptodate.find(b"\1", position, grain_stop)):
+                position = self.uptodate.find(b"\0", start, grain_stop)
+                if position < 0:
+                    position = grain_stop
+                yield start, position
+            position = grain_stop
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def punch(self, first_frame: int, page_count: int) -> None:
+        """Give the memory of a run back to the system; it reads as zeros from now on."""
+        start, stop = first_frame << PAGE_SHIFT, (first_frame + page_count) << PAGE_SHIFT
+        for at in range(start, stop, _PUNCH_BYTES_MAX):
+            _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))
+
+    def bump_generation(self, first_frame: int, page_count: int) -> None:
+        """Tell lock-free readers of a run that it has changed under them."""
+        for region in range(first_frame >> REGION_SHIFT, (first_frame + page_count - 1 >> REGION_SHIFT) + 1):
+            self.generations[region] += 1
+
+    def track(self, first_frame: int, change: int) -> None:
+        """Count the frames of a grain whose ``lru`` is not zero, and give back the planes' memory with the last.
+
+        A page gets its place in ``lru`` before its content, so no other flag of a grain outlives the count.
+        """
+        grain = first_frame >> _GRAIN_SHIFT
+        tracked = self._tracked_pages_by_grain[grain] + change
+        if tracked:
+            self._tracked_pages_by_grain[grain] = tracked
+            return
+        del self._tracked_pages_by_grain[grain]
+        for plane in (self.uptodate, self.referenced, self.lru):
+            _punch(plane, grain << _GRAIN_SHIFT, 1 << _GRAIN_SHIFT)
+
+    def resident_bytes(self) -> int | None:
+        """Memory that the frames truly take, as the system counts it (st_blocks); None where it cannot say."""
+        return os.fstat(self.memory_fd).st_blocks * 512 if self.memory_fd >= 0 else None
+
+    def planes_bytes(self) -> int:
+        """Memory that the flags truly take."""
+        return os.fstat(self._planes_fd).st_blocks * 512 if self._planes_fd >= 0 else 0
+
+    def close(self) -> None:
+        """Let go of the files.  The mappings go with the last object that shows them: to unmap, or to cut the
+        file short, under a reader that is late would kill the process with SIGBUS."""
+        for fd in (self.memory_fd, self._planes_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.memory_fd = self._planes_fd = -1
+
+
+def _round_up(value: int, step: int) -> int:
+    return -(-value // step) * step
+
+
+def _sparse_file(name: str, size_bytes: int) -> int:
+    """A file in memory of this size with nothing in it, or -1 where the system has none."""
+    if not hasattr(os, "memfd_create"):
+        return -1
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.ftruncate(fd, size_bytes)
+    return fd
+
+
+def _map(fd: int, offset_bytes: int, size_bytes: int) -> mmap.mmap:
+    """Map a part of a sparse file; anonymous memory, still sparse, if there is no file."""
+    return mmap.mmap(fd, size_bytes, offset=offset_bytes if fd >= 0 else 0)
+
+
+def _map_over(memory: mmap.mmap, fd: int, offset_bytes: int) -> None:
+    """Map a part of a file, or of nothing, in place of what *memory* maps.  `mmap.mmap` cannot say MAP_FIXED."""
+    import ctypes  # only a forked child needs it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *3 * (ctypes.c_int,), ctypes.c_long)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    flags = mmap.MAP_SHARED | _MAP_FIXED | (mmap.MAP_ANONYMOUS if fd < 0 else 0)
+    mapped = libc.mmap(address, len(memory), mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, offset_bytes)
+    if mapped != address:
+        # To go on would mean to write to the parent's pages.
+        raise SystemError(f"cannot give a forked child a cache of its own: {os.strerror(ctypes.get_errno())}")
+
+
+def _replace_descriptors(old_fd: int, new_fd: int) -> None:
+    """Have every descriptor of an old file (`mmap.mmap` keeps one each) name the new one, so that the child does
+    not keep the parent's memory alive."""
+    if old_fd < 0 or not os.path.isdir("/proc/self/fd"):
+        return
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            same = os.path.sameopenfile(fd, old_fd)
+        except OSError:  # the directory's own descriptor, closed by now
+            continue
+        if same and fd != old_fd:
+            os.dup2(new_fd, fd, inheritable=False)
+    os.close(old_fd)
+
+
+def _punch(memory: mmap.mmap, start: int, size_bytes: int) -> None:
+    if _CAN_PUNCH:
+        memory.madvise(mmap.MADV_REMOVE, start, size_bytes)
+    else:
+        memory[start : start + size_bytes] = bytes(size_bytes)

@@ -1,0 +1,151 @@
+"""The contract, asserted at run time: what ``PAGEIN_DEBUG=1`` switches on.
+
+Guarantees: each breach of a clause that this file can see raises `ContractViolation`, which names the clause and
+the operation; a cache without checks pays one test for None at each step of a miss, and nothing on a hit.
+What is cheap is checked always, where it happens: the codes of readpage (readpage.py), unlocking or ending a
+read twice (page.py).  Here is what costs memory or time: who owns a lock, in which order locks are taken,
+reads that are never ended, and pages that are written to after they were released.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ..errors import ContractViolation
+from ..units import PAGE_SHIFT, PAGE_SIZE
+from .sync import Door, Lock
+
+if TYPE_CHECKING:
+    from .lru import Run
+    from .mapping import AddressSpace
+    from .page import Page, Wait
+    from .zone import Zone
+
+READ_TIMEOUT_S = 30.0
+"""How long a reader waits, with checks, for a read that an operation started (PAGEIN_DEBUG_READ_TIMEOUT_S)."""
+
+
+def checks_from_environment() -> Checks | None:
+    """Checks if PAGEIN_DEBUG is set to anything but 0, else None."""
+    if os.environ.get("PAGEIN_DEBUG", "0") in ("", "0"):
+        return None
+    return Checks(float(os.environ.get("PAGEIN_DEBUG_READ_TIMEOUT_S", READ_TIMEOUT_S)))
+
+
+class Checks:
+    """The state of the run-time checks of one zone."""
+
+    def __init__(self, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._read_timeout_s = read_timeout_s
+        self._in_operation: dict[Page, str] = {}
+        self._content: dict[tuple[int, int], tuple[int, str]] = {}
+
+    # -- locks -------------------------------------------------------------------------------------------
+
+    def zone_lock(self, lock: Lock, door: Door) -> Lock:
+        """The zone's lock, which notices when its holder takes it again or a page lock under it."""
+        return _OwnedLock(lock, door)
+
+    def before_page_lock(self, mapping: AddressSpace, index: int) -> None:
+        """The calling thread is about to wait for a page lock."""
+        zone = mapping.zone
+        self.before_wait(zone, f"lock_page({index})")
+        held = [page for page in self._held(zone) if page.mapping is mapping and page.index >= index]
+        if held:
+            raise ContractViolation(
+                "page locks of a mapping are taken in ascending order",
+                f"lock_page({index}) with {held[0]!r} held",
+            )
+
+    def before_wait(self, zone: Zone, operation: str) -> None:
+        """The calling thread is about to wait."""
+        if isinstance(zone.lock, _OwnedLock) and zone.lock.held_here():
+            raise ContractViolation("the zone's lock is a leaf: nothing waits or locks under it", operation)
+
+    def unlocking(self, page: Page) -> None:
+        """The calling thread is about to unlock a page."""
+        here = page.mapping.zone.door.thread_id()
+        if page.owner not in (None, here) and page not in self._in_operation:
+            raise ContractViolation("a page is unlocked by the thread that locked it", f"unlock of {page!r}")
+
+    def _held(self, zone: Zone) -> list[Page]:
+        here = zone.door.thread_id()
+        return [page for page in list(zone.locked) if page.owner == here]
+
+    # -- reads -------------------------------------------------------------------------------------------
+
+    def operation_begins(self, page: Page, operation: str) -> None:
+        """The page belongs to a store's operation, which may end it from any thread."""
+        self._in_operation[page] = operation
+
+    def operation_ends(self, page: Page) -> None:
+        """The page is the caller's again, or released."""
+        self._in_operation.pop(page, None)
+
+    def wait(self, wait: Wait) -> None:
+        """Wait as usual, but not for ever for an operation that never ends its read."""
+        self.before_wait(wait.page.mapping.zone, f"wait for page {wait.index}")
+        while not wait.waiter.wait(self._read_timeout_s):
+            page = wait.page
+            if page.owner is None and page.locked:
+                operation = self._in_operation.get(page, type(page.mapping.ops).__name__)
+                raise ContractViolation(
+                    f"a read that was started is ended (waited {self._read_timeout_s:g} s)",
+                    f"{operation} of {page!r}",
+                )
+
+    def unended_reads(self, zone: Zone) -> list[str]:
+        """The operations that started a read and have not ended it."""
+        return [f"{self._in_operation.get(page, '?')} of {page!r}" for page in list(zone.locked) if page.owner is None]
+
+    # -- content -----------------------------------------------------------------------------------------
+
+    def remember_content(self, run: Run, operation: str) -> None:
+        """A run has become Uptodate and is unlocked: from now on nobody writes to it.  Zone's lock held."""
+        for frame in range(run.frame, run.frame + run.page_count):
+            self._content[run.arena.number, frame] = _checksum(run, frame), operation
+
+    def changed_content(self, runs: Iterable[Run]) -> ContractViolation | None:
+        """What to raise if a page is not what it was when it was released, now that it is locked or removed."""
+        violation = None
+        for run in runs:
+            for frame in range(run.frame, run.frame + run.page_count):
+                then = self._content.pop((run.arena.number, frame), None)
+                if then and not run.arena.dirty[frame] and then[0] != _checksum(run, frame):
+                    violation = ContractViolation(
+                        "a page is not written to after it was released", f"{then[1]}, frame {frame}"
+                    )
+        return violation
+
+
+def _checksum(run: Run, frame: int) -> int:
+    return zlib.crc32(run.arena.read_only[frame << PAGE_SHIFT : (frame << PAGE_SHIFT) + PAGE_SIZE])
+
+
+class _OwnedLock:
+    """A lock that knows its owner."""
+
+    def __init__(self, lock: Lock, door: Door) -> None:
+        self._lock = lock
+        self._door = door
+        self._owner: int | None = None
+
+    def held_here(self) -> bool:
+        return self._owner == self._door.thread_id()
+
+    def __enter__(self) -> bool:
+        if self.held_here():
+            raise ContractViolation("locks are taken in order, each once", "the zone's lock, taken under itself")
+        self._lock.__enter__()
+        self._owner = self._door.thread_id()
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._owner = None
+        self._lock.__exit__(kind, error, trace)

@@ -1,0 +1,74 @@
+"""Fork: the child starts with the same files and an empty cache of its own, at the same addresses.
+
+Guarantees: a child never writes to its parent's arena, nor waits for a lock or a thread that stayed there; the
+parent notices nothing.  What a view shows at the moment of the fork stays as it is, in both.
+How: the parent's locks are held while it forks, so that the child inherits no half-made change; the child maps
+new, empty files over the old ones, so that whatever refers to the old memory refers to the new.
+Assumes: a store's operations work in a child.  (Those of obstore do not, and say so when they are used.)
+Not here: the locks of files and caches (pagein.cache).
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..units import PAGE_SHIFT
+from .lru import Run, split_by_flag
+
+if TYPE_CHECKING:
+    from .zone import Zone
+
+_zones: weakref.WeakSet[Zone] = weakref.WeakSet()
+
+
+def survive_fork(zone: Zone) -> None:
+    """Have *zone* start anew in every child."""
+    _zones.add(zone)
+
+
+class _Shown(NamedTuple):
+    """What a view shows while the process forks: a run of Uptodate pages and their content."""
+
+    run: Run
+    content: bytes
+
+
+_held: list[tuple[Zone, list[_Shown]]] = []
+"""The zones whose lock the forking thread holds."""
+
+
+def _before() -> None:
+    for zone in list(_zones):
+        if not zone.closed:
+            zone.lock.__enter__()
+            _held.append((zone, _shown(zone)))
+
+
+def _shown(zone: Zone) -> list[_Shown]:
+    """A copy, because the parent may end the view, and evict its pages, before the child comes to look."""
+    shown = []
+    for arena in zone.arenas.values():
+        for start, stop in arena.pins.spans():
+            for uptodate, run in split_by_flag(Run(arena, start, stop - start), arena.uptodate[start:stop]):
+                if uptodate:
+                    end = run.frame + run.page_count
+                    shown.append(_Shown(run, arena.memory[run.frame << PAGE_SHIFT : end << PAGE_SHIFT]))
+    return shown
+
+
+def _after_in_parent() -> None:
+    while _held:
+        _held.pop()[0].lock.__exit__(None, None, None)
+
+
+def _after_in_child() -> None:
+    while _held:
+        zone, shown = _held.pop()
+        zone.start_anew()
+        for run, content in shown:
+            zone.adopt(run, content)
+
+
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -1,0 +1,220 @@
+"""An address space: one file's pages, which of them are in flight, and the ways to lock one.
+
+Guarantees: at most one `Page` in flight for an index; a page gets its charge and its place in the queues before
+its content; no page is locked by a thread that waits for memory (memory is reserved first).
+Assumes: methods that say so are called with the zone's lock held.
+Not here: what a locked page is for (filemap.py, truncate.py), the lock's order of service (page.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import closed_cache, closed_file
+from ..units import page_count_for
+from . import reclaim
+from .arena import frames_for
+from .lru import NOT_QUEUED, Run
+from .page import LockedPage, Page
+from .readahead import ReadaheadState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .aops import AddressSpaceOperations
+    from .zone import Zone
+
+
+class AddressSpace:
+    """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
+
+    def __init__(self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?") -> None:
+        self.zone = zone
+        self.ops = ops
+        self.name = name
+        self.i_size = i_size
+        self.frame_count = frames_for(page_count_for(i_size))
+        """How many frames it has: how far it may grow."""
+        self.arena, self.base = zone.reserve_frames(self.frame_count)
+        self.in_flight: dict[int, Page] = {}
+        with zone.lock:
+            zone.mappings.add(self)
+        self.suspended = False
+        """No file uses it: no page may be locked, its frames may be gone."""
+        self.invalidations = 0
+        """How often pages were invalidated: tells a reader whose own read failed that the page has gone since."""
+
+    @property
+    def page_count(self) -> int:
+        """Pages up to the end of the file.  None beyond is ever asked of a store."""
+        return page_count_for(self.i_size)
+
+    def is_uptodate(self, index: int) -> bool:
+        """Whether a page is here, at this moment."""
+        return self.arena.uptodate[self.base + index] != 0
+
+    # -- locking a page ------------------------------------------------------------------------------
+
+    def trylock_uptodate(self, index: int) -> LockedPage | None:
+        """Lock a page that is here and not locked, else None.  Blocks: no."""
+        with self.zone.lock:
+            if index in self.in_flight or not self.is_uptodate(index):
+                return None
+            self.check_usable()
+            page = self._lock(index, 1, self.zone.door.thread_id())
+        return self._verified(page)
+
+    def lock_page(self, index: int) -> LockedPage:
+        """Lock a page, whether it is here or not, first come, first served.
+
+        Blocks: interruptibly, for memory and for the lock.  Raises: OSError(ENOMEM).
+        """
+        if self.zone.checks:
+            self.zone.checks.before_page_lock(self, index)
+        while (page := self.trylock_uptodate(index)) is None:
+            reclaim.reserve(self.zone, 1)
+            with self.zone.lock:
+                self._check_usable_or_return(1)
+                holder = self.in_flight.get(index)
+                if holder is None:
+                    page = self.lock_with_reservation(index, owner=self.zone.door.thread_id())
+                    break
+                wait = holder.join(index, wants_lock=True)
+            page = wait.wait()
+            if page is not None:
+                break
+            with self.zone.lock:  # the page was removed while we stood in line: look it up again
+                self.zone.uncharge(1, reserved=True)
+        return self._verified(page)
+
+    def lock_with_reservation(self, index: int, *, owner: int) -> LockedPage:
+        """Lock a page that is not in flight, for a thread that has reserved one page.
+
+        Locks: the zone's lock is held.
+        """
+        if self.is_uptodate(index):
+            self.zone.uncharge(1, reserved=True)
+        else:
+            self._admit(index, 1, read_ahead=False)
+        return self._lock(index, 1, owner)
+
+    def grab_run(self, index: int, page_count: int, *, wanted_pages: int) -> LockedPage | None:
+        """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
+
+        Pages after the first *wanted_pages* count as read ahead.
+        Returns None, and gives the reservation back, if the first is here or in flight by now.
+        """
+        with self.zone.lock:
+            self._check_usable_or_return(page_count)
+            # The end again: who makes the file shorter moves it first and looks for pages in flight then.
+            absent = self.absent_run(index, max(0, min(page_count, self.page_count - index)))
+            self.zone.uncharge(page_count - absent, reserved=True)
+            if not absent:
+                return None
+            wanted_pages = min(wanted_pages, absent)
+            if wanted_pages:
+                self._admit(index, wanted_pages, read_ahead=False)
+            if absent > wanted_pages:
+                self._admit(index + wanted_pages, absent - wanted_pages, read_ahead=True)
+            return self._lock(index, absent, self.zone.door.thread_id())
+
+    def absent_run(self, index: int, page_count: int) -> int:
+        """How many pages from *index* on are neither here nor in flight.  Locks: the zone's lock is held."""
+        first = self.base + index
+        here = self.arena.uptodate.find(b"\1", first, first + page_count)
+        absent = page_count if here < 0 else here - first
+        if self.in_flight and absent:
+            if len(self.in_flight) < absent:
+                absent = min((at - index for at in self.in_flight if 0 <= at - index < absent), default=absent)
+            else:
+                absent = next((at for at in range(absent) if index + at in self.in_flight), absent)
+        return absent
+
+    def _admit(self, index: int, page_count: int, *, read_ahead: bool) -> None:
+        zone = self.zone
+        zone.reserved_pages -= page_count
+        refaults = zone.queues.insert(Run(self.arena, self.base + index, page_count), read_ahead=read_ahead)
+        zone.counters["refaults"] += refaults
+
+    def _lock(self, index: int, page_count: int, owner: int) -> LockedPage:
+        page = Page(self, index, page_count, owner)
+        self.put_in_flight(page)
+        return LockedPage(page)
+
+    def _verified(self, page: LockedPage) -> LockedPage:
+        if self.zone.checks and page.uptodate and (violation := self.zone.checks.changed_content([page.run])):
+            page.unlock()
+            raise violation
+        return page
+
+    def _check_usable_or_return(self, reserved_pages: int) -> None:
+        if not self.usable:
+            self.zone.uncharge(reserved_pages, reserved=True)
+            self.check_usable()
+
+    # -- the in-flight table, for page.py --------------------------------------------------------------
+
+    def put_in_flight(self, page: Page) -> None:
+        """Enter a page, or take an index over from another.  Locks: the zone's lock is held."""
+        if page.page_count == 1:
+            self.in_flight[page.index] = page
+        else:
+            self.in_flight.update(dict.fromkeys(range(page.index, page.index + page.page_count), page))
+        self.zone.locked.add(page)
+
+    def take_out_of_flight(self, page: Page) -> None:
+        """Locks: the zone's lock is held."""
+        for index in range(page.index, page.index + page.page_count):
+            del self.in_flight[index]
+        self.zone.locked.discard(page)
+
+    def remove_unread(self, page: Page) -> None:
+        """Give back what a page took that did not become Uptodate.  Locks: the zone's lock, and the page."""
+        run = page.run
+        self.zone.queues.move(run, NOT_QUEUED)
+        self.arena.punch(run.frame, run.page_count)
+        self.zone.uncharge(run.page_count)
+
+    # -- what is here, and whether it may be used ----------------------------------------------------------
+
+    def resident(self) -> Iterator[tuple[int, int]]:
+        """The runs of Uptodate pages as (first index, page count), in order."""
+        for start, stop in self.arena.populated(self.base, self.base + self.frame_count):
+            yield start - self.base, stop - start
+
+    def suspend(self) -> bool:
+        """Let no page be locked from now on, unless one is at this moment; then False."""
+        with self.zone.lock:
+            self.suspended = self.suspended or not self.in_flight
+            return self.suspended
+
+    def resume(self, ops: AddressSpaceOperations) -> None:
+        """Let pages be locked again, and brought by *ops*."""
+        with self.zone.lock:
+            self.ops = ops
+            self.suspended = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether pages may be locked.  Once False under the zone's lock, none is in flight, but for a closed cache."""
+        return not (self.suspended or self.zone.closed)
+
+    def check_usable(self) -> None:
+        """Raise if nothing may be done with these pages: ValueError, the file or the cache has been closed."""
+        if self.zone.closed:
+            raise closed_cache()
+        if self.suspended:
+            raise closed_file()
+
+
+class OpenFile:
+    """An open file description: a mapping, and what readahead remembers of this reader."""
+
+    __slots__ = ("mapping", "private", "ra", "random")
+
+    def __init__(self, mapping: AddressSpace, private: object = None) -> None:
+        self.mapping = mapping
+        self.private = private
+        """The store's own, as in Linux."""
+        self.ra = ReadaheadState()
+        self.random = False

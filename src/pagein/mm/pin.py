@@ -1,0 +1,64 @@
+"""Pins: frames that must stay while somebody looks at them without a lock.
+
+Guarantees: from the pin on, a page of it that was seen Uptodate stays where it is, as it is.  The pin of a view
+ends by itself, once the view and all that was made from it is released or gone: nobody has to say so, so nobody can
+forget to.  How: a memoryview and everything derived from it (slices, casts, numpy arrays) share one managed buffer,
+which holds its exporter.  A PickleBuffer makes the exporter a memoryview of our own, which nobody else has: it lives
+exactly as long as that managed buffer is in use, and a weak reference tells.
+The race: a pin is entered first and Uptodate tested then; removal clears Uptodate first and reads the pins then
+(reclaim.remove_runs).  In any order one side sees the other.  Entering into a dict is a locked instruction on
+x86-64, so neither side's two steps are reordered there, with the GIL or without.
+Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a view (pagein.file).
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+
+Entry = tuple[int, int, "weakref.ref[memoryview] | None"]
+"""(first frame, stop frame, the memoryview that a view exports; None for a `Pin`, which is ended by hand)."""
+
+SWEEP_AT = 4096
+"""Entries of views that have ended are swept out when so many entries have gathered, at a constant cost each."""
+
+
+class Pins:
+    """The pins of an arena.  Every method is safe against every other without a lock: a key is never used again."""
+
+    __slots__ = ("entries", "next_key", "sweep_at")
+
+    def __init__(self) -> None:
+        self.entries: dict[int, Entry] = {}
+        self.next_key: Callable[[], int] = itertools.count().__next__
+        self.sweep_at = SWEEP_AT
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The (first frame, stop frame) of every pin that has not ended; the others are swept out."""
+        live = []
+        # dict.copy() is one step for other threads, with the GIL (one call) and without (the dict's own lock).
+        for key, (frame, stop_frame, shown) in self.entries.copy().items():
+            if shown is None or shown() is not None:
+                live.append((frame, stop_frame))
+            else:
+                self.entries.pop(key, None)
+        self.sweep_at = max(SWEEP_AT, 2 * len(live))
+        return live
+
+
+class Pin:
+    """Frames [frame, stop_frame), pinned until `put`, or until the object is gone."""
+
+    __slots__ = ("_key", "_pins")
+
+    def __init__(self, pins: Pins, frame: int, stop_frame: int) -> None:
+        self._pins = pins
+        self._key = pins.next_key()
+        pins.entries[self._key] = frame, stop_frame, None
+
+    def put(self) -> None:
+        """End the pin.  Twice does no harm."""
+        self._pins.entries.pop(self._key, None)
+
+    __del__ = put

@@ -1,0 +1,364 @@
+"""Reclaim: memory for new pages, taken from the pages that are wanted least.
+
+Guarantees: charged pages never exceed the cap; a page that is locked, dirty, under writeback or pinned is never
+taken; `reserve` waits only while another thread's page is in flight, and fails with ENOMEM where waiting
+cannot help.  `remove_runs` is the one place where an Uptodate page stops being one, and the one place that
+keeps the order on which the lock-free hit path rests (DESIGN: read without locks, then check).
+Assumes: functions that say so are called with the zone's lock held.
+Not here: the queues (lru.py), removal by a caller's wish (truncate.py).
+Source of the default: S3-FIFO, Yang et al., SOSP 2023.  A page is read into the small queue and, unless it was
+hit since, leaves from there, so one long scan passes through a tenth of the cache.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import closed_cache, no_memory
+from ..units import PAGE_SHIFT
+from .arena import ones
+from .lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, Queues, Run, split_by_flag
+
+if TYPE_CHECKING:
+    from .mapping import AddressSpace
+    from .zone import Zone
+
+BATCH_SHARE = 64
+"""Reclaim frees at least this share of the cache at a time (1/64), so that holes come in runs..."""
+BATCH_PAGES_MAX = 256
+"""...but never more than this beyond what is asked for."""
+SMALL_SHARE = 10
+"""S3-FIFO's small queue may hold a tenth of the cache."""
+
+
+# -- the decision ------------------------------------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """The oldest run of a queue that may be taken, all of its pages alike."""
+
+    page_count: int
+    referenced: bool
+    read_ahead: bool = False
+    """Nobody had asked for it when it came, so being referenced means that it was used once, not again."""
+
+
+class Occupancy(NamedTuple):
+    """How full the queues are, in pages."""
+
+    small_pages: int
+    main_pages: int
+    cap_pages: int
+
+
+class Verdict(Enum):
+    """What happens to the head of which queue: (from, to)."""
+
+    EVICT_SMALL = SMALL, GHOST
+    ROTATE_SMALL = SMALL, SMALL
+    PROMOTE_SMALL = SMALL, MAIN
+    EVICT_MAIN = MAIN, GHOST
+    ROTATE_MAIN = MAIN, MAIN
+
+
+Victims = Callable[[Head | None, Head | None, Occupancy], Verdict]
+"""A pure victim function: the heads of the small and the main queue (at least one is there), and how full they
+are, to the one next step.  A step that does not evict moves the run to a tail, its references cleared and no
+longer read ahead."""
+
+
+def s3fifo(small: Head | None, main: Head | None, occupancy: Occupancy) -> Verdict:
+    """Scan-resistant: take from small while it holds more than its share, and promote what was hit there."""
+    if small and (main is None or occupancy.small_pages > occupancy.cap_pages // SMALL_SHARE):
+        if not small.referenced:
+            return Verdict.EVICT_SMALL
+        return Verdict.ROTATE_SMALL if small.read_ahead else Verdict.PROMOTE_SMALL
+    assert main is not None
+    return Verdict.ROTATE_MAIN if main.referenced else Verdict.EVICT_MAIN
+
+
+def fifo(small: Head | None, main: Head | None, occupancy: Occupancy) -> Verdict:
+    """The oldest goes, hit or not: the plainest policy, to measure others against."""
+    return Verdict.EVICT_MAIN if main else Verdict.EVICT_SMALL
+
+
+# -- memory for new pages ------------------------------------------------------------------------------------
+
+
+def reserve(zone: Zone, page_count: int) -> int:
+    """Charge between 1 and *page_count* pages to the caller, and return how many.
+
+    Locks: none held on entry, no page lock either (a thread that waits for memory holds nothing others want).
+    Blocks: while nothing can be taken but another thread's page is in flight.  Raises: OSError(ENOMEM).
+    """
+    while True:
+        with zone.lock:
+            if zone.closed:
+                raise closed_cache()
+            short = zone.charged_pages + page_count - zone.cap_pages
+            if short > 0:
+                shrink(zone, max(short, min(zone.cap_pages // BATCH_SHARE, BATCH_PAGES_MAX)))
+            granted = min(page_count, zone.cap_pages - zone.charged_pages)
+            if granted:
+                zone.charged_pages += granted
+                zone.reserved_pages += granted
+                return granted
+            if not _waiting_can_help(zone):
+                raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=pinned_bytes(zone))
+            waiter = zone.door.waiter()
+            zone.memory_waiters.append(waiter)
+        try:
+            waiter.wait()
+        except BaseException:
+            with zone.lock:
+                if waiter in zone.memory_waiters:
+                    zone.memory_waiters.remove(waiter)
+            raise
+
+
+def _waiting_can_help(zone: Zone) -> bool:
+    """Whether others are about to release pages, and none of them can be waiting for this thread to do so.
+
+    A thread that holds a page lock (a store that reads through this very cache) never waits for memory: two of
+    them might wait for one another.
+    """
+    this_thread = zone.door.thread_id()
+    if any(page.owner == this_thread for page in zone.locked):
+        return False
+    return zone.reserved_pages > 0 or bool(zone.locked)
+
+
+def pinned_bytes(zone: Zone) -> int:
+    """Bytes of the frames that views have pinned; what two views show counts twice."""
+    spans = [span for arena in list(zone.arenas.values()) for span in arena.pins.spans()]
+    return sum(stop - start for start, stop in spans) << PAGE_SHIFT
+
+
+def shrink(zone: Zone, want_pages: int) -> int:
+    """Evict about *want_pages* of the pages that the victim function chooses; return how many went.
+
+    Locks: the zone's lock is held.
+    """
+    victims: list[Run] = []
+    chosen_pages = 0
+    heads = _Heads(zone)
+    # Two laps: one that clears references, one that evicts.  In a third, which only pages that are hit all the
+    # time can cause, references count no more, so that a busy little cache never says it has no memory.
+    lap_pages = zone.queues.pages[SMALL] + zone.queues.pages[MAIN]
+    while chosen_pages < want_pages and heads.examined_pages <= 3 * lap_pages:
+        small, main = heads.peek(SMALL), heads.peek(MAIN)
+        if not (small or main):
+            break
+        tired = heads.examined_pages > 2 * lap_pages
+        verdict = zone.victims(_as_head(small, tired), _as_head(main, tired), heads.occupancy())
+        queue, target = verdict.value
+        if target == GHOST:
+            victims.append(heads.take(queue, want_pages - chosen_pages))
+            chosen_pages += victims[-1].page_count
+        else:
+            heads.keep(queue, target)
+    heads.put_back()
+    return remove_runs(zone, victims, into=GHOST)
+
+
+class _Classified(NamedTuple):
+    run: Run
+    referenced: bool
+    read_ahead: bool
+
+
+def _as_head(candidate: _Classified | None, tired: bool) -> Head | None:
+    if candidate is None:
+        return None
+    return Head(candidate.run.page_count, candidate.referenced and not tired, candidate.read_ahead)
+
+
+class _Heads:
+    """The heads of small and main, with busy pages sent to the tail on the way."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._busy = _BusyFrames(zone)
+        self._waiting: dict[int, deque[_Classified]] = {SMALL: deque(), MAIN: deque()}
+        self.examined_pages = 0
+        self._taken = {SMALL: 0, MAIN: 0}
+
+    def peek(self, queue: int) -> _Classified | None:
+        waiting, queues = self._waiting[queue], self._zone.queues
+        left_pages = queues.pages[queue]  # busy pages go to the tail: do not meet them again
+        while not waiting and left_pages > 0 and (runs := queues.pop(queue)):
+            for run in runs:
+                left_pages -= run.page_count
+                for flags, same in self._busy.classify(run):
+                    if flags & _BUSY:
+                        self.examined_pages += same.page_count
+                        queues.requeue(same)
+                    else:
+                        ahead = bool(same.arena.lru[same.frame] & READ_AHEAD)
+                        waiting.append(_Classified(same, bool(flags & _REFERENCED), ahead))
+        return waiting[0] if waiting else None
+
+    def occupancy(self) -> Occupancy:
+        pages = self._zone.queues.pages
+        return Occupancy(pages[SMALL] - self._taken[SMALL], pages[MAIN] - self._taken[MAIN], self._zone.cap_pages)
+
+    def take(self, queue: int, page_count: int) -> Run:
+        """Take at most *page_count* pages of the head to evict them."""
+        head = self._waiting[queue].popleft()
+        run = head.run
+        if run.page_count > page_count:
+            rest = Run(run.arena, run.frame + page_count, run.page_count - page_count)
+            self._waiting[queue].appendleft(head._replace(run=rest))
+            run = Run(run.arena, run.frame, page_count)
+        self.examined_pages += run.page_count
+        self._taken[queue] += run.page_count
+        return run
+
+    def keep(self, queue: int, target: int) -> None:
+        """Move the head to a tail, its references cleared."""
+        run = self._waiting[queue].popleft().run
+        self.examined_pages += run.page_count
+        run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
+        self._zone.queues.push(run, target, queue)
+
+    def put_back(self) -> None:
+        """Return what was looked at but not decided to the head of its queue."""
+        for queue, waiting in self._waiting.items():
+            for head in reversed(waiting):
+                self._zone.queues.unpop(head.run, queue)
+
+
+_CLEAN, _REFERENCED, _BUSY = 1, 2, 4
+
+
+class _BusyFrames:
+    """Which frames must stay: locked, pinned, dirty or under writeback."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._by_arena: dict[int, list[tuple[int, int]]] = {}
+        for arena in zone.arenas.values():
+            pinned = arena.pins.spans()
+            if pinned:
+                self._by_arena[arena.number] = pinned
+        for page in zone.locked:
+            run = page.run
+            self._by_arena.setdefault(run.arena.number, []).append((run.frame, run.frame + run.page_count))
+
+    def classify(self, run: Run) -> Iterator[tuple[int, Run]]:
+        """The pieces of a run of queued pages, with what stands for or against taking them."""
+        arena, frame, count = run
+        stop = frame + count
+        referenced, dirty, writeback = (
+            int.from_bytes(plane[frame:stop], "little") for plane in (arena.referenced, arena.dirty, arena.writeback)
+        )
+        flags = bytearray((referenced * _REFERENCED | (dirty | writeback) * _BUSY).to_bytes(count, "little"))
+        for busy_start, busy_stop in self._by_arena.get(arena.number, ()):
+            start, end = max(busy_start, frame), min(busy_stop, stop)
+            if start < end:
+                flags[start - frame : end - frame] = bytes([_BUSY]) * (end - start)
+        return split_by_flag(run, bytes(flags))
+
+
+def remove_all_idle(zone: Zone) -> None:
+    """Remove every page that nothing holds, of a cache that is being closed."""
+    for arena in list(zone.arenas.values()):
+        for start, stop in arena.populated(0, arena.page_count):
+            with zone.lock:
+                remove_idle(zone, Run(arena, start, stop - start))
+
+
+def remove_idle(zone: Zone, run: Run) -> int:
+    """Remove the pages of a run that are Uptodate and that nothing holds; return how many.
+
+    Locks: the zone's lock is held.
+    """
+    busy = _BusyFrames(zone)
+    uptodate = split_by_flag(run, run.arena.uptodate[run.frame : run.frame + run.page_count])
+    idle = [same for here, piece in uptodate if here for flags, same in busy.classify(piece) if not flags & _BUSY]
+    return remove_runs(zone, idle, into=NOT_QUEUED)
+
+
+# -- removal -----------------------------------------------------------------------------------------------
+
+
+def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
+    """Take Uptodate pages out of the cache; return how many.  Those that turn out to be pinned stay.
+
+    The order is what lock-free readers (pagein.file, filemap.copy_if_uptodate) rely on:
+    (1) not Uptodate any more, (2) a new generation, (3) the memory goes.  A reader that began before (2) and
+    looks at the generation after its copy knows that the copy may be wrong.  A view pins first and tests
+    Uptodate then, and we clear Uptodate first and test pins then: one of us sees the other.
+    Locks: the zone's lock is held; no page of *runs* is locked by another.
+    """
+    runs = sorted(runs, key=lambda run: (run.arena.number, run.frame))
+    violation = zone.checks.changed_content(runs) if zone.checks else None
+    for arena, frame, count in runs:
+        arena.uptodate[frame : frame + count] = bytes(count)
+    for arena, frame, count in runs:
+        arena.bump_generation(frame, count)
+    removed_pages = 0
+    pins = {run.arena.number: run.arena.pins.spans() for run in runs}
+    for run in _merged(_without_pinned(zone.queues, runs, pins)):
+        run.arena.punch(run.frame, run.page_count)
+        run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
+        removed_pages += run.page_count
+        zone.queues.move(run, into)
+    zone.counters["evictions" if into == GHOST else "drops"] += removed_pages
+    zone.uncharge(removed_pages)
+    if violation:
+        raise violation
+    return removed_pages
+
+
+def _without_pinned(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list[tuple[int, int]]]) -> Iterator[Run]:
+    """The pieces of *runs* that nobody has pinned meanwhile; the others are Uptodate, and in their queue, again."""
+    for run in runs:
+        arena, frame, count = run
+        hit = [(max(a, frame), min(b, frame + count)) for a, b in pins[arena.number] if a < frame + count and frame < b]
+        if not hit:
+            yield run
+            continue
+        flags = bytearray(count)
+        for start, stop in hit:
+            flags[start - frame : stop - frame] = ones(stop - start)
+        for pinned, same in split_by_flag(run, bytes(flags)):
+            if pinned:
+                arena.uptodate[same.frame : same.frame + same.page_count] = ones(same.page_count)
+                queues.requeue(same)
+            else:
+                yield same
+
+
+def _merged(runs: Iterable[Run]) -> Iterator[Run]:
+    """Neighbours as one: punching 16 pages at once costs little more than punching one."""
+    last: Run | None = None
+    for run in runs:
+        if last and last.arena is run.arena and last.frame + last.page_count == run.frame:
+            last = Run(last.arena, last.frame, last.page_count + run.page_count)
+            continue
+        if last:
+            yield last
+        last = run
+    if last:
+        yield last
+
+
+def clean_up_after_lost_race(mapping: AddressSpace, index: int, page_count: int) -> None:
+    """Give back memory that a lock-free reader touched after its pages had been taken away.
+
+    To read a hole of a shared mapping fills it with zeros, uncharged; the reader that lost the race calls this.
+    """
+    arena, first = mapping.arena, mapping.base + index
+    with mapping.zone.lock:
+        if not mapping.usable:  # the frames may be another file's
+            return
+        flags = bytearray(arena.uptodate[first : first + page_count])
+        for at in mapping.in_flight:
+            if 0 <= at - index < page_count:
+                flags[at - index] = 1
+        for kept, same in split_by_flag(Run(arena, first, page_count), bytes(flags)):
+            if not kept:
+                arena.punch(same.frame, same.page_count)

@@ -1,0 +1,159 @@
+"""A zone: all page frames of one cache, the lock that guards what happens to them, and the cap.
+
+Guarantees: ``charged_pages`` never exceeds ``cap_pages``, and no frame has memory that is not charged, but for
+the moment between a lock-free reader's look and its check (reclaim.clean_up_after_lost_race).
+
+Lock order, outermost first; whoever holds one takes only those below it:
+
+    OpenFile's position lock (pagein.file)
+      a fault's address-space lock (filemap.Fault.lock)
+        page locks, in ascending index within a mapping (page.py)
+          zone.lock: leaf; short; never held across I/O, a wait, or a store's code
+
+One lock a zone, not one a file: everything it guards takes microseconds and happens only on a miss, an
+eviction or an unlock, each of which costs at least a system call.  A hit takes no lock at all.
+Not here: choosing victims (reclaim.py), page locks (page.py).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from ..errors import closed_cache
+from ..units import PAGE_SHIFT
+from . import debug, fork, lru
+from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
+from .sync import SYSTEM, Door, Lock, Waiter
+from .workqueue import Workqueue
+
+if TYPE_CHECKING:
+    from .mapping import AddressSpace
+    from .page import Page
+    from .reclaim import Victims
+
+
+class Zone:
+    """The frames of one cache: at most *cap_pages* of them hold memory.
+
+    *victims* is the pure function that chooses what to evict (reclaim.s3fifo).  *door* gives locks, threads and
+    time.  With *checks*, the contract is asserted at run time (debug.py).
+    """
+
+    def __init__(
+        self, cap_pages: int, *, victims: Victims, door: Door = SYSTEM, checks: debug.Checks | None = None
+    ) -> None:
+        self.cap_pages = cap_pages
+        self.victims = victims
+        self.door = door
+        self.checks = checks
+        self.arenas: dict[int, Arena] = {}
+        self.mappings: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
+        self.closed = False
+        self._next_arena_number = 0
+        self._start()
+        fork.survive_fork(self)
+
+    def _start(self) -> None:
+        """Everything that says which pages are where: as in a cache that was just made."""
+        self.lock: Lock = self.checks.zone_lock(self.door.lock(), self.door) if self.checks else self.door.lock()
+        self.workqueue = Workqueue(self.door, "pagein-io")
+        self.queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
+        self.charged_pages = 0
+        self.reserved_pages = 0
+        """Charged to a thread that has not put them into a mapping yet."""
+        self.locked: set[Page] = set()
+        self.memory_waiters: deque[Waiter] = deque()
+        self.counters: Counter[str] = Counter()
+
+    def all_mappings(self) -> list[AddressSpace]:
+        """Every address space that has frames here."""
+        with self.lock:
+            return list(self.mappings)
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: the same files, no pages, memory of its own."""
+        for arena in self.arenas.values():
+            arena.start_anew()
+        for mapping in self.mappings:
+            mapping.in_flight = {}
+        self._start()
+
+    def adopt(self, run: lru.Run, content: bytes) -> None:
+        """After a fork, in the child: pages that a view shows, with their content."""
+        with self.lock:
+            arena, frame, count = run
+            if 0 in arena.uptodate[frame : frame + count]:  # else another view showed it too
+                arena.memory[frame << PAGE_SHIFT : (frame + count) << PAGE_SHIFT] = content
+                arena.uptodate[frame : frame + count] = ones(count)
+                self.queues.move(run, lru.SMALL)
+                self.charged_pages += count
+
+    def reserve_frames(self, frame_count: int) -> tuple[Arena, int]:
+        """Frames for a file, as many as arena.frames_for says: (arena, first frame).  Costs address space only."""
+        with self.lock:
+            if self.closed:
+                raise closed_cache()
+            if frame_count > PRIVATE_ARENA_PAGES:
+                return self._add_arena(frame_count), 0
+            for arena in self.arenas.values():
+                if arena.page_count == SHARED_ARENA_PAGES and (first := arena.reserve(frame_count)) is not None:
+                    return arena, first
+            arena = self._add_arena(SHARED_ARENA_PAGES)
+            first = arena.reserve(frame_count)
+            assert first is not None, "an empty shared arena has room for every file that may share it"
+            return arena, first
+
+    def release_frames(self, arena: Arena, first_frame: int, frame_count: int) -> None:
+        """Give back what `reserve_frames` gave; every page of it has been removed."""
+        with self.lock:
+            if frame_count > PRIVATE_ARENA_PAGES:
+                self.arenas.pop(arena.number, None)
+                arena.close()
+            else:
+                arena.release(first_frame, frame_count)
+
+    def _add_arena(self, page_count: int) -> Arena:
+        arena = Arena(self._next_arena_number, page_count)
+        self._next_arena_number += 1
+        self.arenas[arena.number] = arena
+        return arena
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Add to a statistic.  Locks: takes the zone's lock, without which counts would be lost."""
+        with self.lock:
+            self.counters[what] += by
+
+    def uncharge(self, page_count: int, *, reserved: bool = False) -> None:
+        """Give back a charge, and wake those who wait for memory.  Locks: the zone's lock is held."""
+        self.charged_pages -= page_count
+        if reserved:
+            self.reserved_pages -= page_count
+        self.wake_memory_waiters()
+
+    def wake_memory_waiters(self) -> None:
+        """Let everyone who waits for memory look again.  Locks: the zone's lock is held."""
+        while self.memory_waiters:
+            self.memory_waiters.popleft().wake()
+
+    def resident_bytes(self) -> int:
+        """Memory that pages truly take, as the system counts it; what is charged where it cannot say."""
+        known = [arena.resident_bytes() for arena in list(self.arenas.values())]
+        return (
+            sum(size for size in known if size is not None) if None not in known else self.charged_pages << PAGE_SHIFT
+        )
+
+    def planes_bytes(self) -> int:
+        """Memory that the flags of pages truly take."""
+        return sum(arena.planes_bytes() for arena in list(self.arenas.values()))
+
+    def close(self) -> None:
+        """Let go of every arena.  The caller has removed every page."""
+        with self.lock:
+            self.closed = True
+            for arena in self.arenas.values():
+                arena.close()
+            self.arenas.clear()
+            self.wake_memory_waiters()
+        self.workqueue.close()

@@ -1,0 +1,315 @@
+"""`PageReader`: reads of a file at given offsets, without a position: the lock-free hit path.
+
+Guarantees: any number of threads may read at once, and each read is whole; no lock is taken on a hit.
+Assumes: the mapping's frames are this file's until `close` has replaced what the hit path uses (`_CLOSED`).
+Not here: what a miss does (mm/filemap.py); the position, lines and the rest of a Python file (file.py).
+
+The hit path stands here and not in a function of mm/, because calling it would cost as much as the rest of it.
+The letters are those of docs/explanation/architecture.md; their order is what makes it right.
+"""
+
+from __future__ import annotations
+
+import io
+import weakref
+from collections.abc import Callable
+from operator import index as as_int
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
+
+from . import errors
+from .mm import filemap, readahead, truncate
+from .mm.arena import REGION_SHIFT, ones
+from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from .mm.mapping import OpenFile
+
+T = TypeVar("T")
+Advice = Literal["normal", "sequential", "random", "willneed", "dontneed"]
+ADVICE: tuple[Advice, ...] = ("normal", "sequential", "random", "willneed", "dontneed")
+
+PIN_SWEEP_MASK = 0xFF
+"""Every 256th pin looks whether it is time to sweep out those that have ended."""
+
+
+class PageReader(io.BufferedIOBase):
+    """The part of `pagein.File` that knows no position."""
+
+    __slots__ = (
+        "_base",
+        "_file",
+        "_generations",
+        "_hits",
+        "_last_end",
+        "_mapping",
+        "_memory",
+        "_next_pin_key",
+        "_on_close",
+        "_on_release",
+        "_pin_entries",
+        "_pins",
+        "_read_only",
+        "_referenced",
+        "_shift",
+        "_uptodate",
+        "name",
+        "version",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        file: OpenFile,
+        *,
+        name: str,
+        version: str,
+        on_release: Callable[[int], object],
+        on_close: Callable[[], object],
+    ) -> None:
+        mapping, arena = file.mapping, file.mapping.arena
+        self.name = name
+        self.version = version
+        """The version of the object that this file reads: an ETag, or mtime and size."""
+        self._file = file
+        self._on_release = on_release
+        self._on_close = on_close
+        self._mapping = mapping
+        # What the hit path needs, one look-up away.
+        self._memory: Any = arena.memory
+        self._read_only: Any = arena.read_only
+        self._uptodate: Any = arena.uptodate
+        self._referenced: Any = arena.referenced
+        self._generations: Any = arena.generations
+        self._pins = arena.pins
+        self._pin_entries: Any = arena.pins.entries
+        self._next_pin_key = arena.pins.next_key
+        self._base = mapping.base
+        self._shift = mapping.base << PAGE_SHIFT
+        self._hits = 0
+        self._last_end = 0
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """*size* bytes from byte *offset* on; fewer only at the end of the file.
+
+        Blocks: interruptibly, if a page is not in the cache.  Raises: the store's OSError unchanged, and then
+        nothing was read; OSError(ENOMEM); ValueError for a negative size or offset, or a closed file.
+        """
+        try:
+            end = offset + size
+            first = self._base + (offset >> PAGE_SHIFT)
+            stop = self._base + ((end + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
+            region = first >> REGION_SHIFT
+            if 0 <= offset < end and region == (stop - 1) >> REGION_SHIFT:
+                generation = self._generations[region]  # (a)
+                if stop - first == 1:
+                    if self._uptodate[first] and end <= self._mapping.i_size:  # (b), and i_size only then
+                        data: bytes = self._memory[self._shift + offset : self._shift + end]  # (c)
+                        if self._generations[region] == generation:  # (d)
+                            # A read that goes on within its page is one use of it, not two (Linux: prev_pos).
+                            if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
+                                self._referenced[first] = 1
+                            self._last_end = end
+                            self._hits += 1
+                            return data
+                elif 0 not in self._uptodate[first:stop] and end <= self._mapping.i_size:  # (b)
+                    data = self._memory[self._shift + offset : self._shift + end]  # (c)
+                    if self._generations[region] == generation:  # (d)
+                        self._referenced[first:stop] = ones(stop - first)
+                        self._last_end = end
+                        self._hits += 1
+                        return data
+        except (IndexError, TypeError):
+            pass  # beyond the arena, or no integers: said clearly below
+        return self._pread_missing(size, offset)
+
+    def _pread_missing(self, size: int, offset: int) -> bytes:
+        size, offset = checked("size", size), checked("offset", offset)
+        self._check_open()
+        memory = self._memory
+        pieces: list[bytes] = []
+        while size:
+            got = self._read_some(size, offset, lambda start, stop: memory[start:stop])
+            if not got:  # the end; a read that is short for another reason is asked again, and raises
+                break
+            pieces += got
+            done = sum(map(len, got))
+            size, offset = size - done, offset + done
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def preadinto(self, buffer: WriteableBuffer, offset: int) -> int:
+        """Fill *buffer* from byte *offset* on; return how many bytes that were, fewer only at the end of the file.
+
+        Blocks and raises: as `pread`; TypeError for a buffer that cannot be written to.
+        """
+        offset = checked("offset", offset)
+        with memoryview(buffer) as view:
+            if view.readonly:
+                raise TypeError("a buffer to read into must be writable, and this one is read-only")
+            with view.cast("B") as target:
+                return self._fill(target, offset)
+
+    def _fill(self, target: memoryview, offset: int) -> int:
+        self._check_open()
+        filled, read_only = 0, self._read_only
+
+        def take(start: int, stop: int) -> int:
+            # May be called again for the same bytes, if an eviction spoilt the copy; counts once, when it holds.
+            at = start - self._shift - offset
+            target[at : at + stop - start] = read_only[start:stop]
+            return stop - start
+
+        while filled < len(target):
+            got = self._read_some(len(target) - filled, offset + filled, take)
+            if not got:
+                break
+            filled += sum(got)
+        return filled
+
+    def _read_some(self, size: int, offset: int, take: Callable[[int, int], T], *, once: bool = False) -> list[T]:
+        self._check_open()
+        pieces = filemap.read(self._file, offset, size, take, once=once)
+        self._check_open()
+        self._last_end = offset + size
+        return pieces
+
+    def view(self, size: int, offset: int) -> memoryview:
+        """A read-only memoryview of *size* bytes from byte *offset* on, without a copy; shorter only at the end of
+        the file.  Its pages stay in the cache until it, and all that was made from it (slices, arrays), is released
+        or gone: ``with file.view(size, offset) as data: ...``.
+
+        Blocks: interruptibly.  Raises: as `pread`; OSError(ENOMEM) if the pages do not fit beside other views.
+        """
+        try:
+            end = offset + size
+            first = self._base + (offset >> PAGE_SHIFT)
+            stop = self._base + ((end + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
+            if 0 <= offset < end:
+                shown = self._read_only[self._shift + offset : self._shift + end]
+                key = self._next_pin_key()
+                # Pinned first, and Uptodate tested then: mm/pin.py.
+                self._pin_entries[key] = first, stop, weakref.ref(shown)
+                if self._uptodate.find(b"\0", first, stop) < 0 and end <= self._mapping.i_size:
+                    self._referenced[first] = 1
+                    self._hits += 1
+                    if key & PIN_SWEEP_MASK == 0 and len(self._pin_entries) > self._pins.sweep_at:
+                        self._pins.spans()
+                    return memoryview(PickleBuffer(shown))  # not shown itself: see mm/pin.py
+                self._pin_entries.pop(key)
+        except (IndexError, TypeError):
+            pass  # beyond the arena, or no integers: said clearly below
+        return self._view_missing(size, offset)
+
+    def _view_missing(self, size: int, offset: int) -> memoryview:
+        size, offset = checked("size", size), checked("offset", offset)
+        self._check_open()
+        end = min(offset + size, self._mapping.i_size)
+        if end <= offset:
+            return memoryview(b"")
+        first, page_count = offset >> PAGE_SHIFT, page_count_for(end) - (offset >> PAGE_SHIFT)
+        pin = filemap.pin_uptodate(self._file, first, page_count)
+        end = max(offset, min(end, self._mapping.i_size))  # again: it may have become shorter while we waited
+        shown = self._read_only[self._shift + offset : self._shift + end]
+        frame = self._base + first
+        self._pin_entries[self._next_pin_key()] = frame, frame + page_count, weakref.ref(shown)
+        pin.put()
+        return memoryview(PickleBuffer(shown))
+
+    def advise(self, advice: Advice, offset: int = 0, length: int | None = None) -> None:
+        """Say how bytes [offset, offset + length) will be read, as posix_fadvise(2); by default all from *offset*.
+
+        "sequential" doubles this file's readahead window, "random" turns it off, "normal" restores it (these
+        are about the whole file).  "willneed" starts reading in the background and returns.  "dontneed" drops
+        the whole pages of the range that nobody uses.  Raises: ValueError.
+        """
+        offset = checked("offset", offset)
+        stop = self._mapping.i_size if length is None else offset + checked("length", length)
+        self._check_open()
+        mapping, file = self._mapping, self._file
+        if advice == "willneed":
+            filemap.read_in_background(file, offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
+        elif advice == "dontneed":
+            # Whole pages only, but the file's last page counts as whole.
+            start_index = page_count_for(offset)
+            stop_index = page_count_for(stop) if stop >= mapping.i_size else stop >> PAGE_SHIFT
+            mapping.zone.workqueue.shielded(lambda: truncate.invalidate_mapping_pages(mapping, start_index, stop_index))
+        elif advice in ADVICE:
+            file.random = advice == "random"
+            ra_pages = readahead.RA_PAGES * (2 if advice == "sequential" else 1)
+            file.ra = file.ra._replace(ra_pages=ra_pages)
+        else:
+            raise ValueError(f"unknown advice {advice!r}: accepted are {', '.join(ADVICE)}")
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self._mapping.i_size
+
+    @property
+    def hits(self) -> int:
+        """How many reads of this file were served from the cache alone."""
+        return self._hits
+
+    def resident(self) -> list[tuple[int, int]]:
+        """Which pages of the file are in the cache: runs of (first index, page count), in order."""
+        self._check_open()
+        return list(self._mapping.resident())
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._generations is _CLOSED
+
+    def close(self) -> None:
+        """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm."""
+        if self._release():
+            self._on_close()
+
+    def __del__(self) -> None:
+        # Not close(): the garbage collector may run this inside any lock.  The cache does the rest at its next turn.
+        self._release()
+
+    def _release(self) -> bool:
+        if getattr(self, "_generations", _CLOSED) is _CLOSED:
+            return False
+        # Before the mapping is let go, because then its frames may become another file's.
+        self._memory = self._read_only = self._uptodate = self._referenced = _CLOSED
+        self._generations = self._pin_entries = _CLOSED
+        self._on_release(self._hits)
+        return True
+
+    def _check_open(self) -> None:
+        if self._generations is _CLOSED:
+            raise errors.closed_file()
+
+
+class _Closed:
+    """Stands for everything that the hit path uses once a file is closed, so that a hit need not ask."""
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise errors.closed_file()
+
+    def __setitem__(self, key: object, value: object) -> NoReturn:
+        raise errors.closed_file()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise errors.closed_file()
+
+
+_CLOSED: Any = _Closed()
+
+
+def checked(what: str, value: Any, *, least: int | None = 0) -> int:
+    """An integer argument.  Raises: TypeError, ValueError."""
+    try:
+        value = as_int(value)
+    except TypeError:
+        raise TypeError(f"{what} must be an integer, not {type(value).__name__}") from None
+    if least is not None and value < least:
+        raise errors.negative(what, value)
+    return int(value)

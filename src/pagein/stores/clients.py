@@ -1,0 +1,215 @@
+"""The door to obstore: its clients, made with bounded waits and shared, and its exceptions as OSErrors.
+
+Guarantees: one client, and so one pool of connections, for one place with one configuration.  A call fails
+instead of hanging for ever: on a server that does not answer after READ_TIMEOUT_S and retries that begin within
+RETRY_TIMEOUT_S (obstore's own bounds are three minutes), and at once in a forked child.
+Assumes: whoever calls obstore calls `require_same_process` first.
+What obstore does not tell in a form for programs, namely the status, whether it was a time-out, and the system's
+errno, is read from its message; where that should fail the error is still an OSError, with EIO.
+A message quotes no URL, which may hold a signature; the obstore exception behind it, its ``__cause__``, does.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import unquote
+
+from obstore import exceptions, store as obstore_store
+
+from ..errors import after_fork, no_ranges, no_size, not_a_url, not_found, permission, store_failed
+from .options import frozen
+
+ObjectStore = obstore_store.ObjectStore
+HTTPStore = obstore_store.HTTPStore
+ObstoreLocalStore = obstore_store.LocalStore
+STORES = (
+    obstore_store.S3Store,
+    obstore_store.GCSStore,
+    obstore_store.AzureStore,
+    obstore_store.HTTPStore,
+    obstore_store.LocalStore,
+    obstore_store.MemoryStore,
+)
+
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 15
+"""Without one byte from the server."""
+REQUEST_TIMEOUT_S = 600
+"""For a whole answer, however steadily it comes: the largest are tens of MiB."""
+RETRY_TIMEOUT_S = 20
+"""After this no retry begins."""
+RETRIES_MAX = 5
+BACKOFF_S = 0.1, 3.0
+"""Before the first retry, and at most; it doubles, and is jittered."""
+CLIENTS_MAX = 64
+"""Clients kept though nobody uses them.  Making one takes 5 to 10 ms, and connecting it some round trips."""
+
+
+class _Clients:
+    """The clients made last, by place and configuration."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        self._kept: OrderedDict[Hashable, ObjectStore] = OrderedDict()
+
+    def after_fork(self) -> None:
+        """In a child, a thread of the parent may hold the lock for ever.  The clients stay: to drop one whose
+        connections are in use would be to call into a runtime that is not there."""
+        self._lock = threading.Lock()
+
+    def client(self, base_url: str, options: Mapping[str, Any]) -> ObjectStore:
+        key = base_url, frozen(options)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        made = _make_client(base_url, options)
+        with self._lock:
+            self._kept[key] = made
+            while len(self._kept) > CLIENTS_MAX:
+                self._kept.popitem(last=False)
+        return made
+
+
+_clients = _Clients()
+os.register_at_fork(after_in_child=_clients.after_fork)
+
+
+def client_for(base_url: str, options: Mapping[str, Any], *, name: str) -> ObjectStore:
+    """An obstore store for *base_url*, without a path unless it is HTTP.  Does no I/O.
+
+    *options* are those of `obstore.store.from_url`; ``client_options`` and ``retry_config`` in them are merged into
+    pagein's own.  Raises: ValueError, TypeError for options that obstore refuses.
+    """
+    try:
+        return _clients.client(base_url, options)
+    except (exceptions.BaseError, ValueError) as error:
+        raise not_a_url(name, _reason(error)) from error
+
+
+def _make_client(base_url: str, options: Mapping[str, Any]) -> ObjectStore:
+    initial_s, longest_s = BACKOFF_S
+    given = dict(options)
+    client_options: dict[str, Any] = {
+        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+        "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
+        "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+    }
+    if base_url.startswith("http:") or _names_plain_endpoint({**(given.get("config") or {}), **given}):
+        client_options["allow_http"] = True  # whoever writes http: means it
+    client_options |= given.pop("client_options", None) or {}
+    retry_config = {
+        "max_retries": RETRIES_MAX,
+        "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_S),
+        "backoff": {
+            "init_backoff": timedelta(seconds=initial_s),
+            "max_backoff": timedelta(seconds=longest_s),
+            "base": 2,
+        },
+    } | (given.pop("retry_config", None) or {})
+    # Not from_url() for HTTP: it takes some hosts for S3 or Azure, and signs what needs no signature.
+    make: Any = obstore_store.HTTPStore.from_url if base_url.startswith("http") else obstore_store.from_url
+    made: ObjectStore = make(base_url, client_options=client_options, retry_config=retry_config, **given)
+    return made
+
+
+def _names_plain_endpoint(options: Mapping[str, Any]) -> bool:
+    return any("endpoint" in name.lower() and str(one).startswith("http:") for name, one in options.items())
+
+
+def with_basic_auth(options: Mapping[str, Any], user_info: str) -> dict[str, Any]:
+    """*options* with the header for ``user:password`` from a URL, which obstore would not send."""
+    user, _, password = user_info.partition(":")
+    token = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+    client_options = dict(options.get("client_options") or {})
+    headers = {"Authorization": f"Basic {token}"} | dict(client_options.get("default_headers") or {})
+    return {**options, "client_options": client_options | {"default_headers": headers}}
+
+
+# -- processes ---------------------------------------------------------------------------------------
+
+_used_in_pid: int | None = None
+
+
+def require_same_process(name: str) -> None:
+    """Raise OSError(EDEADLK) in a child forked after obstore was used here: its threads are not in the child."""
+    global _used_in_pid  # noqa: PLW0603  # so is obstore's runtime
+    pid = os.getpid()
+    if _used_in_pid is None:
+        _used_in_pid = pid
+    elif _used_in_pid != pid:
+        raise after_fork(name)
+
+
+# -- errors ------------------------------------------------------------------------------------------
+
+# The details stand below the first line, in Rust's debug form: what a server said is quoted there, and can
+# neither begin a line nor contain a real line break.
+_STATUS = re.compile(r"\A.*? status code: (\d{3})")
+_SYSTEM_ERRNO = re.compile(r"\bOs \{\n\s*code: (\d+),")
+_TIMED_OUT = re.compile(r"^\s*kind: Timeout,", re.MULTILINE)
+_GENERIC = re.compile(r"\A(?:Generic \w+ error: )+")
+_REDIRECTED = "error following redirect"
+_TRY_LATER = (408, 429)
+_NO_LENGTH = "Content-Length Header missing"
+
+
+def status_of(error: Exception) -> int | None:
+    """The HTTP status that made obstore raise, if there was one."""
+    match = _STATUS.match(str(error))
+    return int(match[1]) if match else None
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the server answered, for good, and might answer another method better."""
+    status = status_of(error)
+    if status is None:
+        return _NO_LENGTH in str(error)
+    return status == 501 or (400 <= status < 500 and status not in _TRY_LATER)
+
+
+def is_broken_off(error: Exception) -> bool:
+    """Whether the answer ended before it was complete, and was not completed by asking again."""
+    return "response body error" in _reason(error) and not _TIMED_OUT.search(str(error))
+
+
+def os_error(error: Exception, name: str) -> OSError:
+    """What obstore raised, as the OSError to raise from it."""
+    text, reason = str(error), _reason(error)
+    match error:
+        case FileNotFoundError():
+            return not_found(name)
+        case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError():
+            return permission(name, reason)
+        case exceptions.NotSupportedError():
+            return no_ranges(name)  # all that we ask for which a store may lack
+        case exceptions.InvalidPathError() | ValueError():
+            return store_failed(name, reason, errno.EINVAL)
+    if status_of(error) == 410:  # Gone
+        return not_found(name)
+    if _NO_LENGTH in reason:
+        return no_size(name)
+    if _REDIRECTED in reason:
+        return store_failed(name, reason, errno.ELOOP)
+    if _TIMED_OUT.search(text):
+        return store_failed(name, f"timed out: {reason}", errno.ETIMEDOUT)
+    system = _SYSTEM_ERRNO.search(text)
+    return store_failed(name, reason, int(system[1]) if system else errno.EIO)
+
+
+def _reason(error: Exception) -> str:
+    """What obstore says went wrong, without the URL it went wrong with."""
+    first_line = _GENERIC.sub("", str(error).partition("\n")[0])
+    what, performing, rest = first_line.partition("Error performing ")
+    if not performing:
+        return what.strip()
+    method, (_, _, why) = rest.partition(" ")[0], rest.partition(" - ")
+    return f"{method}: {why}".strip(" :")

@@ -1,0 +1,298 @@
+"""Files of any fsspec filesystem, by URL, by chain of URLs, or as (filesystem, path).
+
+Guarantees: a fetch is one ``cat_file`` of one range, copied once, or one ``seek`` and ``read`` of an uncached file
+where the filesystem has no ranged ``cat_file``; an answer of another length than asked is an error.  Filesystems
+that are not async share connections and handles without locks: calls of one are made one at a time.
+What is checked, and when: fsspec has no conditional request.  The version (every ETag, checksum, generation, date
+that ``info`` tells, and the size) is taken at each open, past the filesystem's own listings cache.  On local and
+memory filesystems, where ``info`` costs nothing, it is taken again after every fetch, and another one is ESTALE
+(fsspec's memory files tell nothing of being written to in place, only of being replaced).
+**Elsewhere a change under an open file is noticed only by a short answer**: read S3, GCS, Azure and HTTP by their
+plain URLs, which stores/object.py checks, or give the filesystem objects that are never overwritten.
+A file without any validator may have changed at each open, so its version never recurs.
+Assumes: caching filesystems (``simplecache::``, ``filecache::``) are as fresh as their user wants them.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any, NamedTuple
+
+from fsspec import AbstractFileSystem, available_protocols
+from fsspec.asyn import AsyncFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.cached import CachingFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from ..errors import (
+    is_directory,
+    no_ranges,
+    no_size,
+    not_found,
+    not_regular,
+    permission,
+    short_fetch,
+    stale,
+    store_failed,
+)
+from .options import frozen
+from .ranges import RangeOperations
+from .source import Opened
+
+Locate = Callable[[], tuple[AbstractFileSystem, str]]
+
+VALIDATORS = frozenset(
+    {
+        "etag", "contentmd5", "digest", "md5", "md5hash", "crc", "crc32c", "chksum", "sha", "hex", "generation",
+        "versionid", "lastmodified", "modified", "modify", "updated", "mtime", "datetime", "ino",
+    }
+)  # fmt: skip
+"""Keys of ``info``, in lower case and without punctuation, of which one changes if the content does."""
+
+REASON_LENGTH_MAX = 200
+"""Of what a filesystem says, in an error's message."""
+
+
+def knows(protocol: str) -> bool:
+    """Whether fsspec has a filesystem for it, installed or not."""
+    return protocol in available_protocols()
+
+
+def is_filesystem(store: object) -> bool:
+    """Whether it is one of fsspec's."""
+    return isinstance(store, AbstractFileSystem)
+
+
+def source_of_url(url: str, options: Mapping[str, Any]) -> FsspecSource:
+    """The file at a URL or chain; *options* go to the first filesystem of it.  Does no I/O: `open` connects."""
+    name = _without_secrets(url)
+
+    def locate() -> tuple[AbstractFileSystem, str]:
+        try:
+            located: tuple[AbstractFileSystem, str] = url_to_fs(url, **options)
+        except ImportError as error:
+            raise store_failed(name, str(error), errno.EPROTONOSUPPORT) from error
+        return located
+
+    return FsspecSource(locate, key=("fsspec", url, frozen(options)), name=name)
+
+
+def source_in_filesystem(fs: AbstractFileSystem, path: str) -> FsspecSource:
+    """The file at *path* of a filesystem that the user has made."""
+    path = fs._strip_protocol(path)
+    protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+    name = path if "://" in path else f"{protocol}:{path}"
+    return FsspecSource(lambda: (fs, path), key=("fsspec", fs, path), name=_without_secrets(name))
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"\?.*?(?=::|\Z)", "?…", re.sub(r"//[^/@:]*(:[^/@]*)?@", "//", url))
+
+
+class FsspecSource:
+    """One file of a filesystem."""
+
+    def __init__(self, locate: Locate, *, key: Hashable, name: str) -> None:
+        self._locate = locate
+        self.key = key
+        self.name = name
+
+    def open(self) -> Opened:
+        """One ``info``.  Raises: OSError; what the filesystem raises for options that it does not accept."""
+        with _as_os_error(self.name, passing=(TypeError, ValueError)):
+            fs, path = self._locate()
+        reader = _Reader(fs, path, self.name)
+        try:
+            with _as_os_error(self.name):
+                seen = reader.look()
+                if not _has_ranges(fs):
+                    reader.open_file()
+        except BaseException:
+            reader.close()
+            raise
+        ops = _FsspecOperations(reader, seen)
+        return Opened(ops, seen.size_bytes, ops.version, close=reader.close)
+
+
+class _Seen(NamedTuple):
+    """What a filesystem says of a file."""
+
+    size_bytes: int
+    validators: str
+
+    def __str__(self) -> str:
+        return f"{self.validators} size={self.size_bytes}".lstrip()
+
+
+class _FsspecOperations(RangeOperations):
+    def __init__(self, reader: _Reader, opened: _Seen) -> None:
+        self._reader = reader
+        self._opened = opened
+        self._name = reader.name
+        self.version = str(opened) if opened.validators else f"unknown={uuid.uuid4().hex} {opened}"
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        wanted_bytes = len(buffer)
+        try:
+            with _as_os_error(self._name):
+                data = self._reader.read(offset_bytes, wanted_bytes)
+        except OSError as error:
+            if error.errno == errno.EIO:  # perhaps 416, because the file has become shorter
+                try:
+                    self._require_opened_version()
+                except OSError as change:
+                    if change.errno == errno.ESTALE:
+                        raise change from error
+            raise
+        if len(data) != wanted_bytes or self._reader.is_cheap_to_look_at:
+            self._require_opened_version()
+        if len(data) > wanted_bytes:
+            raise no_ranges(self._name)
+        if len(data) < wanted_bytes:
+            got_bytes = len(data)
+            raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=wanted_bytes, got_bytes=got_bytes)
+        buffer[:] = data
+
+    def _require_opened_version(self) -> None:
+        with _as_os_error(self._name):
+            now = self._reader.look()
+        if now != self._opened:
+            raise stale(self._name, was=str(self._opened), now=str(now))
+
+
+class _Reader:
+    """What is asked of the filesystem, one call at a time if that is all that it can take."""
+
+    def __init__(self, fs: AbstractFileSystem, path: str, name: str) -> None:
+        self.name = name
+        self.is_cheap_to_look_at = isinstance(_innermost(fs), LocalFileSystem | MemoryFileSystem)
+        self._fs = fs
+        self._path = path
+        self._lock = _lock_of(fs)
+        self._file: Any = None
+
+    def look(self) -> _Seen:
+        """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP)."""
+        with self._lock:
+            # A caching filesystem would list the whole directory; and it is the object itself whose version counts.
+            fs = self._fs.fs if isinstance(self._fs, CachingFileSystem) else self._fs
+            fs.invalidate_cache(self._path)
+            info = dict(fs.info(self._path))
+            if isinstance(_innermost(fs), MemoryFileSystem):  # its info tells only when a file was created
+                info["modified"] = fs.modified(self._path)
+        if info.get("type") == "directory":
+            raise is_directory(self.name)
+        if info.get("type") == "other":
+            raise not_regular(self.name, "a device, FIFO or socket")
+        if info.get("size") is None:
+            raise no_size(self.name)
+        return _Seen(int(info["size"]), _validators_in(info))
+
+    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Up to *size_bytes* from *offset_bytes* on; more if the filesystem does as it likes."""
+        with self._lock:
+            if self._file is None:
+                return bytes(self._fs.cat_file(self._path, start=offset_bytes, end=offset_bytes + size_bytes))
+            self._file.seek(offset_bytes)
+            data = bytes(self._file.read(size_bytes))
+            while len(data) < size_bytes and (more := self._file.read(size_bytes - len(data))):
+                data += more
+            return data
+
+    def open_file(self) -> None:
+        """Read through an open file from now on."""
+        with self._lock:
+            if not isinstance(self._fs, CachingFileSystem):
+                try:
+                    self._file = self._fs.open(self._path, "rb", cache_type="none")
+                except TypeError:  # a filesystem without such an argument
+                    pass
+            if self._file is None:
+                self._file = self._fs.open(self._path, "rb")
+
+    def close(self) -> None:
+        """Close that file.  Should it fail, there is nothing that anybody could lose by it, or do about it."""
+        with self._lock, suppress(Exception):
+            if self._file is not None:
+                self._file.close()
+
+
+def _validators_in(info: Mapping[str, Any]) -> str:
+    told = {re.sub(r"[^a-z0-9]", "", name.lower()): value for name, value in info.items()}
+    known = sorted(VALIDATORS & told.keys())
+    return " ".join(f"{name}={told[name]}" for name in known if told[name] not in (None, ""))
+
+
+def _has_ranges(fs: AbstractFileSystem) -> bool:
+    """Whether ``cat_file`` asks for a range; the default opens a file, with a cache, each time."""
+    if isinstance(fs, AsyncFileSystem):
+        return type(fs)._cat_file is not AsyncFileSystem._cat_file
+    return type(fs).cat_file is not AbstractFileSystem.cat_file
+
+
+def _innermost(fs: AbstractFileSystem) -> AbstractFileSystem:
+    """What ``dir::``, ``simplecache::`` and others that pass calls on are put around."""
+    while isinstance(getattr(fs, "fs", None), AbstractFileSystem):
+        fs = fs.fs
+    return fs
+
+
+# -- one at a time -----------------------------------------------------------------------------------
+
+_locks: weakref.WeakKeyDictionary[AbstractFileSystem, threading.Lock] = weakref.WeakKeyDictionary()
+_locks_lock = threading.Lock()
+
+
+def _lock_of(fs: AbstractFileSystem) -> AbstractContextManager[object]:
+    """What to hold while calling *fs*; equal filesystems share it.  Held across I/O: that is its purpose.
+
+    An open file has one position, whatever it is a file of.
+    """
+    inner = _innermost(fs)
+    if _has_ranges(fs) and (inner.async_impl or isinstance(inner, MemoryFileSystem)):
+        return nullcontext()
+    with _locks_lock:
+        return _locks.setdefault(inner, threading.Lock())
+
+
+# -- errors ------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _as_os_error(name: str, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Whatever a filesystem raises, as an OSError with an errno and a name."""
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            if error.filename is None:
+                error.filename = name
+            raise
+        raise _os_error(error, name) from error
+
+
+def _os_error(error: Exception, name: str) -> OSError:
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        return _os_error(error.__cause__, name)  # fsspec's HTTP says this of every failure
+    reason = f"{type(error).__name__}: {error}".removesuffix(": ")[:REASON_LENGTH_MAX]  # aiohttp quotes bodies
+    status = getattr(error, "status", None)  # aiohttp.ClientResponseError
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return not_found(name)
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return permission(name, reason)
+    if isinstance(error, IsADirectoryError):
+        return is_directory(name)
+    if isinstance(error, TimeoutError):
+        return store_failed(name, reason, errno.ETIMEDOUT)
+    if isinstance(error, NotImplementedError):
+        return store_failed(name, reason, errno.EOPNOTSUPP)
+    return store_failed(name, reason)

@@ -1,0 +1,90 @@
+"""Objects in this process's memory: for tests, for examples, and for bytes that should be read as files.
+
+Guarantees: an object's bytes never change; `put` replaces the object, and whoever has the old one open gets
+ESTALE at the next fetch.
+Assumes: nothing.  Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Mapping
+from itertools import count
+from typing import NamedTuple
+
+from ..errors import is_directory, not_found, stale
+from .ranges import RangeOperations
+from .source import Opened, Source
+
+
+class _Object(NamedTuple):
+    data: bytes
+    version: str
+
+
+class MemoryStore:
+    """Paths and their bytes."""
+
+    def __init__(self, objects: Mapping[str, bytes] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._objects: dict[str, _Object] = {}
+        self._put_counts = count(1)
+        for path, data in (objects or {}).items():
+            self.put(path, data)
+
+    def put(self, path: str, data: bytes | bytearray | memoryview) -> None:
+        """Store a copy of *data*, in place of what was there.  Equal bytes are another version, too."""
+        with self._lock:
+            self._objects[path] = _Object(bytes(data), f"put-{next(self._put_counts)}")
+
+    def delete(self, path: str) -> None:
+        """Raises: OSError(ENOENT)."""
+        with self._lock:
+            if self._objects.pop(path, None) is None:
+                raise not_found(_name_of(path))
+
+    def source(self, path: str) -> Source:
+        """The object at *path*, whether or not it is there yet."""
+        return _MemorySource(self, path)
+
+    def _get(self, path: str) -> _Object | None:
+        return self._objects.get(path)
+
+    def _has_below(self, path: str) -> bool:
+        prefix = path.rstrip("/") + "/" if path else ""
+        with self._lock:
+            return any(other.startswith(prefix) for other in self._objects)
+
+
+class _MemorySource:
+    def __init__(self, store: MemoryStore, path: str) -> None:
+        self._store = store
+        self._path = path
+        self.key: Hashable = ("memory", store, path)
+        self.name = _name_of(path)
+
+    def open(self) -> Opened:
+        found = self._store._get(self._path)
+        if found is None:
+            raise (is_directory if self._store._has_below(self._path) else not_found)(self.name)
+        return Opened(_MemoryOperations(self._store, self._path, found), len(found.data), found.version)
+
+
+class _MemoryOperations(RangeOperations):
+    blocking = False
+
+    def __init__(self, store: MemoryStore, path: str, opened: _Object) -> None:
+        self._store = store
+        self._path = path
+        self._opened = opened
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        now = self._store._get(self._path)
+        if now is not self._opened:
+            raise stale(_name_of(self._path), was=self._opened.version, now=now.version if now else "deleted")
+        with memoryview(self._opened.data)[offset_bytes : offset_bytes + len(buffer)] as part:
+            buffer[:] = part
+
+
+def _name_of(path: str) -> str:
+    return f"memory:{path}"

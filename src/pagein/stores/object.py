@@ -1,0 +1,296 @@
+"""Objects read through obstore: S3, GCS, Azure, HTTP, and obstore's local and memory stores.
+
+Guarantees: a fetch is one GET of one range.  obstore hands it over in pieces, each a copy of what came from the
+network, and each is copied straight into the cache's memory.  It is asked for by If-Match where the object has a
+strong ETag, and every answer is checked: the range it says it has, its length, and its ETag, or else its date and
+size, against the version that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer
+breaks off, obstore asks for the rest of it, if there is an ETag, and accepts only that range of an answer with the
+same ETag.  A weak ETag is never sent, only compared.
+Assumes: equal ETags, even weak ones, mean equal bytes, or else dates differ.  A server may omit a validator in some
+answers; those that both have are compared.  An object with neither ETag nor Last-Modified may have changed at each
+open, so its version never recurs; while it is open, only its size is compared.
+A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MAX, is fetched once into an unlinked
+temporary file, and every page comes from there until the object is closed.  It costs disk, not the cache's
+memory, and one version of it serves all.  Small objects never come to that: what is asked for whole is asked for
+without a range.  obstore refuses answers without Content-Length, so an object that comes only in chunks of unknown
+number cannot be opened (EIO or EOPNOTSUPP, saying so); nor can keys with empty segments or dots (EINVAL).
+Not here: waits, retries and errors (clients.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+import threading
+import uuid
+from collections.abc import Hashable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit, urlunsplit
+
+import obstore
+from obstore import exceptions
+
+from ..errors import is_directory, not_a_url, short_fetch, stale, store_failed, wrong_range
+from . import clients
+from .clients import ObjectStore
+from .local import pread_up_to
+from .options import Same, frozen
+from .ranges import RangeOperations
+from .source import Opened
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult, ObjectMeta
+
+WHOLE_BYTES_MAX = 64 << 20
+"""The largest object that is fetched whole from a server that knows no ranges."""
+CHUNK_BYTES = 64 << 10
+"""At least so much of an answer is handed over at once, each time with the GIL."""
+_NEVER = datetime.fromtimestamp(0, UTC)
+"""What obstore says of an object without Last-Modified."""
+_PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
+"""A URL's path that obstore sends letter for letter if it is given as a key."""
+
+
+def source_of_url(url: str, options: Mapping[str, Any]) -> ObjectSource:
+    """The object at an ``http(s):`` URL, or at ``scheme://bucket/key``, where the key is taken as it is written."""
+    if url[:4].lower() == "http":
+        return _source_of_http(url, options)
+    scheme, _, rest = url.partition("://")
+    bucket, _, path = rest.partition("/")
+    base_url = f"{'gs' if scheme.lower() == 'gcs' else scheme.lower()}://{bucket}"
+    store = clients.client_for(base_url, options, name=url)
+    key = ("object", base_url, frozen(options), path)
+    return ObjectSource(store, path, key=key, name=f"{base_url}/{path}")
+
+
+def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
+    try:
+        parts = urlsplit(url)
+        user_info, _, host = parts.netloc.rpartition("@")
+        if not parts.hostname or parts.port == 0:
+            raise ValueError("it names no host, or no port")
+    except ValueError as error:
+        raise not_a_url(url, str(error)) from error
+    name = f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
+    if user_info:
+        options = clients.with_basic_auth(options, user_info)
+    if _PLAIN_PATH.fullmatch(parts.path) and not parts.query:
+        base_url, path = f"{parts.scheme}://{host}", parts.path[1:]
+    else:  # a client of its own for this one URL, which is the only way to have it sent as it is written
+        base_url, path = urlunsplit((parts.scheme, host, parts.path, parts.query, "")), ""
+    store = clients.client_for(base_url, options, name=name)
+    return ObjectSource(store, path, key=("object", base_url, frozen(options), path), name=name)
+
+
+def source_in_store(store: ObjectStore, path: str) -> ObjectSource:
+    """The object at *path* of a store that the user has made, with the waits and retries that it was made with."""
+    path = path.removeprefix("/")  # as obstore itself does
+    place = re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
+    return ObjectSource(store, path, key=("object", Same(store), path), name=f"{place}:{path}")
+
+
+class ObjectSource:
+    """One object of an obstore store."""
+
+    def __init__(self, store: ObjectStore, path: str, *, key: Hashable, name: str) -> None:
+        self._store = store
+        self._path = path
+        self._is_http = isinstance(store, clients.HTTPStore)
+        self.key = key
+        self.name = name
+
+    def open(self) -> Opened:
+        """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
+        clients.require_same_process(self.name)
+        if not self._is_http and (not self._path or self._path.endswith("/")):
+            raise is_directory(self.name)  # obstore would drop the slash and open another object...
+        if not self._is_http and self._path.startswith("/"):  # ...as it would here
+            raise store_failed(self.name, "obstore cannot name keys with empty segments", errno.EINVAL)
+        try:
+            meta = self._head()
+        except FileNotFoundError as error:
+            if self._is_prefix():
+                raise is_directory(self.name) from error
+            raise
+        ops = _ObjectOperations(self._store, self._path, meta, self.name)
+        return Opened(ops, meta["size"], ops.version, close=ops.close)
+
+    def _head(self) -> ObjectMeta:
+        try:
+            meta = obstore.head(self._store, self._path)
+        except Exception as error:
+            # Some servers refuse HEAD: with 405 (obstore says "not found"), or 403 where a URL is signed for GET.
+            if not self._is_http or not clients.is_refusal(error):
+                raise clients.os_error(error, self.name) from error
+            return self._meta_of_get()
+        return meta if meta["size"] or not self._is_http else self._meta_of_get()
+
+    def _meta_of_get(self) -> ObjectMeta:
+        try:
+            return obstore.get(self._store, self._path, options={"range": (0, 1)}).meta
+        except Exception as error:
+            is_without_range = isinstance(error, exceptions.NotSupportedError)
+            if not is_without_range and clients.status_of(error) != 416:  # 416: there is no first byte
+                raise clients.os_error(error, self.name) from error
+        try:
+            return obstore.get(self._store, self._path).meta  # the body is left unread
+        except Exception as error:
+            raise clients.os_error(error, self.name) from error
+
+    def _is_prefix(self) -> bool:
+        if self._is_http:
+            return False
+        try:
+            return bool(next(iter(obstore.list(self._store, self._path, chunk_size=1)), None))
+        except Exception:  # no right to list, perhaps: then it is just not found
+            return False
+
+
+class _ObjectOperations(RangeOperations):
+    def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
+        self._store = store
+        self._path = path
+        self._opened = opened
+        self._name = name
+        self._if_match = opened["e_tag"] if _is_strong(opened["e_tag"]) else None
+        # obstore reads a local file after it has looked at its ETag, and does not look again.
+        self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
+        self._whole: BinaryIO | None = None
+        self._whole_lock = threading.Lock()
+        self.version = _version_of(opened)
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        if not buffer:
+            return
+        if self._whole is None:
+            try:
+                self._fill_by_range(buffer, offset_bytes)
+                return
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP or self._opened["size"] > WHOLE_BYTES_MAX:
+                    raise
+        got_bytes = pread_up_to(self._whole_fd(), buffer, offset_bytes)
+        if got_bytes != len(buffer):
+            raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=len(buffer), got_bytes=got_bytes)
+
+    def close(self) -> None:
+        """Let go of the temporary file, if there is one."""
+        if self._whole is not None:
+            self._whole.close()
+
+    def _fill_by_range(self, buffer: memoryview, offset_bytes: int) -> None:
+        filled_bytes = 0
+        for chunk in self._fetch(offset_bytes, offset_bytes + len(buffer)):
+            buffer[filled_bytes : filled_bytes + len(chunk)] = chunk
+            filled_bytes += len(chunk)
+        if self._checks_afterwards:
+            clients.require_same_process(self._name)
+            try:
+                now = obstore.head(self._store, self._path)
+            except Exception as error:
+                raise clients.os_error(error, self._name) from error
+            self._require_opened_version(now)
+
+    def _whole_fd(self) -> int:
+        # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
+        # fail, try for himself.  No other lock is taken under it.
+        with self._whole_lock:
+            if self._whole is None:
+                whole = tempfile.TemporaryFile(prefix="pagein-", buffering=0)  # noqa: SIM115  # closed by close()
+                try:
+                    for chunk in self._fetch(0, self._opened["size"]):
+                        _write_all(whole.fileno(), chunk)
+                except BaseException:
+                    whole.close()
+                    raise
+                self._whole = whole
+            return self._whole.fileno()
+
+    def _fetch(self, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes [start, stop) of the version that was opened, in pieces, none of them empty or too much."""
+        clients.require_same_process(self._name)
+        result = self._get(start, stop)
+        self._require_opened_version(result.meta)
+        if result.range != (start, stop):
+            got_start, got_stop = result.range
+            raise wrong_range(self._name, asked=_bytes_of(start, stop), got=_bytes_of(got_start, got_stop))
+        got_bytes = 0
+        try:
+            for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+                got_bytes += len(chunk)
+                if got_bytes > stop - start:
+                    raise wrong_range(self._name, asked=_bytes_of(start, stop), got="more bytes than that")
+                yield chunk
+        except exceptions.BaseError as error:
+            if clients.is_broken_off(error):
+                reason = f"the answer broke off before all of {_bytes_of(start, stop)} had come"
+                raise store_failed(self._name, reason) from error
+            raise clients.os_error(error, self._name) from error
+        if got_bytes != stop - start:
+            raise short_fetch(self._name, offset_bytes=start, wanted_bytes=stop - start, got_bytes=got_bytes)
+
+    def _get(self, start: int, stop: int) -> GetResult:
+        options: GetOptions = {}
+        if (start, stop) != (0, self._opened["size"]):  # else any server can answer
+            options["range"] = (start, stop)
+        if self._if_match:
+            options["if_match"] = self._if_match
+        try:
+            return obstore.get(self._store, self._path, options=options)
+        except exceptions.PreconditionError as error:
+            raise stale(self._name, was=self.version, now="another version") from error
+        except Exception as error:
+            if clients.status_of(error) == 416:
+                raise stale(self._name, was=self.version, now="shorter") from error
+            raise clients.os_error(error, self._name) from error
+
+    def _require_opened_version(self, now: ObjectMeta) -> None:
+        was = self._opened
+        if was["e_tag"] and was["e_tag"] == now["e_tag"] and was["size"] != now["size"] and self._if_match:
+            asked, got = f"an object of {was['size']} bytes", f"the same one of {now['size']} bytes"
+            raise wrong_range(self._name, asked=asked, got=got)
+        if not _is_same_version(was, now):
+            raise stale(self._name, was=self.version, now=_version_of(now))
+
+
+# -- versions ----------------------------------------------------------------------------------------
+
+
+def _is_strong(etag: str | None) -> bool:
+    return etag is not None and not etag.startswith("W/")
+
+
+def _is_same_version(was: ObjectMeta, now: ObjectMeta) -> bool:
+    """Whether the validators that both answers have are equal; a strong ETag settles it."""
+    if was["size"] != now["size"]:
+        return False
+    if was["e_tag"] and now["e_tag"]:
+        if was["e_tag"] != now["e_tag"]:
+            return False
+        if _is_strong(was["e_tag"]):
+            return True
+    dates = was["last_modified"], now["last_modified"]
+    return _NEVER in dates or dates[0] == dates[1]
+
+
+def _version_of(meta: ObjectMeta) -> str:
+    size = f"size={meta['size']}"
+    if _is_strong(meta["e_tag"]):
+        return f"etag={meta['e_tag']} {size}"
+    etag = f"etag={meta['e_tag']} " if meta["e_tag"] else ""
+    if meta["last_modified"] != _NEVER:
+        return f"{etag}modified={meta['last_modified'].isoformat()} {size}"
+    return f"{etag}{size}" if etag else f"unknown={uuid.uuid4().hex} {size}"
+
+
+def _bytes_of(start: int, stop: int) -> str:
+    return f"bytes {start}-{stop - 1}"
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    written_bytes = 0
+    while written_bytes < len(data):
+        written_bytes += os.write(fd, memoryview(data)[written_bytes:])

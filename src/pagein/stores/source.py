@@ -1,0 +1,55 @@
+"""What a store gives to the cache: a `Source`, which says which object is meant, and an `Opened` one.
+
+Guarantees: two sources with equal ``key`` are one object, and share one mapping; two `Opened` with equal
+``version`` have the same bytes.  `Source` does no I/O; `Source.open` does, and raises OSError with the right
+errno (ENOENT, EISDIR, EACCES, ...).
+Assumes: every fetch that ``Opened.ops`` makes is checked against ``version`` where the store can, and fails with
+ESTALE if the object has changed.
+Not here: who turns what a user writes into a source (stores/__init__.py), mappings (pagein.cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..mm.aops import AddressSpaceOperations
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One version of an object: its size, and the operations that bring its pages."""
+
+    ops: AddressSpaceOperations
+    size_bytes: int
+    version: str
+    """An ETag, or mtime and size: equal versions have equal bytes."""
+    close: Callable[[], None] = field(default=_nothing)
+    """Called once, when no mapping uses ``ops`` any more."""
+
+
+class Source(Protocol):
+    """One object of a store."""
+
+    @property
+    def key(self) -> Hashable:
+        """Its identity: sources with equal keys are one object."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages: a path or URL without secrets."""
+
+    def open(self) -> Opened:
+        """Look at it now.  Blocks: as long as the store takes.  Raises: OSError."""
+
+
+class Store(Protocol):
+    """A place with objects: ``(store, path)`` opens one of them."""
+
+    def source(self, path: str) -> Source:
+        """The object at *path*.  Does no I/O."""

@@ -1,0 +1,91 @@
+"""Fork: a child starts with the same files and an empty cache of its own; its parent notices nothing."""
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import pagein
+from pagein.stores import MemoryStore
+
+pytestmark = [
+    # Python 3.12 warns of every fork of a process that has threads; that it works all the same is what is tested.
+    pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()"),
+]
+
+DATA = os.urandom(1 << 20) + b"the end"
+
+
+@pytest.fixture
+def cache() -> Iterator[pagein.PageCache]:
+    with pagein.PageCache("256 KiB") as cache:
+        yield cache
+
+
+def in_child(check: Callable[[], object]) -> None:
+    """Run *check* in a forked child and fail with what it printed if it failed there."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            check()
+            os._exit(0)
+        except BaseException:
+            os.write(writing, traceback.format_exc().encode())
+            os._exit(1)
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        said = pipe.read().decode()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, said
+
+
+def test_a_child_reads_every_byte_through_an_empty_cache_and_the_parent_keeps_its_own(cache: pagein.PageCache) -> None:
+    with cache.open((MemoryStore({"a": DATA}), "a")) as file:
+        assert file.read(100_000) == DATA[:100_000]
+        before = cache.stats()
+
+        def check() -> None:
+            assert cache.stats().resident_bytes == 0
+            assert file.tell() == 100_000
+            assert file.read() == DATA[100_000:]
+            assert file.pread(len(DATA), 0) == DATA
+            assert 0 < cache.stats().resident_bytes <= 256 << 10
+
+        in_child(check)
+        assert cache.stats() == before
+        assert file.pread(100_000, 0) == DATA[:100_000]
+        assert cache.stats().requests == before.requests, "the parent's pages were still there"
+
+
+def test_a_view_shows_the_same_bytes_in_both_after_a_fork(cache: pagein.PageCache) -> None:
+    with cache.open((MemoryStore({"a": DATA}), "a")) as file, file.view(9000, 5000) as shown:
+
+        def check() -> None:
+            assert shown == DATA[5000:14000]
+            assert file.pread(len(DATA), 0) == DATA, "a whole cache of other pages passed by"
+            assert shown == DATA[5000:14000]
+            assert cache.stats().pinned_bytes == 3 * 4096
+
+        in_child(check)
+        assert shown == DATA[5000:14000]
+
+
+def test_a_child_keeps_nothing_of_its_parents_memory_open(cache: pagein.PageCache) -> None:
+    def memory_files() -> set[int]:
+        names = {fd: f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")}
+        return {
+            os.stat(name).st_ino for name in names.values() if os.path.exists(name) and "pagein-" in os.readlink(name)
+        }
+
+    with cache.open((MemoryStore({"a": DATA}), "a")) as file:
+        file.read()
+        in_parent = memory_files()
+
+        def check() -> None:
+            assert len(memory_files()) == 2
+            assert not memory_files() & in_parent
+
+        in_child(check)
