@@ -300,6 +300,7 @@ class PageCache:
             self._idle.clear()
         for file in files:
             file.close()
+        self._sweep()  # also what the garbage collector has closed
         self._zone.workqueue.shielded(lambda: reclaim.remove_all_idle(self._zone))
         unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
         self._zone.close()

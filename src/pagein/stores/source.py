@@ -52,4 +52,4 @@ class Store(Protocol):
     """A place with objects: ``(store, path)`` opens one of them."""
 
     def source(self, path: str) -> Source:
-        """The object at *path*.  Does no I/O."""
+        """The object at *path*.  Does no I/O, except that symbolic links of a local path are read."""

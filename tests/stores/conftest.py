@@ -1,0 +1,54 @@
+"""After every test of a store: no file left open, no thread left running."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pagein.testing.httpserver import RangeServer
+
+JOIN_TIMEOUT_S = 10.0
+KEPT_FOR_EVER = ("fsspecIO",)
+"""fsspec's event loop: one for each process, started at first use."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    files, threads = open_files(), set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - threads:
+        if thread.name not in KEPT_FOR_EVER:
+            thread.join(JOIN_TIMEOUT_S)
+            assert not thread.is_alive(), f"{thread} goes on after the test"
+    if not open_files() <= files:
+        gc.collect()  # a cache's memory goes with the last object that shows it: an exception's traceback, perhaps
+        assert open_files() <= files
+
+
+def open_files() -> set[tuple[str, str]]:
+    """(descriptor, what it is) of all files.  Sockets are not among them: obstore keeps its connections for later."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # that of listdir() itself
+            continue
+        if target.startswith("/"):
+            found.add((fd, target))
+    return found
+
+
+@pytest.fixture
+def objects() -> dict[str, bytes]:
+    """What `server` serves; a test changes it at will."""
+    return {}
+
+
+@pytest.fixture
+def server(objects: dict[str, bytes]) -> Iterator[RangeServer]:
+    with RangeServer(objects) as server:
+        yield server

@@ -1,0 +1,73 @@
+"""What the tests of stores share: data, reading through the operations alone, and impatient clients."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import pagein
+from pagein.stores import Opened, RangeOperations, Source, source_of
+
+MIB = 1 << 20
+DATA = random.Random(1).randbytes(3 * MIB + 1234)
+OTHER = random.Random(2).randbytes(len(DATA))
+
+IMPATIENT: dict[str, Any] = {
+    "retry_config": {
+        "max_retries": 2,
+        "retry_timeout": timedelta(seconds=5),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=1),
+            "max_backoff": timedelta(milliseconds=2),
+            "base": 2,
+        },
+    },
+}
+ONE_TRY: dict[str, Any] = {"retry_config": {"max_retries": 0}}
+
+
+@contextmanager
+def opened(source: Any, **options: Any) -> Iterator[Opened]:
+    """One version of a source, or of what `source_of` makes of it."""
+    found: Source = source if hasattr(source, "open") and hasattr(source, "key") else source_of(source, **options)
+    version = found.open()
+    try:
+        yield version
+    finally:
+        version.close()
+
+
+def fill(version: Opened, size_bytes: int, offset_bytes: int) -> bytes:
+    """A fetch, without a cache."""
+    buffer = bytearray(size_bytes)
+    with memoryview(buffer) as view:
+        ranges(version).fill(view, offset_bytes)
+    return bytes(buffer)
+
+
+def read_whole(cache: pagein.PageCache, source: Any, **options: Any) -> bytes:
+    """All of a file."""
+    with cache.open(source, **options) as file:
+        data = file.read()
+    assert isinstance(data, bytes)
+    return data
+
+
+def ranges(version: Opened) -> RangeOperations:
+    assert isinstance(version.ops, RangeOperations)
+    return version.ops
+
+
+@contextmanager
+def raises_errno(number: int, words: str | None = None) -> Iterator[None]:
+    """An OSError with that errno, which names what it is about."""
+    with pytest.raises(OSError, match=words) as raised:
+        yield
+    assert errno.errorcode[raised.value.errno or 0] == errno.errorcode[number], raised.value
+    assert raised.value.filename

@@ -1,0 +1,366 @@
+"""Objects over HTTP: every fault of the test server, versions, servers without ranges, and URLs as they are written."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, OTHER, fill, opened, raises_errno
+
+import pagein
+from pagein.stores import object as object_store, source_of
+from pagein.testing.httpserver import KINDS, RangeServer, RequestRecord
+
+EMPTY = b""
+
+
+@pytest.fixture
+def objects() -> dict[str, bytes]:
+    return {"a": DATA, "empty": EMPTY}
+
+
+def asked(server: RangeServer, method: str = "GET") -> list[RequestRecord]:
+    return [record for record in server.stats().log if record.method == method]
+
+
+# -- a correct server --------------------------------------------------------------------------------
+
+
+def test_an_object_reads_as_its_bytes(server: RangeServer) -> None:
+    with pagein.PageCache("16M", debug=True) as cache:
+        with cache.open(server.url("a")) as file:
+            assert file.pread(1000, 2 * MIB - 500) == DATA[2 * MIB - 500 : 2 * MIB + 500]
+            assert file.read() == DATA
+        assert server.stats().sent_bytes == len(DATA)
+        with cache.open(server.url("empty")) as file:
+            assert file.read() == EMPTY
+
+
+def test_open_is_one_head_and_a_cold_mebibyte_one_get(server: RangeServer) -> None:
+    with pagein.PageCache("16M", debug=True) as cache, cache.open(server.url("a")) as file:
+        assert [record.method for record in server.stats().log] == ["HEAD"]
+        assert file.pread(MIB, MIB) == DATA[MIB : 2 * MIB]
+        assert [(record.range_start, record.range_stop) for record in asked(server)] == [(MIB, 2 * MIB)]
+
+
+def test_what_is_asked_for_whole_is_asked_for_without_a_range(server: RangeServer) -> None:
+    with opened(server.url("a")) as version:
+        assert fill(version, len(DATA), 0) == DATA
+    assert [(record.range_start, record.status) for record in asked(server)] == [(None, 200)]
+
+
+def test_fetches_from_many_threads_are_each_right(server: RangeServer) -> None:
+    pieces = [(offset, 70_001) for offset in range(0, len(DATA) - 70_001, 70_001)]
+    with opened(server.url("a")) as version, ThreadPoolExecutor(8) as pool:
+        for (offset, size), data in zip(
+            pieces, pool.map(lambda piece: fill(version, piece[1], piece[0]), pieces), strict=True
+        ):
+            assert data == DATA[offset : offset + size]
+
+
+def test_reopening_asks_only_whether_it_has_changed(server: RangeServer) -> None:
+    with pagein.PageCache("16M", debug=True) as cache:
+        for _ in range(3):
+            with cache.open(server.url("a")) as file:
+                assert file.read() == DATA
+        assert server.stats().head_count == 3
+        assert server.stats().sent_bytes == len(DATA)
+
+
+# -- faults ------------------------------------------------------------------------------------------
+
+
+class Expected(NamedTuple):
+    """None: it works all the same."""
+
+    at_open: int | None
+    """The errno if every answer has the fault."""
+    at_read: int | None
+    """The errno if it comes only after a faultless open."""
+    words: str = ""
+
+
+def outcome(read: Callable[[], bytes]) -> bytes | int | None:
+    """What was read, or the errno."""
+    try:
+        return read()
+    except OSError as error:
+        return error.errno
+
+
+FAULTS = {
+    "die": Expected(errno.EIO, errno.EIO, "error sending request"),
+    "redirect": Expected(None, None),
+    "redirect-loop": Expected(errno.ELOOP, errno.ELOOP, "redirect"),
+    "status:400": Expected(errno.EIO, errno.EIO, "400"),
+    "status:401": Expected(errno.EACCES, errno.EACCES, "401"),
+    "status:403": Expected(errno.EACCES, errno.EACCES, "403"),
+    "status:404": Expected(errno.ENOENT, errno.ENOENT),
+    "status:410": Expected(errno.ENOENT, errno.ENOENT),
+    "status:412": Expected(errno.EIO, errno.ESTALE, ""),
+    "status:416": Expected(errno.EIO, errno.ESTALE, ""),
+    "status:429": Expected(errno.EIO, errno.EIO, "429"),
+    "status:500": Expected(errno.EIO, errno.EIO, "500"),
+    "status:503": Expected(errno.EIO, errno.EIO, "503"),
+    "no-head": Expected(None, None),
+    "no-range": Expected(None, None),
+    "no-etag": Expected(None, None),
+    "weak-etag": Expected(None, errno.ESTALE, "another version"),
+    "no-last-modified": Expected(None, None),
+    "ignore-range-lie": Expected(None, errno.EIO, "Requested 4096..12288, got 0..8192"),
+    "no-length": Expected(errno.EOPNOTSUPP, errno.EOPNOTSUPP, "size"),
+    "wrong-length:-1": Expected(None, errno.EIO, "got 8191 of the 8192 bytes at offset 4096"),
+    "wrong-length:+1": Expected(None, errno.EIO, ""),
+    "truncate": Expected(None, errno.EIO, "broke off before all of bytes 4096-12287"),
+    "die-after-headers": Expected(None, errno.EIO, "broke off before all of bytes 4096-12287"),
+}
+
+
+def test_the_table_knows_every_fault() -> None:
+    assert {name.partition(":")[0] for name in FAULTS} == set(KINDS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_begins_before_the_open(server: RangeServer, fault: str) -> None:
+    server.faults.set("a", fault)
+    expected = FAULTS[fault].at_open
+    if expected is not None:
+        with raises_errno(expected):
+            source_of(server.url("a"), **IMPATIENT).open()
+        return
+    with opened(server.url("a"), **IMPATIENT) as version:
+        assert outcome(lambda: fill(version, 8192, 4096)) in (DATA[4096:12288], FAULTS[fault].at_read)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_that_begins_after_the_open(server: RangeServer, fault: str) -> None:
+    expected = FAULTS[fault]
+    with opened(server.url("a"), **IMPATIENT) as version:
+        server.faults.set("a", fault)
+        if expected.at_read is None:
+            assert fill(version, 8192, 4096) == DATA[4096:12288]
+        else:
+            with raises_errno(expected.at_read, expected.words or None):
+                fill(version, 8192, 4096)
+        server.faults.clear()
+        assert fill(version, 8192, 4096) == DATA[4096:12288]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_fault_leaves_a_wrong_byte_in_the_cache(server: RangeServer, fault: str) -> None:
+    with (
+        pagein.PageCache("16M", debug=True) as cache,
+        cache.open(server.url("a"), **IMPATIENT) as file,
+    ):
+        server.faults.set("a", fault)
+        for offset in (4096, 0, 2 * MIB):
+            read = outcome(partial(file.pread, 8192, offset))
+            assert read in (DATA[offset : offset + 8192], FAULTS[fault].at_read)
+        server.faults.clear()
+        assert file.read() == DATA
+
+
+@pytest.mark.parametrize("fault", ["die", "status:503", "status:429", "truncate", "die-after-headers"])
+def test_a_fault_that_heals_is_not_noticed(server: RangeServer, fault: str) -> None:
+    with opened(server.url("a"), **IMPATIENT) as version:
+        server.faults.set("a", fault, times=2)
+        assert fill(version, MIB, 4096) == DATA[4096 : 4096 + MIB]
+
+
+def test_a_failing_open_is_not_asked_for_by_another_method_if_it_should_be_asked_later(
+    server: RangeServer,
+) -> None:
+    server.faults.set("a", "status:429")
+    with raises_errno(errno.EIO):
+        source_of(server.url("a"), **ONE_TRY).open()
+    assert [record.method for record in server.stats().log] == ["HEAD"]
+
+
+def test_a_url_that_is_signed_for_get_only_is_opened_by_get(server: RangeServer) -> None:
+    server.faults.set("a", "status:403", method="HEAD")
+    with opened(server.url("a") + "?signature=x") as version:
+        assert version.size_bytes == len(DATA)
+        assert fill(version, 100, 100) == DATA[100:200]
+
+
+@pytest.mark.parametrize("fault", ["no-head", "status:403"])
+@pytest.mark.parametrize("ranges", [[], ["no-range"]])
+def test_an_empty_object_without_head_is_empty(server: RangeServer, fault: str, ranges: list[str]) -> None:
+    server.faults.set("empty", fault, *ranges, method="HEAD")
+    server.faults.set("empty", *ranges)
+    with opened(server.url("empty")) as version:
+        assert version.size_bytes == 0
+
+
+def test_a_server_that_does_not_answer_is_given_up(server: RangeServer) -> None:
+    options = {**ONE_TRY, "client_options": {"read_timeout": timedelta(milliseconds=50)}}
+    with opened(server.url("a"), **options) as version:
+        server.hold("a")
+        with raises_errno(errno.ETIMEDOUT, "timed out"):
+            fill(version, 100, 100)
+        with raises_errno(errno.ETIMEDOUT):
+            source_of(server.url("a"), **options).open()
+        server.release("a")
+        assert fill(version, 100, 100) == DATA[100:200]
+
+
+def test_nobody_listens() -> None:
+    with RangeServer({}) as gone:
+        url = gone.url("a")
+    with raises_errno(errno.ECONNREFUSED):
+        source_of(url, **ONE_TRY).open()
+
+
+# -- versions ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "faults", [[], ["weak-etag"], ["no-etag"], ["weak-etag", "no-last-modified"], ["no-last-modified"]]
+)
+@pytest.mark.parametrize("size_bytes", [len(DATA), len(DATA) + 7, MIB], ids=["same size", "grown", "shrunk"])
+def test_an_object_that_changes_while_it_is_open_gives_estale(
+    server: RangeServer, objects: dict[str, bytes], faults: list[str], size_bytes: int
+) -> None:
+    server.faults.set("a", *faults)
+    with pagein.PageCache("16M", debug=True) as cache, cache.open(server.url("a")) as file:
+        assert file.pread(4096, 0) == DATA[:4096]
+        objects["a"] = (OTHER + OTHER)[:size_bytes]
+        for offset in (200_000, 2 * MIB):
+            with raises_errno(errno.ESTALE, "open it again"):
+                file.pread(10_000, offset)
+        assert file.pread(4096, 0) == DATA[:4096]
+        with cache.open(server.url("a")) as again:
+            assert again.version != file.version
+            assert again.read() == objects["a"]
+
+
+def test_an_object_that_goes_while_it_is_open_is_not_found(server: RangeServer, objects: dict[str, bytes]) -> None:
+    with opened(server.url("a")) as version:
+        del objects["a"]
+        with raises_errno(errno.ENOENT):
+            fill(version, 100, 100)
+
+
+def test_without_any_validator_a_change_of_size_is_seen_and_no_version_recurs(
+    server: RangeServer, objects: dict[str, bytes]
+) -> None:
+    server.faults.set("a", "no-etag", "no-last-modified")
+    with opened(server.url("a")) as version, opened(server.url("a")) as other:
+        assert version.version != other.version
+        assert fill(version, 100, 100) == DATA[100:200]
+        objects["a"] = DATA + b"!"
+        with raises_errno(errno.ESTALE):
+            fill(version, 100, 100)
+
+
+def test_only_a_strong_etag_is_sent_and_equal_versions_have_equal_names(server: RangeServer) -> None:
+    versions = {}
+    for fault in (None, "weak-etag", "no-etag"):
+        server.faults.clear()
+        if fault:
+            server.faults.set("a", fault)
+        with opened(server.url("a")) as version, opened(server.url("a")) as again:
+            assert version.version == again.version
+            assert fill(version, 100, 100) == DATA[100:200]  # the server answers 412 to a weak one
+            versions[fault] = version.version
+    assert versions[None].startswith('etag="')
+    assert versions["weak-etag"].startswith('etag=W/"')
+    assert versions["no-etag"].startswith("modified=")
+    assert len(set(versions.values())) == 3
+
+
+# -- a server without ranges -------------------------------------------------------------------------
+
+
+def test_an_object_is_fetched_once_whole_from_a_server_without_ranges(server: RangeServer) -> None:
+    server.faults.set("a", "no-range")
+    with opened(server.url("a")) as version, ThreadPoolExecutor(8) as pool:
+        offsets = range(0, len(DATA) - 1000, 100_000)
+        for offset, data in zip(offsets, pool.map(lambda offset: fill(version, 1000, offset), offsets), strict=True):
+            assert data == DATA[offset : offset + 1000]
+        whole = [record for record in asked(server) if record.range_start is None]
+        assert len(whole) == 1
+        server.reset()
+        assert fill(version, 1000, 5) == DATA[5:1005]
+        assert not server.stats().request_count
+
+
+def test_an_object_too_large_for_that_is_refused_and_said_so(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "WHOLE_BYTES_MAX", len(DATA) - 1)
+    server.faults.set("a", "no-range")
+    with opened(server.url("a")) as version, raises_errno(errno.EOPNOTSUPP, "no support for byte ranges"):
+        fill(version, 1000, 5)
+
+
+def test_a_whole_object_that_broke_off_is_fetched_again_by_the_next(server: RangeServer) -> None:
+    with opened(server.url("a"), **ONE_TRY) as version:
+        server.faults.set("a", "no-range")
+        server.faults.set("a", "truncate", times=2)  # the answer to the range, and the whole one
+        with raises_errno(errno.EIO, "broke off"):
+            fill(version, 1000, 5)
+        assert fill(version, 1000, 5) == DATA[5:1005]
+
+
+def test_a_changed_object_is_not_fetched_whole(server: RangeServer, objects: dict[str, bytes]) -> None:
+    server.faults.set("a", "no-range", "weak-etag")
+    with opened(server.url("a")) as version:
+        objects["a"] = OTHER
+        with raises_errno(errno.ESTALE):
+            fill(version, len(DATA), 0)
+        with raises_errno(errno.ESTALE):
+            fill(version, 1000, 5)
+
+
+# -- URLs --------------------------------------------------------------------------------------------
+
+NAMES = [
+    "plain/data-1.0_(x)~.tar.gz", "a b", "ü/é", "50%", "100%25", "q?x=1", "f#g", "a//b", "d/", "a/./b", "a+b&c=d",
+    "[x]", "a:b@c", "$HOME", "'q'", "semi;colon", "{x}", "a|b", "back\\slash", "*", "a/...",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_url_is_asked_for_as_it_is_written(server: RangeServer, objects: dict[str, bytes], name: str) -> None:
+    objects[name] = name.encode()
+    url = server.url(name)
+    if "/./" in name:  # which is no part of a path: RFC 3986, 5.2.4
+        objects[name.replace("/./", "/")] = name.encode()
+    with opened(url) as version:
+        assert fill(version, version.size_bytes, 0) == name.encode()
+
+
+def test_the_query_belongs_to_the_object_and_not_to_its_name(server: RangeServer) -> None:
+    one, other = source_of(server.url("a") + "?sig=one"), source_of(server.url("a") + "?sig=other")
+    assert one.key != other.key
+    assert one.name == other.name == server.url("a") + "?…"
+    with opened(one) as version:
+        assert fill(version, 10, 10) == DATA[10:20]
+
+
+@pytest.mark.parametrize("fault", ["status:403", "status:503", "die", "redirect-loop", "no-length"])
+def test_no_message_tells_the_query(server: RangeServer, fault: str) -> None:
+    server.faults.set("a", fault)
+    with pytest.raises(OSError) as raised:
+        source_of(server.url("a") + "?sig=secret", **ONE_TRY).open()
+    assert "secret" not in str(raised.value)
+
+
+def test_a_fragment_is_no_part_of_an_object(server: RangeServer) -> None:
+    assert source_of(server.url("a") + "#x").key == source_of(server.url("a")).key
+
+
+@pytest.mark.parametrize("url", ["http://", "http:///a", "https://host:99999/a", "http://host:x/a", "http://[::1/a"])
+def test_what_is_no_url_is_a_valueerror(url: str) -> None:
+    with pytest.raises(ValueError, match="cannot open"):
+        source_of(url)
+
+
+def test_an_ipv6_address_is_no_chain() -> None:
+    assert source_of("http://[::1]:1/a").name == "http://[::1]:1/a"

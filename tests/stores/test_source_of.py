@@ -1,0 +1,146 @@
+"""`source_of`: what each form of a source is taken for, and what is said to those that are none."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import obstore.store
+import pytest
+
+from pagein.stores import LocalStore, MemoryStore, source_of
+from pagein.stores.fsspec import FsspecSource
+from pagein.stores.local import LocalSource
+from pagein.stores.object import ObjectSource
+
+TIMEOUT_S = 30.0
+
+
+class Elsewhere:
+    """A path-like object."""
+
+    def __fspath__(self) -> str:
+        return "http://is/a/path"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("/a/b", LocalSource),
+        ("a", LocalSource),
+        (b"a", LocalSource),
+        (Path("a"), LocalSource),
+        (Elsewhere(), LocalSource),
+        ("file:///a", LocalSource),
+        ("FILE:/a", LocalSource),
+        ("C:/a", LocalSource),
+        ("a:b", LocalSource),
+        ("a::b", LocalSource),
+        ("s3:x", LocalSource),
+        ("./http://x", LocalSource),
+        ("http://host/a", ObjectSource),
+        ("HTTPS://host/a", ObjectSource),
+        ("http://[::1]/a", ObjectSource),
+        ("http://host/a::b", ObjectSource),
+        ("s3://bucket/a", ObjectSource),
+        ("s3a://bucket/a", ObjectSource),
+        ("gs://bucket/a::b", ObjectSource),
+        ("memory://a", FsspecSource),
+        ("ftp://host/a", FsspecSource),
+        ("zip://a::b.zip", FsspecSource),
+        ("zip::b.zip", FsspecSource),
+        ("simplecache::s3://bucket/a", FsspecSource),
+        ("zip://a::simplecache::http://host/b", FsspecSource),
+        ("file:///a::b", LocalSource),
+        ("file::http://host/a", FsspecSource),
+        ((obstore.store.MemoryStore(), "a"), ObjectSource),
+        ((fsspec.filesystem("memory"), "a"), FsspecSource),
+        ((fsspec.filesystem("memory"), Path("a")), FsspecSource),
+        ((LocalStore("/"), "a"), LocalSource),
+    ],
+    ids=str,
+)
+def test_what_a_source_is_taken_for(source: Any, kind: type) -> None:
+    assert type(source_of(source)) is kind
+
+
+def test_a_store_of_anybody_is_asked_for_its_source() -> None:
+    store = MemoryStore({"a": b"data"})
+    assert source_of((store, "a")).open().size_bytes == 4
+    assert source_of((store, "a")).key == store.source("a").key
+
+
+@pytest.mark.parametrize(
+    "source", [None, 3, 3.5, io.BytesIO(), ["a"], (), ("a",), ("a", "b"), (MemoryStore(), 3), (3, "a")], ids=repr
+)
+def test_what_is_no_source_is_a_typeerror_that_says_what_is_accepted(source: Any) -> None:
+    with pytest.raises(TypeError, match=r"accepted are a path; a file:, s3:, .* or \(store, path\)"):
+        source_of(source)
+
+
+@pytest.mark.parametrize("url", ["nope://a", "nope+x://a::b", "file://host/a", "file:///a?b", "file:///a#b", "file:"])
+def test_a_url_that_nobody_reads_is_a_valueerror_that_says_what_is_accepted(url: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot open .* accepted are a path"):
+        source_of(url)
+
+
+@pytest.mark.parametrize("source", ["/a", b"/a", Path("/a"), "file:///a", (MemoryStore(), "a")], ids=str)
+def test_what_takes_no_options_says_so(source: Any) -> None:
+    with pytest.raises(TypeError, match="takes no store options, not a_thing, region"):
+        source_of(source, region="x", a_thing=1)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("file:///a%20b", "/a b"), ("file:/a", "/a"), ("file://localhost/%C3%BC", "/ü"), ("file:///a%3Fb", "/a?b")],
+)
+def test_a_file_url_names_the_file_of_its_decoded_path(url: str, path: str) -> None:
+    assert source_of(url).key == source_of(path).key
+    assert source_of(url).name == url
+
+
+def test_a_path_with_a_nul_is_refused_in_pythons_words() -> None:
+    with pytest.raises(ValueError, match="null byte"):
+        source_of("a\0b")
+
+
+WITHOUT_EXTRAS = """
+import errno, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("obstore", "fsspec"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from pagein.stores import MemoryStore, source_of
+for url, extra in (("s3://b/a", "object"), ("http://h/a", "object"), ("ftp://h/a", "fsspec"), ("zip://a::b", "fsspec")):
+    try:
+        source_of(url)
+    except OSError as error:
+        assert error.errno == errno.EPROTONOSUPPORT, error
+        assert f"pip install 'pagein[{extra}]'" in str(error), error
+        assert error.filename == url
+    else:
+        raise AssertionError(url)
+assert source_of("a::b").name == "a::b"
+assert source_of((MemoryStore({"a": b"x"}), "a")).open().size_bytes == 1
+"""
+
+NOTHING_IMPORTED = """
+import sys, pagein.stores
+pagein.stores.source_of("/a")
+pagein.stores.source_of((pagein.stores.MemoryStore(), "a"))
+assert not {"obstore", "fsspec", "aiohttp"} & sys.modules.keys()
+pagein.stores.source_of("http://host/a")
+assert not {"fsspec", "aiohttp"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.parametrize("program", [WITHOUT_EXTRAS, NOTHING_IMPORTED], ids=["without extras", "nothing imported"])
+def test_in_a_process_of_its_own(program: str) -> None:
+    subprocess.run([sys.executable, "-c", program], timeout=TIMEOUT_S, check=True)
