@@ -7,6 +7,7 @@ with pagein.open("https://host/data.parquet") as file:
 from __future__ import annotations
 
 import io
+import os
 import threading
 from typing import Any, overload
 
@@ -20,14 +21,25 @@ from .mm.aops import (
     AOP_WRITEPAGE_ACTIVATE as AOP_WRITEPAGE_ACTIVATE,
     AddressSpaceOperations as AddressSpaceOperations,
 )
+from .stores.ranges import RangeOperations as RangeOperations
 
 __all__ = [
     "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations", "CacheStats",
-    "ContractViolation", "File", "Inode", "PageCache", "default_cache", "open",
+    "ContractViolation", "File", "Inode", "PageCache", "RangeOperations", "default_cache", "open",
 ]  # fmt: skip
 
 _default_lock = threading.Lock()
 _default: PageCache | None = None
+
+
+def _start_lock_anew() -> None:
+    """After a fork, in the child: a thread that stayed in the parent may have held it."""
+    global _default_lock  # noqa: PLW0603
+    _default_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_lock_anew)
 
 
 def default_cache() -> PageCache:
@@ -65,6 +77,6 @@ def open(
     **store_options: Any,
 ) -> File | io.TextIOWrapper:
     """Open *source* through *cache*, by default the process's own: see `PageCache.open`."""
-    return (cache or default_cache()).open(
+    return (default_cache() if cache is None else cache).open(
         source, mode, encoding=encoding, errors=errors, newline=newline, **store_options
     )

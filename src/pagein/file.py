@@ -17,14 +17,15 @@ from collections.abc import Callable
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
-from .errors import bad_mode, read_only
+from .errors import bad_mode, closed_file, read_only
 from .mm.arena import REGION_SHIFT
-from .reader import PageReader, checked
+from .reader import CLOSED, PageReader, checked
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+_SEEK_SET = os.SEEK_SET
 BinaryMode = Literal["rb", "br"]
 TextMode = Literal["r", "rt", "tr"]
 
@@ -155,9 +156,12 @@ class File(PageReader):
 
         Raises: OSError(EINVAL) for a position before the start, ValueError for an unknown *whence*.
         """
-        self._check_open()
-        offset = as_int(offset)
-        whence = as_int(whence)
+        if self._generations is CLOSED:
+            raise closed_file()
+        if whence is _SEEK_SET and offset.__class__ is int and offset >= 0:  # what nearly every call is
+            self._pos = offset
+            return offset
+        offset, whence = as_int(offset), as_int(whence)
         if whence == os.SEEK_SET:
             pass
         elif whence == os.SEEK_CUR:

@@ -1,7 +1,7 @@
 """`PageReader`: reads of a file at given offsets, without a position: the lock-free hit path.
 
 Guarantees: any number of threads may read at once, and each read is whole; no lock is taken on a hit.
-Assumes: the mapping's frames are this file's until `close` has replaced what the hit path uses (`_CLOSED`).
+Assumes: the mapping's frames are this file's until `close` has replaced what the hit path uses (`CLOSED`).
 Not here: what a miss does (mm/filemap.py); the position, lines and the rest of a Python file (file.py).
 
 The hit path stands here and not in a function of mm/, because calling it would cost as much as the rest of it.
@@ -263,7 +263,7 @@ class PageReader(io.BufferedIOBase):
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._generations is _CLOSED
+        return self._generations is CLOSED
 
     def close(self) -> None:
         """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm."""
@@ -275,16 +275,16 @@ class PageReader(io.BufferedIOBase):
         self._release()
 
     def _release(self) -> bool:
-        if getattr(self, "_generations", _CLOSED) is _CLOSED:
+        if getattr(self, "_generations", CLOSED) is CLOSED:
             return False
         # Before the mapping is let go, because then its frames may become another file's.
-        self._memory = self._read_only = self._uptodate = self._referenced = _CLOSED
-        self._generations = self._pin_entries = _CLOSED
+        self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
+        self._generations = self._pin_entries = CLOSED
         self._on_release(self._hits)
         return True
 
     def _check_open(self) -> None:
-        if self._generations is _CLOSED:
+        if self._generations is CLOSED:
             raise errors.closed_file()
 
 
@@ -301,7 +301,7 @@ class _Closed:
         raise errors.closed_file()
 
 
-_CLOSED: Any = _Closed()
+CLOSED: Any = _Closed()
 
 
 def checked(what: str, value: Any, *, least: int | None = 0) -> int:

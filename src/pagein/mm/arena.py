@@ -167,7 +167,7 @@ class Arena:
             self._tracked_pages_by_grain[grain] = tracked
             return
         del self._tracked_pages_by_grain[grain]
-        for plane in (self.uptodate, self.referenced, self.lru):
+        for plane in self._planes[:_FLAG_PLANES]:
             _punch(plane, grain << _GRAIN_SHIFT, 1 << _GRAIN_SHIFT)
 
     def resident_bytes(self) -> int | None:

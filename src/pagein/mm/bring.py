@@ -95,7 +95,7 @@ def _read_grabbed(file: OpenFile, page: LockedPage, index: int) -> bool:
         if _readpage(file, page):
             page.unlock()
             return True
-        return False
+        return file.mapping.is_uptodate(index)
     read_run(file, page)
     holder = file.mapping.in_flight.get(index)
     if holder is not None:  # an asynchronous operation

@@ -135,7 +135,7 @@ class Page:
             if zone.checks:
                 zone.checks.unlocking(self)
                 zone.checks.operation_ends(self)
-            self._release_buffer()
+            kept = not self._release_buffer()
             self.filled = self.uptodate
             if self._brought:
                 zone.counters["pages_read"] += self.page_count
@@ -149,6 +149,8 @@ class Page:
             for wait in waits:
                 self._serve(wait)
             zone.wake_memory_waiters()
+        if kept and zone.checks:
+            raise ContractViolation("page.buffer is not kept beyond the page's lock", repr(self))
 
     def _serve(self, wait: Wait) -> None:
         """Decide for one waiter, in the order of arrival, now that the lock is free.
@@ -205,14 +207,15 @@ class Page:
         """How many stand in line."""
         return len(self._waits)
 
-    def _release_buffer(self) -> None:
-        if self._buffer is not None:
-            try:
-                self._buffer.release()
-            except BufferError:
-                if self.mapping.zone.checks:
-                    raise ContractViolation("page.buffer is not kept beyond the page's lock", repr(self)) from None
-            self._buffer = None
+    def _release_buffer(self) -> bool:
+        """End `buffer`; False if an object still uses it, and so could write to the page later."""
+        buffer, self._buffer = self._buffer, None
+        try:
+            if buffer is not None:
+                buffer.release()
+        except BufferError:
+            return False
+        return True
 
 
 LockedPage = NewType("LockedPage", Page)

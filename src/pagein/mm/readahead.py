@@ -126,7 +126,12 @@ class ReadaheadControl:
         Stops at the first error: the pages left are unlocked, and their readers ask for themselves.
         """
         for page in self:
-            if do_readpage(self.file, LockedPage(page)) is Outcome.UPDATED:
+            self.taken.clear()  # do_readpage settles its lock, whatever happens
+            try:
+                outcome = do_readpage(self.file, LockedPage(page))
+            except OSError:
+                return
+            if outcome is Outcome.UPDATED:
                 page.unlock()
 
     def unlock_rest(self) -> None:

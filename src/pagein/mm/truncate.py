@@ -63,19 +63,37 @@ def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
     """Make a file shorter or longer: i_size first, then the pages beyond it go and the last one's tail is zeroed.
 
     Blocks: for page locks: a read in flight is waited for, never cancelled.  Raises: OSError(EBUSY) if a page
-    beyond the new end is pinned; ValueError if the file cannot grow that far.
+    that has to go is pinned (a shorter file is shorter all the same, a longer one is not); OSError(EFBIG).
     """
-    old_bytes = mapping.i_size
     if page_count_for(size_bytes) > mapping.frame_count:
         raise cannot_grow(mapping.name, size_bytes, mapping.frame_count << PAGE_SHIFT)
-    mapping.i_size = size_bytes
+    old_bytes = mapping.i_size
     if size_bytes >= old_bytes:
-        if old_bytes % PAGE_SIZE:  # what was behind the old end may be more than zeros by now
-            invalidate_inode_pages2(mapping, old_bytes >> PAGE_SHIFT, (old_bytes >> PAGE_SHIFT) + 1)
+        _grow(mapping, size_bytes)
         return
+    mapping.i_size = size_bytes
     if size_bytes % PAGE_SIZE:
         _zero_tail(mapping, size_bytes)
     invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))
+
+
+def _grow(mapping: AddressSpace, size_bytes: int) -> None:
+    """The size last: until then nobody reads what is being removed because it is no longer the file's."""
+    old_bytes = mapping.i_size
+    # Pages that a view kept when the file became shorter.
+    invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes))
+    if old_bytes % PAGE_SIZE == 0:
+        mapping.i_size = size_bytes
+        return
+    # The last page ends in zeros, where the file may have bytes by now.  It is read anew, and not before the new
+    # size is there: its lock is held until then.
+    page = mapping.lock_page(old_bytes >> PAGE_SHIFT)
+    try:
+        if not _remove_locked(page):
+            raise busy(mapping.name, 1)
+        mapping.i_size = size_bytes
+    finally:
+        page.unlock()
 
 
 def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:

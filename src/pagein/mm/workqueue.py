@@ -49,8 +49,8 @@ class Workqueue:
         if not self._door.signals_arrive_here():
             return run()
         work = _Work(run, undo, self._door.waiter())
-        self._submit(work)
         try:
+            self._submit(work)  # a worker may have it by the time a signal raises in here
             work.done.wait()
         except BaseException:
             with self._lock:

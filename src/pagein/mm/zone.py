@@ -127,6 +127,8 @@ class Zone:
 
     def uncharge(self, page_count: int, *, reserved: bool = False) -> None:
         """Give back a charge, and wake those who wait for memory.  Locks: the zone's lock is held."""
+        if not page_count:
+            return  # those who wait would find nothing, look for victims, and wake one another for ever
         self.charged_pages -= page_count
         if reserved:
             self.reserved_pages -= page_count

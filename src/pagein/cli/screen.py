@@ -1,0 +1,102 @@
+"""Where commands write: tables and bars for people, on a terminal, in a pipe or in a file.
+
+Guarantees: no escape code but on a terminal; a broken pipe is a BrokenPipeError.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ..file import File
+from ..units import page_count_for
+
+PIPE_COLUMNS = 120
+"""A pipe has no width of its own; rich would take 80 and break URLs."""
+BAR_COLUMNS = 78
+"""Of a bar over a file's pages, where there is room."""
+
+_LEVELS = "·▁▂▃▄▅▆▇█"
+_ASCII_LEVELS = ".12345678"
+
+
+class Screen(Console):
+    """A rich console that leaves a broken pipe to its caller."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise again what rich has caught."""
+        raise  # noqa: PLE0704  # called while it is being handled
+
+
+def out() -> Screen:
+    """For results."""
+    return _screen(stderr=False)
+
+
+def err() -> Screen:
+    """For progress."""
+    return _screen(stderr=True)
+
+
+def _screen(*, stderr: bool) -> Screen:
+    stream = sys.stderr if stderr else sys.stdout
+    return Screen(stderr=stderr, highlight=False, width=None if stream.isatty() else PIPE_COLUMNS)
+
+
+def progress(screen: Console) -> Progress:
+    """A bar over bytes; nothing at all where it could not move."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TimeElapsedColumn(),
+        console=screen,
+        disable=not screen.is_terminal,
+    )
+
+
+def table() -> Table:
+    """An empty table in the style of all."""
+    return Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+
+
+def say(screen: Console, text: str, *, style: str = "") -> None:
+    """A line, however long, as it is."""
+    screen.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def show_residency(screen: Console, file: File) -> None:
+    """A bar of the pages of *file* that are in the cache; nothing for a file without pages."""
+    if file.size_bytes:
+        width = min(BAR_COLUMNS, screen.width - 2)
+        page_count = page_count_for(file.size_bytes)
+        bar = residency_bar(file.resident(), page_count, width=width, ascii_only=screen.options.ascii_only)
+        say(screen, f"[{bar}]")
+
+
+def residency_bar(runs: Iterable[tuple[int, int]], page_count: int, *, width: int, ascii_only: bool = False) -> str:
+    """Which pages are in the cache: a character for each page, or for each *width*-th of them, as high as it is full.
+
+    *runs*: (first index, page count), in order.  A cell that is not quite empty never looks empty, and one that is
+    not quite full never looks full.
+    """
+    cell_count = min(width, page_count)
+    filled = [0] * cell_count
+    for first, count in runs:
+        index, stop = first, min(first + count, page_count)
+        while index < stop:
+            cell = ((index + 1) * cell_count - 1) // page_count
+            cell_stop = (cell + 1) * page_count // cell_count
+            filled[cell] += min(stop, cell_stop) - index
+            index = cell_stop
+    levels = _ASCII_LEVELS if ascii_only else _LEVELS
+    cells = []
+    for cell, pages in enumerate(filled):
+        size = (cell + 1) * page_count // cell_count - cell * page_count // cell_count
+        cells.append(levels[-(-pages * (len(levels) - 2) // size) if pages < size else -1])
+    return "".join(cells)
