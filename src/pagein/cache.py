@@ -26,7 +26,7 @@ from .inode import Inode as Inode
 from .mm import reclaim, truncate
 from .mm.debug import Checks, checks_from_environment
 from .mm.mapping import AddressSpace, OpenFile
-from .mm.sync import SYSTEM, Door
+from .mm.sync import SYSTEM, Door, OwnedLock
 from .mm.zone import Zone
 from .stores.source import Opened, Source
 from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
@@ -90,7 +90,7 @@ class PageCache:
             raise cap_too_small(self.size_bytes)
         checks = checks_from_environment() if debug is None else Checks() if debug else None
         self._zone = Zone(self.size_bytes >> PAGE_SHIFT, victims=victims, door=door, checks=checks)
-        self._lock = door.lock()
+        self._lock = OwnedLock("the cache's lock", door)
         self._inodes: dict[Hashable, Inode] = {}
         self._idle: OrderedDict[Inode, None] = OrderedDict()
         """Inodes that are found and have no file, the longest idle first."""
@@ -151,8 +151,7 @@ class PageCache:
         """
         wrap = text_layer(mode, encoding, errors, newline)
         found = stores.source_of(source, **store_options)
-        inode = self._zone.workqueue.shielded(lambda: self._look_up(found), undo=self._let_go)
-        return wrap(self._file_of(inode))
+        return self._zone.workqueue.shielded(lambda: wrap(self._file_of(self._look_up(found))), undo=_close)
 
     def inode(
         self, ops: AddressSpaceOperations, *, size_bytes: int, key: Hashable = None, name: str | None = None
@@ -164,11 +163,12 @@ class PageCache:
         """
         if size_bytes < 0:
             raise negative("size_bytes", size_bytes)
+        self._sweep()
         opened = Opened(ops, size_bytes, version=f"size={size_bytes}")
         title = name or (type(ops).__name__ if key is None else str(key))
         with self._lock:
             known = self._inodes.get(("inode", key)) if key is not None else None
-            if known is not None and known.version == opened.version:
+            if known is not None and known.size_bytes == size_bytes:
                 return known
             inode = Inode(self, opened, key=("inode", key), name=title)
             if key is not None:
@@ -196,7 +196,7 @@ class PageCache:
         finally:
             if unneeded is not None:
                 unneeded.close()
-        self._sweep()
+        self._follow_up()
         return inode
 
     def _hold(self, inode: Inode) -> Inode:
@@ -213,7 +213,7 @@ class PageCache:
             name=inode.name,
             version=inode.version,
             on_release=lambda hits: self._released.append((inode, hits)),
-            on_close=self._sweep,
+            on_close=self._file_closed,
         )
         with self._lock:
             self._files.add(file)
@@ -221,23 +221,32 @@ class PageCache:
 
     # -- letting go ----------------------------------------------------------------------------------------
 
-    def _let_go(self, inode: Inode) -> None:
-        self._released.append((inode, 0))
-        self._sweep()
+    def _file_closed(self) -> None:
+        """A file was closed.  A finalizer may have done it, inside any of our locks: then another call follows up."""
+        if not (self._lock.held_here() or self._zone.busy_here):
+            self._sweep()
 
     def _sweep(self) -> None:
-        """Do what follows from files that were closed: close the store's side of inodes that have none left, and
-        give back the pages and frames of those that will not be found again."""
+        """Do what follows from files that were closed, where no signal can interrupt it."""
+        if self._zone.closed:
+            self._follow_up()
+        elif self._released or self._orphans or self._leaving or self._lingering:
+            self._zone.workqueue.shielded(self._follow_up)
+
+    def _follow_up(self) -> None:
+        """Close the store's side of inodes that have no file left, and give back the pages and frames of those that
+        will not be found again.  Raises: what a store's close raises, after all is done."""
         with self._lock:
             to_close = self._count_released()
             while self._orphans:
                 self._leaving.add(self._orphans.popleft())
             leaving, self._leaving = self._leaving, set()
-        for opened in to_close:
-            opened.close()
+        failures = _close_all(to_close)
         staying = {mapping for mapping in leaving if not self._give_back(mapping)}
         with self._lock:
             self._leaving |= staying
+        if failures:
+            raise failures[0]
 
     def _count_released(self) -> list[Opened]:
         """What to close of the inodes that have lost their last file.  Under the lock."""
@@ -304,6 +313,9 @@ class PageCache:
         self._zone.workqueue.shielded(lambda: reclaim.remove_all_idle(self._zone))
         unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
         self._zone.close()
+        with self._lock:
+            self._orphans.clear()
+            self._leaving.clear()
         if unended:
             raise ContractViolation("a read that was started is ended before the cache is closed", "; ".join(unended))
 
@@ -332,9 +344,11 @@ class PageCache:
 
     def _start_locks_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
-        self._lock = self._zone.door.lock()
+        self._lock = OwnedLock("the cache's lock", self._zone.door)
         for file in self._files:
             file._start_lock_anew()
+            if self._zone.closed:  # there was no memory, or no descriptor, for a cache of the child's own
+                file._release()
 
 
 _caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
@@ -365,6 +379,20 @@ COUNTED = (
     "drops", "lost_races",
 )  # fmt: skip
 """The statistics that a zone counts under these names."""
+
+
+def _close(file: File | io.TextIOWrapper) -> None:
+    file.close()
+
+
+def _close_all(to_close: list[Opened]) -> list[Exception]:
+    failures = []
+    for opened in to_close:
+        try:
+            opened.close()
+        except Exception as error:  # told once the others are closed too
+            failures.append(error)
+    return failures
 
 
 def _default_size_bytes() -> int:

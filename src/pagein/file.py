@@ -55,7 +55,22 @@ class File(PageReader):
         """The next *size* bytes, or all that are left; b"" at the end of the file."""
         with self._lock:
             offset = self._pos
-            if size.__class__ is not int or size < 0:
+            if size.__class__ is int and size > 0:
+                # `pread`'s hit within a page once more: a call would cost as much as the rest of it.
+                end = offset + size
+                frame = self._base + (offset >> PAGE_SHIFT)
+                if end <= (offset | PAGE_OFFSET_MASK) + 1 and frame < self._stop_frame:
+                    region = frame >> REGION_SHIFT
+                    generation = self._generations[region]  # (a)
+                    if self._uptodate[frame] and end <= self._mapping.i_size:  # (b)
+                        data: bytes = self._memory[self._shift + offset : self._shift + end]  # (c)
+                        if self._generations[region] == generation:  # (d)
+                            if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
+                                self._referenced[frame] = 1
+                            self._last_end = self._pos = end
+                            self._hits += 1
+                            return data
+            elif size.__class__ is not int or size < 0:
                 size = self._count(size)
             data = self.pread(size, offset)
             self._pos = offset + len(data)
@@ -142,12 +157,11 @@ class File(PageReader):
         piece: bytes = self._memory[start : self._memory.find(b"\n", start, stop) + 1 or stop]  # (c)
         if self._generations[region] != generation:  # (d)
             return b""
+        if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
+            self._referenced[frame] = 1
+        self._last_end = offset + len(piece)
         self._hits += 1
         return piece
-
-    def readall(self) -> bytes:
-        """All bytes from the position on."""
-        return self.read()
 
     # -- the position --------------------------------------------------------------------------------------
 
@@ -159,20 +173,20 @@ class File(PageReader):
         if self._generations is CLOSED:
             raise closed_file()
         if whence is _SEEK_SET and offset.__class__ is int and offset >= 0:  # what nearly every call is
-            self._pos = offset
+            with self._lock:
+                self._pos = offset
             return offset
         offset, whence = as_int(offset), as_int(whence)
-        if whence == os.SEEK_SET:
-            pass
-        elif whence == os.SEEK_CUR:
-            offset += self._pos
-        elif whence == os.SEEK_END:
-            offset += self._mapping.i_size
-        else:
+        if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
             raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-        if offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
-        self._pos = offset
+        with self._lock:
+            if whence == os.SEEK_CUR:
+                offset += self._pos
+            elif whence == os.SEEK_END:
+                offset += self._mapping.i_size
+            if offset < 0:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
+            self._pos = offset
         return offset
 
     def tell(self) -> int:

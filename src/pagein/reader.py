@@ -53,7 +53,9 @@ class PageReader(io.BufferedIOBase):
         "_pins",
         "_read_only",
         "_referenced",
+        "_release_once",
         "_shift",
+        "_stop_frame",
         "_uptodate",
         "name",
         "version",
@@ -75,6 +77,7 @@ class PageReader(io.BufferedIOBase):
         self._file = file
         self._on_release = on_release
         self._on_close = on_close
+        self._release_once = [True]
         self._mapping = mapping
         # What the hit path needs, one look-up away.
         self._memory: Any = arena.memory
@@ -86,6 +89,7 @@ class PageReader(io.BufferedIOBase):
         self._pin_entries: Any = arena.pins.entries
         self._next_pin_key = arena.pins.next_key
         self._base = mapping.base
+        self._stop_frame = mapping.base + mapping.frame_count
         self._shift = mapping.base << PAGE_SHIFT
         self._hits = 0
         self._last_end = 0
@@ -103,9 +107,10 @@ class PageReader(io.BufferedIOBase):
             first = self._base + (offset >> PAGE_SHIFT)
             stop = self._base + ((end + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
             region = first >> REGION_SHIFT
-            if 0 <= offset < end and region == (stop - 1) >> REGION_SHIFT:
+            # (An integer of another type, numpy's say, might overflow below.)
+            if 0 <= offset < end and region == (stop - 1) >> REGION_SHIFT and end.__class__ is int:
                 generation = self._generations[region]  # (a)
-                if stop - first == 1:
+                if end <= (offset | PAGE_OFFSET_MASK) + 1:
                     if self._uptodate[first] and end <= self._mapping.i_size:  # (b), and i_size only then
                         data: bytes = self._memory[self._shift + offset : self._shift + end]  # (c)
                         if self._generations[region] == generation:  # (d)
@@ -122,7 +127,7 @@ class PageReader(io.BufferedIOBase):
                         self._last_end = end
                         self._hits += 1
                         return data
-        except (IndexError, TypeError):
+        except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._pread_missing(size, offset)
 
@@ -187,19 +192,19 @@ class PageReader(io.BufferedIOBase):
             end = offset + size
             first = self._base + (offset >> PAGE_SHIFT)
             stop = self._base + ((end + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
-            if 0 <= offset < end:
+            if 0 <= offset < end and end.__class__ is int:
                 shown = self._read_only[self._shift + offset : self._shift + end]
                 key = self._next_pin_key()
                 # Pinned first, and Uptodate tested then: mm/pin.py.
                 self._pin_entries[key] = first, stop, weakref.ref(shown)
                 if self._uptodate.find(b"\0", first, stop) < 0 and end <= self._mapping.i_size:
-                    self._referenced[first] = 1
+                    self._referenced[first:stop] = ones(stop - first)
                     self._hits += 1
                     if key & PIN_SWEEP_MASK == 0 and len(self._pin_entries) > self._pins.sweep_at:
                         self._pins.spans()
                     return memoryview(PickleBuffer(shown))  # not shown itself: see mm/pin.py
                 self._pin_entries.pop(key)
-        except (IndexError, TypeError):
+        except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._view_missing(size, offset)
 
@@ -253,7 +258,7 @@ class PageReader(io.BufferedIOBase):
     @property
     def hits(self) -> int:
         """How many reads of this file were served from the cache alone."""
-        return self._hits
+        return self._hits + self._file.hits
 
     def resident(self) -> list[tuple[int, int]]:
         """Which pages of the file are in the cache: runs of (first index, page count), in order."""
@@ -275,12 +280,15 @@ class PageReader(io.BufferedIOBase):
         self._release()
 
     def _release(self) -> bool:
-        if getattr(self, "_generations", CLOSED) is CLOSED:
+        try:
+            self._release_once.pop()  # one step: of two threads that close, one does
+        except (AttributeError, IndexError):  # never opened; closed
             return False
         # Before the mapping is let go, because then its frames may become another file's.
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
         self._generations = self._pin_entries = CLOSED
-        self._on_release(self._hits)
+        self._file.closed = True
+        self._on_release(self.hits)
         return True
 
     def _check_open(self) -> None:

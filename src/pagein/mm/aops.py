@@ -12,7 +12,7 @@ returns AOP_TRUNCATED_PAGE  released by the operation              looks the pag
 raises OSError              released by the core, if need be       the very reader gets that error, unchanged
 ==========================  =====================================  ==========================================
 
-Not here: the one function that acts on this table, `pagein.mm.filemap.do_readpage`.
+Not here: the one function that acts on this table, `pagein.mm.readpage.do_readpage`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ AOP_UPDATED_PAGE = 0x80002
 
 
 class AddressSpaceOperations:
-    """The operations that bring a file's pages.  Subclass it, give it `readpage`, and you have a store."""
+    """The operations that bring a file's pages.  Subclass it, give it `readpage`, and you have a store.
 
-    blocking: bool = True
-    """Whether `readpage` or `readahead` may wait for long (a network, a slow disk).  Advice for callers that
-    choose where to run them; correctness never depends on it."""
+    A store that reads through the very cache it serves does so on the thread that called it: reclaim knows by the
+    thread that it must fail with ENOMEM there rather than wait for memory which that thread itself keeps busy.
+    """
 
     def readpage(self, file: OpenFile, page: Page) -> int:
         """Bring one page.

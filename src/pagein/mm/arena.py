@@ -36,6 +36,8 @@ _PUNCH_BYTES_MAX = 1 << 20
 """One call of madvise() holds the GIL; this bounds it to about a millisecond."""
 
 _FLAG_PLANES = 5
+_UPTODATE, _LRU = 0, 2
+"""Where two of the planes lie in their file."""
 _MAP_FIXED = 0x10
 """mman.h's value on Linux, macOS and the BSDs; Python's mmap does not name it."""
 _CAN_PUNCH = hasattr(mmap, "MADV_REMOVE") and mmap.PAGESIZE == PAGE_SIZE
@@ -128,19 +130,31 @@ class Arena:
 
         Holes of the plane are skipped by SEEK_DATA: to look at a hole through the mapping would fill it.
         """
-        position = first_frame
+        for start, stop in self._with_memory(_UPTODATE, first_frame, stop_frame):
+            position = start
+            while 0 <= (first := self.uptodate.find(b"\1", position, stop)):
+                position = self.uptodate.find(b"\0", first, stop)
+                if position < 0:
+                    position = stop
+                yield first, position
+
+    def tracked(self, first_frame: int, stop_frame: int) -> list[tuple[int, int]]:
+        """Ranges, of one grain at most, that hold every frame of a range whose ``lru`` is not zero."""
+        return list(self._with_memory(_LRU, first_frame, stop_frame))
+
+    def _with_memory(self, plane: int, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
+        """The parts of a range, grain by grain, in which a plane is no hole."""
+        shift, position = plane * self.page_count, first_frame
         while position < stop_frame:
             if self._planes_fd >= 0:
                 try:
-                    position = max(position, os.lseek(self._planes_fd, position, os.SEEK_DATA))
+                    position = max(position, os.lseek(self._planes_fd, shift + position, os.SEEK_DATA) - shift)
                 except OSError:  # ENXIO: no more data
                     return
+                if position >= stop_frame:
+                    return
             grain_stop = min(((position >> _GRAIN_SHIFT) + 1) << _GRAIN_SHIFT, stop_frame)
-            while 0 <= (start := self.uptodate.find(b"\1", position, grain_stop)):
-                position = self.uptodate.find(b"\0", start, grain_stop)
-                if position < 0:
-                    position = grain_stop
-                yield start, position
+            yield position, grain_stop
             position = grain_stop
 
     # -- memory --------------------------------------------------------------------------------------
@@ -178,13 +192,12 @@ class Arena:
         """Memory that the flags truly take."""
         return os.fstat(self._planes_fd).st_blocks * 512 if self._planes_fd >= 0 else 0
 
-    def close(self) -> None:
-        """Let go of the files.  The mappings go with the last object that shows them: to unmap, or to cut the
-        file short, under a reader that is late would kill the process with SIGBUS."""
-        for fd in (self.memory_fd, self._planes_fd):
+    def __del__(self) -> None:
+        # With the last object that shows it, and not before: to unmap under a late reader would kill the process,
+        # and a descriptor that is closed under one may be another's by the time it is used.
+        for fd in (getattr(self, "memory_fd", -1), getattr(self, "_planes_fd", -1)):
             if fd >= 0:
                 os.close(fd)
-        self.memory_fd = self._planes_fd = -1
 
 
 def _round_up(value: int, step: int) -> int:

@@ -32,11 +32,15 @@ TRUNCATED_DELAY_MAX_S = 0.01
 
 
 def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> None:
-    """Start making the pages [start_index, stop_index) Uptodate, and return.  Errors are nobody's."""
+    """Start making the pages [start_index, stop_index) Uptodate, and return.  Errors are nobody's.
+
+    Half a cache at most: more would only evict what came first.
+    """
+    stop_index = min(stop_index, start_index + max(1, file.mapping.zone.cap_pages // 2))
 
     def run() -> None:
         index, limit_pages = start_index, REQUEST_PAGES_MAX
-        while 0 <= (index := first_absent(file.mapping, index, stop_index)):
+        while not file.closed and 0 <= (index := first_absent(file.mapping, index, stop_index)):
             limit_pages = bring(file, index, stop_index - index, limit_pages)
 
     file.mapping.zone.workqueue.start(run)
@@ -71,7 +75,7 @@ def bring(file: OpenFile, index: int, want_pages: int, limit_pages: int) -> int:
     elif (page := _grab(file, index, want_pages, limit_pages)) is None:
         return limit_pages  # another reader was faster: look again
     elif _read_grabbed(file, page, index):
-        return limit_pages * 2
+        return min(limit_pages * 2, REQUEST_PAGES_MAX)
     # Somebody's fetch of it failed, or the page went again: get in line for the lock and ask for it alone.
     page = lock_uptodate(file, index)
     if page is not None:

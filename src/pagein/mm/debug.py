@@ -12,12 +12,10 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import ContractViolation
 from ..units import PAGE_SHIFT, PAGE_SIZE
-from .sync import Door, Lock
 
 if TYPE_CHECKING:
     from .lru import Run
@@ -46,10 +44,6 @@ class Checks:
 
     # -- locks -------------------------------------------------------------------------------------------
 
-    def zone_lock(self, lock: Lock, door: Door) -> Lock:
-        """The zone's lock, which notices when its holder takes it again or a page lock under it."""
-        return _OwnedLock(lock, door)
-
     def before_page_lock(self, mapping: AddressSpace, index: int) -> None:
         """The calling thread is about to wait for a page lock."""
         zone = mapping.zone
@@ -63,7 +57,7 @@ class Checks:
 
     def before_wait(self, zone: Zone, operation: str) -> None:
         """The calling thread is about to wait."""
-        if isinstance(zone.lock, _OwnedLock) and zone.lock.held_here():
+        if zone.lock.held_here():
             raise ContractViolation("the zone's lock is a leaf: nothing waits or locks under it", operation)
 
     def unlocking(self, page: Page) -> None:
@@ -124,28 +118,3 @@ class Checks:
 
 def _checksum(run: Run, frame: int) -> int:
     return zlib.crc32(run.arena.read_only[frame << PAGE_SHIFT : (frame << PAGE_SHIFT) + PAGE_SIZE])
-
-
-class _OwnedLock:
-    """A lock that knows its owner."""
-
-    def __init__(self, lock: Lock, door: Door) -> None:
-        self._lock = lock
-        self._door = door
-        self._owner: int | None = None
-
-    def held_here(self) -> bool:
-        return self._owner == self._door.thread_id()
-
-    def __enter__(self) -> bool:
-        if self.held_here():
-            raise ContractViolation("locks are taken in order, each once", "the zone's lock, taken under itself")
-        self._lock.__enter__()
-        self._owner = self._door.thread_id()
-        return True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None:
-        self._owner = None
-        self._lock.__exit__(kind, error, trace)

@@ -95,6 +95,8 @@ def read(
             attempts = 0
             if once:
                 break
+    if pieces and not missed:
+        file.hits += 1
     return pieces
 
 
@@ -186,6 +188,10 @@ def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
     pin = Pin(mapping.arena.pins, frame, frame + page_count)
     try:
         limit_pages = REQUEST_PAGES_MAX
+        if first_absent(mapping, index, index + page_count) >= 0:
+            zone.count("misses")
+        else:
+            file.hits += 1
         while 0 <= (absent := first_absent(mapping, index, index + page_count)):
             limit_pages = _bring_for_read(file, absent << PAGE_SHIFT, (index + page_count) << PAGE_SHIFT, limit_pages)
         return pin
@@ -281,6 +287,7 @@ def fault(vmf: Fault) -> FaultResult:
     if page is None or vmf.index >= mapping.page_count:  # the size again, now that the page cannot be cut off
         _unlock(page)
         return FaultResult.SIGBUS
+    mapping.arena.referenced[mapping.base + vmf.index] = 1
     page.owner = zone.door.thread_id()
     vmf.page = page
     return result | FaultResult.LOCKED

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..units import PAGE_SHIFT
 from .lru import Run, split_by_flag
+from .sync import OwnedLock
 
 if TYPE_CHECKING:
     from .zone import Zone
@@ -66,9 +67,15 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     while _held:
         zone, shown = _held.pop()
-        zone.start_anew()
-        for run, content in shown:
-            zone.adopt(run, content)
+        try:
+            zone.start_anew()
+            for run, content in shown:
+                zone.adopt(run, content)
+        except BaseException:
+            # No memory or no descriptor for a cache of its own: then it has none.  Python prints the error.
+            zone.closed = True
+            zone.lock = OwnedLock("the zone's lock", zone.door)
+            raise
 
 
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

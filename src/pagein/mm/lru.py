@@ -93,9 +93,15 @@ class Queues:
         return []
 
     def requeue(self, run: Run) -> None:
-        """Put at the tail what `pop` gave."""
-        place = run.arena.lru[run.frame]
-        self.push(run, place & ~_MARK, place)
+        """Put at the tail what of a run `pop` gave; the rest of it stands where it is."""
+        for place, same in split_by_flag(run, _places(run)):
+            if place & _MARK:
+                self.push(same, place & ~_MARK, place)
+
+    def forget_range(self, run: Run) -> None:
+        """Take every page of a range out, the remembered ones too: its frames become another file's."""
+        for start, stop in run.arena.tracked(run.frame, run.frame + run.page_count):
+            self.move(Run(run.arena, start, stop - start), NOT_QUEUED)
 
     def unpop(self, run: Run, queue: int) -> None:
         """Put back at the head what `pop` gave."""

@@ -210,11 +210,12 @@ class AddressSpace:
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
-    __slots__ = ("mapping", "private", "ra", "random")
+    __slots__ = ("closed", "hits", "mapping", "ra", "random")
 
-    def __init__(self, mapping: AddressSpace, private: object = None) -> None:
+    def __init__(self, mapping: AddressSpace) -> None:
         self.mapping = mapping
-        self.private = private
-        """The store's own, as in Linux."""
         self.ra = ReadaheadState()
         self.random = False
+        self.hits = 0
+        """Reads served by filemap.read without asking a store or waiting; approximate if threads share the file."""
+        self.closed = False

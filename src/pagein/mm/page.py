@@ -83,11 +83,9 @@ class Page:
 
     def set_uptodate(self) -> None:
         """Say that ``buffer`` holds the file's bytes.  Locks: page locked.  From here on readers see it."""
-        arena, frame, count = self.run
-        if not self.locked:
-            raise ContractViolation("a page is made Uptodate under its lock", repr(self))
-        arena.uptodate[frame : frame + count] = ones(count)
-        self._brought = True
+        with self.mapping.zone.lock:
+            self._check_locked("a page is made Uptodate under its lock")
+            self._set_uptodate()
 
     def end_read(self, error: BaseException | None = None) -> None:
         """End a read that `readpage` started and returned 0 for, or that `readahead` took; from any thread.
@@ -95,13 +93,23 @@ class Page:
         Without *error* the page becomes Uptodate.  With one it does not, and the reader whose fetch it was
         raises that very error.  Locks: page locked on entry, unlocked on return.
         """
+        with self.mapping.zone.lock:  # one hold: of a completion and a time-out that race, one is second
+            self._check_locked("a read is ended exactly once")
+            if error is None:
+                self._set_uptodate()
+            else:
+                self.error = error
+            kept = self._unlock()
+        self._check_kept(kept)
+
+    def _set_uptodate(self) -> None:
+        arena, frame, count = self.run
+        arena.uptodate[frame : frame + count] = ones(count)
+        self._brought = True
+
+    def _check_locked(self, clause: str) -> None:
         if not self.locked:
-            raise ContractViolation("a read is ended exactly once", repr(self))
-        if error is None:
-            self.set_uptodate()
-        else:
-            self.error = error
-        self.unlock()
+            raise ContractViolation(clause, repr(self))
 
     # -- state ---------------------------------------------------------------------------------------
 
@@ -128,28 +136,35 @@ class Page:
 
         A page that is not Uptodate leaves the cache and its memory goes back: nothing of a failed read stays.
         """
+        with self.mapping.zone.lock:
+            self._check_locked("a page is unlocked exactly once, by whoever holds its lock")
+            kept = self._unlock()
+        self._check_kept(kept)
+
+    def _unlock(self) -> bool:
+        """Under the zone's lock.  Whether an object still uses `buffer`."""
         zone = self.mapping.zone
-        with zone.lock:
-            if not self.locked:
-                raise ContractViolation("a page is unlocked exactly once, by whoever holds its lock", repr(self))
-            if zone.checks:
-                zone.checks.unlocking(self)
-                zone.checks.operation_ends(self)
-            kept = not self._release_buffer()
-            self.filled = self.uptodate
-            if self._brought:
-                zone.counters["pages_read"] += self.page_count
-                zone.counters["fetched_bytes"] += self.size_bytes
-            if not self.filled and not self.removed:
-                self.mapping.remove_unread(self)
-            elif zone.checks and self.filled:
-                zone.checks.remember_content(self.run, f"{type(self.mapping.ops).__name__} of {self!r}")
-            self.mapping.take_out_of_flight(self)
-            waits, self._waits = self._waits, deque()
-            for wait in waits:
-                self._serve(wait)
-            zone.wake_memory_waiters()
-        if kept and zone.checks:
+        if zone.checks:
+            zone.checks.unlocking(self)
+            zone.checks.operation_ends(self)
+        kept = not self._release_buffer()
+        self.filled = self.uptodate
+        if self._brought:
+            zone.counters["pages_read"] += self.page_count
+            zone.counters["fetched_bytes"] += self.size_bytes
+        if not self.filled and not self.removed:
+            self.mapping.remove_unread(self)
+        elif zone.checks and self.filled:
+            zone.checks.remember_content(self.run, f"{type(self.mapping.ops).__name__} of {self!r}")
+        self.mapping.take_out_of_flight(self)
+        waits, self._waits = self._waits, deque()
+        for wait in waits:
+            self._serve(wait)
+        zone.wake_memory_waiters()
+        return kept
+
+    def _check_kept(self, kept: bool) -> None:
+        if kept and self.mapping.zone.checks:
             raise ContractViolation("page.buffer is not kept beyond the page's lock", repr(self))
 
     def _serve(self, wait: Wait) -> None:

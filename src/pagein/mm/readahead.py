@@ -104,6 +104,8 @@ class ReadaheadControl:
     def take(self, page_count: int | None = None) -> Page:
         """Take the first *page_count* pages, by default all, as one `Page` that is filled and ended as one."""
         rest = self._untaken()
+        if page_count is not None and page_count < 1:
+            raise ValueError(f"readahead takes at least 1 page, not {page_count}")
         if page_count is None or page_count >= rest.page_count:
             self._rest = None
             page = rest

@@ -44,8 +44,7 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
         zone.checks.operation_begins(page, f"{type(mapping.ops).__name__}.readpage")
     try:
         code = mapping.ops.readpage(file, page)
-    except BaseException as error:
-        page.error = error
+    except BaseException:
         zone.count("failed_requests")
         if page.locked:
             page.unlock()
@@ -69,7 +68,6 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
 
 def _violation(page: LockedPage, clause: str) -> ContractViolation:
     violation = ContractViolation(clause, f"{type(page.mapping.ops).__name__}.readpage of {page!r}")
-    page.error = violation
     if page.locked:
         page.unlock()
     return violation

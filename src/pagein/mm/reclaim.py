@@ -12,6 +12,7 @@ hit since, leaves from there, so one long scan passes through a tenth of the cac
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
@@ -81,8 +82,8 @@ def s3fifo(small: Head | None, main: Head | None, occupancy: Occupancy) -> Verdi
 
 
 def fifo(small: Head | None, main: Head | None, occupancy: Occupancy) -> Verdict:
-    """The oldest goes, hit or not: the plainest policy, to measure others against."""
-    return Verdict.EVICT_MAIN if main else Verdict.EVICT_SMALL
+    """What came first goes first, hit or not, but for what came back lately: plain, to measure others against."""
+    return Verdict.EVICT_SMALL if small else Verdict.EVICT_MAIN
 
 
 # -- memory for new pages ------------------------------------------------------------------------------------
@@ -148,19 +149,25 @@ def shrink(zone: Zone, want_pages: int) -> int:
     # Two laps: one that clears references, one that evicts.  In a third, which only pages that are hit all the
     # time can cause, references count no more, so that a busy little cache never says it has no memory.
     lap_pages = zone.queues.pages[SMALL] + zone.queues.pages[MAIN]
-    while chosen_pages < want_pages and heads.examined_pages <= 3 * lap_pages:
-        small, main = heads.peek(SMALL), heads.peek(MAIN)
-        if not (small or main):
-            break
-        tired = heads.examined_pages > 2 * lap_pages
-        verdict = zone.victims(_as_head(small, tired), _as_head(main, tired), heads.occupancy())
-        queue, target = verdict.value
-        if target == GHOST:
-            victims.append(heads.take(queue, want_pages - chosen_pages))
-            chosen_pages += victims[-1].page_count
-        else:
-            heads.keep(queue, target)
-    heads.put_back()
+    try:
+        while chosen_pages < want_pages and heads.examined_pages <= 3 * lap_pages:
+            small, main = heads.peek(SMALL), heads.peek(MAIN)
+            if not (small or main):
+                break
+            tired = heads.examined_pages > 2 * lap_pages
+            verdict = zone.victims(_as_head(small, tired), _as_head(main, tired), heads.occupancy())
+            queue, target = verdict.value
+            if target == GHOST:
+                victims.append(heads.take(queue, want_pages - chosen_pages))
+                chosen_pages += victims[-1].page_count
+            else:
+                heads.keep(queue, target)
+    except BaseException:  # the victim function is not ours: whatever it does, no page is lost
+        for run in victims:
+            zone.queues.requeue(run)
+        raise
+    finally:
+        heads.put_back()
     return remove_runs(zone, victims, into=GHOST)
 
 
@@ -238,14 +245,11 @@ class _BusyFrames:
     """Which frames must stay: locked, pinned, dirty or under writeback."""
 
     def __init__(self, zone: Zone) -> None:
-        self._by_arena: dict[int, list[tuple[int, int]]] = {}
-        for arena in zone.arenas.values():
-            pinned = arena.pins.spans()
-            if pinned:
-                self._by_arena[arena.number] = pinned
+        spans = {arena.number: arena.pins.spans() for arena in zone.arenas.values()}
         for page in zone.locked:
             run = page.run
-            self._by_arena.setdefault(run.arena.number, []).append((run.frame, run.frame + run.page_count))
+            spans.setdefault(run.arena.number, []).append((run.frame, run.frame + run.page_count))
+        self._by_arena = {number: _disjoint(found) for number, found in spans.items() if found}
 
     def classify(self, run: Run) -> Iterator[tuple[int, Run]]:
         """The pieces of a run of queued pages, with what stands for or against taking them."""
@@ -255,11 +259,14 @@ class _BusyFrames:
             int.from_bytes(plane[frame:stop], "little") for plane in (arena.referenced, arena.dirty, arena.writeback)
         )
         flags = bytearray((referenced * _REFERENCED | (dirty | writeback) * _BUSY).to_bytes(count, "little"))
-        for busy_start, busy_stop in self._by_arena.get(arena.number, ()):
-            start, end = max(busy_start, frame), min(busy_stop, stop)
-            if start < end:
-                flags[start - frame : end - frame] = bytes([_BUSY]) * (end - start)
+        for start, end in _overlaps(self._by_arena.get(arena.number, []), frame, stop):
+            flags[start - frame : end - frame] = bytes([_BUSY]) * (end - start)
         return split_by_flag(run, bytes(flags))
+
+
+def is_pinned(run: Run) -> bool:
+    """Whether somebody looks at a frame of a run."""
+    return any(_overlaps(_disjoint(run.arena.pins.spans()), run.frame, run.frame + run.page_count))
 
 
 def remove_all_idle(zone: Zone) -> None:
@@ -300,7 +307,7 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
     for arena, frame, count in runs:
         arena.bump_generation(frame, count)
     removed_pages = 0
-    pins = {run.arena.number: run.arena.pins.spans() for run in runs}
+    pins = {arena.number: _disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
     for run in _merged(_without_pinned(zone.queues, runs, pins)):
         run.arena.punch(run.frame, run.page_count)
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
@@ -317,7 +324,7 @@ def _without_pinned(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list
     """The pieces of *runs* that nobody has pinned meanwhile; the others are Uptodate, and in their queue, again."""
     for run in runs:
         arena, frame, count = run
-        hit = [(max(a, frame), min(b, frame + count)) for a, b in pins[arena.number] if a < frame + count and frame < b]
+        hit = list(_overlaps(pins[arena.number], frame, frame + count))
         if not hit:
             yield run
             continue
@@ -330,6 +337,27 @@ def _without_pinned(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list
                 queues.requeue(same)
             else:
                 yield same
+
+
+def _disjoint(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans (start, stop) in order, those that touch or overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(stop, merged[-1][1])
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _overlaps(spans: list[tuple[int, int]], start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """What disjoint spans in order have in common with [start, stop)."""
+    at = max(0, bisect.bisect_right(spans, (start,)) - 1)
+    while at < len(spans) and spans[at][0] < stop:
+        first, end = max(spans[at][0], start), min(spans[at][1], stop)
+        if first < end:
+            yield first, end
+        at += 1
 
 
 def _merged(runs: Iterable[Run]) -> Iterator[Run]:

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
+from ..errors import ContractViolation
+
 
 class Lock(Protocol):
     """Mutual exclusion, not reentrant."""
@@ -84,3 +86,36 @@ class _LockWaiter:
 
 
 SYSTEM = Door()
+
+
+class OwnedLock:
+    """A lock that knows whether the calling thread holds it.
+
+    The garbage collector may run a finalizer, and that may call us, inside any of our locks: it must be able to
+    tell.  Taking it again is a `ContractViolation`, not a deadlock.
+    """
+
+    __slots__ = ("_door", "_lock", "_name", "_owner")
+
+    def __init__(self, name: str, door: Door) -> None:
+        self._name = name
+        self._lock = door.lock()
+        self._door = door
+        self._owner: int | None = None
+
+    def held_here(self) -> bool:
+        """Whether the calling thread holds it."""
+        return self._owner == self._door.thread_id()
+
+    def __enter__(self) -> bool:
+        if self._owner == self._door.thread_id():
+            raise ContractViolation("locks are taken in order, each once", f"{self._name}, taken under itself")
+        self._lock.__enter__()
+        self._owner = self._door.thread_id()
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._owner = None
+        self._lock.__exit__(kind, error, trace)

@@ -72,9 +72,9 @@ def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
         _grow(mapping, size_bytes)
         return
     mapping.i_size = size_bytes
+    invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))
     if size_bytes % PAGE_SIZE:
         _zero_tail(mapping, size_bytes)
-    invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))
 
 
 def _grow(mapping: AddressSpace, size_bytes: int) -> None:
@@ -103,6 +103,8 @@ def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:
             run = page.run
             start = (run.frame << PAGE_SHIFT) + size_bytes % PAGE_SIZE
             with mapping.zone.lock:
+                if reclaim.is_pinned(run):
+                    raise busy(mapping.name, 1)
                 # A reader that saw the old size is still copying: the new generation makes it look again.
                 mapping.arena.bump_generation(run.frame, 1)
                 mapping.arena.memory[start : (run.frame + 1) << PAGE_SHIFT] = bytes(PAGE_SIZE - size_bytes % PAGE_SIZE)
@@ -130,7 +132,8 @@ def _here(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[
 
 
 def _here_or_in_flight(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[int]:
-    """Page by page, until a look at the whole range finds nothing new."""
+    """The pages of a range that are here or on their way, in order.  None comes after: the file is shorter by now,
+    or its user asked for those that are here."""
     with mapping.zone.lock:
         in_flight = {index for index in mapping.in_flight if start_index <= index < stop_index}
     here = {at for first, count in _here(mapping, start_index, stop_index) for at in range(first, first + count)}

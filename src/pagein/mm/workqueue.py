@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
 from ..errors import closed_cache
-from .sync import Door, Waiter
+from .sync import Door, OwnedLock, Waiter
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Workqueue:
     def __init__(self, door: Door, name: str) -> None:
         self._door = door
         self._name = name
-        self._lock = door.lock()
+        self._lock = OwnedLock("the workqueue's lock", door)
         self._queued: deque[_Work[object]] = deque()
         self._idle: deque[Waiter] = deque()
         self._worker_count = 0
@@ -52,18 +52,18 @@ class Workqueue:
         try:
             self._submit(work)  # a worker may have it by the time a signal raises in here
             work.done.wait()
+            if work.error is None:
+                return cast("T", work.result)
         except BaseException:
             with self._lock:
                 work.abandoned, finished = True, work.finished
             if finished:
                 work.give_back()
             raise
-        if work.error is not None:
-            try:
-                raise work.error
-            finally:
-                work.error = None  # its traceback refers to this frame: no cycle
-        return cast(T, work.result)
+        try:
+            raise work.error
+        finally:
+            work.error = None  # its traceback refers to this frame: no cycle
 
     def start(self, run: Callable[[], object]) -> None:
         """Call ``run()`` on a worker and do not wait; advice, so it is not taken while `QUEUED_MAX` others wait.
@@ -75,6 +75,11 @@ class Workqueue:
         work = _Work(run, None, self._door.waiter())
         work.abandoned = True
         self._submit(work)
+
+    @property
+    def busy_here(self) -> bool:
+        """Whether the calling thread is inside one of our methods (as a finalizer may find itself)."""
+        return self._lock.held_here()
 
     def close(self) -> None:
         """Let the workers end once they have nothing to do."""

@@ -25,7 +25,7 @@ from ..errors import closed_cache
 from ..units import PAGE_SHIFT
 from . import debug, fork, lru
 from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
-from .sync import SYSTEM, Door, Lock, Waiter
+from .sync import SYSTEM, Door, OwnedLock, Waiter
 from .workqueue import Workqueue
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Zone:
 
     def _start(self) -> None:
         """Everything that says which pages are where: as in a cache that was just made."""
-        self.lock: Lock = self.checks.zone_lock(self.door.lock(), self.door) if self.checks else self.door.lock()
+        self.lock = OwnedLock("the zone's lock", self.door)
         self.workqueue = Workqueue(self.door, "pagein-io")
         self.queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
         self.charged_pages = 0
@@ -66,6 +66,11 @@ class Zone:
         self.locked: set[Page] = set()
         self.memory_waiters: deque[Waiter] = deque()
         self.counters: Counter[str] = Counter()
+
+    @property
+    def busy_here(self) -> bool:
+        """Whether the calling thread is inside one of our locks (as a finalizer may find itself)."""
+        return self.lock.held_here() or self.workqueue.busy_here
 
     def all_mappings(self) -> list[AddressSpace]:
         """Every address space that has frames here."""
@@ -108,9 +113,9 @@ class Zone:
     def release_frames(self, arena: Arena, first_frame: int, frame_count: int) -> None:
         """Give back what `reserve_frames` gave; every page of it has been removed."""
         with self.lock:
+            self.queues.forget_range(lru.Run(arena, first_frame, frame_count))
             if frame_count > PRIVATE_ARENA_PAGES:
                 self.arenas.pop(arena.number, None)
-                arena.close()
             else:
                 arena.release(first_frame, frame_count)
 
@@ -154,8 +159,6 @@ class Zone:
         """Let go of every arena.  The caller has removed every page."""
         with self.lock:
             self.closed = True
-            for arena in self.arenas.values():
-                arena.close()
             self.arenas.clear()
             self.wake_memory_waiters()
         self.workqueue.close()

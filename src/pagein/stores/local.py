@@ -72,8 +72,6 @@ class LocalSource:
 
 
 class _LocalOperations(RangeOperations):
-    blocking = False
-
     def __init__(self, fd: int, opened: os.stat_result, name: str) -> None:
         self._fd = fd
         self._version = _version_of(opened)

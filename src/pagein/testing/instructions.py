@@ -12,8 +12,9 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from types import CodeType, FrameType
+from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 TraceFunction = Callable[[FrameType, str, Any], "TraceFunction | None"]
@@ -35,6 +36,8 @@ def tracer(functions: Iterable[Callable[..., object]], stop: Stop) -> TraceFunct
     of what is defined in them.  It may let others run, or raise, with which Python ends the tracing of its thread.
     """
     by_code = {code: _instructions(code) for function in functions for code in _codes(function)}
+    for code in by_code:
+        _arm(code)
 
     def trace(frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         if frame.f_code not in by_code:
@@ -51,6 +54,38 @@ def tracer(functions: Iterable[Callable[..., object]], stop: Stop) -> TraceFunct
     return trace if by_code else None
 
 
+_armed: dict[int, CodeType] = {}
+
+
+class _ArmedError(Exception):
+    pass
+
+
+def _arm(code: CodeType) -> None:
+    """Since Python 3.12, instructions are traced from the second call of a function on.  This is a first one, which
+    ends before it begins.
+    """
+    if sys.version_info < (3, 12) or id(code) in _armed:
+        return
+
+    def trace(frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code is code:
+            frame.f_trace_opcodes = True
+            raise _ArmedError
+
+    function = FunctionType(code, {}, closure=tuple(CellType() for _ in code.co_freevars))
+    names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        made = function(*[None] * code.co_argcount, **dict.fromkeys(names))
+        next(made)  # a generator begins only now
+    except _ArmedError:
+        _armed[id(code)] = code
+    finally:
+        sys.settrace(before)
+
+
 def at_instruction(frame: FrameType) -> str:
     """Where a frame has been stopped, in words."""
     found = (i.opname for i in dis.get_instructions(frame.f_code) if i.offset == frame.f_lasti)
@@ -61,12 +96,22 @@ def at_instruction(frame: FrameType) -> str:
 def _instructions(code: CodeType) -> dict[int, tuple[bool, bool]]:
     """By offset: whether an instruction can touch what threads share, and whether a signal may strike before it."""
     found: dict[int, tuple[bool, bool]] = {}
-    runs_handlers = False
-    for instruction in dis.get_instructions(code):
+    bytecode = dis.Bytecode(code)
+    runs_handlers, handler_before = False, None
+    for instruction in bytecode:
         in_place = instruction.opname == "BINARY_OP" and instruction.argrepr.endswith("=")
-        found[instruction.offset] = in_place or instruction.opname in _SHARED, runs_handlers
-        runs_handlers = instruction.opname in _RUNS_HANDLERS
+        handler = _except_handler(bytecode, instruction.offset)
+        # A signal that strikes at the end of an instruction is caught by what guards that instruction; we raise
+        # before the next one, and so only where that is guarded by the same.
+        may_raise = runs_handlers and handler == handler_before
+        found[instruction.offset] = in_place or instruction.opname in _SHARED, may_raise
+        runs_handlers, handler_before = instruction.opname in _RUNS_HANDLERS, handler
     return found
+
+
+def _except_handler(bytecode: dis.Bytecode, offset: int) -> int | None:
+    entries: Iterable[Any] = bytecode.exception_entries  # type: ignore[attr-defined]  # not in typeshed
+    return next((entry.target for entry in entries if entry.start <= offset < entry.end), None)
 
 
 def _codes(function: Callable[..., object]) -> Iterator[CodeType]:

@@ -18,7 +18,8 @@ import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import short_fetch
 from ..mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AddressSpaceOperations
@@ -72,7 +73,8 @@ class Gate:
             _wait_for(self._changed, lambda: self._arrivals >= count, f"{count} threads are at the gate")
 
 
-class Call(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Call:
     """One call of an operation, as the store saw it."""
 
     operation: str
@@ -228,7 +230,7 @@ class ScriptedOps(AddressSpaceOperations):
 
     def asked(self) -> list[tuple[str, int, int]]:
         """All calls so far, as (operation, index, page count)."""
-        return [call[:3] for call in self.calls]
+        return [(call.operation, call.index, call.page_count) for call in self.calls]
 
     def wait_for_calls(self, count: int) -> None:
         """Wait until there were *count* calls."""
