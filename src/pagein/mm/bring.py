@@ -139,4 +139,8 @@ def _readpage(file: OpenFile, page: LockedPage) -> bool:
     if page.filled or page.removed or mapping.invalidations != invalidations:
         return False
     file.ra = file.ra._replace(ra_pages=file.ra.ra_pages // 4)  # as Linux: shrink_readahead_size_eio
-    raise page.error or not_uptodate(mapping.name, index=page.index)
+    error, page.error = page.error or not_uptodate(mapping.name, index=page.index), None
+    try:
+        raise error
+    finally:
+        del error  # its traceback refers to this frame: no cycle

@@ -165,7 +165,7 @@ def read_run(file: OpenFile, page: LockedPage) -> None:
     except BaseException as error:
         for taken in rac.taken:
             if taken.locked:
-                taken.end_read(error)
+                taken.unlock()
         if not isinstance(error, OSError):
             raise
         zone.count("failed_requests")

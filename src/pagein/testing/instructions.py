@@ -70,6 +70,7 @@ def _arm(code: CodeType) -> None:
 
     def trace(frame: FrameType, event: str, arg: object) -> None:
         if frame.f_code is code:
+            frame.f_trace = trace  # first: without one, 3.13 does not heed the next line
             frame.f_trace_opcodes = True
             raise _ArmedError
 

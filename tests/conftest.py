@@ -1,0 +1,38 @@
+"""What holds for every test: hypothesis without a deadline, and a cache at rest when the test is over."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from pagein.mm import zone
+from pagein.testing.leaks import assert_nothing_left
+from pagein.testing.scheduler import Scheduler
+
+settings.register_profile("pagein", deadline=None)  # a busy machine is not a failure
+settings.load_profile("pagein")
+
+SETTLE_S = 3.0  # for reads in the background; a page that is still locked then has been forgotten
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is locked, waiting, pinned or reserved in any cache that the test has made and that still exists.
+
+    A module whose tests leave something behind on purpose overrides this fixture, and says why.
+    """
+    made: weakref.WeakSet[zone.Zone] = weakref.WeakSet()
+    make = zone.Zone.__init__
+
+    def noted(self: zone.Zone, *args: object, **kwargs: object) -> None:
+        make(self, *args, **kwargs)  # type: ignore[arg-type]
+        made.add(self)
+
+    monkeypatch.setattr(zone.Zone, "__init__", noted)
+    yield
+    for one in list(made):
+        if not isinstance(one.door, Scheduler):  # whose threads stop where its schedule ends
+            assert_nothing_left(one, settle_s=SETTLE_S)

@@ -1,0 +1,28 @@
+"""Caches for the tests of File, with the contract's run-time checks on, and at rest before they are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.file.sources import SMALL_CACHE_BYTES, assert_nothing_left
+
+from pagein import PageCache
+
+
+@pytest.fixture
+def cache() -> Iterator[PageCache]:
+    """Room for everything."""
+    yield from _checked(PageCache("16 MiB", debug=True))
+
+
+@pytest.fixture
+def small_cache() -> Iterator[PageCache]:
+    """16 pages, so that every longer read evicts."""
+    yield from _checked(PageCache(SMALL_CACHE_BYTES, debug=True))
+
+
+def _checked(cache: PageCache) -> Iterator[PageCache]:
+    with cache:
+        yield cache
+        assert_nothing_left(cache)

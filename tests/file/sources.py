@@ -1,0 +1,125 @@
+"""What the tests of File read: bytes whose fetches a test can count, hold and let fail.
+
+Not here: stores that bend the contract of readpage (pagein.testing.stores); these keep it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pagein import File, Inode, PageCache
+from pagein.stores import RangeOperations
+from pagein.testing import leaks
+from pagein.units import PAGE_SIZE, pages_spanned
+
+TIMEOUT_S = 30.0  # after which a wait of a test has failed
+
+SMALL_PAGES = 16
+SMALL_CACHE_BYTES = SMALL_PAGES * PAGE_SIZE
+
+
+class ScriptedBytes(RangeOperations):
+    """Bytes in memory.  `failing` says which pages cannot be had, and `fail_times` how often, if not for ever;
+    `hold` lets every fetch wait for `release`."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.fetches: list[tuple[int, int]] = []  # (offset, size) in bytes
+        self.failing: dict[int, OSError] = {}
+        self.fail_times: dict[int, int] = {}
+        self._open_gate = threading.Event()
+        self._open_gate.set()
+        self._arrived = threading.Semaphore(0)
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        self.fetches.append((offset_bytes, len(buffer)))
+        self._arrived.release()
+        assert self._open_gate.wait(TIMEOUT_S), "nobody released the fetch"
+        for index in pages_spanned(offset_bytes, len(buffer)):
+            if index in self.failing and self.fail_times.get(index) != 0:
+                if index in self.fail_times:
+                    self.fail_times[index] -= 1
+                raise self.failing[index]
+        buffer[:] = self.data[offset_bytes : offset_bytes + len(buffer)]
+
+    def hold(self) -> None:
+        self._open_gate.clear()
+
+    def release(self) -> None:
+        self._open_gate.set()
+
+    def wait_for_fetch(self) -> None:
+        assert self._arrived.acquire(timeout=TIMEOUT_S), "no fetch came"
+
+
+def inode_of(cache: PageCache, data: bytes) -> tuple[Inode, ScriptedBytes]:
+    ops = ScriptedBytes(data)
+    return cache.inode(ops, size_bytes=len(data), name="scripted"), ops
+
+
+def file_of(cache: PageCache, data: bytes) -> File:
+    return binary(inode_of(cache, data)[0].open())
+
+
+def binary(file: object) -> File:
+    """What `open` returned for a binary mode."""
+    assert isinstance(file, File)
+    return file
+
+
+def lines_of_all_lengths(size_bytes: int, *, seed: int) -> bytes:
+    """Bytes with empty lines, lines of a few bytes, and lines of several pages."""
+    rng = random.Random(seed)
+    made = bytearray()
+    while len(made) < size_bytes:
+        made += rng.randbytes(rng.choice((0, 0, 1, 7, 80, 80, 3000, 4095, 4096, 20_000))).replace(b"\n", b"\r")
+        made += b"\n"
+    return bytes(made[:size_bytes])
+
+
+Outcome = tuple[str, Any, Any]
+
+
+def outcome_of(call: Callable[[], object]) -> Outcome:
+    """What a call returned, or how it failed: the type of the exception and its errno, but not its words."""
+    try:
+        return "returned", call(), None
+    except StopIteration:
+        return "stopped", None, None
+    except Exception as error:
+        return "raised", type(error), getattr(error, "errno", None)
+
+
+def run_in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
+    """The results of calls that run at the same time; raises what the first of them raised."""
+    results: list[Any] = [None] * len(calls)
+    errors: list[BaseException] = []
+    start = threading.Barrier(len(calls))
+
+    def run(number: int) -> None:
+        try:
+            start.wait(TIMEOUT_S)
+            results[number] = calls[number]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
+    return results
+
+
+def pinned_spans(cache: PageCache) -> list[tuple[int, int]]:
+    return [span for arena in cache._zone.arenas.values() for span in arena.pins.spans()]
+
+
+def assert_nothing_left(cache: PageCache) -> None:
+    leaks.assert_nothing_left(cache._zone, settle_s=TIMEOUT_S)

@@ -1,0 +1,112 @@
+"""File.advise: what each piece of advice makes the cache ask of a store, and what it leaves alone."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import random
+
+import pytest
+from tests.file.sources import binary, file_of, inode_of, outcome_of
+
+from pagein import PageCache
+from pagein.reader import Advice
+from pagein.units import PAGE_SIZE
+
+DATA = random.Random(7).randbytes(40 * PAGE_SIZE + 123)
+
+
+def test_willneed_reads_in_the_background_and_only_what_was_named(cache: PageCache) -> None:
+    inode, ops = inode_of(cache, DATA)
+    with binary(inode.open()) as file:
+        ops.hold()
+        file.advise("willneed", 4 * PAGE_SIZE, 8 * PAGE_SIZE)  # returns while the store holds the fetch
+        ops.wait_for_fetch()
+        ops.release()
+        assert file.pread(8 * PAGE_SIZE, 4 * PAGE_SIZE) == DATA[4 * PAGE_SIZE : 12 * PAGE_SIZE]
+        assert all(4 * PAGE_SIZE <= offset < 12 * PAGE_SIZE for offset, _ in ops.fetches)
+        assert sum(size for _, size in ops.fetches) == 8 * PAGE_SIZE  # each page once
+
+
+def test_an_error_of_willneed_reaches_only_the_reader_who_needs_the_page(cache: PageCache) -> None:
+    inode, ops = inode_of(cache, DATA)
+    ops.failing[3] = OSError(errno.EIO, "the store is broken")
+    with binary(inode.open()) as file:
+        file.advise("willneed")
+        ops.wait_for_fetch()
+        assert outcome_of(lambda: file.pread(1, 3 * PAGE_SIZE)) == ("raised", OSError, errno.EIO)
+        ops.failing.clear()
+        assert file.pread(len(DATA), 0) == DATA
+
+
+@pytest.mark.parametrize(
+    ("offset", "length", "left"),
+    [
+        (0, None, []),
+        (0, PAGE_SIZE, [(1, 40)]),
+        (1, 2 * PAGE_SIZE - 1, [(0, 1), (2, 39)]),  # whole pages only, as posix_fadvise(2)
+        (1, PAGE_SIZE, [(0, 41)]),
+        (5 * PAGE_SIZE, None, [(0, 5)]),
+        (40 * PAGE_SIZE, 123, [(0, 40)]),  # the file's last page counts as whole
+        (40 * PAGE_SIZE, 122, [(0, 41)]),
+        (1 << 50, None, [(0, 41)]),
+        (0, 0, [(0, 41)]),
+    ],
+)
+def test_dontneed_drops_the_whole_pages_of_its_range(
+    offset: int, length: int | None, left: list[tuple[int, int]], cache: PageCache
+) -> None:
+    with file_of(cache, DATA) as file:
+        file.read()
+        file.advise("dontneed", offset, length)
+        assert file.resident() == left
+        assert file.pread(len(DATA), 0) == DATA
+
+
+def test_dontneed_leaves_what_a_view_shows(cache: PageCache) -> None:
+    with file_of(cache, DATA) as file, file.view(10, 3 * PAGE_SIZE) as data:
+        file.read()
+        file.advise("dontneed")
+        assert file.resident() == [(3, 1)]
+        assert data == DATA[3 * PAGE_SIZE : 3 * PAGE_SIZE + 10]
+
+
+def test_random_asks_for_no_more_than_was_read_and_normal_reads_ahead_again(cache: PageCache) -> None:
+    inode, ops = inode_of(cache, os.urandom(64 * PAGE_SIZE))
+    with binary(inode.open()) as file:
+        file.advise("random")
+        for index in range(8):
+            file.pread(10, index * PAGE_SIZE)
+        assert ops.fetches == [(index * PAGE_SIZE, PAGE_SIZE) for index in range(8)]
+        file.advise("dontneed")
+        file.advise("normal")
+        ops.fetches.clear()
+        for index in range(8):
+            file.pread(10, index * PAGE_SIZE)
+        assert len(ops.fetches) < 8
+
+
+def test_sequential_asks_less_often_than_normal(cache: PageCache) -> None:
+    counts = []
+    advices: list[Advice] = ["normal", "sequential"]
+    for advice in advices:
+        inode, ops = inode_of(cache, bytes(2000 * PAGE_SIZE))
+        with binary(inode.open()) as file:
+            file.advise(advice)
+            while file.read(PAGE_SIZE):
+                pass
+        assert sum(size for _, size in ops.fetches) == 2000 * PAGE_SIZE
+        counts.append(len(ops.fetches))
+    assert counts[1] < counts[0]
+
+
+def test_a_file_is_read_once_however_it_is_read(cache: PageCache) -> None:
+    inode, ops = inode_of(cache, DATA)
+    with binary(inode.open()) as file:
+        for size in itertools.islice(itertools.cycle([1, 100, 5000, 9000]), 40):
+            file.read(size)
+        file.readline()
+        file.view(100, len(DATA) - 100).release()
+        assert file.pread(len(DATA), 0) == DATA
+    assert sum(size for _, size in ops.fetches) == len(DATA)

@@ -1,0 +1,345 @@
+"""The calls without a position: pread, preadinto, view and advise.  Views pin their pages for exactly as long as
+somebody can look at them."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import gc
+import mmap
+import pickle
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.file.sources import (
+    SMALL_CACHE_BYTES,
+    SMALL_PAGES,
+    binary,
+    file_of,
+    inode_of,
+    outcome_of,
+    pinned_spans,
+    run_in_threads,
+)
+
+from pagein import File, PageCache
+from pagein.units import PAGE_SIZE
+
+DATA = random.Random(7).randbytes(40 * PAGE_SIZE + 123)
+
+
+@pytest.fixture
+def small_file(small_cache: PageCache) -> File:
+    return file_of(small_cache, DATA)
+
+
+# -- pread and preadinto -----------------------------------------------------------------------------
+
+EDGES = [0, 1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, SMALL_CACHE_BYTES, len(DATA) - 1, len(DATA), len(DATA) + 1]
+
+
+@pytest.mark.parametrize("size", [*EDGES, 1 << 40])
+def test_pread_and_preadinto_give_what_the_bytes_slice_gives(size: int, small_file: File) -> None:
+    for offset in (*EDGES, 1 << 50):
+        expected = DATA[offset : offset + size]
+        for _ in range(2):  # at first perhaps missing, then perhaps cached
+            assert small_file.pread(size, offset) == expected
+        buffer = bytearray(b"\xaa" * min(size, len(DATA) + PAGE_SIZE))
+        assert small_file.preadinto(buffer, offset) == len(expected)
+        assert buffer[: len(expected)] == expected
+        assert buffer[len(expected) :] == b"\xaa" * (len(buffer) - len(expected))
+    assert small_file.tell() == 0
+
+
+BUFFERS: dict[str, Callable[[int], Any]] = {
+    "bytearray": bytearray,
+    "array of doubles": lambda size: array.array("d", bytes(size)),
+    "ctypes chars": lambda size: (ctypes.c_char * size)(),
+    "ctypes big-endian ints": lambda size: (ctypes.c_uint32.__ctype_be__ * (size // 4))(),
+    "ctypes structures": lambda size: (Pair * (size // 8))(),
+    "mmap": lambda size: mmap.mmap(-1, size),
+    "part of a memoryview": lambda size: memoryview(bytearray(size + 10))[5:-5],
+    "two-dimensional": lambda size: memoryview(bytearray(size)).cast("B", (size // 8, 8)),
+}
+
+
+class Pair(ctypes.Structure):
+    _fields_ = (("a", ctypes.c_int32), ("b", ctypes.c_int32))
+
+
+@pytest.mark.parametrize("kind", BUFFERS)
+def test_preadinto_fills_any_writable_buffer_whatever_its_items_are(kind: str, small_file: File) -> None:
+    size = 3 * PAGE_SIZE
+    buffer = BUFFERS[kind](size)
+    assert small_file.preadinto(buffer, 5) == size
+    assert bytes(memoryview(buffer).cast("B")) == DATA[5 : 5 + size]
+
+
+def test_preadinto_takes_a_numpy_array(small_file: File) -> None:
+    numpy = pytest.importorskip("numpy")
+    target = numpy.zeros((3, 1000), dtype="<i4")
+    assert small_file.preadinto(target, 1) == target.nbytes
+    assert target.tobytes() == DATA[1 : 1 + target.nbytes]
+    assert small_file.preadinto(numpy.zeros(0), 1) == 0
+
+
+def test_preadinto_does_not_keep_the_buffer(small_file: File) -> None:
+    buffer = bytearray(100)
+    small_file.preadinto(buffer, 0)
+    buffer.append(1)  # BufferError if somebody still had it
+
+
+def test_calls_without_a_position_neither_use_nor_move_it(small_file: File) -> None:
+    small_file.seek(777)
+    small_file.pread(10, 0)
+    small_file.preadinto(bytearray(5000), 9)
+    small_file.view(10, 5).release()
+    small_file.advise("willneed", 0, 100)
+    assert small_file.tell() == 777
+    assert small_file.read(3) == DATA[777:780]
+
+
+# -- views -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [size for size in EDGES if size < SMALL_CACHE_BYTES])
+def test_a_view_shows_what_the_bytes_slice_has_and_is_short_only_at_the_end(size: int, small_file: File) -> None:
+    for offset in (*EDGES, 1 << 50):
+        for _ in range(2):
+            with small_file.view(size, offset) as data:
+                assert data == DATA[offset : offset + size]
+                assert (data.format, data.ndim, data.itemsize, data.contiguous) == ("B", 1, 1, True)
+
+
+def test_a_view_cannot_be_written_to(small_file: File) -> None:
+    with small_file.view(100, 0) as data:
+        assert data.readonly
+        with pytest.raises(TypeError, match="read-only"):
+            data[0] = 1
+        with pytest.raises(TypeError, match=r"read-only|writable"):
+            ctypes.c_char.from_buffer(data)
+
+
+def test_a_view_is_no_copy(cache: PageCache, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with open(path, "wb") as made:
+        made.truncate(8 << 20)
+    with binary(cache.open(path)) as file, file.view(8 << 20, 0) as first, file.view(8 << 20, 0) as second:
+        assert address_of(first) == address_of(second)
+
+
+def address_of(data: memoryview) -> int:
+    numpy = pytest.importorskip("numpy")
+    address: int = numpy.frombuffer(data, "u1").ctypes.data
+    return address
+
+
+def test_the_pages_of_a_view_stay_while_all_others_go(small_cache: PageCache) -> None:
+    inode, ops = inode_of(small_cache, DATA)
+    file = binary(inode.open())
+    with file.view(3 * PAGE_SIZE, PAGE_SIZE) as data:
+        assert small_cache.stats().pinned_bytes == 3 * PAGE_SIZE
+        read_all(file)
+        small_cache.drop()
+        assert file.resident() == [(1, 3)]
+        ops.fetches.clear()
+        assert data == file.pread(3 * PAGE_SIZE, PAGE_SIZE) == DATA[PAGE_SIZE : 4 * PAGE_SIZE]
+        assert not ops.fetches
+    assert small_cache.stats().pinned_bytes == 0
+    assert small_cache.drop() == 3
+    assert not file.resident()
+
+
+@pytest.mark.parametrize("end", ["release", "with", "del"])
+def test_a_view_ends_when_it_is_released_left_or_gone(end: str, small_cache: PageCache, small_file: File) -> None:
+    data = small_file.view(100, 0)
+    assert pinned_spans(small_cache)
+    if end == "release":
+        data.release()
+    elif end == "with":
+        with data:
+            pass
+    else:
+        del data
+    assert not pinned_spans(small_cache)
+    assert small_cache.drop() >= 1
+    if end != "del":
+        with pytest.raises(ValueError, match="released"):
+            bytes(data)
+
+
+def test_whoever_uses_the_buffer_of_a_view_makes_its_end_a_buffer_error(
+    small_cache: PageCache, small_file: File
+) -> None:
+    consumer = None
+    with pytest.raises(BufferError), small_file.view(PAGE_SIZE, 0) as data:
+        consumer = pickle.PickleBuffer(data)
+    small_cache.drop()
+    assert pinned_spans(small_cache)  # still: the consumer looks at these bytes
+    assert consumer is not None
+    read_all(small_file)
+    assert bytes(consumer.raw()) == DATA[:PAGE_SIZE]
+    consumer.release()
+    del data
+    gc.collect()
+    assert not pinned_spans(small_cache)
+    small_cache.drop()
+    assert not small_file.resident()
+
+
+def test_an_object_made_of_a_view_pins_it_for_as_long_as_it_lives(small_cache: PageCache, small_file: File) -> None:
+    def consumer() -> pickle.PickleBuffer:
+        return pickle.PickleBuffer(small_file.view(PAGE_SIZE, 2 * PAGE_SIZE))
+
+    kept = consumer()
+    gc.collect()
+    small_cache.drop()
+    assert pinned_spans(small_cache)
+    assert bytes(kept.raw()) == DATA[2 * PAGE_SIZE : 3 * PAGE_SIZE]
+    del kept
+    assert not pinned_spans(small_cache)
+
+
+def read_all(file: File) -> None:
+    """More than the cache holds: what is not pinned goes."""
+    for offset in range(0, len(DATA), PAGE_SIZE):
+        file.pread(PAGE_SIZE, offset)
+
+
+def half_of_a_numpy_array(data: memoryview) -> Any:
+    numpy = pytest.importorskip("numpy")
+    return numpy.frombuffer(data, dtype="<u4")[512:]
+
+
+def numpy_asarray(data: memoryview) -> Any:
+    numpy = pytest.importorskip("numpy")
+    return numpy.asarray(data)[2048:]
+
+
+INDIRECT: dict[str, Callable[[memoryview], Any]] = {
+    "slice": lambda data: data[2048:],
+    "memoryview of it": lambda data: memoryview(data)[2048:],
+    "cast": lambda data: data.cast("I")[512:],
+    "numpy.frombuffer": half_of_a_numpy_array,
+    "numpy.asarray": numpy_asarray,
+}
+"""What shows the bytes of a view, and may outlive it."""
+
+
+@pytest.mark.parametrize("released", [True, False], ids=["released", "gone"])
+@pytest.mark.parametrize("kind", INDIRECT)
+def test_whatever_shows_bytes_of_a_view_pins_them_until_it_is_gone_too(
+    kind: str, released: bool, small_cache: PageCache, small_file: File
+) -> None:
+    data = small_file.view(PAGE_SIZE, 0)
+    shows = INDIRECT[kind](data)
+    if released:
+        try:
+            data.release()
+        except BufferError:
+            pytest.skip("it does not let the view end, which protects it as well")
+    del data
+    read_all(small_file)
+    small_cache.drop()
+    assert bytes(shows) == DATA[2048:PAGE_SIZE]
+    assert pinned_spans(small_cache)
+    del shows
+    gc.collect()
+    assert not pinned_spans(small_cache)
+    small_cache.drop()
+    assert not small_file.resident()
+
+
+def test_a_view_outlives_its_file_and_its_cache(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    cache = PageCache("1 MiB", debug=True)
+    file = binary(cache.open(path))
+    data = file.view(len(DATA), 0)
+    file.close()
+    assert data == DATA
+    cache.drop()
+    assert data == DATA
+    cache.close()
+    del cache, file
+    gc.collect()
+    assert data == DATA
+    data.release()
+
+
+def test_two_views_of_one_page_pin_it_until_the_second_has_ended(small_cache: PageCache, small_file: File) -> None:
+    first, second = small_file.view(10, 0), small_file.view(10, 20)
+    first.release()
+    small_cache.drop()
+    assert small_file.resident()
+    assert second == DATA[20:30]
+    second.release()
+    small_cache.drop()
+    assert not small_file.resident()
+
+
+def test_thousands_of_views_that_nobody_ended_are_swept_out(small_cache: PageCache, small_file: File) -> None:
+    for _ in range(20_000):
+        small_file.view(10, 0)
+    entries = sum(len(arena.pins.entries) for arena in small_cache._zone.arenas.values())
+    assert entries < 10_000
+
+
+# -- too many views ----------------------------------------------------------------------------------
+
+
+def test_a_view_larger_than_the_cache_is_enomem_and_leaves_no_pin(small_cache: PageCache, small_file: File) -> None:
+    assert outcome_of(lambda: small_file.view(SMALL_CACHE_BYTES + 1, 0)) == ("raised", OSError, errno.ENOMEM)
+    assert not pinned_spans(small_cache)
+    with small_file.view(SMALL_CACHE_BYTES, 0) as data:
+        assert data == DATA[:SMALL_CACHE_BYTES]
+
+
+def test_when_all_is_pinned_a_read_is_enomem_does_not_hang_and_heals(small_file: File) -> None:
+    views = [small_file.view(1, index * PAGE_SIZE) for index in range(SMALL_PAGES)]
+    beyond = SMALL_PAGES * PAGE_SIZE
+    assert outcome_of(lambda: small_file.pread(1, beyond)) == ("raised", OSError, errno.ENOMEM)
+    assert outcome_of(lambda: small_file.view(1, beyond)) == ("raised", OSError, errno.ENOMEM)
+    assert small_file.pread(10, 5) == DATA[5:15]  # what is here can be read
+    views.pop().release()
+    assert small_file.pread(10, beyond) == DATA[beyond : beyond + 10]
+    for view in views:
+        view.release()
+
+
+def test_a_view_whose_page_cannot_be_had_raises_and_leaves_no_pin(small_cache: PageCache) -> None:
+    inode, ops = inode_of(small_cache, DATA)
+    ops.failing[2] = OSError(errno.EIO, "the store is broken")
+    file = binary(inode.open())
+    with pytest.raises(OSError, match="the store is broken") as raised:
+        file.view(4 * PAGE_SIZE, 0)
+    assert raised.value is ops.failing[2]
+    assert not pinned_spans(small_cache)
+    ops.failing.clear()
+    with file.view(4 * PAGE_SIZE, 0) as data:
+        assert data == DATA[: 4 * PAGE_SIZE]
+
+
+# -- many threads ------------------------------------------------------------------------------------
+
+
+def test_views_and_reads_of_many_threads_under_eviction_show_the_right_bytes(
+    small_cache: PageCache, small_file: File
+) -> None:
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(300):
+            offset, size = rng.randrange(len(DATA)), rng.randrange(2 * PAGE_SIZE)
+            expected = DATA[offset : offset + size]
+            if rng.random() < 0.5:
+                assert small_file.pread(size, offset) == expected
+            else:
+                with small_file.view(size, offset) as data:  # 4 threads pin at most 12 of the 16 pages
+                    assert data == expected
+
+    run_in_threads([lambda seed=seed: work(seed) for seed in range(4)])  # type: ignore[misc]
+    assert small_cache.stats().evictions

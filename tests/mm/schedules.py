@@ -1,0 +1,74 @@
+"""What the tests of interleavings share: where threads may be stopped, and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tests.torture.stamps import check
+
+from pagein import File
+from pagein.mm import filemap, reclaim, truncate
+from pagein.mm.arena import Arena
+from pagein.mm.page import Page
+from pagein.mm.pin import Pins
+from pagein.reader import PageReader
+from pagein.testing.explore import Scenario, explore
+from pagein.units import PAGE_SIZE
+
+Functions = list[Callable[..., object]]
+
+LOCKS: Functions = []
+"""Only where locks, waits and wakes are."""
+HIT_PATH: Functions = [
+    PageReader.pread, PageReader._pread_missing, PageReader._fill, PageReader.view, PageReader._view_missing,
+    File._line_piece, filemap.copy_if_uptodate, filemap._copy_locked,
+]  # fmt: skip
+REMOVAL: Functions = [
+    reclaim.remove_runs, reclaim._without_pinned, reclaim.clean_up_after_lost_race, Arena.punch,
+    Arena.bump_generation, Pins.spans, Page.set_uptodate,
+]  # fmt: skip
+RESIZE: Functions = [
+    truncate.truncate_setsize, truncate._zero_tail, truncate._remove_locked, truncate.invalidate_inode_pages2,
+]  # fmt: skip
+LOCK_FREE = HIT_PATH + REMOVAL
+
+
+def explored(scenario: Scenario, seeds: int, preempt: Functions) -> None:
+    """Run a scenario with so many seeds, and say how many schedules that was."""
+    print(explore(scenario, seeds=range(seeds), preempt=preempt))
+
+
+def reader(file: File, *, pages: int = 1, index: int = 0, number: int = 0, times: int = 2) -> Callable[[], None]:
+    """Reads the same pages of file *number* again and again: each is of one fetch, and never of an earlier one."""
+
+    def read() -> None:
+        since = [0] * pages
+        for _ in range(times):
+            data = file.pread(pages * PAGE_SIZE, index * PAGE_SIZE)
+            assert len(data) == pages * PAGE_SIZE
+            fetches = check(data, number, index * PAGE_SIZE)
+            assert all(map(int.__ge__, fetches, since)), f"fetches {fetches} after {since}"
+            since = fetches
+
+    return read
+
+
+def evictor(file: File, times: int = 2) -> Callable[[], None]:
+    """Drops all that nobody uses of a file."""
+
+    def evict() -> None:
+        for _ in range(times):
+            file.advise("dontneed")
+
+    return evict
+
+
+@contextmanager
+def may_fail_with(*errnos: int) -> Iterator[None]:
+    """An OSError with one of these numbers is an answer too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in errnos:
+            raise

@@ -1,0 +1,86 @@
+"""What the documentation shows works: its Python blocks run, in order, as written."""
+
+import os
+import re
+import sqlite3
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pagein
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str) -> list[str]:
+    found = BLOCK.findall((ROOT / page).read_text())
+    assert found, f"no Python in {page}"
+    return found
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(page: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_the_stores_of_the_how_to_bring_their_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    data = os.urandom(999_000).replace(b"\n", b"") + b"\nthe rest"
+    with sqlite3.connect("files.db") as db:
+        db.execute("CREATE TABLE files (data BLOB)")
+        for _ in range(7):
+            db.execute("INSERT INTO files VALUES (?)", (data.ljust(1_000_000),))
+    db.close()
+    names = run("docs/how-to/write-your-own-store.md")
+    assert capsys.readouterr().out == f"{data[: data.index(10) + 1]!r}\n"
+
+    with names["cache"].inode(names["Counting"](), size_bytes=1 << 20).open() as file:
+        assert file.pread(16, 8192) == b"0000000200000002"
+
+    class Client:
+        def fetch(self, offset: int, size_bytes: int) -> "Future[bytes]":
+            future: Future[bytes] = Future()
+            if offset:
+                future.set_exception(ConnectionResetError("gone"))
+            else:
+                future.set_result(b"x" * size_bytes)
+            return future
+
+    with names["cache"].inode(names["Later"](Client()), size_bytes=8192).open() as file:
+        assert file.read(4096) == b"x" * 4096
+        with pytest.raises(ConnectionResetError, match="gone"):
+            file.read(1)
+    names["cache"].close()
+
+
+def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("README.md")
+    assert "CacheStats(" in capsys.readouterr().out
+    names["cache"].close()
+
+
+def test_every_page_of_the_documentation_is_found_from_its_index_and_no_link_is_dead() -> None:
+    linked = {ROOT / "docs/index.md"}
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
+            path = (page.parent / target).resolve()
+            assert path.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            if "index" in page.name:
+                linked.add(path)
+    missing = set((ROOT / "docs").rglob("*.md")) - linked
+    assert not missing
+
+
+def test_what_is_public_is_documented() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    for name in pagein.__all__:
+        assert name in pages, f"{name} is public and stands nowhere in docs/"

@@ -1,0 +1,460 @@
+"""The deterministic scheduler finds what it is for, repeats it, and leaves no thread behind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from math import comb
+
+import pytest
+
+from pagein.mm.sync import Lock, Waiter
+from pagein.testing.explore import (
+    FailedSchedule,
+    Prescribed,
+    RandomWalk,
+    Scenario,
+    explore,
+    explore_all,
+    replay,
+)
+from pagein.testing.scheduler import Deadlock, Livelock, Scheduler, SchedulerError, Stuck, Task
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+class Oldest:
+    """The task that was born first goes on, whenever it can."""
+
+    def choose(self, running: Task | None, runnable: Sequence[Task]) -> Task:
+        return runnable[0]
+
+
+# -- what it finds -------------------------------------------------------------------------------------------
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.value = 0
+
+    def increment(self) -> None:
+        self.value += 1
+
+
+def lost_update(scheduler: Scheduler) -> None:
+    counter = Counter()
+    scheduler.spawn("a", counter.increment)
+    scheduler.spawn("b", counter.increment)
+    scheduler.run()
+    value = counter.value
+    assert value == 2
+
+
+def guarded_update(scheduler: Scheduler) -> None:
+    counter, lock = Counter(), scheduler.lock()
+
+    def increment() -> None:
+        with lock:
+            counter.increment()
+
+    scheduler.spawn("a", increment)
+    scheduler.spawn("b", increment)
+    scheduler.run()
+    assert counter.value == 2
+
+
+def test_a_lost_update_is_found_between_two_instructions() -> None:
+    with pytest.raises(FailedSchedule, match=r"STORE_ATTR in Counter\.increment"):
+        explore(lost_update, preempt=[Counter.increment])
+
+
+def test_without_preemption_an_update_is_one_step() -> None:
+    explore(lost_update)
+    explore_all(lost_update, preemptions_max=9)
+
+
+def test_under_a_lock_no_update_is_lost() -> None:
+    explore(guarded_update, preempt=[Counter.increment])
+    explore_all(guarded_update, preempt=[Counter.increment])
+
+
+def cross_locking(scheduler: Scheduler) -> None:
+    first, second = scheduler.lock(), scheduler.lock()
+
+    def take(outer: Lock, inner: Lock) -> None:
+        with outer, inner:
+            pass
+
+    scheduler.spawn("a", lambda: take(first, second))
+    scheduler.spawn("b", lambda: take(second, first))
+    scheduler.run()
+
+
+def test_a_deadlock_says_who_waits_for_whom_and_where() -> None:
+    with pytest.raises(FailedSchedule) as failed:
+        explore(cross_locking)
+    assert isinstance(failed.value.__cause__, Deadlock)
+    message = str(failed.value)
+    assert "a, which waits for a lock held by b in " in message
+    assert "b, which waits for a lock held by a in " in message
+    assert "> take, line " in message
+
+
+def test_a_lock_that_is_taken_twice_is_a_deadlock() -> None:
+    with pytest.raises(Deadlock, match="a, which waits for a lock held by a"), Scheduler(Oldest()) as scheduler:
+        lock = scheduler.lock()
+
+        def take_twice() -> None:
+            with lock, lock:
+                pass
+
+        scheduler.spawn("a", take_twice)
+        scheduler.run()
+
+
+def test_a_wake_that_comes_first_is_not_lost() -> None:
+    def scenario(scheduler: Scheduler) -> None:
+        waiter = scheduler.waiter()
+        scheduler.spawn("waits", waiter.wait)
+        scheduler.spawn("wakes", waiter.wake)
+        scheduler.run()
+
+    assert explore_all(scenario).schedules > 5
+
+
+def test_a_second_wake_is_an_error() -> None:
+    with pytest.raises(SchedulerError, match="at most once"), Scheduler(Oldest()) as scheduler:
+        waiter = scheduler.waiter()
+        waiter.wake()
+        waiter.wake()
+
+
+def test_tasks_that_never_end_are_found() -> None:
+    def spin() -> None:
+        while True:
+            scheduler.switch()
+
+    with pytest.raises(Livelock), Scheduler(Oldest()) as scheduler:
+        scheduler.spawn("spins", spin)
+        scheduler.run()
+
+
+def test_a_task_that_blocks_behind_the_schedulers_back_is_named() -> None:
+    real = threading.Lock()
+    real.acquire()
+
+    def block() -> None:
+        with real:
+            pass
+
+    with Scheduler(Oldest(), stuck_s=0.05) as scheduler:
+        task = scheduler.spawn("blocks", block)
+        with pytest.raises(Stuck, match=r"blocks, which runs in .*block, line "):
+            scheduler.run()
+        real.release()
+        scheduler.run()
+        assert task.done
+
+
+# -- how it chooses --------------------------------------------------------------------------------------------
+
+
+def steps(count: int, order: list[str], scheduler: Scheduler, name: str) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(count):
+            order.append(name)
+            scheduler.switch()
+        order.append(name)
+
+    return run
+
+
+def orders_seen(explored: Callable[[Scenario], object], counts: tuple[int, int]) -> list[str]:
+    seen: list[str] = []
+
+    def scenario(scheduler: Scheduler) -> None:
+        order: list[str] = []
+        for name, count in zip("ab", counts, strict=True):
+            scheduler.spawn(name, steps(count - 1, order, scheduler, name))
+        scheduler.run()
+        seen.append("".join(order))
+
+    explored(scenario)
+    return seen
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (3, 2), (4, 4)])
+def test_without_a_bound_every_order_is_tried_once(counts: tuple[int, int]) -> None:
+    seen = orders_seen(lambda scenario: explore_all(scenario, preemptions_max=99), counts)
+    assert len(seen) == len(set(seen)) == comb(sum(counts), counts[0])
+
+
+def test_orders_with_few_preemptions_come_first() -> None:
+    seen = orders_seen(lambda scenario: explore_all(scenario, preemptions_max=1), (3, 3))
+    # None: one task after the other.  One: a task is stopped after 1 or 2 of its 3 steps, and the other one runs.
+    assert seen == ["aaabbb", "bbbaaa", "abbbaa", "aabbba", "baaabb", "bbaaab"]
+
+
+def needs(preemptions: int) -> Scenario:
+    """Fails only if the turn is taken from *a* so many times at least."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        order: list[str] = []
+        scheduler.spawn("a", steps(preemptions, order, scheduler, "a"))
+        scheduler.spawn("b", steps(preemptions, order, scheduler, "b"))
+        scheduler.run()
+        assert "".join(order) != "ab" * (preemptions + 1)
+
+    return scenario
+
+
+@pytest.mark.parametrize("preemptions", [1, 2])
+def test_the_bound_is_exact(preemptions: int) -> None:
+    # a and b in turns: each change but the last one takes the turn from a task that could go on.
+    explore_all(needs(preemptions), preemptions_max=2 * preemptions - 1)
+    with pytest.raises(FailedSchedule):
+        explore_all(needs(preemptions), preemptions_max=2 * preemptions)
+
+
+def test_a_scenario_that_is_too_large_is_refused() -> None:
+    with pytest.raises(SchedulerError, match="more than 100 schedules"):
+        explore_all(needs(5), preemptions_max=9, schedules_max=100)
+
+
+def test_seeds_see_every_order_of_a_few_steps() -> None:
+    seen = orders_seen(lambda scenario: explore(scenario, seeds=range(2000)), (3, 2))
+    assert len(set(seen)) == comb(5, 3)
+
+
+# -- how it repeats ----------------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_repeated_by_its_seed() -> None:
+    with pytest.raises(FailedSchedule) as failed:
+        explore(lost_update, preempt=[Counter.increment])
+    assert failed.value.repeat.startswith("seeds=[")
+    seed = int(failed.value.repeat[len("seeds=[") : -1])
+    with pytest.raises(FailedSchedule) as again:
+        explore(lost_update, seeds=[seed], preempt=[Counter.increment])
+    assert str(again.value) == str(failed.value)
+
+
+def test_a_failure_is_repeated_by_its_choices() -> None:
+    with pytest.raises(FailedSchedule, match=r"choices=\{2: 1\}"):
+        explore_all(lost_update, preempt=[Counter.increment])
+    with pytest.raises(FailedSchedule):
+        replay(lost_update, {2: 1}, preempt=[Counter.increment])
+    replay(lost_update, {}, preempt=[Counter.increment])
+
+
+def test_equal_seeds_give_equal_runs() -> None:
+    def journal_of(seed: int) -> tuple[list[str], int]:
+        journal: list[str] = []
+        with Scheduler(RandomWalk(seed), preempt=[Counter.increment], journal=journal) as scheduler:
+            guarded_update(scheduler)
+        return journal, scheduler.fingerprint
+
+    assert all(journal_of(seed) == journal_of(seed) for seed in range(20))
+    assert len({journal_of(seed)[1] for seed in range(20)}) > 5
+
+
+def test_a_scenario_that_does_not_repeat_itself_says_so() -> None:
+    failed_already = False
+
+    def fails_once(scheduler: Scheduler) -> None:
+        nonlocal failed_already
+        already, failed_already = failed_already, True
+        assert already
+
+    with pytest.raises(FailedSchedule, match="does not repeat itself"):
+        explore(fails_once)
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_time_passes_only_when_all_sleep() -> None:
+    woken: list[tuple[str, float]] = []
+
+    def sleep(name: str, delay_s: float) -> None:
+        scheduler.sleep(delay_s)
+        woken.append((name, scheduler.now_s()))
+
+    def work() -> None:
+        for _ in range(100):
+            scheduler.switch()
+        assert scheduler.now_s() == 0
+
+    with Scheduler(RandomWalk(1)) as scheduler:
+        scheduler.spawn("long", lambda: sleep("long", 3600))
+        scheduler.spawn("short", lambda: sleep("short", 0.5))
+        scheduler.spawn("works", work)
+        scheduler.run()
+    assert woken == [("short", 0.5), ("long", 3600)]
+
+
+def test_a_wait_with_a_timeout_ends_in_time_or_is_woken() -> None:
+    def scenario(scheduler: Scheduler) -> None:
+        in_time, late = scheduler.waiter(), scheduler.waiter()
+
+        def wake(waiter: Waiter, at_s: float) -> None:
+            scheduler.sleep(at_s)
+            waiter.wake()
+
+        scheduler.spawn("in time", lambda: wake(in_time, 1))
+        scheduler.spawn("late", lambda: wake(late, 3))
+        tasks = [scheduler.spawn("waits", lambda waiter=waiter: waiter.wait(2)) for waiter in (in_time, late)]  # type: ignore[misc]
+        scheduler.run()
+        assert [task.result for task in tasks] == [True, False]
+
+    explore(scenario, seeds=range(50))
+
+
+# -- interruption ----------------------------------------------------------------------------------------------------
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def test_an_interruption_strikes_before_and_after_the_wake() -> None:
+    outcomes: set[tuple[bool, bool]] = set()
+
+    def scenario(scheduler: Scheduler) -> None:
+        waiter = scheduler.waiter()
+        is_woken = False
+
+        def wait() -> None:
+            was_interrupted = False
+            try:
+                waiter.wait()
+            except Interrupted:
+                was_interrupted = True
+            outcomes.add((is_woken, was_interrupted))
+
+        def wake() -> None:
+            nonlocal is_woken
+            is_woken = True
+            waiter.wake()
+
+        waits = scheduler.spawn("waits", wait)
+        scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(waits, Interrupted()))
+        scheduler.spawn("wakes", wake)
+        scheduler.run()
+
+    explore(scenario, seeds=range(100))
+    assert outcomes == {(False, True), (True, True), (True, False)}
+
+
+def test_a_signal_strikes_between_instructions_where_handlers_run() -> None:
+    done: set[int] = set()
+
+    def handle(log: list[int]) -> None:
+        log.append(1)
+        log.append(2)
+        log.append(3)
+
+    def scenario(scheduler: Scheduler) -> None:
+        log: list[int] = []
+
+        def main() -> None:
+            try:
+                handle(log)
+            except Interrupted:
+                done.add(len(log))
+
+        task = scheduler.spawn("main", main, signals=True)
+        scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(task, Interrupted()))
+        scheduler.run()
+
+    explore_all(scenario, preemptions_max=1, preempt=[handle])
+    assert done == {0, 1, 2, 3}  # at the start, and after each call: not between a call's arguments and the call
+
+
+def test_only_a_task_with_signals_gets_them() -> None:
+    def scenario(scheduler: Scheduler) -> None:
+        tasks = [
+            scheduler.spawn("main", scheduler.signals_arrive_here, signals=True),
+            scheduler.spawn("other", scheduler.signals_arrive_here),
+        ]
+        scheduler.run()
+        assert [task.result for task in tasks] == [True, False]
+        assert not scheduler.signals_arrive_here()
+
+    explore(scenario, seeds=range(5))
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_task_raises_is_raised_by_run() -> None:
+    error = OSError("its own")
+
+    def fail() -> None:
+        raise error
+
+    with Scheduler(Oldest()) as scheduler:
+        waiter = scheduler.waiter()
+        scheduler.spawn("waits for ever", waiter.wait)
+        scheduler.spawn("fails", fail)
+        with pytest.raises(OSError, match="its own") as raised:
+            scheduler.run()
+    assert raised.value is error
+
+
+def test_threads_in_the_background_may_be_idle_at_the_end() -> None:
+    served: list[str] = []
+
+    def serve(waiter: Waiter) -> None:
+        waiter.wait()
+        served.append("work")
+
+    with Scheduler(Oldest()) as scheduler:
+        first, second = scheduler.waiter(), scheduler.waiter()
+
+        def main() -> None:
+            scheduler.start_thread("worker", lambda: serve(first))
+            scheduler.start_thread("worker", lambda: serve(second))
+            first.wake()
+
+        scheduler.spawn("main", main)
+        scheduler.run()
+        assert served == ["work"]
+        second.wake()
+        scheduler.run()
+        assert served == ["work", "work"]
+
+
+def test_a_stopped_task_unwinds() -> None:
+    unwound: list[str] = []
+
+    def wait() -> None:
+        try:
+            waiter.wait()
+        finally:
+            unwound.append("unwound")
+
+    with Scheduler(Prescribed({})) as scheduler:
+        waiter = scheduler.waiter()
+        scheduler.spawn("waits", wait)
+        with pytest.raises(Deadlock):
+            scheduler.run()
+        assert not unwound
+    assert unwound == ["unwound"]
+
+
+def test_outside_the_tasks_nobody_waits() -> None:
+    with Scheduler(Oldest()) as scheduler:
+        lock, waiter = scheduler.lock(), scheduler.waiter()
+        with lock, pytest.raises(Deadlock, match="outside"):
+            lock.__enter__()
+        with pytest.raises(Deadlock, match="outside"):
+            waiter.wait()
+        with pytest.raises(Deadlock, match="outside"):
+            scheduler.sleep(1)
+        assert scheduler.thread_id() == 0
