@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator
 
@@ -35,4 +36,22 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for one in list(made):
         if not isinstance(one.door, Scheduler):  # whose threads stop where its schedule ends
+            _check(one)
+
+
+def _check(one: zone.Zone) -> None:
+    """In a thread, because a lock that was left locked would let it hang."""
+    failures: list[BaseException] = []
+
+    def check() -> None:
+        try:
             assert_nothing_left(one, settle_s=SETTLE_S)
+        except BaseException as error:  # raised below, where pytest sees it
+            failures.append(error)
+
+    thread = threading.Thread(target=check, daemon=True)
+    thread.start()
+    thread.join(2 * SETTLE_S)
+    assert not thread.is_alive(), "the cache's own lock was left locked"
+    if failures:
+        raise failures[0]

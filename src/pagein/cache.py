@@ -301,29 +301,38 @@ class PageCache:
         A view that is still open keeps its pages.  A reader in another thread gets ValueError.
         Raises: with debug, ContractViolation if an operation started a read and has not ended it.
         """
+        if self._zone.closed:
+            return
+        unended = self._zone.workqueue.shielded(self._close)
+        self._zone.workqueue.close()
+        if unended:
+            raise ContractViolation("a read that was started is ended before the cache is closed", "; ".join(unended))
+
+    def _close(self) -> list[str]:
+        """What of the store's reads was never ended, if debug mode knows."""
         with self._lock:
-            if self._zone.closed:
-                return
             files = list(self._files)
             self._inodes.clear()
             self._idle.clear()
         for file in files:
-            file.close()
-        self._sweep()  # also what the garbage collector has closed
-        self._zone.workqueue.shielded(lambda: reclaim.remove_all_idle(self._zone))
+            file._release()
+        self._follow_up()  # also what the garbage collector has closed
+        reclaim.remove_all_idle(self._zone)
         unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
         self._zone.close()
         with self._lock:
             self._orphans.clear()
             self._leaving.clear()
-        if unended:
-            raise ContractViolation("a read that was started is ended before the cache is closed", "; ".join(unended))
+        return unended
 
     # -- statistics ----------------------------------------------------------------------------------------
 
     def stats(self) -> CacheStats:
         """What the cache holds and what it has done so far."""
         self._sweep()
+        return self._stats() if self._zone.closed else self._zone.workqueue.shielded(self._stats)
+
+    def _stats(self) -> CacheStats:
         zone = self._zone
         with self._lock:
             files = [file for file in self._files if not file.closed]

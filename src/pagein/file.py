@@ -18,6 +18,7 @@ from operator import index as as_int
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from .errors import bad_mode, closed_file, read_only
+from .mm import filemap
 from .mm.arena import REGION_SHIFT
 from .reader import CLOSED, PageReader, checked
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -70,6 +71,7 @@ class File(PageReader):
                             self._last_end = self._pos = end
                             self._hits += 1
                             return data
+                        filemap.after_lost_race(self._mapping, offset, end)
             elif size.__class__ is not int or size < 0:
                 size = self._count(size)
             data = self.pread(size, offset)
@@ -156,6 +158,7 @@ class File(PageReader):
         stop = self._shift + min(offset + size, (offset | PAGE_OFFSET_MASK) + 1, self._mapping.i_size)
         piece: bytes = self._memory[start : self._memory.find(b"\n", start, stop) + 1 or stop]  # (c)
         if self._generations[region] != generation:  # (d)
+            filemap.after_lost_race(self._mapping, offset, stop - self._shift)
             return b""
         if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
             self._referenced[frame] = 1

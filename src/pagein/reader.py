@@ -120,6 +120,7 @@ class PageReader(io.BufferedIOBase):
                             self._last_end = end
                             self._hits += 1
                             return data
+                        filemap.after_lost_race(self._mapping, offset, end)
                 elif 0 not in self._uptodate[first:stop] and end <= self._mapping.i_size:  # (b)
                     data = self._memory[self._shift + offset : self._shift + end]  # (c)
                     if self._generations[region] == generation:  # (d)
@@ -127,6 +128,7 @@ class PageReader(io.BufferedIOBase):
                         self._last_end = end
                         self._hits += 1
                         return data
+                    filemap.after_lost_race(self._mapping, offset, end)
         except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._pread_missing(size, offset)
@@ -210,16 +212,21 @@ class PageReader(io.BufferedIOBase):
 
     def _view_missing(self, size: int, offset: int) -> memoryview:
         size, offset = checked("size", size), checked("offset", offset)
-        self._check_open()
-        end = min(offset + size, self._mapping.i_size)
-        if end <= offset:
-            return memoryview(b"")
-        first, page_count = offset >> PAGE_SHIFT, page_count_for(end) - (offset >> PAGE_SHIFT)
-        pin = filemap.pin_uptodate(self._file, first, page_count)
-        end = max(offset, min(end, self._mapping.i_size))  # again: it may have become shorter while we waited
+        first = self._base + (offset >> PAGE_SHIFT)
+        while True:
+            self._check_open()
+            end = min(offset + size, self._mapping.i_size)
+            if end <= offset:
+                return memoryview(b"")
+            stop = self._base + page_count_for(end)
+            pin = filemap.pin_uptodate(self._file, first - self._base, stop - first)
+            # The size again: it may have changed while we waited, and with it which pages were brought.
+            end = max(offset, min(end, self._mapping.i_size))
+            if self._uptodate.find(b"\0", first, self._base + page_count_for(end)) < 0:
+                break
+            pin.put()
         shown = self._read_only[self._shift + offset : self._shift + end]
-        frame = self._base + first
-        self._pin_entries[self._next_pin_key()] = frame, frame + page_count, weakref.ref(shown)
+        self._pin_entries[self._next_pin_key()] = first, stop, weakref.ref(shown)
         pin.put()
         return memoryview(PickleBuffer(shown))
 

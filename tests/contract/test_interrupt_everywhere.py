@@ -104,10 +104,12 @@ def moments(act: Callable[[], object]) -> Iterator[str]:
 
 def assert_usable(scene: Scene, subject: Subject, index: int, where: str) -> None:
     """Another thread reads the page, nobody is in flight, and nothing is left."""
-    reader = scene.start(subject.another().file.pread, PAGE_SIZE, index * PAGE_SIZE)
+    other = subject.another()
+    reader = scene.start(other.file.pread, PAGE_SIZE, index * PAGE_SIZE)
     reader._ended.wait(USABLE_S)
     assert not reader.running, f"a reader hangs: Ctrl-C struck {where}"
     assert reader.result() == subject.content(index), where
+    other.file.close()
     assert settle(subject.zone, USABLE_S), f"a page is locked for ever: Ctrl-C struck {where}"
     subject.assert_at_rest(*subject.uptodate())
 

@@ -32,7 +32,7 @@ from pagein.mm.arena import REGION_PAGES
 from pagein.mm.mapping import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.readahead import ReadaheadControl
-from pagein.testing.instructions import Stop, tracer
+from pagein.testing.instructions import Preemption
 from pagein.testing.leaks import leaks
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -138,6 +138,7 @@ class Torture:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._result = Result()
+        self._shaken = Preemption(plan.shaken, _pause)
         self._counts: list[Counter[str]] = []
         """One for each thread, as adding to a shared one is no single step."""
         self._stop = threading.Event()
@@ -157,7 +158,7 @@ class Torture:
             threading.Thread(target=self._guarded, args=(self._evict, 0)),
             threading.Thread(target=self._complete),
         ]
-        with _switching_often():
+        with self._shaken, _switching_often():
             for thread in readers + others:
                 thread.start()
             for thread in readers:
@@ -188,14 +189,12 @@ class Torture:
         self._counts.append(counts)
         chance = random.Random(f"{self._plan.seed} {run.__name__} {number}")
         try:
-            sys.settrace(tracer(self._plan.shaken, _pause(chance)))
-            run(chance, counts)
+            with self._shaken.in_this_thread():
+                run(chance, counts)
         except WrongPageError as error:
             self._result.wrong.append(str(error))
         except Exception as error:  # anything else is a failure too, and names itself
             self._result.wrong.append(repr(error))
-        finally:
-            sys.settrace(None)
         if self._result.wrong:
             self._stop.set()
 
@@ -280,12 +279,9 @@ def _checked(data: bytes, number: int, size: int, offset: int) -> None:
     check(data, number, offset)
 
 
-def _pause(chance: random.Random) -> Stop:
-    def pause(frame: FrameType, is_shared: bool, runs_handlers: bool) -> None:
-        if is_shared and chance.random() < PAUSE_PROBABILITY:
-            time.sleep(PAUSE_S)
-
-    return pause
+def _pause(frame: FrameType, is_shared: bool, runs_handlers: bool) -> None:
+    if is_shared and random.random() < PAUSE_PROBABILITY:
+        time.sleep(PAUSE_S)
 
 
 @contextmanager

@@ -53,16 +53,17 @@ def first_absent(mapping: AddressSpace, start_index: int, stop_index: int) -> in
     return hole - mapping.base if hole >= 0 else -1
 
 
-def bring(file: OpenFile, index: int, want_pages: int, limit_pages: int) -> int:
+def bring(file: OpenFile, index: int, want_pages: int, limit_pages: int, *, counts: bool = False) -> int:
     """Make page *index* Uptodate, and up to *want_pages* from there with the same request if they are absent too.
 
     On return it was Uptodate at some moment, or lies beyond the end.  Returns how many pages the next request of
     this reader may have: twice as many after a success, 1 after a failure, so that the pages before a bad one
-    are had with few requests.
+    are had with few requests.  *counts*: whether this is a reader's first miss.
     Locks: none held.  Blocks: yes.  Raises: the store's OSError if the fetch was the caller's; OSError(ENOMEM).
     """
     mapping, zone = file.mapping, file.mapping.zone
     with zone.lock:
+        zone.counters["misses"] += counts
         if mapping.is_uptodate(index):
             return limit_pages
         holder = mapping.in_flight.get(index)

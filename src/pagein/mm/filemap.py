@@ -79,10 +79,8 @@ def read(
                 _do_not_wait(file, offset, stop, flags)
             elif copied is None and attempts < LOST_RACES_MAX:
                 attempts += 1
-                if not missed:
-                    zone.count("misses")
-                    missed = True
-                limit_pages = _bring_for_read(file, offset, stop, limit_pages)
+                limit_pages = _bring_for_read(file, offset, stop, limit_pages, counts=not missed)
+                missed = True
             elif copied is None:
                 copied = zone.workqueue.shielded(partial(_copy_locked, file, offset, stop, take))
         except OSError:
@@ -123,8 +121,7 @@ def copy_if_uptodate(
     piece = take(shift + offset, shift + stop)  # (c)
     page_count = page_count_for(stop + shift) - frame
     if arena.generations[region] != generation:  # (d)
-        mapping.zone.count("lost_races")
-        reclaim.clean_up_after_lost_race(mapping, offset >> PAGE_SHIFT, page_count)
+        after_lost_race(mapping, offset, stop)
         return None
     mapping.check_usable()  # else closed meanwhile, and the frames may be another file's
     if not is_first_use:
@@ -132,11 +129,18 @@ def copy_if_uptodate(
     return piece, stop
 
 
-def _bring_for_read(file: OpenFile, offset: int, stop: int, limit_pages: int) -> int:
+def after_lost_race(mapping: AddressSpace, offset: int, stop: int) -> None:
+    """What a lock-free reader of bytes [offset, stop) does whose copy an eviction spoilt."""
+    index = offset >> PAGE_SHIFT
+    zone = mapping.zone
+    zone.workqueue.shielded(partial(reclaim.clean_up_after_lost_race, mapping, index, page_count_for(stop) - index))
+
+
+def _bring_for_read(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool = False) -> int:
     index = offset >> PAGE_SHIFT
     zone = file.mapping.zone
     want_pages = page_count_for(min(stop, file.mapping.i_size)) - index
-    return zone.workqueue.shielded(lambda: bring(file, index, want_pages, limit_pages))
+    return zone.workqueue.shielded(lambda: bring(file, index, want_pages, limit_pages, counts=counts))
 
 
 def _copy_locked(file: OpenFile, offset: int, stop: int, take: Take[T]) -> tuple[T, int] | None:
@@ -188,12 +192,11 @@ def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
     pin = Pin(mapping.arena.pins, frame, frame + page_count)
     try:
         limit_pages = REQUEST_PAGES_MAX
-        if first_absent(mapping, index, index + page_count) >= 0:
-            zone.count("misses")
-        else:
-            file.hits += 1
+        missed, stop = False, (index + page_count) << PAGE_SHIFT
         while 0 <= (absent := first_absent(mapping, index, index + page_count)):
-            limit_pages = _bring_for_read(file, absent << PAGE_SHIFT, (index + page_count) << PAGE_SHIFT, limit_pages)
+            limit_pages = _bring_for_read(file, absent << PAGE_SHIFT, stop, limit_pages, counts=not missed)
+            missed = True
+        file.hits += not missed
         return pin
     except BaseException:
         pin.put()

@@ -73,6 +73,10 @@ class Page:
         end.  Should the file change its size meanwhile, whoever changes it waits for this lock and puts it right."""
         return max(0, min(self.page_count << PAGE_SHIFT, self._end_bytes - self.offset))
 
+    def extend_to(self, i_size: int) -> None:
+        """The file may have become longer since the page was locked, and before it is read.  Zone's lock held."""
+        self._end_bytes = max(self._end_bytes, i_size)
+
     @property
     def buffer(self) -> memoryview:
         """The page's own memory to write into, ``size_bytes`` long.  It ends with the page's lock."""

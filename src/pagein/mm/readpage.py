@@ -40,6 +40,7 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     page.error = None  # an earlier failure may have been temporary
     with zone.lock:
         zone.counters["requests"] += 1
+        page.extend_to(mapping.i_size)
     if zone.checks:
         zone.checks.operation_begins(page, f"{type(mapping.ops).__name__}.readpage")
     try:

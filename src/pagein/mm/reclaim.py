@@ -381,6 +381,7 @@ def clean_up_after_lost_race(mapping: AddressSpace, index: int, page_count: int)
     """
     arena, first = mapping.arena, mapping.base + index
     with mapping.zone.lock:
+        mapping.zone.counters["lost_races"] += 1
         if not mapping.usable:  # the frames may be another file's
             return
         flags = bytearray(arena.uptodate[first : first + page_count])

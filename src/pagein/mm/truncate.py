@@ -71,10 +71,15 @@ def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
     if size_bytes >= old_bytes:
         _grow(mapping, size_bytes)
         return
-    mapping.i_size = size_bytes
+    _set_i_size(mapping, size_bytes)
     invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))
     if size_bytes % PAGE_SIZE:
         _zero_tail(mapping, size_bytes)
+
+
+def _set_i_size(mapping: AddressSpace, size_bytes: int) -> None:
+    with mapping.zone.lock:  # so that who locks a page sees one size throughout (AddressSpace.grab_run)
+        mapping.i_size = size_bytes
 
 
 def _grow(mapping: AddressSpace, size_bytes: int) -> None:
@@ -83,7 +88,7 @@ def _grow(mapping: AddressSpace, size_bytes: int) -> None:
     # Pages that a view kept when the file became shorter.
     invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes))
     if old_bytes % PAGE_SIZE == 0:
-        mapping.i_size = size_bytes
+        _set_i_size(mapping, size_bytes)
         return
     # The last page ends in zeros, where the file may have bytes by now.  It is read anew, and not before the new
     # size is there: its lock is held until then.
@@ -91,7 +96,7 @@ def _grow(mapping: AddressSpace, size_bytes: int) -> None:
     try:
         if not _remove_locked(page):
             raise busy(mapping.name, 1)
-        mapping.i_size = size_bytes
+        _set_i_size(mapping, size_bytes)
     finally:
         page.unlock()
 

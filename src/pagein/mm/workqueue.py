@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
 from ..errors import closed_cache
-from .sync import Door, OwnedLock, Waiter
+from .sync import Door, Waiter
 
 T = TypeVar("T")
 
@@ -35,7 +35,8 @@ class Workqueue:
     def __init__(self, door: Door, name: str) -> None:
         self._door = door
         self._name = name
-        self._lock = OwnedLock("the workqueue's lock", door)
+        self._lock = door.lock()
+        self._holder: int | None = None
         self._queued: deque[_Work[object]] = deque()
         self._idle: deque[Waiter] = deque()
         self._worker_count = 0
@@ -79,7 +80,7 @@ class Workqueue:
     @property
     def busy_here(self) -> bool:
         """Whether the calling thread is inside one of our methods (as a finalizer may find itself)."""
-        return self._lock.held_here()
+        return self._holder == self._door.thread_id()
 
     def close(self) -> None:
         """Let the workers end once they have nothing to do."""
@@ -90,14 +91,19 @@ class Workqueue:
             waiter.wake()
 
     def _submit(self, work: _Work[T]) -> None:
+        # A plain lock: `with` takes it in one step, so that no signal can raise while it is held and forgotten.
         with self._lock:
-            if self._closed:
-                raise closed_cache()
-            self._queued.append(cast("_Work[object]", work))
-            waiter = self._idle.popleft() if self._idle else None
-            start = waiter is None and self._worker_count < WORKERS_MAX
-            self._worker_count += start
-            number = self._worker_count
+            self._holder = self._door.thread_id()
+            try:
+                if self._closed:
+                    raise closed_cache()
+                self._queued.append(cast("_Work[object]", work))
+                waiter = self._idle.popleft() if self._idle else None
+                start = waiter is None and self._worker_count < WORKERS_MAX
+                self._worker_count += start
+                number = self._worker_count
+            finally:
+                self._holder = None
         if waiter:
             waiter.wake()
         elif start:
@@ -105,12 +111,12 @@ class Workqueue:
 
     def _serve(self) -> None:
         while True:
+            waiter = self._door.waiter()
             with self._lock:
                 work = self._queued.popleft() if self._queued else None
                 if work is None:
                     if self._closed:
                         return
-                    waiter = self._door.waiter()
                     self._idle.append(waiter)
             if work is None:
                 if not waiter.wait(IDLE_S) and self._retire(waiter):

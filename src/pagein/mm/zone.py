@@ -161,4 +161,3 @@ class Zone:
             self.closed = True
             self.arenas.clear()
             self.wake_memory_waiters()
-        self.workqueue.close()

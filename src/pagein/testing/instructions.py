@@ -1,9 +1,9 @@
-"""Stopping before single instructions of chosen functions, by ``sys.settrace``.
+"""Stopping before single instructions of chosen functions: by ``sys.monitoring``, or ``sys.settrace`` with Python 3.11.
 
 Guarantees: every instruction that can read or write what threads share is told from those that only move a frame's
 own values; a switch of threads before one of the latter is the same as one after it, and so need not be tried.
-Assumes: globals are constants (a load of one counts as the frame's own); what an instruction calls in C is one step.
-Tested with CPython 3.11 to 3.13, whose instructions differ in name.
+Assumes: globals are constants (a load of one counts as the frame's own); what an instruction calls in C is one step;
+one `Preemption` at a time.  Tested with CPython 3.11 to 3.13, whose instructions differ in name.
 Not here: who goes on when a thread is stopped (scheduler.py).
 """
 
@@ -13,13 +13,18 @@ import dis
 import functools
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import CellType, CodeType, FrameType, FunctionType
+from contextlib import contextmanager
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
-TraceFunction = Callable[[FrameType, str, Any], "TraceFunction | None"]
 Stop = Callable[[FrameType, bool, bool], object]
-"""Gets the frame, whether the instruction can touch what threads share, and whether a signal may strike before it."""
+"""Gets the frame, whether the instruction can touch what threads share, and whether a signal may strike before it.
+It may let other threads run, and it may raise."""
+
+_TOOL_ID = 4
+"""Of the tools that sys.monitoring tells apart: none of those with a name (debugger, coverage, profiler, optimizer)."""
 
 _SHARED = {
     "BINARY_SLICE", "BINARY_SUBSCR", "CALL", "CALL_FUNCTION_EX", "CALL_KW", "CONTAINS_OP", "DELETE_ATTR",
@@ -31,60 +36,63 @@ _RUNS_HANDLERS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWAR
 """Instructions at whose end CPython looks for signals."""
 
 
-def tracer(functions: Iterable[Callable[..., object]], stop: Stop) -> TraceFunction | None:
-    """What to give to ``sys.settrace``, so that *stop* is called before the instructions of *functions*, and
-    of what is defined in them.  It may let others run, or raise, with which Python ends the tracing of its thread.
+class Preemption:
+    """While it is entered, *stop* is called before the instructions of *functions*, and of what is defined in them, in
+    the threads that say so.
     """
-    by_code = {code: _instructions(code) for function in functions for code in _codes(function)}
-    for code in by_code:
-        _arm(code)
 
-    def trace(frame: FrameType, event: str, arg: object) -> TraceFunction | None:
-        if frame.f_code not in by_code:
+    def __init__(self, functions: Iterable[Callable[..., object]], stop: Stop) -> None:
+        self._stop = stop
+        self._by_code = {code: _instructions(code) for function in functions for code in _codes(function)}
+        self._threads: set[int] = set()
+
+    def __enter__(self) -> Preemption:
+        if sys.version_info >= (3, 12) and self._by_code:
+            monitoring = sys.monitoring
+            monitoring.use_tool_id(_TOOL_ID, "pagein.testing")
+            monitoring.register_callback(_TOOL_ID, monitoring.events.INSTRUCTION, self._on_instruction)
+            for code in self._by_code:
+                monitoring.set_local_events(_TOOL_ID, code, monitoring.events.INSTRUCTION)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if sys.version_info >= (3, 12) and self._by_code:
+            for code in self._by_code:
+                sys.monitoring.set_local_events(_TOOL_ID, code, 0)
+            sys.monitoring.free_tool_id(_TOOL_ID)
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """The calling thread is stopped inside this block."""
+        if sys.version_info >= (3, 12):
+            self._threads.add(threading.get_ident())
+        elif self._by_code:
+            sys.settrace(self._trace)
+        try:
+            yield
+        finally:
+            if sys.version_info >= (3, 12):
+                self._threads.discard(threading.get_ident())
+            elif self._by_code:
+                sys.settrace(None)
+
+    def _on_instruction(self, code: CodeType, offset: int) -> None:
+        if threading.get_ident() in self._threads:
+            self._stop(sys._getframe(1), *self._by_code[code][offset])
+
+    def _trace(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
+        if frame.f_code not in self._by_code:
             return None
         frame.f_trace_lines = False
         frame.f_trace_opcodes = True
-        return trace_instruction
+        return self._trace_instruction
 
-    def trace_instruction(frame: FrameType, event: str, arg: object) -> TraceFunction:
+    def _trace_instruction(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
         if event == "opcode":
-            stop(frame, *by_code[frame.f_code][frame.f_lasti])
-        return trace_instruction
-
-    return trace if by_code else None
-
-
-_armed: dict[int, CodeType] = {}
-
-
-class _ArmedError(Exception):
-    pass
-
-
-def _arm(code: CodeType) -> None:
-    """Since Python 3.12, instructions are traced from the second call of a function on.  This is a first one, which
-    ends before it begins.
-    """
-    if sys.version_info < (3, 12) or id(code) in _armed:
-        return
-
-    def trace(frame: FrameType, event: str, arg: object) -> None:
-        if frame.f_code is code:
-            frame.f_trace = trace  # first: without one, 3.13 does not heed the next line
-            frame.f_trace_opcodes = True
-            raise _ArmedError
-
-    function = FunctionType(code, {}, closure=tuple(CellType() for _ in code.co_freevars))
-    names = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        made = function(*[None] * code.co_argcount, **dict.fromkeys(names))
-        next(made)  # a generator begins only now
-    except _ArmedError:
-        _armed[id(code)] = code
-    finally:
-        sys.settrace(before)
+            self._stop(frame, *self._by_code[frame.f_code][frame.f_lasti])
+        return self._trace_instruction
 
 
 def at_instruction(frame: FrameType) -> str:

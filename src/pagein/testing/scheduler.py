@@ -27,7 +27,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from ..mm.sync import Door
-from .instructions import at_instruction, tracer
+from .instructions import Preemption, at_instruction
 
 POINTS_MAX = 100_000
 """Points that one run may pass; a scenario of a few tasks passes hundreds."""
@@ -114,7 +114,7 @@ class Scheduler(Door):
         """What the first task raised that failed."""
         self._strategy = strategy
         self._journal = journal
-        self._trace = tracer(preempt, self._at_instruction)
+        self._preemption = Preemption(preempt, self._at_instruction)
         self._stuck_s = stuck_s
         self._tasks: list[Task] = []
         self._runnable: list[Task] = []
@@ -162,6 +162,7 @@ class Scheduler(Door):
         self.switch("interrupt")
 
     def __enter__(self) -> Scheduler:
+        self._preemption.__enter__()
         return self
 
     def __exit__(
@@ -176,10 +177,9 @@ class Scheduler(Door):
                 self._give_turn(task)
                 self._await_turn()
             task._thread.join()
-        self._tasks, self._runnable = (
-            [],
-            [],
-        )  # what is tested refers to us, and should not thereby refer to what the tasks use
+        self._preemption.__exit__(kind, error, trace)
+        # What is tested refers to us, and should not thereby refer to what the tasks use.
+        self._tasks, self._runnable = [], []
 
     # -- the door ----------------------------------------------------------------------------------------
 
@@ -306,14 +306,12 @@ class Scheduler(Door):
     def _main(self, task: Task) -> None:
         task._turn.acquire()
         try:
-            sys.settrace(self._trace)
-            task.result = task._run()
+            with self._preemption.in_this_thread():
+                task.result = task._run()
         except _Stopped:
             pass
         except BaseException as error:  # raised again by run()
             self.error = self.error or error
-        finally:
-            sys.settrace(None)
         task.done = True
         self._set_blocked(task, "its end")
         if self._stopping or self.error is not None:
