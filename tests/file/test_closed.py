@@ -16,7 +16,6 @@ CALLS: dict[str, Callable[[File], object]] = {
     "read()": lambda file: file.read(),
     "read(0)": lambda file: file.read(0),
     "read(1)": lambda file: file.read(1),
-    "readall": lambda file: file.readall(),
     "read1": lambda file: file.read1(),
     "read1(0)": lambda file: file.read1(0),
     "readinto": lambda file: file.readinto(bytearray(1)),

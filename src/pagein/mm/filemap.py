@@ -5,7 +5,7 @@ zeros behind the end nor a page beyond it is ever handed out; what comes back wa
 moment for each piece; no code of ``readpage`` gets as far as here (readpage.py).
 Assumes: callers hold no page lock.  On threads that get signals, whatever takes a page lock runs on a worker
 (workqueue.py): an interrupted reader leaves no page locked, and its fetch completes for the others.
-Not here: fetching and waiting (bring.py); the same hit path once more, inlined for speed (pagein.file).
+Not here: fetching and waiting (bring.py); the same hit path once more, inlined for speed (pagein.reader).
 """
 
 from __future__ import annotations

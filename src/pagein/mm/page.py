@@ -4,7 +4,7 @@ Guarantees: a page is locked exactly while a `Page` for it stands in its mapping
 handed over first come, first served; an interrupted waiter leaves nothing behind.  `Page` may cover a run of
 pages that are locked, filled and unlocked as one (Linux would say folio); its waiters still wait for one index.
 Assumes: the zone's lock guards every field but ``error``, which is written before the unlock that shows it.
-Not here: finding and locking a page (mapping.py), bringing its content (filemap.py).
+Not here: finding and locking a page (mapping.py), bringing its content (bring.py).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ exactly as long as that managed buffer is in use, and a weak reference tells.
 The race: a pin is entered first and Uptodate tested then; removal clears Uptodate first and reads the pins then
 (reclaim.remove_runs).  In any order one side sees the other.  Entering into a dict is a locked instruction on
 x86-64, so neither side's two steps are reordered there, with the GIL or without.
-Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a view (pagein.file).
+Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a view (pagein.reader).
 """
 
 from __future__ import annotations

@@ -294,7 +294,7 @@ def remove_idle(zone: Zone, run: Run) -> int:
 def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
     """Take Uptodate pages out of the cache; return how many.  Those that turn out to be pinned stay.
 
-    The order is what lock-free readers (pagein.file, filemap.copy_if_uptodate) rely on:
+    The order is what lock-free readers (pagein.reader, filemap.copy_if_uptodate) rely on:
     (1) not Uptodate any more, (2) a new generation, (3) the memory goes.  A reader that began before (2) and
     looks at the generation after its copy knows that the copy may be wrong.  A view pins first and tests
     Uptodate then, and we clear Uptodate first and test pins then: one of us sees the other.
