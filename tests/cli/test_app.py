@@ -139,7 +139,8 @@ def test_ctrl_c_is_130_at_once_without_a_word(command: list[str], answers: int) 
     with RangeServer(objects) as server:
         try:
             with started(*command, server.url("data")) as process:
-                assert objects.stuck.wait(TIMEOUT_S)
+                while not objects.stuck.wait(0.1):
+                    assert process.poll() is None, process.communicate()
                 process.send_signal(signal.SIGINT)
                 out, err = process.communicate(timeout=TIMEOUT_S)  # while the server is still stuck
             assert (process.returncode, out, err) == (130, b"", b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import isfunction
 
 from tests.torture.stamps import check
 
@@ -14,9 +15,10 @@ from pagein.mm.page import Page
 from pagein.mm.pin import Pins
 from pagein.reader import PageReader
 from pagein.testing.explore import Scenario, explore
+from pagein.testing.instructions import ByLine, Preemptible
 from pagein.units import PAGE_SIZE
 
-Functions = list[Callable[..., object]]
+Functions = list[Preemptible]
 
 LOCKS: Functions = []
 """Only where locks, waits and wakes are."""
@@ -25,11 +27,12 @@ HIT_PATH: Functions = [
     File._line_piece, filemap.copy_if_uptodate, filemap._copy_locked,
 ]  # fmt: skip
 REMOVAL: Functions = [
-    reclaim.remove_runs, reclaim._without_pinned, reclaim.clean_up_after_lost_race, Arena.punch,
-    Arena.bump_generation, Pins.spans, Page.set_uptodate,
+    ByLine(reclaim.remove_runs), ByLine(reclaim._without_pinned), ByLine(reclaim.clean_up_after_lost_race),
+    ByLine(Arena.punch), Arena.bump_generation, ByLine(Pins.spans), ByLine(Page.set_uptodate),
 ]  # fmt: skip
 RESIZE: Functions = [
-    truncate.truncate_setsize, truncate._zero_tail, truncate._remove_locked, truncate.invalidate_inode_pages2,
+    ByLine(function) for function in vars(truncate).values()
+    if isfunction(function) and function.__module__ == truncate.__name__
 ]  # fmt: skip
 LOCK_FREE = HIT_PATH + REMOVAL
 

@@ -34,7 +34,7 @@ def test_readers_of_one_missing_page_cause_one_fetch(asynchronous: bool) -> None
             assert store.requests == 1
             world.assert_idle()
 
-    explored(scenario, 150, LOCKS)
+    explored(scenario, 100, LOCKS)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -131,7 +131,7 @@ def test_a_page_lock_is_served_in_the_order_of_arrival(monkeypatch: pytest.Monke
             assert served == arrived
             world.assert_idle()
 
-    explored(scenario, 150, LOCKS)
+    explored(scenario, 100, LOCKS)
 
 
 # -- a hit, against eviction and refill ------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def test_pread(pages: int) -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 300, LOCK_FREE)
+    explored(scenario, 200, LOCK_FREE)
 
 
 def test_pread_across_two_regions() -> None:
@@ -163,7 +163,7 @@ def test_pread_across_two_regions() -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 200, LOCK_FREE)
+    explored(scenario, 130, LOCK_FREE)
 
 
 def test_preadinto() -> None:
@@ -182,7 +182,7 @@ def test_preadinto() -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 200, LOCK_FREE)
+    explored(scenario, 130, LOCK_FREE)
 
 
 def test_readline() -> None:
@@ -205,7 +205,7 @@ def test_readline() -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 200, LOCK_FREE)
+    explored(scenario, 130, LOCK_FREE)
 
 
 def test_view() -> None:
@@ -228,4 +228,4 @@ def test_view() -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 300, LOCK_FREE)
+    explored(scenario, 200, LOCK_FREE)

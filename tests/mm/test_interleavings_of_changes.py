@@ -39,7 +39,7 @@ def test_a_file_that_becomes_shorter_shows_no_zeros() -> None:
             assert len(file.pread(old_bytes, 0)) == new_bytes
             world.assert_unlocked()
 
-    explored(scenario, 250, LOCK_FREE + RESIZE)
+    explored(scenario, 150, LOCK_FREE + RESIZE)
 
 
 def test_a_read_that_lost_the_race_leaves_no_memory() -> None:
@@ -55,7 +55,7 @@ def test_a_read_that_lost_the_race_leaves_no_memory() -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 200, LOCK_FREE)
+    explored(scenario, 130, LOCK_FREE)
 
 
 def test_a_file_that_becomes_longer_shows_no_zeros() -> None:
@@ -80,7 +80,7 @@ def test_a_file_that_becomes_longer_shows_no_zeros() -> None:
             assert len(file.pread(new_bytes, 0)) == new_bytes
             world.assert_idle()
 
-    explored(scenario, 250, LOCK_FREE + RESIZE)
+    explored(scenario, 150, LOCK_FREE + RESIZE)
 
 
 def test_a_file_whose_last_page_is_shown_becomes_longer_without_zeros_or_not_at_all() -> None:
@@ -150,7 +150,7 @@ def test_a_view_of_a_file_that_becomes_shorter_and_longer_again_shows_no_zeros()
             scheduler.run()
             world.assert_unlocked()
 
-    explored(scenario, 250, LOCK_FREE + RESIZE)
+    explored(scenario, 150, LOCK_FREE + RESIZE)
 
 
 # -- content -------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_nothing_older_is_read_after_an_invalidation() -> None:
             read()
             world.assert_idle()
 
-    explored(scenario, 250, LOCK_FREE + RESIZE)
+    explored(scenario, 150, LOCK_FREE + RESIZE)
 
 
 # -- the end -------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_a_reader_of_a_closed_file_never_reads_another_file() -> None:
             world.cache.stats()
             world.assert_idle()
 
-    explored(scenario, 250, LOCK_FREE)
+    explored(scenario, 150, LOCK_FREE)
     assert frames_reused
 
 
@@ -255,7 +255,7 @@ def test_a_file_that_is_closed_while_it_is_read_and_opened_again() -> None:
             assert source.open_count == 0
             world.assert_idle()
 
-    explored(scenario, 200, [PageReader.pread, PageReader._pread_missing, PageReader._release])
+    explored(scenario, 130, [PageReader.pread, PageReader._pread_missing, PageReader._release])
 
 
 def test_a_file_closed_by_two_threads_at_once_is_let_go_once() -> None:
@@ -293,4 +293,4 @@ def test_willneed_against_closing_the_cache() -> None:
             scheduler.run()
             world.assert_unlocked()
 
-    explored(scenario, 150, LOCK_FREE)
+    explored(scenario, 100, LOCK_FREE)

@@ -57,7 +57,7 @@ def test_a_reader_waits_for_memory_or_hears_that_there_is_none(cap_pages: int) -
             reader(file, pages=3)()
             world.assert_idle()
 
-    explored(scenario, 120, [*REMOVAL, PageReader.view, PageReader._view_missing, PageReader.pread])
+    explored(scenario, 80, [*REMOVAL, PageReader.view, PageReader._view_missing, PageReader.pread])
 
 
 # -- interruption --------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(cap_pages: int, spread: int, 
             assert again.result[1] == "read"
             world.assert_idle()
 
-    explored(scenario, 150, LOCKS)
+    explored(scenario, 100, LOCKS)
 
 
 def test_ctrl_c_on_the_main_thread_leaves_nothing_and_the_fetch_goes_on_for_others() -> None:
@@ -126,7 +126,7 @@ def test_ctrl_c_on_the_main_thread_leaves_nothing_and_the_fetch_goes_on_for_othe
             scheduler.spawn("main again", read, signals=True)
             scheduler.run()  # no worker has been lost
 
-    explored(scenario, 300, on_main)
+    explored(scenario, 200, on_main)
 
 
 def test_ctrl_c_in_shielded_gives_back_what_the_work_returns() -> None:
@@ -156,7 +156,7 @@ def test_ctrl_c_in_shielded_gives_back_what_the_work_returns() -> None:
         assert held == ([main.result] if main.result else [])
         workqueue.close()
 
-    explored(scenario, 400, [Workqueue.shielded, Workqueue._submit, Workqueue._serve])
+    explored(scenario, 250, [Workqueue.shielded, Workqueue._submit, Workqueue._serve])
 
 
 # -- fault ---------------------------------------------------------------------------------------------------
@@ -199,4 +199,4 @@ def test_a_fault_returns_the_page_locked_and_whole() -> None:
             scheduler.run()
             world.assert_idle()
 
-    explored(scenario, 200, [*REMOVAL, filemap.fault])
+    explored(scenario, 130, [*REMOVAL, filemap.fault])

@@ -32,7 +32,7 @@ from pagein.mm.arena import REGION_PAGES
 from pagein.mm.mapping import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.readahead import ReadaheadControl
-from pagein.testing.instructions import Preemption
+from pagein.testing.instructions import Preemptible, Preemption
 from pagein.testing.leaks import leaks
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -59,7 +59,7 @@ class Plan:
     """The second one's window lies across two regions."""
     failure_share: float = 1 / 32
     async_share: float = 1 / 8
-    shaken: tuple[Callable[..., object], ...] = ()
+    shaken: tuple[Preemptible, ...] = ()
     """Functions in which threads pause at many an instruction, because the system alone rarely stops one there."""
 
 

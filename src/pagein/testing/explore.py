@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from .instructions import ByLine as ByLine, Preemptible
 from .scheduler import Scheduler, SchedulerError, Strategy, Task
 
 Scenario = Callable[[Scheduler], object]
@@ -92,9 +93,7 @@ class Prescribed:
         return running if running and not at else line[at]
 
 
-def explore(
-    scenario: Scenario, *, seeds: Iterable[int] = range(200), preempt: Iterable[Callable[..., object]] = ()
-) -> Explored:
+def explore(scenario: Scenario, *, seeds: Iterable[int] = range(200), preempt: Iterable[Preemptible] = ()) -> Explored:
     """Run *scenario* once for each seed.  Raises: `FailedSchedule` for the first that fails."""
     tally = _Tally(scenario, preempt)
     with _undisturbed():
@@ -108,7 +107,7 @@ def explore_all(
     scenario: Scenario,
     *,
     preemptions_max: int = 2,
-    preempt: Iterable[Callable[..., object]] = (),
+    preempt: Iterable[Preemptible] = (),
     schedules_max: int = SCHEDULES_MAX,
 ) -> Explored:
     """Run *scenario* under every schedule in which at most *preemptions_max* times a task loses the turn without need.
@@ -132,7 +131,7 @@ def explore_all(
     return tally.explored()
 
 
-def replay(scenario: Scenario, choices: Mapping[int, int], *, preempt: Iterable[Callable[..., object]] = ()) -> None:
+def replay(scenario: Scenario, choices: Mapping[int, int], *, preempt: Iterable[Preemptible] = ()) -> None:
     """Run *scenario* once, as a failure of `explore_all` says.  Raises: `FailedSchedule`."""
     tally = _Tally(scenario, preempt)
     with _undisturbed():
@@ -143,7 +142,7 @@ def replay(scenario: Scenario, choices: Mapping[int, int], *, preempt: Iterable[
 class _Tally:
     """Runs a scenario and counts."""
 
-    def __init__(self, scenario: Scenario, preempt: Iterable[Callable[..., object]]) -> None:
+    def __init__(self, scenario: Scenario, preempt: Iterable[Preemptible]) -> None:
         self.schedules = 0
         self._points = 0
         self._fingerprints: set[int] = set()

@@ -17,11 +17,21 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CodeType, FrameType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 Stop = Callable[[FrameType, bool, bool], object]
 """Gets the frame, whether the instruction can touch what threads share, and whether a signal may strike before it.
 It may let other threads run, and it may raise."""
+
+
+class ByLine(NamedTuple):
+    """A function that is stopped once on each line, before the first instruction that can touch what threads share."""
+
+    function: Callable[..., object]
+
+
+Preemptible = Callable[..., object] | ByLine
+"""What can be stopped inside."""
 
 _TOOL_ID = 4
 """Of the tools that sys.monitoring tells apart: none of those with a name (debugger, coverage, profiler, optimizer)."""
@@ -41,9 +51,13 @@ class Preemption:
     the threads that say so.
     """
 
-    def __init__(self, functions: Iterable[Callable[..., object]], stop: Stop) -> None:
+    def __init__(self, functions: Iterable[Preemptible], stop: Stop) -> None:
         self._stop = stop
-        self._by_code = {code: _instructions(code) for function in functions for code in _codes(function)}
+        self._by_code = {
+            code: _instructions(code, by_line=isinstance(function, ByLine))
+            for function in functions
+            for code in _codes(function.function if isinstance(function, ByLine) else function)
+        }
         self._threads: set[int] = set()
 
     def __enter__(self) -> Preemption:
@@ -102,18 +116,23 @@ def at_instruction(frame: FrameType) -> str:
 
 
 @functools.cache
-def _instructions(code: CodeType) -> dict[int, tuple[bool, bool]]:
+def _instructions(code: CodeType, *, by_line: bool) -> dict[int, tuple[bool, bool]]:
     """By offset: whether an instruction can touch what threads share, and whether a signal may strike before it."""
     found: dict[int, tuple[bool, bool]] = {}
     bytecode = dis.Bytecode(code)
     runs_handlers, handler_before = False, None
+    line_stopped: int | None = None
     for instruction in bytecode:
         in_place = instruction.opname == "BINARY_OP" and instruction.argrepr.endswith("=")
+        is_shared = in_place or instruction.opname in _SHARED
+        if by_line and is_shared:
+            line = instruction.positions.lineno if instruction.positions else None
+            is_shared, line_stopped = line != line_stopped, line
         handler = _except_handler(bytecode, instruction.offset)
         # A signal that strikes at the end of an instruction is caught by what guards that instruction; we raise
         # before the next one, and so only where that is guarded by the same.
         may_raise = runs_handlers and handler == handler_before
-        found[instruction.offset] = in_place or instruction.opname in _SHARED, may_raise
+        found[instruction.offset] = is_shared, may_raise
         runs_handlers, handler_before = instruction.opname in _RUNS_HANDLERS, handler
     return found
 

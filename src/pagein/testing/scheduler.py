@@ -8,11 +8,12 @@
         assert ...
 
 Guarantees: the same choices give the same run.  Tasks switch at *points* only: locks taken and released, waits,
-wakes, sleeps, thread starts, `Scheduler.switch`, and, in the functions of *preempt*, before each instruction that
-can touch what threads share.  Time is virtual: it passes only when every task sleeps.  Tasks that wait for one
-another are reported (`Deadlock`), tasks that never end too (`Livelock`); no thread outlives the scheduler.
-Assumes: a task blocks only through the door (else `Stuck`: a lock of Python's own, say).  With a preempted
-instruction, what it calls in C is one step, as it is with the GIL.
+wakes, sleeps, thread starts, `Scheduler.switch`, and, in the functions of *preempt*, before each instruction that can
+touch what threads share (`ByLine`: once a line).  Time is virtual: it passes only when every task sleeps.  Tasks that
+wait for one another are reported (`Deadlock`), so are tasks that never end (`Livelock`); no thread outlives the
+scheduler.
+Assumes: a task blocks only through the door (else `Stuck`: a lock of Python's own, say).  What a preempted function
+calls in C is one step, as it is with the GIL.
 Source: loom and shuttle, which do this for Rust.
 Not here: which schedules to try (explore.py), which instructions are points (instructions.py).
 """
@@ -27,7 +28,7 @@ from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from ..mm.sync import Door
-from .instructions import Preemption, at_instruction
+from .instructions import Preemptible, Preemption, at_instruction
 
 POINTS_MAX = 100_000
 """Points that one run may pass; a scenario of a few tasks passes hundreds."""
@@ -103,7 +104,7 @@ class Scheduler(Door):
         self,
         strategy: Strategy,
         *,
-        preempt: Iterable[Callable[..., object]] = (),
+        preempt: Iterable[Preemptible] = (),
         journal: list[str] | None = None,
         stuck_s: float = STUCK_S,
     ) -> None:
