@@ -11,7 +11,6 @@ The letters are those of docs/explanation/architecture.md; their order is what m
 from __future__ import annotations
 
 import io
-import weakref
 from collections.abc import Callable
 from operator import index as as_int
 from pickle import PickleBuffer
@@ -198,7 +197,7 @@ class PageReader(io.BufferedIOBase):
                 shown = self._read_only[self._shift + offset : self._shift + end]
                 key = self._next_pin_key()
                 # Pinned first, and Uptodate tested then: mm/pin.py.
-                self._pin_entries[key] = first, stop, weakref.ref(shown)
+                self._pin_entries[key] = first, stop, shown
                 if self._uptodate.find(b"\0", first, stop) < 0 and end <= self._mapping.i_size:
                     self._referenced[first:stop] = ones(stop - first)
                     self._hits += 1
@@ -226,7 +225,7 @@ class PageReader(io.BufferedIOBase):
                 break
             pin.put()
         shown = self._read_only[self._shift + offset : self._shift + end]
-        self._pin_entries[self._next_pin_key()] = first, stop, weakref.ref(shown)
+        self._pin_entries[self._next_pin_key()] = first, stop, shown
         pin.put()
         return memoryview(PickleBuffer(shown))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.file.sources import SMALL_CACHE_BYTES, assert_nothing_left
+from tests.file.sources import DATA, SMALL_CACHE_BYTES, assert_nothing_left, file_of
 
-from pagein import PageCache
+from pagein import File, PageCache
 
 
 @pytest.fixture
@@ -20,6 +21,20 @@ def cache() -> Iterator[PageCache]:
 def small_cache() -> Iterator[PageCache]:
     """16 pages, so that every longer read evicts."""
     yield from _checked(PageCache(SMALL_CACHE_BYTES, debug=True))
+
+
+@pytest.fixture
+def small_file(small_cache: PageCache) -> File:
+    """`DATA`, in the small cache."""
+    return file_of(small_cache, DATA)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """`DATA`, on disk."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
 
 
 def _checked(cache: PageCache) -> Iterator[PageCache]:

@@ -5,6 +5,7 @@ Not here: stores that bend the contract of readpage (pagein.testing.stores); the
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -19,6 +20,10 @@ TIMEOUT_S = 30.0  # after which a wait of a test has failed
 
 SMALL_PAGES = 16
 SMALL_CACHE_BYTES = SMALL_PAGES * PAGE_SIZE
+
+DATA = random.Random(7).randbytes(40 * PAGE_SIZE + 123)  # of most files here: 41 pages, more than the small cache has
+EDGES = [0, 1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, SMALL_CACHE_BYTES, len(DATA) - 1, len(DATA), len(DATA) + 1]
+"""Sizes and offsets of *DATA* where something begins or ends."""
 
 
 class ScriptedBytes(RangeOperations):
@@ -119,6 +124,22 @@ def run_in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
 
 def pinned_spans(cache: PageCache) -> list[tuple[int, int]]:
     return [span for arena in cache._zone.arenas.values() for span in arena.pins.spans()]
+
+
+def charged_pages(cache: PageCache) -> int:
+    return cache._zone.charged_pages
+
+
+def open_fds() -> set[str]:
+    return {f"{name} {target_of(name)}" for name in os.listdir("/proc/self/fd") if target_of(name)}
+
+
+def target_of(fd: str) -> str:
+    try:
+        target = os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:  # the descriptor that listed them
+        return ""
+    return "" if target == f"/proc/{os.getpid()}/fd" else target
 
 
 def assert_nothing_left(cache: PageCache) -> None:

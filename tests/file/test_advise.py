@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import random
 
 import pytest
-from tests.file.sources import binary, file_of, inode_of, outcome_of
+from tests.file.sources import DATA, binary, file_of, inode_of, outcome_of
 
 from pagein import PageCache
 from pagein.reader import Advice
 from pagein.units import PAGE_SIZE
-
-DATA = random.Random(7).randbytes(40 * PAGE_SIZE + 123)
 
 
 def test_willneed_reads_in_the_background_and_only_what_was_named(cache: PageCache) -> None:

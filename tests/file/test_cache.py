@@ -3,44 +3,27 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import random
-import struct
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.file.sources import (
+    DATA,
     SMALL_CACHE_BYTES,
     TIMEOUT_S,
     assert_nothing_left,
     binary,
+    charged_pages,
     file_of,
     inode_of,
-    run_in_threads,
+    open_fds,
 )
 
 from pagein import File, PageCache
 from pagein.stores import MemoryStore
 from pagein.units import PAGE_SIZE
-
-DATA = random.Random(3).randbytes(40 * PAGE_SIZE + 5)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "file"
-    path.write_bytes(DATA)
-    return path
-
-
-def charged_pages(cache: PageCache) -> int:
-    return cache._zone.charged_pages
-
 
 # -- one cache, many files ---------------------------------------------------------------------------
 
@@ -122,18 +105,6 @@ def test_many_caches_can_be_made_and_closed_and_leave_neither_descriptors_nor_th
     wait_for(lambda: threading.active_count() <= threads)
 
 
-def open_fds() -> set[str]:
-    return {f"{name} {target_of(name)}" for name in os.listdir("/proc/self/fd") if target_of(name)}
-
-
-def target_of(fd: str) -> str:
-    try:
-        target = os.readlink(f"/proc/self/fd/{fd}")
-    except FileNotFoundError:  # the descriptor that listed them
-        return ""
-    return "" if target == f"/proc/{os.getpid()}/fd" else target
-
-
 def wait_for(condition: Callable[[], bool]) -> None:
     """For ends of threads, which nobody announces."""
     for thread in threading.enumerate():
@@ -212,180 +183,3 @@ def test_drop_drops_all_files_or_one(cache: PageCache, path: Path) -> None:
         assert cache.stats().resident_bytes == 0
         on_disk.seek(0)
         assert on_disk.read() == DATA
-
-
-# -- files that nobody closed ------------------------------------------------------------------------
-
-
-def leave_open(cache: PageCache, path: Path) -> None:
-    binary(cache.open(path)).read()
-
-
-def leave_open_in_a_cycle(cache: PageCache, path: Path) -> None:
-    cycle: dict[str, Any] = {"file": cache.open(path)}
-    cycle["self"] = cycle
-    cycle["file"].read()
-
-
-def leave_text_open_in_a_cycle(cache: PageCache, path: Path) -> None:
-    cycle: dict[str, Any] = {"file": cache.open(path, "r", encoding="latin-1")}
-    cycle["self"] = cycle
-    cycle["file"].read()
-
-
-def leave_an_iterator(cache: PageCache, path: Path) -> None:
-    next(line for line in binary(cache.open(path)))
-
-
-@pytest.mark.parametrize("leave", [leave_open, leave_open_in_a_cycle, leave_text_open_in_a_cycle, leave_an_iterator])
-def test_a_file_that_nobody_closed_leaves_no_descriptor_and_can_be_dropped(
-    leave: Callable[[PageCache, Path], None], cache: PageCache, path: Path
-) -> None:
-    leave(cache, path)
-    gc.collect()
-    assert cache.stats().open_files == 0
-    assert not [fd for fd in open_fds() if str(path) in fd]
-    assert cache.drop() > 0
-    assert charged_pages(cache) == 0
-
-
-def test_the_frames_of_an_inode_that_nobody_has_are_given_back(cache: PageCache) -> None:
-    for _ in range(50):
-        binary(inode_of(cache, DATA)[0].open()).read()
-        gc.collect()
-    (arena,) = cache._zone.arenas.values()
-    assert arena._next_frame <= 4 * 64  # not 50 x 64: one file after another has used the same frames
-    cache.stats()
-    assert charged_pages(cache) == 0
-    assert cache.stats().resident_bytes == 0
-
-
-def test_the_old_version_of_a_changed_object_goes_with_its_last_file(cache: PageCache) -> None:
-    store = MemoryStore({"a": DATA})
-    old = binary(cache.open((store, "a")))
-    assert old.read() == DATA
-    store.put("a", DATA[::-1])
-    with binary(cache.open((store, "a"))) as new:
-        assert new.read() == DATA[::-1]
-        assert old.pread(len(DATA), 0) == DATA
-        assert charged_pages(cache) == 82
-        del old
-        gc.collect()
-        cache.stats()
-        assert charged_pages(cache) == 41
-        assert new.pread(len(DATA), 0) == DATA[::-1]
-
-
-def test_a_text_file_that_the_collector_closes_under_the_cache_s_own_lock_does_not_deadlock(path: Path) -> None:
-    cache = PageCache("1 MiB", debug=True)  # not a fixture, whose end would need the lock too
-    # The garbage collector runs in the middle of whatever allocates, also of what the cache does under its lock.
-    # A TextIOWrapper that is collected closes the File in it: that must not need the lock.
-    text: list[Any] = [cache.open(path, "r", encoding="latin-1")]
-
-    def collect_under_the_lock() -> None:
-        with cache._lock:
-            text.clear()
-
-    thread = threading.Thread(target=collect_under_the_lock, daemon=True)
-    thread.start()
-    thread.join(5.0)
-    assert not thread.is_alive()
-    assert cache.stats().open_files == 0
-    cache.close()
-
-
-# -- many threads, one file --------------------------------------------------------------------------
-
-WORD = struct.Struct(">Q")
-NUMBERED = b"".join(map(WORD.pack, range(30_000)))  # 59 pages, no 8 bytes of them alike
-LINES = b"".join(b"%07d\n" % number for number in range(30_000))
-
-
-def pieces_of(read: Callable[[random.Random], bytes], seed: int) -> Iterator[bytes]:
-    rng = random.Random(seed)
-    while piece := read(rng):
-        yield piece
-
-
-def shared_read(file: File, data: bytes, read: Callable[[random.Random], bytes]) -> None:
-    """Eight threads read *file* to its end; together they must have got *data*, each byte exactly once."""
-    calls = [lambda seed=seed: list(pieces_of(read, seed)) for seed in range(8)]
-    got: list[list[bytes]] = run_in_threads(calls)  # type: ignore[arg-type]
-    for pieces in got:
-        assert pieces == sorted(pieces)  # the numbers grow, so each thread got its pieces in the file's order
-    assert b"".join(sorted(piece for pieces in got for piece in pieces)) == data
-    assert file.tell() == len(data)
-
-
-def random_size(rng: random.Random) -> int:
-    return 8 * rng.randrange(1, 1500)
-
-
-def readinto(file: File, size: int) -> bytes:
-    buffer = bytearray(size)
-    return bytes(buffer[: file.readinto(buffer)])
-
-
-SHARED_READS: dict[str, Callable[[File], Callable[[random.Random], bytes]]] = {
-    "read": lambda file: lambda rng: file.read(random_size(rng)),
-    "readinto": lambda file: lambda rng: readinto(file, random_size(rng)),
-    "read and readinto": lambda file: (
-        lambda rng: readinto(file, random_size(rng)) if rng.random() < 0.5 else file.read(random_size(rng))
-    ),
-}
-
-
-@pytest.fixture
-def many_switches() -> Iterator[None]:
-    """Threads take turns thousands of times more often than by default."""
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before_s)
-
-
-@pytest.mark.usefixtures("many_switches")
-@pytest.mark.parametrize("how", SHARED_READS)
-def test_eight_threads_that_share_a_file_get_each_byte_exactly_once(how: str, small_cache: PageCache) -> None:
-    with file_of(small_cache, NUMBERED) as file:
-        shared_read(file, NUMBERED, SHARED_READS[how](file))
-
-
-@pytest.mark.usefixtures("many_switches")
-@pytest.mark.parametrize("read", [lambda file: file.readline(), lambda file: next(file, b"")])
-def test_eight_threads_that_share_a_file_get_each_line_exactly_once(
-    read: Callable[[File], bytes], small_cache: PageCache
-) -> None:
-    with file_of(small_cache, LINES) as file:
-        shared_read(file, LINES, lambda rng: read(file))
-
-
-def test_a_seek_during_a_read_of_another_thread_is_not_lost(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
-    file = binary(inode.open())
-    ops.hold()
-
-    class Offset:
-        """Lets the other thread's fetch go on once seek() has begun."""
-
-        def __index__(self) -> int:
-            ops.release()
-            return 777
-
-    def seek() -> None:
-        ops.wait_for_fetch()
-        file.seek(Offset())  # type: ignore[arg-type]
-
-    for _ in range(20):
-        file.seek(0)
-        cache.drop()
-        ops.hold()
-        run_in_threads([lambda: file.read(100), seek])
-        assert file.tell() == 777
-
-
-def test_a_buffered_reader_over_a_file_closes_it(cache: PageCache, path: Path) -> None:
-    file = binary(cache.open(path))
-    with io.BufferedReader(file, 100) as buffered:
-        assert buffered.read() == DATA
-    assert file.closed

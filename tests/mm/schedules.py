@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import isfunction
@@ -37,9 +38,13 @@ RESIZE: Functions = [
 LOCK_FREE = HIT_PATH + REMOVAL
 
 
+SEED_FACTOR = int(os.environ.get("PAGEIN_SCHEDULES_FACTOR", "1"))
+"""To look longer for what few schedules do not show."""
+
+
 def explored(scenario: Scenario, seeds: int, preempt: Functions) -> None:
     """Run a scenario with so many seeds, and say how many schedules that was."""
-    print(explore(scenario, seeds=range(seeds), preempt=preempt))
+    print(explore(scenario, seeds=range(seeds * SEED_FACTOR), preempt=preempt))
 
 
 def reader(file: File, *, pages: int = 1, index: int = 0, number: int = 0, times: int = 2) -> Callable[[], None]:

@@ -11,8 +11,10 @@ from pickle import PickleBuffer
 import pytest
 from tests.contract.harness import Scene, Subject
 
+import pagein
 from pagein.mm import pin as pin_module, reclaim
 from pagein.mm.pin import SWEEP_AT, Pin, Pins
+from pagein.stores import MemoryStore
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.stores import failing
 from pagein.units import PAGE_SIZE
@@ -32,7 +34,7 @@ def subject(scene: Scene) -> Subject:
 def entered(pins: Pins, frame: int, stop_frame: int) -> memoryview:
     """A view as `PageReader.view` makes it: a memoryview of one that nobody else has, and that the pin looks at."""
     shown = memoryview(b"shown")
-    pins.entries[pins.next_key()] = frame, stop_frame, weakref.ref(shown)
+    pins.entries[pins.next_key()] = frame, stop_frame, shown
     return memoryview(PickleBuffer(shown))
 
 
@@ -223,3 +225,49 @@ def test_views_pin_before_they_look(subject, monkeypatch):
     frame = subject.mapping.base + 3
     assert spans_when_looked_at == [[(frame, frame + 1)]]
     data.release()
+
+
+# -- views in garbage ------------------------------------------------------------------------------
+
+
+def leave_in_a_cycle(*parts: object) -> None:
+    """As the traceback of an exception does that a local variable keeps."""
+    cycle: list[object] = [*parts]
+    cycle.append(cycle)
+
+
+def test_a_view_in_a_cycle_is_collected_and_its_pages_go(subject):
+    """Before 3.12.7, the collector crashes on a memoryview that exports to another, if both are garbage."""
+    data = subject.file.view(PAGE_SIZE, 0)
+    leave_in_a_cycle(data, data[1:], data.cast("Q"))
+    del data
+    gc.collect()
+    assert shrink_all(subject) == []
+
+
+def test_views_in_a_cycle_with_their_cache_are_collected_with_it():
+    """Nothing of them is left, and the memory is given back."""
+    with Scene(debug=False) as scene:
+        subject = scene.open(runs=[], cap_pages=8)
+        data = subject.file.view(2 * PAGE_SIZE, 0)
+        arena = weakref.ref(subject.mapping.arena.memory)
+        leave_in_a_cycle(data[1:], data, subject)
+        del data, subject
+    del scene
+    for _ in range(2):  # the views; then, now that nobody uses them, what they showed
+        gc.collect()
+    assert arena() is None
+    assert not pin_module._AFTERLIFE
+
+
+def test_a_view_that_outlives_its_cache_gives_the_memory_back_at_the_next_collection():
+    with pagein.PageCache("1 MiB") as cache, cache.open((MemoryStore({"a": b"shown"}), "a")) as file:
+        memory = weakref.ref(file._mapping.arena.memory)
+        data = file.view(5, 0)
+    del cache, file
+    gc.collect()
+    assert memory() is not None
+    assert bytes(data) == b"shown"
+    del data
+    gc.collect()
+    assert memory() is None

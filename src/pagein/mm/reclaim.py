@@ -385,8 +385,8 @@ def clean_up_after_lost_race(mapping: AddressSpace, index: int, page_count: int)
         if not mapping.usable:  # the frames may be another file's
             return
         flags = bytearray(arena.uptodate[first : first + page_count])
-        for at in mapping.in_flight:
-            if 0 <= at - index < page_count:
+        for at, page in mapping.in_flight.items():
+            if 0 <= at - index < page_count and not page.removed:  # a page that was removed brings nothing any more
                 flags[at - index] = 1
         for kept, same in split_by_flag(Run(arena, first, page_count), bytes(flags)):
             if not kept:
