@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from . import errors
 from .mm import filemap, readahead, truncate
-from .mm.arena import REGION_SHIFT, ones
+from .mm.arena import REGION_SHIFT
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Advice = Literal["normal", "sequential", "random", "willneed", "dontneed"]
 ADVICE: tuple[Advice, ...] = ("normal", "sequential", "random", "willneed", "dontneed")
 
 PIN_SWEEP_MASK = 0xFF
-"""Every 256th pin looks whether it is time to sweep out those that have ended."""
+"""Every 256th view looks whether it is time to sweep out those that have ended."""
 
 
 class PageReader(io.BufferedIOBase):
@@ -45,10 +45,9 @@ class PageReader(io.BufferedIOBase):
         "_last_end",
         "_mapping",
         "_memory",
-        "_next_pin_key",
         "_on_close",
         "_on_release",
-        "_pin_entries",
+        "_pin",
         "_pins",
         "_read_only",
         "_referenced",
@@ -85,8 +84,7 @@ class PageReader(io.BufferedIOBase):
         self._referenced: Any = arena.referenced
         self._generations: Any = arena.generations
         self._pins = arena.pins
-        self._pin_entries: Any = arena.pins.entries
-        self._next_pin_key = arena.pins.next_key
+        self._pin: Any = arena.pins.entries.append
         self._base = mapping.base
         self._stop_frame = mapping.base + mapping.frame_count
         self._shift = mapping.base << PAGE_SHIFT
@@ -120,10 +118,10 @@ class PageReader(io.BufferedIOBase):
                             self._hits += 1
                             return data
                         filemap.after_lost_race(self._mapping, offset, end)
-                elif 0 not in self._uptodate[first:stop] and end <= self._mapping.i_size:  # (b)
+                elif 0 not in (uptodate := self._uptodate[first:stop]) and end <= self._mapping.i_size:  # (b)
                     data = self._memory[self._shift + offset : self._shift + end]  # (c)
                     if self._generations[region] == generation:  # (d)
-                        self._referenced[first:stop] = ones(stop - first)
+                        self._referenced[first:stop] = uptodate  # all ones
                         self._last_end = end
                         self._hits += 1
                         return data
@@ -190,21 +188,21 @@ class PageReader(io.BufferedIOBase):
         Blocks: interruptibly.  Raises: as `pread`; OSError(ENOMEM) if the pages do not fit beside other views.
         """
         try:
-            end = offset + size
-            first = self._base + (offset >> PAGE_SHIFT)
-            stop = self._base + ((end + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
-            if 0 <= offset < end and end.__class__ is int:
-                shown = self._read_only[self._shift + offset : self._shift + end]
-                key = self._next_pin_key()
+            start = self._shift + offset
+            end = start + size
+            if offset >= 0 < size and end.__class__ is int:
+                first, stop = start >> PAGE_SHIFT, end + PAGE_OFFSET_MASK >> PAGE_SHIFT
+                shown = self._read_only[start:end]
                 # Pinned first, and Uptodate tested then: mm/pin.py.
-                self._pin_entries[key] = first, stop, shown
-                if self._uptodate.find(b"\0", first, stop) < 0 and end <= self._mapping.i_size:
-                    self._referenced[first:stop] = ones(stop - first)
-                    self._hits += 1
-                    if key & PIN_SWEEP_MASK == 0 and len(self._pin_entries) > self._pins.sweep_at:
-                        self._pins.spans()
+                self._pin((first, stop, shown))
+                uptodate = self._uptodate[first:stop]
+                if 0 not in uptodate and offset + size <= self._mapping.i_size:
+                    self._referenced[first:stop] = uptodate  # all ones
+                    self._hits = hits = self._hits + 1
+                    if not hits & PIN_SWEEP_MASK and len(self._pins.entries) > self._pins.sweep_at:
+                        self._pins.sweep()
                     return memoryview(PickleBuffer(shown))  # not shown itself: see mm/pin.py
-                self._pin_entries.pop(key)
+                del shown  # which ends the pin, also if this frame is kept by a traceback
         except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._view_missing(size, offset)
@@ -225,7 +223,7 @@ class PageReader(io.BufferedIOBase):
                 break
             pin.put()
         shown = self._read_only[self._shift + offset : self._shift + end]
-        self._pin_entries[self._next_pin_key()] = first, stop, shown
+        self._pins.enter((first, stop, shown))
         pin.put()
         return memoryview(PickleBuffer(shown))
 
@@ -292,7 +290,7 @@ class PageReader(io.BufferedIOBase):
             return False
         # Before the mapping is let go, because then its frames may become another file's.
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
-        self._generations = self._pin_entries = CLOSED
+        self._generations = self._pin = CLOSED
         self._file.closed = True
         self._on_release(self.hits)
         return True
@@ -309,6 +307,9 @@ class _Closed:
         raise errors.closed_file()
 
     def __setitem__(self, key: object, value: object) -> NoReturn:
+        raise errors.closed_file()
+
+    def __call__(self, *arguments: object) -> NoReturn:
         raise errors.closed_file()
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -14,6 +14,7 @@ from tests.contract.harness import Scene, Subject
 import pagein
 from pagein.mm import pin as pin_module, reclaim
 from pagein.mm.pin import SWEEP_AT, Pin, Pins
+from pagein.mm.sync import SYSTEM
 from pagein.stores import MemoryStore
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.stores import failing
@@ -34,7 +35,7 @@ def subject(scene: Scene) -> Subject:
 def entered(pins: Pins, frame: int, stop_frame: int) -> memoryview:
     """A view as `PageReader.view` makes it: a memoryview of one that nobody else has, and that the pin looks at."""
     shown = memoryview(b"shown")
-    pins.entries[pins.next_key()] = frame, stop_frame, shown
+    pins.entries.append((frame, stop_frame, shown))
     return memoryview(PickleBuffer(shown))
 
 
@@ -49,7 +50,7 @@ def shrink_all(subject: Subject) -> list[int]:
 
 
 def test_a_pin_lasts_until_it_is_put():
-    pins = Pins()
+    pins = Pins(SYSTEM)
     one, two = Pin(pins, 3, 5), Pin(pins, 4, 9)
     assert sorted(pins.spans()) == [(3, 5), (4, 9)]
     one.put()
@@ -61,7 +62,7 @@ def test_a_pin_lasts_until_it_is_put():
 
 def test_equal_pins_are_two():
     """Each ends by itself: a page shown twice stays until both are gone."""
-    pins = Pins()
+    pins = Pins(SYSTEM)
     one, two = Pin(pins, 3, 5), Pin(pins, 3, 5)
     one.put()
     assert pins.spans() == [(3, 5)]
@@ -70,28 +71,45 @@ def test_equal_pins_are_two():
 
 
 def test_a_view_lasts_until_it_is_released_or_gone():
-    pins = Pins()
+    pins = Pins(SYSTEM)
     one, two = (entered(pins, at, at + 1) for at in (1, 2))
     assert pins.spans() == [(1, 2), (2, 3)]
     one.release()
     assert pins.spans() == [(2, 3)]
     del two
     assert pins.spans() == []
-    assert pins.entries == {}, "and nothing of them is kept"
+    pins.sweep()
+    assert pins.entries == [], "and nothing of them is kept"
 
 
 def test_entries_that_have_ended_are_swept_out_in_time(monkeypatch):
     """Not at each turn, but when there are twice as many as live, so that each costs a constant."""
     monkeypatch.setattr(pin_module, "SWEEP_AT", 10)
-    pins = Pins()
+    pins = Pins(SYSTEM)
     assert pins.sweep_at == 10
-    live = [entered(pins, at, at + 1) for at in range(50)]
-    assert len(pins.spans()) == 50
-    assert pins.sweep_at == 100
+    live = [entered(pins, at, at + 1) for at in range(100)]
+    assert len(pins.spans()) == 100
+    assert pins.sweep_at == 200
     live.clear()
     assert pins.spans() == []
     assert pins.sweep_at == 10
-    assert SWEEP_AT == 4096
+    assert pins.entries == []
+    assert SWEEP_AT == 1024
+
+
+def test_pins_that_are_entered_during_a_sweep_stay():
+    """By other threads, or by a finalizer of this one, whose sweep is then left to the first."""
+    pins = Pins(SYSTEM)
+    kept: list[memoryview] = []
+
+    class Entering:
+        def __del__(self) -> None:
+            kept.append(entered(pins, 7, 8))
+            pins.sweep()
+
+    pins.entries.append((1, 2, Entering()))
+    pins.sweep()
+    assert pins.spans() == [(7, 8)]
 
 
 def test_many_short_views_leave_no_heap_of_entries(subject):
@@ -214,10 +232,9 @@ def test_views_pin_before_they_look(subject, monkeypatch):
     real = subject.file._uptodate
 
     class Looked:
-        def find(self, *args: object) -> int:
+        def __getitem__(self, flags: slice) -> bytes:
             spans_when_looked_at.append(subject.mapping.arena.pins.spans())
-            found: int = real.find(*args)
-            return found
+            return bytes(real[flags])
 
     subject.file._uptodate = Looked()
     data = subject.file.view(PAGE_SIZE, 3 * PAGE_SIZE)

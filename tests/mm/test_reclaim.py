@@ -257,7 +257,7 @@ def test_a_pin_that_comes_between_the_look_and_the_removal_keeps_its_page(scene,
     def pin_and_bump(self: Arena, frame: int, count: int) -> None:
         if not views:
             shown = arena.read_only[(base + 3) * PAGE_SIZE : (base + 5) * PAGE_SIZE]
-            arena.pins.entries[arena.pins.next_key()] = base + 3, base + 5, shown
+            arena.pins.entries.append((base + 3, base + 5, shown))
             views.append(memoryview(PickleBuffer(shown)))
         real_bump(self, frame, count)
 

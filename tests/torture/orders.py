@@ -82,7 +82,7 @@ _COUNT = """\
 
 _PREAD_GENERATION = "            generation = self._generations[region]  # (a)\n"
 _PREAD_ONE = "if self._uptodate[first] and end <= self._mapping.i_size:"
-_PREAD_MANY = "elif 0 not in self._uptodate[first:stop] and end <= self._mapping.i_size:"
+_PREAD_MANY = "elif 0 not in (uptodate := self._uptodate[first:stop]) and end <= self._mapping.i_size:"
 _LATE = "(generation := self._generations[region]) >= 0"
 
 _COPY_GENERATION = "    generation = arena.generations[region]  # (a)\n"
@@ -91,6 +91,8 @@ _COPY_UPTODATE = """\
     if hole >= 0:
         stop_frame = hole
 """
+_VIEW_SHOWN = "            shown = self._read_only[start:end]\n"
+_VIEW_UPTODATE = "            uptodate = self._uptodate[first:stop]\n"
 
 
 def _remove_runs(*changes: tuple[str, str]) -> Edit:
@@ -124,7 +126,10 @@ GENERATION_LATE = Order(
         _pread(
             (_PREAD_GENERATION, ""),
             (_PREAD_ONE, f"if self._uptodate[first] and {_LATE} and end <= self._mapping.i_size:"),
-            (_PREAD_MANY, f"elif 0 not in self._uptodate[first:stop] and {_LATE} and end <= self._mapping.i_size:"),
+            (
+                _PREAD_MANY,
+                f"elif 0 not in (uptodate := self._uptodate[first:stop]) and {_LATE} and end <= self._mapping.i_size:",
+            ),
         ),
         _copy((_COPY_GENERATION, ""), (_COPY_UPTODATE, _COPY_UPTODATE + _COPY_GENERATION)),
     ),
@@ -141,7 +146,7 @@ SIZE_FIRST = Order(
     (
         _pread(
             (_PREAD_ONE, "if end <= self._mapping.i_size and self._uptodate[first]:"),
-            (_PREAD_MANY, "elif end <= self._mapping.i_size and 0 not in self._uptodate[first:stop]:"),
+            (_PREAD_MANY, "elif end <= self._mapping.i_size and 0 not in (uptodate := self._uptodate[first:stop]):"),
         ),
     ),
 )
@@ -152,8 +157,9 @@ UPTODATE_BEFORE_PIN = Order(
             PageReader,
             "view",
             (
-                ("if 0 <= offset < end", r'if self._uptodate.find(b"\0", first, stop) < 0 and 0 <= offset < end'),
-                (r'if self._uptodate.find(b"\0", first, stop) < 0 and end <=', "if end <="),
+                (_VIEW_UPTODATE, ""),
+                (_VIEW_SHOWN, _VIEW_UPTODATE + _VIEW_SHOWN.replace("\n", " if 0 not in uptodate else None\n")),
+                ("self._pin((first", "shown and self._pin((first"),
             ),
         ),
     ),

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from ..errors import too_large
 from ..units import PAGE_SHIFT, PAGE_SIZE
 from .pin import Pins
+from .sync import SYSTEM, Door
 
 SHARED_ARENA_PAGES = 1 << 28
 """1 TiB of address space, shared by all files of at most `PRIVATE_ARENA_PAGES`."""
@@ -66,7 +67,7 @@ class Arena:
     ``pins`` are the frames that somebody looks at without a lock, and that are never taken away (pin.py).
     """
 
-    def __init__(self, number: int, page_count: int) -> None:
+    def __init__(self, number: int, page_count: int, door: Door = SYSTEM) -> None:
         if page_count > ARENA_PAGES_MAX:
             raise too_large(page_count << PAGE_SHIFT, ARENA_PAGES_MAX << PAGE_SHIFT)
         page_count = _round_up(page_count, REGION_PAGES)
@@ -80,7 +81,8 @@ class Arena:
         ]
         self.generations = memoryview(generations).cast("Q")
         self.read_only = memoryview(self.memory).toreadonly()
-        self.pins = Pins()
+        self._door = door
+        self.pins = Pins(door)
         self._next_frame = 0
         self._free_by_size: defaultdict[int, list[int]] = defaultdict(list)
         self._tracked_pages_by_grain: defaultdict[int, int] = defaultdict(int)
@@ -104,6 +106,7 @@ class Arena:
         for old_fd, new_fd in zip(old_fds, (self.memory_fd, self._planes_fd), strict=True):
             _replace_descriptors(old_fd, new_fd)
         self._tracked_pages_by_grain.clear()
+        self.pins.start_lock_anew(self._door)
 
     # -- ranges of frames ----------------------------------------------------------------------------
 

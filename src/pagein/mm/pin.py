@@ -9,93 +9,103 @@ count tells.  A weak reference in place of the entry's strong one would tell it 
 garbage collector may clear an exporter before the memoryview that uses it (python/cpython#77894), unless the exporter
 is no garbage.  For the same reason an entry outlives its arena (`_AFTERLIFE`).
 The race: a pin is entered first and Uptodate tested then; removal clears Uptodate first and reads the pins then
-(reclaim.remove_runs).  In any order one side sees the other.  Entering into a dict is a locked instruction on
-x86-64, so neither side's two steps are reordered there, with the GIL or without.
+(reclaim.remove_runs).  In any order one side sees the other.  Appending to a list takes a locked instruction on
+x86-64 without the GIL, and with it there is no reordering between threads.
 Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a view (pagein.reader).
 """
 
 from __future__ import annotations
 
 import gc
-import itertools
-from collections.abc import Callable
 from sys import getrefcount
 
-Entry = tuple[int, int, memoryview | None]
-"""(first frame, stop frame, the memoryview that a view exports; None for a `Pin`, which is ended by hand)."""
+from .sync import Door
 
-SWEEP_AT = 4096
-"""Entries of views that have ended are swept out when so many entries have gathered, at a constant cost each."""
+Entry = tuple[int, int, object]
+"""(first frame, stop frame, what nobody else refers to once the pin has ended)."""
+
+SWEEP_AT = 1024
+"""Entries of pins that have ended are swept out when so many entries have gathered, at a constant cost each."""
+SPANS_SWEEP_AT = 64
+"""Whoever looks at more entries than this sweeps first: he is likely to look again."""
 
 
 class Pins:
-    """The pins of an arena.  Every method is safe against every other without a lock: a key is never used again."""
+    """The pins of an arena.  Whoever appends to ``entries`` takes no lock, and looks at ``sweep_at`` now and then."""
 
-    __slots__ = ("entries", "next_key", "sweep_at")
+    __slots__ = ("_lock", "entries", "sweep_at")
 
-    def __init__(self) -> None:
-        self.entries: dict[int, Entry] = {}
-        self.next_key: Callable[[], int] = itertools.count().__next__
+    def __init__(self, door: Door) -> None:
+        self.entries: list[Entry] = []
         self.sweep_at = SWEEP_AT
+        self.start_lock_anew(door)
+
+    def start_lock_anew(self, door: Door) -> None:
+        """After a fork, in the child: a thread that stayed in the parent may have held it."""
+        self._lock = door.lock()
+
+    def enter(self, entry: Entry) -> None:
+        """As the hit path of a view does inline."""
+        self.entries.append(entry)
+        if len(self.entries) > self.sweep_at:
+            self.sweep()
 
     def spans(self) -> list[tuple[int, int]]:
-        """The (first frame, stop frame) of every pin that has not ended; the others are swept out."""
-        live = _sweep(self.entries)
-        self.sweep_at = max(SWEEP_AT, 2 * len(live))
-        return live
+        """The (first frame, stop frame) of every pin that has not ended."""
+        if len(self.entries) > SPANS_SWEEP_AT:
+            self.sweep()
+        # list.copy() is one step for other threads, with the GIL (one call) and without (the list's own lock).
+        return [entry[:2] for entry in _live(self.entries.copy(), _IDLE_REFERENCES)]
+
+    def sweep(self) -> None:
+        """Let go of the pins that have ended."""
+        # A plain lock: `with` takes it in one step, so that no signal can raise while it is held and forgotten.  If it
+        # is held, another thread sweeps, or this one does, and a finalizer that the collector ran has come here.
+        if self._lock.locked():
+            return
+        with self._lock:
+            entries = self.entries.copy()
+            live = _live(entries, _IDLE_REFERENCES)
+            self.entries[: len(entries)] = live  # one step again; what was appended meanwhile stays behind it
+            self.sweep_at = max(SWEEP_AT, 2 * len(live))
 
     def __del__(self) -> None:
-        if _sweep(self.entries):
-            _AFTERLIFE[id(self.entries)] = self.entries
+        if self.spans():
+            _AFTERLIFE[id(self)] = self
 
 
 class Pin:
     """Frames [frame, stop_frame), pinned until `put`, or until the object is gone."""
 
-    __slots__ = ("_key", "_pins")
+    __slots__ = ("_token",)
 
     def __init__(self, pins: Pins, frame: int, stop_frame: int) -> None:
-        self._pins = pins
-        self._key = pins.next_key()
-        pins.entries[self._key] = frame, stop_frame, None
+        self._token: object = object()
+        pins.enter((frame, stop_frame, self._token))
 
     def put(self) -> None:
         """End the pin.  Twice does no harm."""
-        self._pins.entries.pop(self._key, None)
-
-    __del__ = put
+        self._token = None
 
 
-def _sweep(entries: dict[int, Entry]) -> list[tuple[int, int]]:
-    live = []
-    # dict.copy() is one step for other threads, with the GIL (one call) and without (the dict's own lock).
-    for key, entry in entries.copy().items():
-        # More references than the entry's own: the view's, or that of the thread which is about to make the view.
-        # Another sweep at the same time adds one too, for a moment, which keeps a page longer and harms nobody.
-        if entry[2] is None or _references(entry) > _IDLE_REFERENCES:
-            live.append(entry[:2])
-        else:
-            entries.pop(key, None)
-    return live
+def _live(entries: list[Entry], idle_references: int) -> list[Entry]:
+    """Those whose last part is referred to from elsewhere too: by what a view exports, by a `Pin`, or by the thread
+    that is about to make the view.  Who looks at the same time adds one, which keeps a page longer and harms nobody."""
+    return [entry for entry in entries if getrefcount(entry[2]) > idle_references]
 
 
-def _references(entry: Entry) -> int:
-    return getrefcount(entry[2])
+_IDLE_REFERENCES = next(count for count in range(100) if not _live([(0, 0, object())], count))
+"""What getrefcount() says there of an object to which only its entry refers; interpreters differ."""
 
-
-_IDLE_REFERENCES = _references((0, 0, memoryview(b"")))
-"""What `_references` says of a memoryview that only its entry refers to; interpreters differ."""
-
-_AFTERLIFE: dict[int, dict[int, Entry]] = {}
-"""Entries of arenas that are gone, of views that are not, by `id`: kept until the first garbage collection after the
-views' end."""
+_AFTERLIFE: dict[int, Pins] = {}
+"""Pins of arenas that are gone, of views that are not: kept until the first garbage collection after the views' end."""
 
 
 def _sweep_afterlife(phase: str, info: object) -> None:
     if phase == "stop" and _AFTERLIFE:
-        for entries in list(_AFTERLIFE.values()):
-            if not _sweep(entries):
-                _AFTERLIFE.pop(id(entries), None)
+        for pins in list(_AFTERLIFE.values()):
+            if not pins.spans():
+                _AFTERLIFE.pop(id(pins), None)
 
 
 gc.callbacks.append(_sweep_afterlife)

@@ -19,6 +19,10 @@ from ..errors import ContractViolation
 class Lock(Protocol):
     """Mutual exclusion, not reentrant."""
 
+    def locked(self) -> bool:
+        """Whether somebody holds it, at this moment."""
+        ...
+
     def __enter__(self) -> bool: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /

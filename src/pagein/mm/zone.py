@@ -3,8 +3,8 @@
 Guarantees: ``charged_pages`` never exceeds ``cap_pages``, and no frame has memory that is not charged, but for
 the moment between a lock-free reader's look and its check (reclaim.clean_up_after_lost_race).
 
-Lock order: a fault's address-space lock, then page locks in ascending index, then the zone's lock, which is a leaf:
-short, never held across I/O, a wait, or a store's code.  The whole tree is in docs/explanation/locking.md.
+Lock order: a fault's address-space lock, then page locks in ascending index, then the zone's lock, which is nearly a
+leaf (mm/pin.py): short, never held across I/O, a wait, or a store's code.  The whole tree is in docs/explanation/locking.md.
 
 One lock a zone, not one a file: everything it guards takes microseconds and happens only on a miss, an
 eviction or an unlock, each of which costs at least a system call.  A hit takes no lock at all.
@@ -116,7 +116,7 @@ class Zone:
                 arena.release(first_frame, frame_count)
 
     def _add_arena(self, page_count: int) -> Arena:
-        arena = Arena(self._next_arena_number, page_count)
+        arena = Arena(self._next_arena_number, page_count, self.door)
         self._next_arena_number += 1
         self.arenas[arena.number] = arena
         return arena
