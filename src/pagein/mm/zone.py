@@ -4,7 +4,7 @@ Guarantees: ``charged_pages`` never exceeds ``cap_pages``, and no frame has memo
 the moment between a lock-free reader's look and its check (reclaim.clean_up_after_lost_race).
 
 Lock order: a fault's address-space lock, then page locks in ascending index, then the zone's lock, which is nearly a
-leaf (mm/pin.py): short, never held across I/O, a wait, or a store's code.  The whole tree is in docs/explanation/locking.md.
+leaf (mm/pin.py): short, never held across I/O, a wait, or a store's code.  The whole tree: docs/explanation/locking.md.
 
 One lock a zone, not one a file: everything it guards takes microseconds and happens only on a miss, an
 eviction or an unlock, each of which costs at least a system call.  A hit takes no lock at all.
