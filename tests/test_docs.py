@@ -4,6 +4,7 @@ import os
 import re
 import sqlite3
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,10 @@ def run(page: str) -> dict[str, Any]:
 
 def test_the_stores_of_the_how_to_bring_their_pages(capsys: pytest.CaptureFixture[str]) -> None:
     data = os.urandom(999_000).replace(b"\n", b"") + b"\nthe rest"
-    with sqlite3.connect("files.db") as db:
+    with closing(sqlite3.connect("files.db")) as db, db:
         db.execute("CREATE TABLE files (data BLOB)")
         for _ in range(7):
             db.execute("INSERT INTO files VALUES (?)", (data.ljust(1_000_000),))
-    db.close()
     names = run("docs/how-to/write-your-own-store.md")
     assert capsys.readouterr().out == f"{data[: data.index(10) + 1]!r}\n"
 

@@ -35,7 +35,7 @@ class LocalStore:
     def source(self, path: str) -> Source:
         """The file at *path*, relative to the root.  Raises: OSError(EACCES)."""
         joined = os.path.join(self._root, path)
-        real = os.path.realpath(joined)
+        real = _real_path(joined)
         if os.path.commonpath([self._root, real]) != self._root:
             raise permission(joined, f"is not below {self._root}")
         # What was checked is what is opened, so that no link is followed a second time; but "file/" is no file.
@@ -47,7 +47,7 @@ class LocalSource:
 
     def __init__(self, path: str, *, name: str | None = None) -> None:
         self._path = path if os.path.isabs(path) or not path else os.path.join(os.getcwd(), path)
-        self.key: Hashable = ("file", os.path.realpath(path))
+        self.key: Hashable = ("file", _real_path(path))
         self.name = path if name is None else name
 
     def open(self) -> Opened:
@@ -89,6 +89,12 @@ class _LocalOperations(RangeOperations):
             raise stale(self._name, was=self._version, now=now)
         if got_bytes != len(buffer):
             raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=len(buffer), got_bytes=got_bytes)
+
+
+def _real_path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("embedded null byte")  # as `open` says; realpath() has other words in each release
+    return os.path.realpath(path)
 
 
 def pread_up_to(fd: int, buffer: memoryview, offset_bytes: int) -> int:
