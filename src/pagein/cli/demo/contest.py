@@ -66,13 +66,10 @@ class Contest:
             thread.start()
         timed_out = False
         try:
-            for thread in self._threads:
-                while thread.is_alive():
-                    thread.join(REFRESH_S)
-                    refresh(self.read_bytes)
-                    if limit_s is not None and time.monotonic() - began_s > limit_s:
-                        timed_out = True
-                        self._ending.set()
+            while not timed_out and (walking := [thread for thread in self._threads if thread.is_alive()]):
+                walking[0].join(REFRESH_S)
+                refresh(self.read_bytes)
+                timed_out = limit_s is not None and time.monotonic() - began_s > limit_s
         finally:
             self._ending.set()
             self._join()
