@@ -58,20 +58,23 @@ class File(PageReader):
             offset = self._pos
             if size.__class__ is int and size > 0:
                 # `pread`'s hit within a page once more: a call would cost as much as the rest of it.
-                end = offset + size
-                frame = self._base + (offset >> PAGE_SHIFT)
-                if end <= (offset | PAGE_OFFSET_MASK) + 1 and frame < self._stop_frame:
+                stop = offset + size
+                start = self._shift + offset
+                end = start + size
+                frame = start >> PAGE_SHIFT
+                if frame == end - 1 >> PAGE_SHIFT and frame < self._stop_frame:
                     region = frame >> REGION_SHIFT
                     generation = self._generations[region]  # (a)
-                    if self._uptodate[frame] and end <= self._mapping.i_size:  # (b)
-                        data: bytes = self._memory[self._shift + offset : self._shift + end]  # (c)
+                    if self._uptodate[frame] and stop <= self._mapping.i_size:  # (b)
+                        data: bytes = self._memory[start:end]  # (c)
                         if self._generations[region] == generation:  # (d)
-                            if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
+                            if start != self._last_end or not start & PAGE_OFFSET_MASK:
                                 self._referenced[frame] = 1
-                            self._last_end = self._pos = end
+                            self._last_end = end
+                            self._pos = stop
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, end)
+                        filemap.after_lost_race(self._mapping, offset, stop)
             elif size.__class__ is not int or size < 0:
                 size = self._count(size)
             data = self.pread(size, offset)
@@ -160,9 +163,9 @@ class File(PageReader):
         if self._generations[region] != generation:  # (d)
             filemap.after_lost_race(self._mapping, offset, stop - self._shift)
             return b""
-        if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
+        if start != self._last_end or not start & PAGE_OFFSET_MASK:
             self._referenced[frame] = 1
-        self._last_end = offset + len(piece)
+        self._last_end = start + len(piece)
         self._hits += 1
         return piece
 

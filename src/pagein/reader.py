@@ -100,32 +100,34 @@ class PageReader(io.BufferedIOBase):
         nothing was read; OSError(ENOMEM); ValueError for a negative size or offset, or a closed file.
         """
         try:
-            end = offset + size
-            first = self._base + (offset >> PAGE_SHIFT)
-            stop = self._base + ((end + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
+            start = self._shift + offset
+            end = start + size
+            first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
             region = first >> REGION_SHIFT
             # (An integer of another type, numpy's say, might overflow below.)
-            if 0 <= offset < end and region == (stop - 1) >> REGION_SHIFT and end.__class__ is int:
+            if offset >= 0 < size and region == last >> REGION_SHIFT and end.__class__ is int:
                 generation = self._generations[region]  # (a)
-                if end <= (offset | PAGE_OFFSET_MASK) + 1:
-                    if self._uptodate[first] and end <= self._mapping.i_size:  # (b), and i_size only then
-                        data: bytes = self._memory[self._shift + offset : self._shift + end]  # (c)
+                if first == last:
+                    if self._uptodate[first] and offset + size <= self._mapping.i_size:  # (b), and i_size only then
+                        data: bytes = self._memory[start:end]  # (c)
                         if self._generations[region] == generation:  # (d)
                             # A read that goes on within its page is one use of it, not two (Linux: prev_pos).
-                            if offset != self._last_end or not offset & PAGE_OFFSET_MASK:
+                            if start != self._last_end or not start & PAGE_OFFSET_MASK:
                                 self._referenced[first] = 1
                             self._last_end = end
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, end)
-                elif 0 not in (uptodate := self._uptodate[first:stop]) and end <= self._mapping.i_size:  # (b)
-                    data = self._memory[self._shift + offset : self._shift + end]  # (c)
-                    if self._generations[region] == generation:  # (d)
-                        self._referenced[first:stop] = uptodate  # all ones
-                        self._last_end = end
-                        self._hits += 1
-                        return data
-                    filemap.after_lost_race(self._mapping, offset, end)
+                        filemap.after_lost_race(self._mapping, offset, offset + size)
+                else:
+                    uptodate = self._uptodate[first : last + 1]
+                    if 0 not in uptodate and offset + size <= self._mapping.i_size:  # (b)
+                        data = self._memory[start:end]  # (c)
+                        if self._generations[region] == generation:  # (d)
+                            self._referenced[first : last + 1] = uptodate  # all ones
+                            self._last_end = end
+                            self._hits += 1
+                            return data
+                        filemap.after_lost_race(self._mapping, offset, offset + size)
         except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._pread_missing(size, offset)
@@ -177,7 +179,7 @@ class PageReader(io.BufferedIOBase):
         self._check_open()
         pieces = filemap.read(self._file, offset, size, take, once=once)
         self._check_open()
-        self._last_end = offset + size
+        self._last_end = self._shift + offset + size
         return pieces
 
     def view(self, size: int, offset: int) -> memoryview:
