@@ -50,12 +50,15 @@ class Table:
 
     def text(self) -> str:
         """Markdown, padded so that a terminal shows it as a table, too."""
+        return f"### {self.title}\n\n{self.body()}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def body(self) -> str:
+        """The lines alone."""
         lines = [self.columns, *self.rows]
         widths = [max(len(line[at]) for line in lines) for at in range(len(self.columns))]
         padded = [" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         rule = "-|-".join("-" * width for width in widths)
-        body = "\n".join(f"| {line} |" for line in (padded[0], rule, *padded[1:]))
-        return f"### {self.title}\n\n{body}\n" + (f"\n{self.note}\n" if self.note else "")
+        return "\n".join(f"| {line} |" for line in (padded[0], rule, *padded[1:]))
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """Runs the benchmarks and writes what they found: `make bench`, or `python benchmarks/run.py [--only TOPIC] [--quick]`.
 
 Guarantees: each topic runs in a fresh process, so that none inherits another's memory, threads or garbage.
-Writes benchmarks/results.md (the table that the README shows, then everything), results.json, and a picture for each
-topic in benchmarks/out/.  With --only or --quick it prints, and draws to benchmarks/results/, but leaves those alone:
-they are one run's.
+Writes benchmarks/results.md (the table that the README shows, then everything), that table into the README too,
+results.json, and a picture for each topic in benchmarks/out/.  With --only or --quick it prints, and draws to
+benchmarks/results/, but leaves those alone: they are one run's.
 Ends with status 1 if a topic failed, not if a target was missed: this says how fast, the tests say how right.
 """
 
@@ -30,6 +30,8 @@ TOPICS = ("hits", "readpage", "download", "memory", "misses", "scan")
 """A file each, with TITLE, measure(quick=...) -> Report, and draw(report, figure)."""
 PEERS = ("fsspec", "aiohttp", "cachetools", "diskcache", "obstore")
 DPI = 110
+README_BEGIN = "<!-- what make bench printed: begin -->"
+README_END = "<!-- what make bench printed: end -->"
 
 
 def main() -> int:
@@ -54,6 +56,7 @@ def main() -> int:
     print("\n" + _summary(reports).text())
     if not partial:
         (HERE / "results.md").write_text(_document(reports, load))
+        _show_in_readme(_summary(reports))
         (HERE / "results.json").write_text(json.dumps(_data(reports, load), indent=1) + "\n")
     print(f"pictures: {os.path.relpath(pictures)}/", "" if partial else f"tables: {os.path.relpath(HERE)}/results.md")
     return 1 if failed else 0
@@ -103,6 +106,16 @@ def _summary(reports: dict[str, Report]) -> Table:
         "those that do the same."
     )
     return Table("pagein beside the best peer", HEADLINE_COLUMNS, rows, note)
+
+
+def _show_in_readme(table: Table) -> None:
+    """Between the lines of the README that say so."""
+    readme = HERE.parent / "README.md"
+    before, begin, rest = readme.read_text().partition(README_BEGIN)
+    _, end, after = rest.partition(README_END)
+    if not end:
+        raise SystemExit(f"README.md has lost the lines {README_BEGIN} and {README_END}, which hold the table")
+    readme.write_text(f"{before}{begin}\n\n{table.body()}\n\n{end}{after}")
 
 
 def _machine(load: str) -> dict[str, str]:

@@ -84,3 +84,10 @@ def test_what_is_public_is_documented() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
     for name in pagein.__all__:
         assert name in pages, f"{name} is public and stands nowhere in docs/"
+
+
+def test_the_readme_shows_what_make_bench_printed() -> None:
+    shown = (ROOT / "README.md").read_text().partition("<!-- what make bench printed: begin -->")[2]
+    table = shown.partition("<!-- what make bench printed: end -->")[0].strip()
+    assert table.startswith("| what ")
+    assert table in (ROOT / "benchmarks/results.md").read_text()
