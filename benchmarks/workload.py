@@ -23,7 +23,7 @@ SEED = 20_091
 class BytesInMemory(RangeOperations):
     """A store that answers at once: what is measured over it is the cache."""
 
-    blocking = False
+    blocking = False  # it answers at once
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
@@ -37,7 +37,7 @@ class BytesInMemory(RangeOperations):
 class Pattern(RangeOperations):
     """A store as large as one likes, that holds the same MiB over and over."""
 
-    blocking = False
+    blocking = False  # it answers at once
     _megabyte = memoryview(random.Random(SEED).randbytes(MIB) * 9)
 
     def __init__(self) -> None:

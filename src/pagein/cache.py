@@ -14,10 +14,10 @@ import io
 import os
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import stores
 from .errors import ContractViolation, cap_too_small, closed_cache, negative
@@ -33,6 +33,8 @@ from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
 
 if TYPE_CHECKING:
     from .mm.aops import AddressSpaceOperations
+
+T = TypeVar("T")
 
 IDLE_INODES_MAX = 4096
 """Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB."""
@@ -99,6 +101,9 @@ class PageCache:
         self._leaving: set[AddressSpace] = set()
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
         self._files: weakref.WeakSet[File] = weakref.WeakSet()
+        self._all_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
+        self._close_failures: deque[Exception] = deque()
+        """What stores have raised when they were closed, until somebody is told who closes something."""
         self._hits = 0
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         _caches.add(self)
@@ -163,23 +168,31 @@ class PageCache:
         """
         if size_bytes < 0:
             raise negative("size_bytes", size_bytes)
-        self._sweep()
         opened = Opened(ops, size_bytes, version=f"size={size_bytes}")
         title = name or (type(ops).__name__ if key is None else str(key))
+        self._sweep()
+        return self._zone.workqueue.shielded(lambda: self._made_inode(opened, key, title))
+
+    def _made_inode(self, opened: Opened, key: Hashable, name: str) -> Inode:
         with self._lock:
             known = self._inodes.get(("inode", key)) if key is not None else None
-            if known is not None and known.size_bytes == size_bytes:
+            if known is not None and known.size_bytes == opened.size_bytes:
                 return known
-            inode = Inode(self, opened, key=("inode", key), name=title)
+            inode = Inode(self, opened, key=("inode", key), name=name)
             if key is not None:
+                if known is not None:
+                    self._idle.pop(known, None)
                 self._inodes[inode.key] = inode
+                self._idle[inode] = None
+                self._forget_the_longest_idle()
         return inode
 
     def _look_up(self, source: Source) -> Inode:
         """The inode of what *source* is now, held for one file."""
-        unneeded: Opened | None = source.open()
-        opened = unneeded
-        assert opened is not None
+        began_s = self._zone.door.now_s()
+        opened = source.open()
+        took_s = self._zone.door.now_s() - began_s
+        is_needed = False
         try:
             with self._lock:
                 inode = self._inodes.get(source.key)
@@ -190,12 +203,13 @@ class PageCache:
                     inode = self._inodes[source.key] = Inode(self, opened, key=source.key, name=source.name)
                 if inode.opened is None:
                     inode.mapping.resume(opened.ops)
-                    inode.opened, unneeded = opened, None
+                    inode.opened, is_needed = opened, True
                 self._idle.pop(inode, None)
                 inode.open_count += 1
         finally:
-            if unneeded is not None:
-                unneeded.close()
+            if not is_needed:
+                self._close_all([opened])
+        inode.mapping.device.answered(took_s)
         self._follow_up()
         return inode
 
@@ -204,6 +218,7 @@ class PageCache:
         if self._zone.closed:
             raise closed_cache()
         with self._lock:
+            self._idle.pop(inode, None)
             inode.open_count += 1
         return inode
 
@@ -222,31 +237,50 @@ class PageCache:
     # -- letting go ----------------------------------------------------------------------------------------
 
     def _file_closed(self) -> None:
-        """A file was closed.  A finalizer may have done it, inside any of our locks: then another call follows up."""
-        if not (self._lock.held_here() or self._zone.busy_here):
+        """A file was closed.  A finalizer may have done it, inside any lock of ours: then another call follows up."""
+        if not (self._zone.door.holds_locks_here or self._zone.door.is_finalizing()):
             self._sweep()
 
     def _sweep(self) -> None:
-        """Do what follows from files that were closed, where no signal can interrupt it."""
-        if self._zone.closed:
-            self._follow_up()
-        elif self._released or self._orphans or self._leaving or self._lingering:
-            self._zone.workqueue.shielded(self._follow_up)
+        """Do what follows from files that were closed, where no signal can interrupt it.
+
+        Raises: what a store's close has raised, here or since the last time.
+        """
+        if self._released or self._orphans or self._leaving or self._lingering:
+            self._shielded(self._follow_up)
+        if self._close_failures:
+            raise self._close_failures.popleft()
+
+    def _shielded(self, run: Callable[[], T]) -> T:
+        """As `Workqueue.shielded`, also when the cache is closed, or is being closed by another thread."""
+        if not self._zone.closed:
+            try:
+                return self._zone.workqueue.shielded(run)
+            except ValueError:
+                if not self._zone.closed:
+                    raise
+        return run()
 
     def _follow_up(self) -> None:
         """Close the store's side of inodes that have no file left, and give back the pages and frames of those that
-        will not be found again.  Raises: what a store's close raises, after all is done."""
+        will not be found again."""
         with self._lock:
             to_close = self._count_released()
             while self._orphans:
                 self._leaving.add(self._orphans.popleft())
             leaving, self._leaving = self._leaving, set()
-        failures = _close_all(to_close)
+        self._close_all(to_close)
         staying = {mapping for mapping in leaving if not self._give_back(mapping)}
         with self._lock:
             self._leaving |= staying
-        if failures:
-            raise failures[0]
+
+    def _close_all(self, to_close: list[Opened]) -> None:
+        """Close the store's side of inodes; what that raises is told by the next call that closes something."""
+        for opened in to_close:
+            try:
+                opened.close()
+            except Exception as error:
+                self._close_failures.append(error)
 
     def _count_released(self) -> list[Opened]:
         """What to close of the inodes that have lost their last file.  Under the lock."""
@@ -255,12 +289,12 @@ class PageCache:
             inode, hits = self._released.popleft()
             self._hits += hits
             inode.open_count -= 1
-            if not inode.open_count and inode.opened is not None:
-                self._lingering.add(inode)
+            if not inode.open_count:
+                if inode.opened is not None:
+                    self._lingering.add(inode)
                 if self._inodes.get(inode.key) is inode:
                     self._idle[inode] = None
-        while len(self._idle) > IDLE_INODES_MAX:
-            del self._inodes[self._idle.popitem(last=False)[0].key]
+        self._forget_the_longest_idle()
         for inode in list(self._lingering):
             if inode.open_count:
                 self._lingering.discard(inode)
@@ -270,30 +304,35 @@ class PageCache:
                 inode.opened = None
         return to_close
 
+    def _forget_the_longest_idle(self) -> None:
+        """Under the lock."""
+        while len(self._idle) > IDLE_INODES_MAX:
+            del self._inodes[self._idle.popitem(last=False)[0].key]
+
     def _give_back(self, mapping: AddressSpace) -> bool:
         """Remove a mapping's pages and release its frames; False if one is still in flight or pinned."""
         if not mapping.suspend():
             return False
         truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
-        if next(mapping.resident(), None):
-            return False
-        self._zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
-        return True
+        return self._zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
 
     def drop(self, source: Any = None, **store_options: Any) -> int:
         """Drop the pages of *source* (by default, of every file) that nobody uses; return how many.
 
         Pages that are locked, dirty or shown by a view stay.  Blocks: no.
         """
-        if source is None:
+        key = None if source is None else stores.source_of(source, **store_options).key
+        self._sweep()
+        return self._zone.workqueue.shielded(lambda: self._drop(key))
+
+    def _drop(self, key: Hashable) -> int:
+        if key is None:
             mappings = self._zone.all_mappings()
         else:
-            key = stores.source_of(source, **store_options).key
             with self._lock:
                 inode = self._inodes.get(key)
             mappings = [inode.mapping] if inode else []
-        drop = truncate.invalidate_mapping_pages
-        return self._zone.workqueue.shielded(lambda: sum(drop(one, 0, one.frame_count) for one in mappings))
+        return sum(truncate.invalidate_mapping_pages(one, 0, one.frame_count) for one in mappings)
 
     def close(self) -> None:
         """Close the cache and every file in it, and give its memory back.  Twice does no harm.
@@ -301,12 +340,16 @@ class PageCache:
         A view that is still open keeps its pages.  A reader in another thread gets ValueError.
         Raises: with debug, ContractViolation if an operation started a read and has not ended it.
         """
-        if self._zone.closed:
-            return
-        unended = self._zone.workqueue.shielded(self._close)
-        self._zone.workqueue.close()
-        if unended:
-            raise ContractViolation("a read that was started is ended before the cache is closed", "; ".join(unended))
+        if self._zone.door.is_finalizing():
+            return  # of the threads that it would need, none runs any more
+        if not self._zone.closed:
+            unended = self._shielded(self._close)
+            self._zone.workqueue.close()
+            if unended:
+                clause = "a read that was started is ended before the cache is closed"
+                raise ContractViolation(clause, "; ".join(unended))
+        if self._close_failures:
+            raise self._close_failures.popleft()
 
     def _close(self) -> list[str]:
         """What of the store's reads was never ended, if debug mode knows."""
@@ -323,14 +366,22 @@ class PageCache:
         with self._lock:
             self._orphans.clear()
             self._leaving.clear()
+            lingering, self._lingering = self._lingering, set()
+        for inode in lingering:  # a page was in flight: the store's side is closed when it has come
+            self._zone.workqueue.run_detached(inode.mapping.idle_steps, lambda *_, inode=inode: self._close_late(inode))
         return unended
+
+    def _close_late(self, inode: Inode) -> None:
+        opened, inode.opened = inode.opened, None
+        if opened is not None:
+            self._close_all([opened])
 
     # -- statistics ----------------------------------------------------------------------------------------
 
     def stats(self) -> CacheStats:
         """What the cache holds and what it has done so far."""
         self._sweep()
-        return self._stats() if self._zone.closed else self._zone.workqueue.shielded(self._stats)
+        return self._shielded(self._stats)
 
     def _stats(self) -> CacheStats:
         zone = self._zone
@@ -354,6 +405,8 @@ class PageCache:
     def _start_locks_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
         self._lock = OwnedLock("the cache's lock", self._zone.door)
+        for inode in list(self._all_inodes):
+            inode.start_lock_anew()
         for file in self._files:
             file._start_lock_anew()
             if self._zone.closed:  # there was no memory, or no descriptor, for a cache of the child's own
@@ -366,18 +419,21 @@ _locked_for_fork: list[PageCache] = []
 
 def _before_fork() -> None:
     for cache in list(_caches):
+        _locked_for_fork.append(cache)  # first, in case that a signal raises in here
         cache._lock.__enter__()
-        _locked_for_fork.append(cache)
 
 
 def _after_fork_in_parent() -> None:
     while _locked_for_fork:
-        _locked_for_fork.pop()._lock.__exit__(None, None, None)
+        lock = _locked_for_fork.pop()._lock
+        if lock.held_here():
+            lock.__exit__(None, None, None)
 
 
 def _after_fork_in_child() -> None:
-    while _locked_for_fork:
-        _locked_for_fork.pop()._start_locks_anew()
+    _locked_for_fork.clear()
+    for cache in list(_caches):
+        cache._start_locks_anew()
 
 
 # Registered after mm/fork.py's, and so run before it: a cache's lock is taken before its zone's.
@@ -392,16 +448,6 @@ COUNTED = (
 
 def _close(file: File | io.TextIOWrapper) -> None:
     file.close()
-
-
-def _close_all(to_close: list[Opened]) -> list[Exception]:
-    failures = []
-    for opened in to_close:
-        try:
-            opened.close()
-        except Exception as error:  # told once the others are closed too
-            failures.append(error)
-    return failures
 
 
 def _default_size_bytes() -> int:

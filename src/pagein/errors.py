@@ -140,6 +140,11 @@ def closed_cache() -> ValueError:
     return ValueError("I/O operation on closed PageCache")
 
 
+def shutting_down() -> RuntimeError:
+    """A page is missing, and the interpreter is ending: no thread runs any more that could bring it."""
+    return RuntimeError("cannot read through a PageCache while the interpreter is shutting down")
+
+
 # -- the caller --------------------------------------------------------------------------------------
 
 
@@ -172,6 +177,11 @@ def negative(what: str, value: int) -> ValueError:
 def beyond_end(index: int, page_count: int) -> ValueError:
     """A page that the file does not have."""
     return ValueError(f"page {index} is beyond the end of a file of {page_count} pages")
+
+
+def beyond_page(at: int, size_bytes: int, page_bytes: int) -> ValueError:
+    """A store brings more than was asked for."""
+    return ValueError(f"bytes {at} to {at + size_bytes} do not fit into a page of {page_bytes} bytes")
 
 
 def bad_mode(mode: str) -> ValueError:

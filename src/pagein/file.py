@@ -65,7 +65,7 @@ class File(PageReader):
                 if frame == end - 1 >> PAGE_SHIFT and frame < self._stop_frame:
                     region = frame >> REGION_SHIFT
                     generation = self._generations[region]  # (a)
-                    if self._uptodate[frame] and stop <= self._mapping.i_size:  # (b)
+                    if self._uptodate[frame] == 1 and stop <= self._mapping.i_size:  # (b)
                         data: bytes = self._memory[start:end]  # (c)
                         if self._generations[region] == generation:  # (d)
                             if start != self._last_end or not start & PAGE_OFFSET_MASK:
@@ -153,7 +153,7 @@ class File(PageReader):
         region = frame >> REGION_SHIFT
         try:
             generation = self._generations[region]  # (a)
-            if not self._uptodate[frame]:  # (b)
+            if self._uptodate[frame] != 1:  # (b)
                 return b""
         except IndexError:  # beyond the arena, and so beyond the end
             return b""

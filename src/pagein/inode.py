@@ -25,6 +25,7 @@ class Inode:
     """One version of one object in a cache: what its files have in common."""
 
     def __init__(self, cache: PageCache, opened: Opened, *, key: Hashable, name: str) -> None:
+        self._cache = cache
         self.key = key
         self.name = name
         self.version = opened.version
@@ -32,14 +33,18 @@ class Inode:
         self.mapping = AddressSpace(cache._zone, opened.ops, opened.size_bytes, name=name)
         # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
         weakref.finalize(self, cache._orphans.append, self.mapping).atexit = False
-        self._cache = cache
-        self._resize_lock = cache._zone.door.lock()
+        self.start_lock_anew()
+        cache._all_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
         self.opened: Opened | None = None
         self.open_count = 0
 
     def __repr__(self) -> str:
         return f"<pagein.Inode {self.name!r}: {self.size_bytes} bytes, version {self.version!r}>"
+
+    def start_lock_anew(self) -> None:
+        """After a fork, in the child: a thread that stayed in the parent may have held it."""
+        self._resize_lock = self._cache._zone.door.lock()
 
     @property
     def size_bytes(self) -> int:

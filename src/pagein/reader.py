@@ -17,7 +17,7 @@ from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from . import errors
-from .mm import filemap, readahead, truncate
+from .mm import filemap, truncate
 from .mm.arena import REGION_SHIFT
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 
@@ -108,7 +108,7 @@ class PageReader(io.BufferedIOBase):
             if offset >= 0 < size and region == last >> REGION_SHIFT and end.__class__ is int:
                 generation = self._generations[region]  # (a)
                 if first == last:
-                    if self._uptodate[first] and offset + size <= self._mapping.i_size:  # (b), and i_size only then
+                    if self._uptodate[first] == 1 and offset + size <= self._mapping.i_size:  # (b), i_size only then
                         data: bytes = self._memory[start:end]  # (c)
                         if self._generations[region] == generation:  # (d)
                             # A read that goes on within its page is one use of it, not two (Linux: prev_pos).
@@ -120,7 +120,7 @@ class PageReader(io.BufferedIOBase):
                         filemap.after_lost_race(self._mapping, offset, offset + size)
                 else:
                     uptodate = self._uptodate[first : last + 1]
-                    if 0 not in uptodate and offset + size <= self._mapping.i_size:  # (b)
+                    if not uptodate.strip(b"\1") and offset + size <= self._mapping.i_size:  # (b)
                         data = self._memory[start:end]  # (c)
                         if self._generations[region] == generation:  # (d)
                             self._referenced[first : last + 1] = uptodate  # all ones
@@ -177,10 +177,15 @@ class PageReader(io.BufferedIOBase):
 
     def _read_some(self, size: int, offset: int, take: Callable[[int, int], T], *, once: bool = False) -> list[T]:
         self._check_open()
+        self._note_position()
         pieces = filemap.read(self._file, offset, size, take, once=once)
         self._check_open()
         self._last_end = self._shift + offset + size
         return pieces
+
+    def _note_position(self) -> None:
+        """Tell readahead where the read before has ended."""
+        self._file.prev_index = (self._last_end - self._shift - 1) >> PAGE_SHIFT if self._last_end else -1
 
     def view(self, size: int, offset: int) -> memoryview:
         """A read-only memoryview of *size* bytes from byte *offset* on, without a copy; shorter only at the end of
@@ -192,17 +197,18 @@ class PageReader(io.BufferedIOBase):
         try:
             start = self._shift + offset
             end = start + size
-            if offset >= 0 < size and end.__class__ is int:
-                first, stop = start >> PAGE_SHIFT, end + PAGE_OFFSET_MASK >> PAGE_SHIFT
+            first, stop = start >> PAGE_SHIFT, end + PAGE_OFFSET_MASK >> PAGE_SHIFT
+            # (The frames behind the file's are another's, and not to be pinned even for a moment.)
+            if offset >= 0 < size and stop <= self._stop_frame and end.__class__ is int:
                 shown = self._read_only[start:end]
                 # Pinned first, and Uptodate tested then: mm/pin.py.
                 self._pin((first, stop, shown))
                 uptodate = self._uptodate[first:stop]
-                if 0 not in uptodate and offset + size <= self._mapping.i_size:
+                if not uptodate.strip(b"\1") and offset + size <= self._mapping.i_size:
                     self._referenced[first:stop] = uptodate  # all ones
                     self._hits = hits = self._hits + 1
                     if not hits & PIN_SWEEP_MASK and len(self._pins.entries) > self._pins.sweep_at:
-                        self._pins.sweep()
+                        filemap.sweep_pins_soon(self._mapping)
                     return memoryview(PickleBuffer(shown))  # not shown itself: see mm/pin.py
                 del shown  # which ends the pin, also if this frame is kept by a traceback
         except (IndexError, OverflowError, TypeError):
@@ -218,6 +224,8 @@ class PageReader(io.BufferedIOBase):
             if end <= offset:
                 return memoryview(b"")
             stop = self._base + page_count_for(end)
+            self._note_position()
+            filemap.heed_marker(self._file, offset, end)
             pin = filemap.pin_uptodate(self._file, first - self._base, stop - first)
             # The size again: it may have changed while we waited, and with it which pages were brought.
             end = max(offset, min(end, self._mapping.i_size))
@@ -225,7 +233,8 @@ class PageReader(io.BufferedIOBase):
                 break
             pin.put()
         shown = self._read_only[self._shift + offset : self._shift + end]
-        self._pins.enter((first, stop, shown))
+        self._pin((first, stop, shown))
+        self._last_end = self._shift + end
         pin.put()
         return memoryview(PickleBuffer(shown))
 
@@ -249,8 +258,7 @@ class PageReader(io.BufferedIOBase):
             mapping.zone.workqueue.shielded(lambda: truncate.invalidate_mapping_pages(mapping, start_index, stop_index))
         elif advice in ADVICE:
             file.random = advice == "random"
-            ra_pages = readahead.RA_PAGES * (2 if advice == "sequential" else 1)
-            file.ra = file.ra._replace(ra_pages=ra_pages)
+            file.ra_scale = 2.0 if advice == "sequential" else 1.0
         else:
             raise ValueError(f"unknown advice {advice!r}: accepted are {', '.join(ADVICE)}")
 

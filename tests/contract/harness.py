@@ -14,10 +14,12 @@ from types import TracebackType
 from typing import Generic, TypeVar, cast
 
 from pagein import File, Inode, PageCache
+from pagein.mm import bring
 from pagein.mm.mapping import AddressSpace, OpenFile
-from pagein.mm.sync import Door, Waiter
+from pagein.mm.page import LockedPage
+from pagein.mm.sync import Door, Waiter, run_steps
 from pagein.mm.zone import Zone
-from pagein.testing.leaks import assert_nothing_left
+from pagein.testing.leaks import assert_nothing_left, settle
 from pagein.testing.stores import PATIENCE_S, Answer, Gate, RunAnswer, ScriptedOps, ScriptedRunOps, updated
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -179,9 +181,15 @@ class Subject:
 
     def assert_at_rest(self, *uptodate: int) -> None:
         """These pages are in the cache, no other is charged or takes memory, and none is locked or waited for."""
+        settle(self.zone, TEARDOWN_S)  # who has set a page Uptodate unlocks it next, while others read it already
         assert self.mapping.in_flight == {}
         assert self.uptodate() == list(uptodate)
         assert_nothing_left(self.zone)
+
+
+def lock_uptodate(file: OpenFile, index: int) -> LockedPage | None:
+    """A page locked and Uptodate, read if need be."""
+    return run_steps(bring.lock_uptodate(file, index, file.mapping.zone.door.waiter))
 
 
 def _check_and_close(cache: PageCache) -> None:

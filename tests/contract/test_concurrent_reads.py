@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import threading
 from functools import partial
+from typing import Any
 
 import pytest
-from tests.contract.harness import RecordedLock, Subject
+from tests.contract.harness import RecordedLock, Subject, lock_uptodate
 from tests.contract.paths import PATHS, PREAD, RETRIED_FAULT, by_fault, memory, on_every_path
 
-from pagein.mm import bring as bring_module, filemap, readahead
-from pagein.mm.bring import lock_uptodate
+from pagein.mm import filemap, readahead
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult, ReadFlags
 from pagein.mm.page import Page
 from pagein.testing.leaks import settle
@@ -65,20 +65,20 @@ def test_item_18_the_loser_of_the_insertion_waits_too(scene, monkeypatch):
     """A reader that saw no page, and finds one in its place when it comes to insert its own, waits for that one."""
     between, fetch = scene.gate(), scene.gate()
     subject = scene.open({HERE: [gated(fetch, updated)]})
-    window_pages = readahead.window_pages
+    window_of = readahead._window
     late = threading.local()
 
-    def window_pages_slowly(*args: object) -> int:
+    def window_slowly(*args: Any, **kwargs: Any) -> Any:
         if getattr(late, "here", False):
             late.here = False
             between.pass_through()
-        return window_pages(*args)  # type: ignore[arg-type]
+        return window_of(*args, **kwargs)
 
     def read_late() -> bytes:
         late.here = True
         return PREAD.read_page(subject, HERE)
 
-    monkeypatch.setattr(bring_module, "window_pages", window_pages_slowly)
+    monkeypatch.setattr(readahead, "_window", window_slowly)
     loser = scene.start(read_late)
     between.wait_for_arrivals()
     winner = scene.start(PREAD.read_page, subject.another(), HERE)
@@ -108,13 +108,13 @@ def test_item_18_overlapping_runs_ask_for_each_page_once(scene):
 
 
 def test_item_18_a_run_ends_before_a_page_that_is_in_flight(scene):
-    """A reader whose run meets another's page takes what lies before it, and waits for the rest."""
+    """A reader whose run meets another's page takes what lies before it and behind, and waits for that page."""
     subject = scene.open({HERE: [started]}, runs=[])
     first = scene.start(PREAD.read_page, subject, HERE)
     subject.ops.started_page(HERE)
     second = scene.start(subject.another().file.pread, 6 * PAGE_SIZE, 0)
     scene.until(lambda: subject.waiting_for(HERE) == 2)
-    assert subject.uptodate() == [0, 1, 2]
+    assert subject.uptodate() == [0, 1, 2, 4, 5]
     assert list(subject.mapping.in_flight) == [HERE]
     subject.ops.complete(HERE)
     assert first.result() == subject.content(HERE)
@@ -351,7 +351,7 @@ def test_item_23_what_has_come_of_a_run_is_read_while_the_rest_is_in_flight(scen
 @on_every_path
 def test_item_23_what_has_not_come_of_a_run_is_asked_for_by_itself(scene, path):
     """The store brought less than the run: the rest is unlocked, not Uptodate, and had by whoever needs it."""
-    subject = scene.open(runs=[run_short(2)], random=False)
+    subject = scene.open(runs=[run_short(2)], random=False, cap_pages=1024)
     assert subject.file.pread(1, 0) == subject.ops.content(0, 1)
     (run,) = subject.ops.calls
     assert run.page_count > HERE

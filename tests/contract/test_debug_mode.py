@@ -21,7 +21,7 @@ from pagein.mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AOP_WRITEPAGE_A
 from pagein.mm.debug import READ_TIMEOUT_S, Checks, checks_from_environment
 from pagein.mm.filemap import Fault, FaultResult
 from pagein.mm.page import Page
-from pagein.mm.readahead import ReadaheadControl
+from pagein.mm.rac import ReadaheadControl
 from pagein.testing.stores import Answer, ScriptedOps, completed, gated, run_started, started, updated
 from pagein.units import PAGE_SIZE
 
@@ -392,12 +392,13 @@ def test_the_zones_lock_is_a_leaf(checked):
     reader = checked.start(PREAD.read_page, subject, HERE)
     page = subject.ops.started_page(HERE)
     checked.until(lambda: page.waiter_count == 1)
-    with subject.zone.lock:
-        wait = page.join(HERE, wants_lock=False)
+    with pytest.raises(ContractViolation) as raised, subject.zone.lock:
+        wait = page.join(HERE, checked.door.waiter, wants_lock=False)
         assert subject.zone.checks is not None
-        with pytest.raises(ContractViolation) as raised:
-            subject.zone.checks.wait(wait)
-        page.leave(wait)
+        try:
+            subject.zone.checks.watched(wait)
+        finally:
+            page.leave(wait)
     assert_named(raised.value, "the zone's lock is a leaf", "wait for page 3")
     subject.ops.complete(HERE)
     assert reader.result() == subject.content(HERE)
@@ -530,8 +531,8 @@ def test_the_time_limit_is_long_unless_it_is_set(monkeypatch):
     monkeypatch.delenv("PAGEIN_DEBUG_READ_TIMEOUT_S", raising=False)
     checks = checks_from_environment()
     assert checks is not None
-    assert checks._read_timeout_s == READ_TIMEOUT_S == 30.0
+    assert checks.read_timeout_s == READ_TIMEOUT_S == 30.0
     monkeypatch.setenv("PAGEIN_DEBUG_READ_TIMEOUT_S", "2.5")
     checks = checks_from_environment()
     assert checks is not None
-    assert checks._read_timeout_s == 2.5
+    assert checks.read_timeout_s == 2.5

@@ -7,7 +7,7 @@ import gc
 import os
 
 import pytest
-from tests.contract.harness import RecordedLock, Subject, Task
+from tests.contract.harness import RecordedLock, Subject, Task, lock_uptodate
 from tests.contract.paths import (
     FAULT,
     PREAD,
@@ -23,7 +23,6 @@ from tests.contract.paths import (
 
 from pagein.mm import filemap, truncate
 from pagein.mm.aops import AOP_UPDATED_PAGE
-from pagein.mm.bring import lock_uptodate
 from pagein.mm.filemap import Fault, FaultResult
 from pagein.mm.page import Page
 from pagein.testing.stores import ScriptedOps, completed, gated, started, updated

@@ -22,7 +22,6 @@ from tests.contract.paths import PREAD, by_fault, by_retried_fault, on_every_pat
 from pagein.mm import filemap
 from pagein.mm.aops import AddressSpaceOperations
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
-from pagein.mm.workqueue import WORKERS_MAX
 from pagein.stores.source import Opened
 from pagein.testing.leaks import settle
 from pagein.testing.stores import PATIENCE_S, Gate, ScriptedOps, gated, run_updated, started, updated
@@ -203,9 +202,9 @@ def test_item_21_an_interrupted_fault_has_its_lock_again_and_no_page(scene, ctrl
 
 
 def test_item_21_again_and_again(scene, ctrl_c):
-    """More interrupted reads of a store that does not answer than there are workers: each returns at once, none is
-    lost, and those in line behind the last worker are done when the others are."""
-    count = WORKERS_MAX + 6
+    """More interrupted reads of a store that does not answer than it gets requests: each returns at once, none is
+    lost, and those in line behind the last request are done when the others are."""
+    count = ScriptedOps.requests_max + 6
     gate = scene.gate()
     subject = scene.open(default=gated(gate, updated), page_count=count, cap_pages=2 * count)
     for index in range(count):
@@ -213,8 +212,9 @@ def test_item_21_again_and_again(scene, ctrl_c):
         with pytest.raises(KeyboardInterrupt):
             subject.file.pread(1, index * PAGE_SIZE)
         sender.result()
-    gate.wait_for_arrivals(WORKERS_MAX)
-    assert len(subject.mapping.in_flight) == len(subject.ops.calls) == WORKERS_MAX
+    gate.wait_for_arrivals(ScriptedOps.requests_max)
+    assert len(subject.ops.calls) == ScriptedOps.requests_max
+    assert len(subject.mapping.in_flight) == count
     gate.open()
     subject.ops.wait_for_calls(count)
     assert settle(subject.zone, PATIENCE_S)

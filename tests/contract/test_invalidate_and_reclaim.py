@@ -12,7 +12,6 @@ from tests.contract.paths import PREAD, memory, on_every_path, on_unpinned_paths
 from pagein.mm import filemap, truncate
 from pagein.mm.filemap import Fault
 from pagein.mm.lru import GHOST, MAIN
-from pagein.mm.readahead import RA_PAGES
 from pagein.testing.stores import completed_with, started
 from pagein.units import PAGE_SIZE
 
@@ -169,7 +168,7 @@ def test_item_40_a_reader_whose_page_was_invalidated_looks_again(scene, path):
     assert reader.result() == subject.content(HERE)
     removal.result()
     assert len(subject.ops.calls_of(HERE)) == 2
-    assert subject.open_file.ra.ra_pages == RA_PAGES
+    assert subject.open_file.ra_scale == 1
     subject.assert_at_rest(*range(HERE, HERE + path.page_count))
 
 

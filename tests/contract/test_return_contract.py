@@ -30,7 +30,6 @@ from pagein.mm import filemap, truncate
 from pagein.mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
 from pagein.mm.page import Page
-from pagein.mm.readahead import RA_PAGES
 from pagein.testing.leaks import settle
 from pagein.testing.stores import (
     PATIENCE_S,
@@ -297,7 +296,7 @@ def test_item_10_a_synchronous_error_reaches_its_reader_unchanged(scene, path):
     assert raised.value is errors[-1]
     assert raised.value.errno == errno.ENXIO
     assert len(subject.ops.calls_of(HERE)) == path.asks
-    assert subject.open_file.ra.ra_pages == RA_PAGES
+    assert subject.open_file.ra_scale == 1
     assert HERE not in subject.uptodate()
     subject.assert_at_rest(*subject.uptodate())
 
@@ -315,7 +314,7 @@ def test_item_11_an_asynchronous_error_reaches_its_reader_and_shrinks_its_window
     assert reader.error() is errors[-1]
     assert len(subject.ops.calls_of(HERE)) == path.asks
     own_reads = path.asks - (path is RUN)  # readahead's errors are nobody's
-    assert subject.open_file.ra.ra_pages == RA_PAGES // 4**own_reads
+    assert subject.open_file.ra_scale == 4.0**-own_reads
     assert HERE not in subject.uptodate()
     subject.assert_at_rest(*subject.uptodate())
 

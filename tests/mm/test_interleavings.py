@@ -109,9 +109,9 @@ def test_a_page_lock_is_served_in_the_order_of_arrival(monkeypatch: pytest.Monke
         arrived: list[int] = []
         served: list[int] = []
 
-        def noted_join(page: Page, index: int, *, wants_lock: bool) -> Any:
+        def noted_join(*args: Any, **kwargs: Any) -> Any:
             arrived.append(scheduler.thread_id())
-            return join(page, index, wants_lock=wants_lock)
+            return join(*args, **kwargs)
 
         def lock() -> None:
             page = mapping.lock_page(0)

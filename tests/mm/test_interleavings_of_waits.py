@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from functools import partial
+from inspect import isfunction
 
 import pytest
 from tests.mm.schedules import LOCKS, REMOVAL, Functions, evictor, explored, may_fail_with, reader
@@ -12,13 +13,17 @@ from tests.torture.world import FetchError, World
 
 from pagein.mm import filemap
 from pagein.mm.sync import OwnedLock
-from pagein.mm.workqueue import Workqueue
+from pagein.mm.workqueue import IDLE_S, Workqueue
 from pagein.mm.zone import Zone
 from pagein.reader import PageReader
 from pagein.testing.scheduler import Scheduler
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 # -- memory ------------------------------------------------------------------------------------------------
+
+WORKQUEUE: Functions = [
+    function for name, function in vars(Workqueue).items() if isfunction(function) and name != "__init__"
+]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -102,8 +107,8 @@ def test_an_interrupted_wait_leaves_nothing_behind(cap_pages: int, spread: int, 
 
 def test_ctrl_c_on_the_main_thread_leaves_nothing_and_the_fetch_goes_on_for_others() -> None:
     on_main: Functions = [
-        PageReader.pread, PageReader._pread_missing, filemap.read, Workqueue.shielded, Workqueue._submit, Zone.count,
-        OwnedLock.__enter__, OwnedLock.__exit__,
+        PageReader.pread, PageReader._pread_missing, filemap.read, *WORKQUEUE, Zone.count, OwnedLock.__enter__,
+        OwnedLock.__exit__,
     ]  # fmt: skip
 
     def scenario(scheduler: Scheduler) -> None:
@@ -156,7 +161,28 @@ def test_ctrl_c_in_shielded_gives_back_what_the_work_returns() -> None:
         assert held == ([main.result] if main.result else [])
         workqueue.close()
 
-    explored(scenario, 250, [Workqueue.shielded, Workqueue._submit, Workqueue._serve])
+    explored(scenario, 250, WORKQUEUE)
+
+
+def test_no_work_is_lost_between_who_submits_it_and_workers_that_come_and_go() -> None:
+    """Time passes while all sleep, so idle workers give up, and others come: each call is done all the same."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        workqueue = Workqueue(scheduler, "worker")
+
+        def call() -> list[int]:
+            done = []
+            for at in range(3):
+                done.append(workqueue.shielded(lambda at=at: at))  # type: ignore[misc]
+                scheduler.sleep(IDLE_S)
+            return done
+
+        tasks = [scheduler.spawn(name, call, signals=True) for name in "ab"]
+        scheduler.run()
+        assert [task.result for task in tasks] == [[0, 1, 2]] * 2
+        workqueue.close()
+
+    explored(scenario, 300, WORKQUEUE)
 
 
 # -- fault ---------------------------------------------------------------------------------------------------

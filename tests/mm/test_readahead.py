@@ -1,4 +1,4 @@
-"""Readahead: the windows as a table, and the run of pages that an operation is given."""
+"""Readahead around the decision: what is asked for, when, and by whom; and the run that an operation is given."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import errno
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, strategies as st
 from tests.contract.harness import Scene, Subject
 
 from pagein.errors import ContractViolation
-from pagein.mm import reclaim
+from pagein.mm import readahead, reclaim
+from pagein.mm.arena import MARKED
 from pagein.mm.lru import READ_AHEAD, SMALL
-from pagein.mm.readahead import RA_PAGES, ReadaheadControl, ReadaheadState, next_window, read_run, window_pages
-from pagein.testing.stores import run_failing, run_short
+from pagein.mm.rac import ReadaheadControl, read_run
+from pagein.testing.stores import failing, run_failing, run_short, run_started
 from pagein.units import PAGE_SIZE
+
+ROOMY_PAGES = 4096
+"""A cache whose share for one window is 1024 pages."""
 
 
 @pytest.fixture
@@ -23,132 +26,210 @@ def scene() -> Iterator[Scene]:
         yield scene
 
 
-# -- the decision ----------------------------------------------------------------------------------
+def asked(subject: Subject) -> list[tuple[int, int]]:
+    """(first page, page count) of the requests so far."""
+    return [(call.index, call.page_count) for call in subject.ops.calls]
 
 
-@pytest.mark.parametrize(
-    ("req_pages", "sizes"),
-    [
-        (1, [4, 16, 32, 64, 128, 256, 256, 256]),
-        (2, [8, 32, 64, 128, 256, 256]),
-        (3, [16, 32, 64, 128, 256, 256]),
-        (4, [16, 32, 64, 128, 256, 256]),
-        (8, [32, 64, 128, 256, 256]),
-        (9, [32, 64, 128, 256]),
-        (32, [64, 128, 256, 256]),
-        (64, [128, 256, 256]),
-        (65, [256, 256]),
-        (256, [256, 256, 256]),
-        (1000, [1000, 1000, 1000]),
-    ],
-)
-def test_the_windows_of_a_sequential_reader(req_pages, sizes):
-    """From the start of the file, each next miss where the last window ended: they grow by 4, then by 2, to 1 MiB."""
-    state, index, windows = ReadaheadState(), 0, []
-    for _ in sizes:
-        state = next_window(state, index, req_pages, history_pages=index)
-        assert state.start == index
-        windows.append(state.size)
-        index += state.size
-    assert windows == sizes
+def marked(subject: Subject) -> list[int]:
+    """The pages that are here and bear the marker."""
+    base = subject.mapping.base
+    return [at for at in subject.uptodate() if subject.mapping.arena.uptodate[base + at] == MARKED]
 
 
-STREAM = ReadaheadState(start=100, size=32, prev_index=101)
-"""A reader in the middle of a file, whose last window was pages 100 to 131."""
+def read_page(subject: Subject, index: int, page_count: int = 1) -> None:
+    data = subject.file.pread(page_count * PAGE_SIZE, index * PAGE_SIZE)
+    assert data == subject.content(index, page_count)
 
 
-@pytest.mark.parametrize(
-    ("state", "index", "req_pages", "history_pages", "size"),
-    [
-        pytest.param(ReadaheadState(), 50, 3, 0, 3, id="one random read: what it asked for"),
-        pytest.param(STREAM, 500, 1, 0, 1, id="away from its stream"),
-        pytest.param(STREAM, 132, 1, 32, 64, id="where its window ended"),
-        pytest.param(STREAM, 132, 100, 32, 100, id="where its window ended, asking for more"),
-        pytest.param(STREAM, 102, 1, 2, 4, id="behind its last miss, the window evicted: from the first size again"),
-        pytest.param(STREAM, 101, 1, 0, 4, id="at its last miss again"),
-        pytest.param(STREAM, 103, 1, 0, 1, id="two behind its last miss"),
-        pytest.param(STREAM, 100, 1, 0, 1, id="one before its last miss"),
-        pytest.param(STREAM, 0, 1, 0, 4, id="back at the start of the file"),
-        pytest.param(STREAM, 500, 1, 9, 10, id="behind pages of another reader of its kind"),
-        pytest.param(STREAM, 500, 9, 9, 9, id="behind too few to be sure"),
-        pytest.param(STREAM, 500, 5, 300, 256, id="behind more than the most"),
-        pytest.param(STREAM, 500, 300, 300, 300, id="more than the most, which is the first size of a stream"),
-        pytest.param(STREAM._replace(ra_pages=64), 132, 1, 32, 64, id="the most of a reader after an error"),
-        pytest.param(STREAM._replace(ra_pages=16), 132, 1, 32, 16, id="after two"),
-        pytest.param(STREAM._replace(ra_pages=1), 132, 1, 32, 1, id="after four"),
-        pytest.param(STREAM._replace(ra_pages=1), 132, 7, 32, 7, id="after four, asking for more"),
-        pytest.param(ReadaheadState(), 0, 0, 0, 4, id="a request for nothing at the start"),
-    ],
-)
-def test_the_window_of_one_miss(state, index, req_pages, history_pages, size):
-    window = next_window(state, index, req_pages, history_pages)
-    assert (window.start, window.size) == (index, size)
-    assert window.prev_index == index + req_pages - 1
-    assert window.ra_pages == state.ra_pages
+# -- what a reader comes to ------------------------------------------------------------------------
 
 
-@given(
-    state=st.builds(
-        ReadaheadState,
-        st.integers(0, 1000),
-        st.integers(0, 600),
-        st.integers(-1, 1000),
-        st.sampled_from([1, 4, 16, 64, 256, 512]),
-    ),
-    index=st.integers(0, 1200),
-    req_pages=st.integers(1, 600),
-    history_pages=st.integers(0, 600),
-)
-def test_every_window_holds_what_was_asked_for_and_no_more_than_the_most(state, index, req_pages, history_pages):
-    window = next_window(state, index, req_pages, min(history_pages, index))
-    assert window.start == index
-    assert req_pages <= window.size <= max(req_pages, state.ra_pages)
+def test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window(scene):
+    """Long before it is needed, with its first page marked in turn; the second hit does nothing."""
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=False)
+    read_page(subject, 0)
+    assert asked(subject) == [(0, 4)]
+    assert marked(subject) == [1]
+    read_page(subject, 1)
+    assert asked(subject) == [(0, 4), (4, 16)]
+    assert marked(subject) == [4]
+    for index in (1, 0, 2, 3):
+        read_page(subject, index)
+    assert asked(subject) == [(0, 4), (4, 16)]
+    read_page(subject, 4)
+    assert asked(subject)[2:] == [(20, 64)]
+    assert subject.cache.stats().hits == 6
+    assert subject.cache.stats().misses == 1
 
 
-# -- around the decision ---------------------------------------------------------------------------
+def test_item_44_a_marker_in_flight_fires_before_the_reader_waits(scene):
+    """As in Linux: who catches up with a window has the next one asked for, and waits then."""
+    subject = scene.open(
+        runs=[run_started, run_started, run_started], page_count=1000, cap_pages=ROOMY_PAGES, random=False
+    )
+    reader = scene.start(read_page, subject, 0)
+    subject.ops.complete(0)
+    reader.result()
+    read_page(subject, 1)
+    assert asked(subject) == [(0, 4), (4, 16)]
+    reader = scene.start(read_page, subject, 4)
+    scene.until(lambda: subject.waiting_for(4) == 1)
+    assert asked(subject) == [(0, 4), (4, 16), (20, 64)]
+    subject.ops.complete(4)
+    reader.result()
+    subject.ops.complete(20)
+    assert marked(subject) == [20]
 
 
-@pytest.mark.parametrize(
-    ("index", "req_pages", "limit_pages", "page_count"),
-    [(0, 1, 2048, 4), (0, 1, 3, 3), (0, 50, 2048, 40), (38, 1, 2048, 1), (39, 5, 2048, 1), (0, 1, 0, 1)],
-)
-def test_a_request_ends_with_the_file_and_at_its_limit(scene, index, req_pages, limit_pages, page_count):
-    subject = scene.open(page_count=40, random=False)
-    assert window_pages(subject.open_file, index, req_pages, limit_pages) == page_count
+def test_item_45_errors_of_what_is_ahead_are_nobodys(scene):
+    """Its own reader asks for the page, and hears that answer; the readers before it hear nothing."""
+    window = OSError(errno.EIO, "a window")
+    runs = [run_failing(window, after_pages=2), run_failing(window, after_pages=2), run_failing(window)]
+    subject = scene.open(
+        {6: [failing(OSError(errno.EIO, "bad sector"))]}, runs=runs, page_count=100, cap_pages=ROOMY_PAGES, random=False
+    )
+    read_page(subject, 0)
+    read_page(subject, 1)
+    assert asked(subject) == [(0, 4), (4, 16)]
+    assert subject.uptodate() == [0, 1, 4, 5]
+    read_page(subject, 5)
+    with pytest.raises(OSError, match="bad sector"):
+        read_page(subject, 6)
+    read_page(subject, 6)
+    assert subject.open_file.ra_scale == 1
 
 
-@pytest.mark.parametrize("how", ["random", "after errors"])
-def test_who_reads_at_random_gets_what_it_asks_for(scene, how):
-    """By advice, or because its window has shrunk to nothing; where it was is remembered all the same."""
-    subject = scene.open(page_count=400, random=how == "random")
-    file = subject.open_file
-    if how == "after errors":
-        file.ra = file.ra._replace(ra_pages=0)
-    assert window_pages(file, 0, 1, 2048) == 1
-    assert window_pages(file, 1, 3, 2048) == 3
-    assert file.ra[:3] == (1, 3, 3)
+def test_item_46_what_an_operation_leaves_of_a_window_is_unlocked_and_had_later(scene):
+    subject = scene.open(runs=[run_short(2)], page_count=100, cap_pages=ROOMY_PAGES, random=False)
+    read_page(subject, 0)
+    subject.assert_at_rest(0, 1)
+    read_page(subject, 2)
+    read_page(subject, 3)
 
 
-def test_history_is_what_is_cached_without_a_hole(scene):
-    """A second reader of a stream has no state of its own: the pages before it speak for it."""
-    subject = scene.open(page_count=400)
-    subject.file.pread(20 * PAGE_SIZE, 100 * PAGE_SIZE)
-    subject.file.advise("dontneed", 105 * PAGE_SIZE, PAGE_SIZE)
-    other = subject.another()
-    other.file.advise("normal")
-    assert window_pages(other.open_file, 120, 1, 2048) == 14 + 1
-    assert other.open_file.ra.size == 15
+@pytest.mark.parametrize("page_count", [1, 2, 3, 4, 5, 17, 1000])
+def test_item_47_nothing_beyond_the_end_is_asked_for(scene, page_count):
+    subject = scene.open(runs=[], page_count=page_count, cap_pages=ROOMY_PAGES, random=False)
+    for index in range(page_count):
+        read_page(subject, index)
+    assert sum(count for _, count in asked(subject)) == page_count
+    assert subject.uptodate() == list(range(page_count))
+    assert subject.file.pread(10, page_count * PAGE_SIZE) == b""
+
+
+def test_item_47_an_empty_file_asks_for_nothing(scene):
+    subject = scene.open(runs=[], size_bytes=0, random=False)
+    assert subject.file.pread(10, 0) == subject.file.read() == b""
+    subject.file.advise("willneed")
+    assert subject.ops.calls == []
+
+
+def test_item_48_a_random_read_is_one_request_without_a_marker_and_leaves_the_state(scene):
+    subject = scene.open(runs=[], page_count=10_000, cap_pages=ROOMY_PAGES, random=False)
+    state = subject.open_file.ra
+    for index in (5000, 77, 9000, 3):
+        read_page(subject, index, 2)
+    assert asked(subject) == [(5000, 2), (77, 2), (9000, 2), (3, 2)]
+    assert marked(subject) == []
+    assert subject.open_file.ra == state
+
+
+def test_item_48_advised_to_be_random_nothing_is_ahead(scene):
+    subject = scene.open(page_count=400, cap_pages=ROOMY_PAGES)
+    for index in range(10):
+        read_page(subject, index)
+    assert asked(subject) == [(index, 1) for index in range(10)]
+
+
+def test_item_48_two_streams_on_one_file_both_go_by_their_markers(scene):
+    subject = scene.open(runs=[], page_count=10_000, cap_pages=4 * ROOMY_PAGES, random=False)
+    for at in range(300):
+        read_page(subject, at)
+        read_page(subject, 5000 + at)
+    stats = subject.cache.stats()
+    assert stats.misses <= 4, "the beginnings of the two streams"
+    assert max(count for _, count in asked(subject)) >= 64
+
+
+def test_advice_widens_and_ends_the_window(scene):
+    subject = scene.open(runs=[], page_count=100_000, cap_pages=100_000, random=False)
+    normal = readahead.window_pages_max(subject.open_file)
+    subject.file.advise("sequential")
+    assert readahead.window_pages_max(subject.open_file) == 2 * normal
+    subject.file.advise("normal")
+    assert readahead.window_pages_max(subject.open_file) == normal
+
+
+@pytest.mark.parametrize("stride", [2, 4, 5, 16, 20])
+@pytest.mark.parametrize("read_pages", [1, 4, 16])
+def test_a_reader_that_strides_costs_at_most_twice_what_it_reads(scene, stride, read_pages):
+    """Also where its stride meets the end of a window, which tells Linux that it is sequential."""
+    subject = scene.open(runs=[], page_count=read_pages * stride * 64, cap_pages=100_000, random=False)
+    for at in range(64):
+        read_page(subject, at * read_pages * stride, read_pages)
+    first_window = asked(subject)[0][1]
+    fetched = sum(count for _, count in asked(subject))
+    assert fetched <= 2 * 64 * read_pages + first_window
+
+
+@pytest.mark.parametrize("read_pages", [1, 4, 16])
+def test_a_reader_that_goes_backwards_costs_what_it_reads(scene, read_pages):
+    subject = scene.open(runs=[], page_count=64 * read_pages, cap_pages=100_000, random=False)
+    for at in reversed(range(64)):
+        read_page(subject, at * read_pages, read_pages)
+    assert sum(count for _, count in asked(subject)) == 64 * read_pages
+
+
+# -- by wish ---------------------------------------------------------------------------------------
+
+
+def test_willneed_brings_the_range_in_the_background_and_no_more(scene):
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES)
+    subject.file.advise("willneed", 10 * PAGE_SIZE, 700 * PAGE_SIZE)
+    scene.until(lambda: len(subject.uptodate()) == 700)
+    subject.assert_at_rest(*range(10, 710))
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def test_what_is_ahead_waits_for_no_memory(scene):
+    """Everything else is pinned: the reader gets his own page, and goes without a window."""
+    subject = scene.open(runs=[], page_count=100, cap_pages=16, random=False)
+    other = scene.open(page_count=15, cache=subject.cache)
+    with other.file.view(15 * PAGE_SIZE, 0):
+        read_page(subject, 0)
+        read_page(subject, 1)
+        assert max(count for _, count in asked(subject)) == 1
+
+
+def test_streams_share_what_may_be_ahead(scene):
+    """As many as are being read, each with its part."""
+    subject = scene.open(runs=[run_started] * 3, page_count=100_000, cap_pages=16_000, random=False)
+    alone = readahead._share_pages(subject.open_file)
+    others = [subject.another() for _ in range(3)]
+    readers = [scene.start(read_page, other, 1000 * at, 2) for at, other in enumerate(others, 5)]
+    scene.until(lambda: len(subject.ops.calls) == 3)
+    assert len(subject.zone.streams) == 3
+    assert readahead._share_pages(subject.open_file) == alone // 4
+    for at in (5000, 6000, 7000):
+        subject.ops.complete(at)
+    for reader in readers:
+        reader.result()
+    assert readahead._share_pages(subject.open_file) == alone
 
 
 def test_one_scan_reads_each_page_once_in_requests_that_grow(scene):
-    subject = scene.open(runs=[], page_count=1000, cap_pages=4000, random=False)
+    subject = scene.open(runs=[], page_count=1000, cap_pages=4 * ROOMY_PAGES, random=False)
     file = subject.file
     while file.read(3 * PAGE_SIZE):
         pass
     sizes = [call.page_count for call in subject.ops.calls]
     assert sum(sizes) == 1000
-    assert sizes == [16, 32, 64, 128, 256, 256, 248]
+    assert sizes[:2] == [16, 64]
     assert [call.operation for call in subject.ops.calls] == ["readahead"] * len(sizes)
+    assert subject.cache.stats().misses == 1
 
 
 def test_a_request_is_no_more_than_a_quarter_of_the_cache(scene):
@@ -160,7 +241,7 @@ def test_a_request_is_no_more_than_a_quarter_of_the_cache(scene):
 def test_requests_of_a_tiny_cache_are_not_tiny(scene):
     subject = scene.open(runs=[], page_count=1000, cap_pages=20, random=False)
     assert subject.file.pread(32 * PAGE_SIZE, 0) == subject.content(0, 32)
-    assert max(call.page_count for call in subject.ops.calls) == 16
+    assert max(call.page_count for call in subject.ops.calls) == 10
 
 
 def test_after_a_failure_the_next_request_is_small(scene):
@@ -267,18 +348,9 @@ def test_what_an_operation_took_is_released_when_it_raises(scene, error):
     subject.assert_at_rest(0, 1)
 
 
-def test_what_an_operation_left_is_unlocked(scene):
-    subject = scene.open(runs=[run_short(3)])
-    subject.file.advise("normal")
-    subject.file.pread(1, 0)
-    subject.assert_at_rest(0, 1, 2)
-    assert subject.ops.asked() == [("readahead", 0, 4)]
-
-
 def test_pages_read_ahead_are_told_from_those_that_were_wanted(scene):
     """Their first hit is their first use."""
-    subject = scene.open(runs=[], page_count=64, random=False)
+    subject = scene.open(runs=[], page_count=64, cap_pages=ROOMY_PAGES, random=False)
     subject.file.pread(PAGE_SIZE, 0)
     base = subject.mapping.base
     assert bytes(subject.mapping.arena.lru[base : base + 4]) == bytes([SMALL, *[SMALL | READ_AHEAD] * 3])
-    assert RA_PAGES == 256

@@ -15,7 +15,7 @@ from pagein import PageCache
 from pagein.mm import filemap, reclaim, truncate
 from pagein.mm.arena import REGION_PAGES, Arena
 from pagein.mm.filemap import LOST_RACES_MAX
-from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, Run
+from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, SPARED, Run
 from pagein.mm.pin import Pins
 from pagein.mm.reclaim import Head, Occupancy, Verdict, fifo, s3fifo
 from pagein.testing.leaks import assert_nothing_left
@@ -32,6 +32,7 @@ def scene() -> Iterator[Scene]:
 # -- the decision ----------------------------------------------------------------------------------
 
 COLD, HOT, AHEAD, AHEAD_HOT = Head(1, False), Head(1, True), Head(1, False, True), Head(1, True, True)
+SPARED_ONCE = Head(1, False, True, spared=True)
 FULL_SMALL, AT_SHARE, LITTLE_SMALL = Occupancy(11, 89, 100), Occupancy(10, 90, 100), Occupancy(1, 99, 100)
 
 
@@ -40,7 +41,9 @@ FULL_SMALL, AT_SHARE, LITTLE_SMALL = Occupancy(11, 89, 100), Occupancy(10, 90, 1
     [
         (COLD, COLD, FULL_SMALL, Verdict.EVICT_SMALL),
         (COLD, HOT, FULL_SMALL, Verdict.EVICT_SMALL),
-        (AHEAD, COLD, FULL_SMALL, Verdict.EVICT_SMALL),
+        (AHEAD, COLD, FULL_SMALL, Verdict.SPARE_SMALL),
+        (SPARED_ONCE, COLD, FULL_SMALL, Verdict.EVICT_SMALL),
+        (AHEAD, COLD, AT_SHARE, Verdict.EVICT_MAIN),
         (HOT, COLD, FULL_SMALL, Verdict.PROMOTE_SMALL),
         (AHEAD_HOT, COLD, FULL_SMALL, Verdict.ROTATE_SMALL),
         (COLD, COLD, AT_SHARE, Verdict.EVICT_MAIN),
@@ -70,7 +73,8 @@ def test_fifo(small, main, occupancy, verdict):
 
 def test_a_verdict_says_from_where_to_where():
     assert [verdict.value for verdict in Verdict] == [
-        (SMALL, GHOST), (SMALL, SMALL), (SMALL, MAIN), (MAIN, GHOST), (MAIN, MAIN),
+        (SMALL, GHOST), (SMALL, SMALL), (SMALL, SMALL | READ_AHEAD | SPARED), (SMALL, MAIN),
+        (MAIN, GHOST), (MAIN, MAIN),
     ]  # fmt: skip
 
 
@@ -95,7 +99,7 @@ def test_pages_that_are_used_again_outlive_a_scan(scene):
 
 def test_a_scan_leaves_what_was_read_ahead_and_used_once_to_the_next_scan(scene):
     """The first hit of a page that came ahead of its reader is its first use: it does not count as used again."""
-    subject = scene.open(runs=[], page_count=2000, cap_pages=64, random=False)
+    subject = scene.open(runs=[], page_count=2000, cap_pages=128, random=False)
     other = scene.open(page_count=16, cache=subject.cache)
     for _ in range(3):
         read_pages(other, *range(16))

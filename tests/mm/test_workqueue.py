@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 from tests.contract.harness import Task
 
 from pagein.mm import workqueue as workqueue_module
-from pagein.mm.sync import Door, Waiter
-from pagein.mm.workqueue import IDLE_S, QUEUED_MAX, WORKERS_MAX, Workqueue
+from pagein.mm.sync import Door, MakeWaiter, Steps, Waiter
+from pagein.mm.workqueue import IDLE_S, WORKERS_MAX, Workqueue
 from pagein.testing.stores import PATIENCE_S, Gate
 
 
@@ -219,33 +223,123 @@ def test_interrupted_while_a_worker_is_started(queue, door, monkeypatch):
 # -- work that nobody waits for --------------------------------------------------------------------
 
 
-def test_started_work_is_done_and_its_error_is_nobodys(queue):
+def test_started_work_is_done(queue):
     done = threading.Event()
+    queue.start(done.set)
+    assert done.wait(PATIENCE_S)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_mistake_of_ours_costs_a_thread_and_no_work(queue, door):
+    """Whoever starts work keeps what it raises.  If not, the thread tells of it, and another one goes on."""
 
     def fails() -> None:
-        done.set()
         raise OSError("nobody's")
 
     queue.start(fails)
-    assert done.wait(PATIENCE_S)
+    for thread in threading.enumerate():
+        if thread.name == "test-1":
+            thread.join(PATIENCE_S)
+    assert len(queue._vacancies) == WORKERS_MAX
     assert queue.shielded(lambda: 1) == 1
+    assert len(door.threads) == 2
 
 
-def test_started_work_is_advice_with_a_bound(queue, door):
-    """Beyond so many in line it is not taken; what somebody waits for always is."""
-    gate, count = Gate(), []
+def test_there_are_no_more_threads_than_that_and_the_rest_waits_in_line(queue, door):
+    gate, done = Gate(), threading.Semaphore(0)
     for _ in range(WORKERS_MAX):
         queue.start(gate.pass_through)
     gate.wait_for_arrivals(WORKERS_MAX)
-    for _ in range(QUEUED_MAX + 50):
-        queue.start(lambda: count.append(1))
-    assert len(queue._queued) == QUEUED_MAX
-    last = Task(lambda: queue.shielded(lambda: len(count)))
+    for _ in range(50):
+        queue.start(done.release)
+    assert queue.queued_count == 50
     gate.open()
-    assert last.result() <= QUEUED_MAX
-    while queue._queued:
-        queue.shielded(lambda: None)
-    assert len(door.threads) == WORKERS_MAX, "no more threads than these"
+    assert all(done.acquire(timeout=PATIENCE_S) for _ in range(50))
+    assert len(door.threads) == WORKERS_MAX
+
+
+# -- steps that wait without a thread ------------------------------------------------------------------
+
+
+class Bell:
+    """Steps that wait until it was rung, so many times."""
+
+    def __init__(self) -> None:
+        self.waiters: list[Waiter] = []
+        self.threads: list[int] = []
+        self.waiting = threading.Semaphore(0)
+
+    def steps(self, make_waiter: MakeWaiter, times: int = 1) -> Steps[str]:
+        for _ in range(times):
+            self.waiters.append(make_waiter())
+            self.threads.append(threading.get_ident())
+            self.waiting.release()
+            yield self.waiters[-1]
+        return "rung"
+
+    def ring(self) -> None:
+        assert self.waiting.acquire(timeout=PATIENCE_S)
+        self.waiters[-1].wake()
+
+
+def test_steps_wait_without_a_thread(queue, door):
+    """More of them than there may be workers, all waiting at once, with the one worker that brought them there."""
+    bells = [Bell() for _ in range(WORKERS_MAX * 2)]
+    calls = [Task(partial(queue.shielded_steps, bell.steps)) for bell in bells]
+    for bell in bells:
+        bell.ring()
+        queue.kick()
+    assert [call.result() for call in calls] == ["rung"] * len(bells)
+    assert len(door.threads) < WORKERS_MAX
+
+
+def test_steps_that_are_woken_before_they_wait_go_on(queue):
+    def steps(make_waiter: MakeWaiter) -> Steps[int]:
+        for _ in range(100):
+            waiter = make_waiter()
+            waiter.wake()
+            yield waiter
+        return 7
+
+    assert queue.shielded_steps(steps) == 7
+
+
+def test_steps_of_an_interrupted_caller_go_on_and_give_back(queue, door):
+    bell, undone, done = Bell(), [], threading.Event()
+
+    def undo(result: str) -> None:
+        undone.append(result)
+        done.set()
+
+    def raise_now(waiter: Waiter) -> None:
+        raise Interrupted
+
+    door.interrupt = raise_now
+    with pytest.raises(Interrupted):
+        queue.shielded_steps(bell.steps, undo=undo)
+    bell.ring()
+    queue.kick()
+    assert done.wait(PATIENCE_S)
+    assert undone == ["rung"]
+
+
+def test_steps_that_were_begun_end_though_the_queue_was_closed(door):
+    queue, bell = Workqueue(door, "closing"), Bell()
+    call = Task(lambda: queue.shielded_steps(bell.steps))
+    assert bell.waiting.acquire(timeout=PATIENCE_S)
+    queue.close()
+    bell.waiters[-1].wake()
+    queue.kick()
+    assert call.result() == "rung"
+
+
+def test_an_error_of_steps_is_the_caller_s(queue):
+    def steps(make_waiter: MakeWaiter) -> Steps[None]:
+        raise OSError("the one")
+        yield make_waiter()
+
+    with pytest.raises(OSError, match="the one"):
+        queue.shielded_steps(steps)
 
 
 # -- threads ---------------------------------------------------------------------------------------
@@ -254,19 +348,11 @@ def test_started_work_is_advice_with_a_bound(queue, door):
 def test_a_worker_that_has_nothing_to_do_ends(queue, door, monkeypatch):
     """After a while; the next call starts another."""
     monkeypatch.setattr(workqueue_module, "IDLE_S", 0.0)
-    ended = threading.Event()
-    retire = queue._retire
-
-    def noted(waiter: Waiter) -> bool:
-        retired: bool = retire(waiter)
-        if retired:
-            ended.set()
-        return retired
-
-    monkeypatch.setattr(queue, "_retire", noted)
     assert queue.shielded(lambda: 1) == 1
-    assert ended.wait(PATIENCE_S)
-    assert queue._worker_count == 0
+    for thread in threading.enumerate():
+        if thread.name.startswith("test-"):
+            thread.join(PATIENCE_S)
+    assert len(queue._vacancies) == WORKERS_MAX
     assert not queue._idle
     assert queue.shielded(lambda: 2) == 2
     assert len(door.threads) == 2
@@ -274,18 +360,18 @@ def test_a_worker_that_has_nothing_to_do_ends(queue, door, monkeypatch):
     assert IDLE_S == 10.0
 
 
-def test_work_that_comes_as_a_worker_gives_up_is_done(queue, monkeypatch):
+def test_work_that_comes_as_a_worker_gives_up_is_done(queue, door, monkeypatch):
     """It was handed to the worker while its time ran out: the worker looks once more."""
     gate = Gate()
-    retire = queue._retire
+    ends = queue._is_idle_no_more
 
     def late(waiter: Waiter) -> bool:
         gate.pass_through()
-        retired: bool = retire(waiter)
-        return retired
+        ended: bool = ends(waiter)
+        return ended
 
     monkeypatch.setattr(workqueue_module, "IDLE_S", 0.0)
-    monkeypatch.setattr(queue, "_retire", late)
+    monkeypatch.setattr(queue, "_is_idle_no_more", late)
     assert queue.shielded(lambda: 1) == 1
     gate.wait_for_arrivals()
     handed = Task(lambda: queue.shielded(lambda: 2))
@@ -293,6 +379,61 @@ def test_work_that_comes_as_a_worker_gives_up_is_done(queue, monkeypatch):
         handed._ended.wait(0.001)
     gate.open()
     assert handed.result() == 2
+
+
+def test_no_thread_to_be_had_is_an_error_and_costs_no_worker(queue, door, monkeypatch):
+    """As often as one likes; and when threads are to be had again, all is well."""
+    start_thread = door.start_thread
+
+    def fails(name: str, run: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(door, "start_thread", fails)
+    for _ in range(2 * WORKERS_MAX):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            queue.shielded(lambda: 1)
+    assert queue.queued_count == 0
+    monkeypatch.setattr(door, "start_thread", start_thread)
+    assert queue.shielded(lambda: 1) == 1
+
+
+def test_without_another_thread_the_ones_there_are_do_the_work(queue, door, monkeypatch):
+    gate = Gate()
+    queue.start(gate.pass_through)
+    gate.wait_for_arrivals()
+
+    def fails(name: str, run: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(door, "start_thread", fails)
+    call = Task(lambda: queue.shielded(lambda: 1))
+    while not queue.queued_count:
+        call._ended.wait(0.001)
+    gate.open()
+    assert call.result() == 1
+
+
+def test_a_signal_handler_may_call_while_a_call_is_on_its_way(queue, door):
+    """At every line of `start` and `kick` another call of the same thread comes in between, as a handler's would."""
+    traced = {Workqueue.start.__code__, Workqueue.kick.__code__, Workqueue._start_worker.__code__}
+    results: list[int] = []
+    is_nested = False
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal is_nested
+        if frame.f_code in traced and not is_nested:
+            is_nested = True
+            results.append(queue.shielded(lambda: 2))
+            is_nested = False
+        return trace
+
+    sys.settrace(trace)
+    try:
+        assert queue.shielded(lambda: 1) == 1
+    finally:
+        sys.settrace(None)
+    assert len(results) > 5
+    assert set(results) == {2}
 
 
 def test_closing_ends_the_workers(door):

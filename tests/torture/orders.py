@@ -81,8 +81,8 @@ _COUNT = """\
 """
 
 _PREAD_GENERATION = "            generation = self._generations[region]  # (a)\n"
-_PREAD_ONE = "if self._uptodate[first] and offset + size <= self._mapping.i_size:"
-_PREAD_MANY = "if 0 not in uptodate and offset + size <= self._mapping.i_size:"
+_PREAD_ONE = "if self._uptodate[first] == 1 and offset + size <= self._mapping.i_size:"
+_PREAD_MANY = 'if not uptodate.strip(b"\\1") and offset + size <= self._mapping.i_size:'
 _LATE = "(generation := self._generations[region]) >= 0"
 
 _COPY_GENERATION = "    generation = arena.generations[region]  # (a)\n"
@@ -125,7 +125,7 @@ GENERATION_LATE = Order(
     (
         _pread(
             (_PREAD_GENERATION, ""),
-            (_PREAD_ONE, f"if self._uptodate[first] and {_LATE} and offset + size <= self._mapping.i_size:"),
+            (_PREAD_ONE, f"if self._uptodate[first] == 1 and {_LATE} and offset + size <= self._mapping.i_size:"),
             (_PREAD_MANY, f"if 0 not in uptodate and {_LATE} and offset + size <= self._mapping.i_size:"),
         ),
         _copy((_COPY_GENERATION, ""), (_COPY_UPTODATE, _COPY_UPTODATE + _COPY_GENERATION)),
@@ -142,7 +142,7 @@ SIZE_FIRST = Order(
     "read: i_size is looked at before Uptodate",
     (
         _pread(
-            (_PREAD_ONE, "if offset + size <= self._mapping.i_size and self._uptodate[first]:"),
+            (_PREAD_ONE, "if offset + size <= self._mapping.i_size and self._uptodate[first] == 1:"),
             (
                 "uptodate = self._uptodate[first : last + 1]\n",
                 "fits = offset + size <= self._mapping.i_size; uptodate = self._uptodate[first : last + 1]\n",

@@ -31,7 +31,7 @@ from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.arena import REGION_PAGES
 from pagein.mm.mapping import OpenFile
 from pagein.mm.page import Page
-from pagein.mm.readahead import ReadaheadControl
+from pagein.mm.rac import ReadaheadControl
 from pagein.testing.instructions import Preemptible, Preemption
 from pagein.testing.leaks import leaks
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
@@ -78,6 +78,8 @@ class Result:
 
 class TornStore(AddressSpaceOperations):
     """Every page of the window in `VERSIONS` versions, in a file in memory."""
+
+    blocking = False
 
     uptodate_first = False
     """A wrong order (orders.py)."""

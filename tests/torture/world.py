@@ -14,7 +14,7 @@ from pagein.inode import Inode
 from pagein.mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.mapping import OpenFile
 from pagein.mm.page import Page
-from pagein.mm.readahead import ReadaheadControl
+from pagein.mm.rac import ReadaheadControl
 from pagein.mm.sync import SYSTEM, Door
 from pagein.stores.source import Opened, Source
 from pagein.testing.leaks import leaks
@@ -38,6 +38,8 @@ class StampStore(AddressSpaceOperations):
     *failures*: how many of the first fetches fail; *truncations*: how many before them ask for another look-up.
     *asynchronous*: another thread ends the read.  *run_pages*: how many pages `readahead` takes at a time, if any.
     """
+
+    blocking = False
 
     uptodate_first = False
     """A wrong order (orders.py)."""

@@ -17,12 +17,13 @@ Not here: the one function that acts on this table, `pagein.mm.readpage.do_readp
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .mapping import OpenFile
     from .page import Page
-    from .readahead import ReadaheadControl
+    from .rac import ReadaheadControl
 
 # Much larger than the bytes of a page, as in Linux (include/linux/fs.h), so that a leaked code is seen at once.
 AOP_WRITEPAGE_ACTIVATE = 0x80000
@@ -36,6 +37,22 @@ class AddressSpaceOperations:
     A store that reads through the very cache it serves does so on the thread that called it: reclaim knows by the
     thread that it must fail with ENOMEM there rather than wait for memory which that thread itself keeps busy.
     """
+
+    blocking = True
+    """Whether an operation may keep its thread waiting.  If so it is called by an I/O worker.  If not, because the
+    bytes are at hand, or because it only starts the I/O (returns 0), by whoever needs the page."""
+    requests_max = 16
+    """How many requests the store gets at once, for all its files together."""
+
+    @property
+    def device_key(self) -> Hashable:
+        """Which store this is: files with equal keys share its pipe, and its line.  By default, one for each class."""
+        return id(type(self))
+
+    @property
+    def device_name(self) -> str:
+        """What statistics call it."""
+        return type(self).__name__
 
     def readpage(self, file: OpenFile, page: Page) -> int:
         """Bring one page.

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..errors import too_large
 from ..units import PAGE_SHIFT, PAGE_SIZE
 from .pin import Pins
-from .sync import SYSTEM, Door
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SHARED_ARENA_PAGES = 1 << 28
 """1 TiB of address space, shared by all files of at most `PRIVATE_ARENA_PAGES`."""
@@ -44,6 +48,11 @@ _MAP_FIXED = 0x10
 _CAN_PUNCH = hasattr(mmap, "MADV_REMOVE") and mmap.PAGESIZE == PAGE_SIZE
 """Where not, removed pages are zeroed but their memory stays with the process."""
 
+MARKED = 2
+"""In ``uptodate``: Uptodate, and whose reader asks for the next window (Linux: PG_readahead).  The lock-free hit path
+takes only a 1 for a hit, so that a marker costs it nothing, and whoever comes to one goes the long way once."""
+
+_PRESENT = re.compile(rb"[^\0]+")
 _ONES = [b"\1" * count for count in range(257)]
 
 
@@ -67,7 +76,7 @@ class Arena:
     ``pins`` are the frames that somebody looks at without a lock, and that are never taken away (pin.py).
     """
 
-    def __init__(self, number: int, page_count: int, door: Door = SYSTEM) -> None:
+    def __init__(self, number: int, page_count: int) -> None:
         if page_count > ARENA_PAGES_MAX:
             raise too_large(page_count << PAGE_SHIFT, ARENA_PAGES_MAX << PAGE_SHIFT)
         page_count = _round_up(page_count, REGION_PAGES)
@@ -81,8 +90,7 @@ class Arena:
         ]
         self.generations = memoryview(generations).cast("Q")
         self.read_only = memoryview(self.memory).toreadonly()
-        self._door = door
-        self.pins = Pins(door)
+        self.pins = Pins()
         self._next_frame = 0
         self._free_by_size: defaultdict[int, list[int]] = defaultdict(list)
         self._tracked_pages_by_grain: defaultdict[int, int] = defaultdict(int)
@@ -106,7 +114,6 @@ class Arena:
         for old_fd, new_fd in zip(old_fds, (self.memory_fd, self._planes_fd), strict=True):
             _replace_descriptors(old_fd, new_fd)
         self._tracked_pages_by_grain.clear()
-        self.pins.start_lock_anew(self._door)
 
     # -- ranges of frames ----------------------------------------------------------------------------
 
@@ -134,12 +141,13 @@ class Arena:
         Holes of the plane are skipped by SEEK_DATA: to look at a hole through the mapping would fill it.
         """
         for start, stop in self._with_memory(_UPTODATE, first_frame, stop_frame):
-            position = start
-            while 0 <= (first := self.uptodate.find(b"\1", position, stop)):
-                position = self.uptodate.find(b"\0", first, stop)
-                if position < 0:
-                    position = stop
-                yield first, position
+            for run in _PRESENT.finditer(self.uptodate, start, stop):
+                yield run.span()
+
+    def first_present(self, first_frame: int, stop_frame: int) -> int:
+        """The first Uptodate frame of a range; *stop_frame* if there is none."""
+        found = _PRESENT.search(self.uptodate, first_frame, stop_frame)
+        return found.start() if found else stop_frame
 
     def tracked(self, first_frame: int, stop_frame: int) -> list[tuple[int, int]]:
         """Ranges, of one grain at most, that hold every frame of a range whose ``lru`` is not zero."""
@@ -162,11 +170,28 @@ class Arena:
 
     # -- memory --------------------------------------------------------------------------------------
 
+    def write(self, data: ReadableBuffer, position: int) -> None:
+        """Copy *data* to byte *position* of the memory.
+
+        By a system call where there is a file: other threads run meanwhile, and the pages are not zeroed first.
+        """
+        with memoryview(data).cast("B") as left:
+            if self.memory_fd < 0:
+                self.memory[position : position + len(left)] = left
+                return
+            written = 0
+            while written < len(left):
+                written += os.pwrite(self.memory_fd, left[written:], position + written)
+
     def punch(self, first_frame: int, page_count: int) -> None:
         """Give the memory of a run back to the system; it reads as zeros from now on."""
         start, stop = first_frame << PAGE_SHIFT, (first_frame + page_count) << PAGE_SHIFT
         for at in range(start, stop, _PUNCH_BYTES_MAX):
             _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))
+
+    def punch_all(self, first_frame: int, page_count: int) -> None:
+        """`punch` in one call, for a range of which nearly everything is a hole already."""
+        _punch(self.memory, first_frame << PAGE_SHIFT, page_count << PAGE_SHIFT)
 
     def bump_generation(self, first_frame: int, page_count: int) -> None:
         """Tell lock-free readers of a run that it has changed under them."""

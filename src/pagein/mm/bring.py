@@ -1,9 +1,9 @@
-"""Making pages Uptodate: waiting for those in flight, and fetching those that are absent.
+"""Making pages Uptodate: waiting for those in flight, and having those fetched that are absent.
 
-Guarantees: a page is fetched once, however many want it; a run of absent pages is one request; the error of a
-fetch comes unchanged to the reader whose fetch it was, and the others line up and try for themselves.
+Guarantees: a page is fetched once, however many want it; the error of a fetch comes unchanged to the reader whose
+fetch it was, and the others line up and try for themselves.
 Assumes: callers hold no page lock, and run this where no signal can interrupt it (workqueue.py).
-Not here: copying what has come (filemap.py); how a run is asked for (readahead.py) and a page (readpage.py).
+Not here: copying what has come (filemap.py); what is asked for (readahead.py) and how (rac.py, readpage.py).
 """
 
 from __future__ import annotations
@@ -11,39 +11,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import not_uptodate
-from . import reclaim
-from .readahead import read_run, window_pages
+from .readahead import WANTED_PAGES_MAX, hit_marker, sync_readahead
 from .readpage import Outcome, do_readpage
+from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
+    from .device import Request
     from .mapping import AddressSpace, OpenFile
-    from .page import LockedPage
+    from .page import LockedPage, Page
 
-REQUEST_PAGES_MAX = 2048
-"""The most that one miss asks of a store at once: 8 MiB..."""
-REQUEST_CACHE_SHARE = 4
-"""...and no more than a quarter of the cache, so that one reader does not sweep it at a stroke..."""
-REQUEST_PAGES_MIN = 16
-"""...unless the cache is so small that this would make every request tiny."""
+UNLIMITED = WANTED_PAGES_MAX
+"""A reader's first request may be as large as any."""
 TRUNCATED_PATIENCE = 8
 """AOP_TRUNCATED_PAGE may come so often in a row before the reader gives the store time to settle..."""
 TRUNCATED_DELAY_MAX_S = 0.01
 """...in pauses that double up to this.  Linux spins here; ocfs2 had a livelock of it (c7e25e6e0b04)."""
-
-
-def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> None:
-    """Start making the pages [start_index, stop_index) Uptodate, and return.  Errors are nobody's.
-
-    Half a cache at most: more would only evict what came first.
-    """
-    stop_index = min(stop_index, start_index + max(1, file.mapping.zone.cap_pages // 2))
-
-    def run() -> None:
-        index, limit_pages = start_index, REQUEST_PAGES_MAX
-        while not file.closed and 0 <= (index := first_absent(file.mapping, index, stop_index)):
-            limit_pages = bring(file, index, stop_index - index, limit_pages)
-
-    file.mapping.zone.workqueue.start(run)
 
 
 def first_absent(mapping: AddressSpace, start_index: int, stop_index: int) -> int:
@@ -53,74 +35,105 @@ def first_absent(mapping: AddressSpace, start_index: int, stop_index: int) -> in
     return hole - mapping.base if hole >= 0 else -1
 
 
-def bring(file: OpenFile, index: int, want_pages: int, limit_pages: int, *, counts: bool = False) -> int:
+def bring(
+    file: OpenFile, index: int, want_pages: int, limit_pages: int, make_waiter: MakeWaiter, *, counts: bool = False
+) -> Steps[int]:
     """Make page *index* Uptodate, and up to *want_pages* from there with the same request if they are absent too.
 
-    On return it was Uptodate at some moment, or lies beyond the end.  Returns how many pages the next request of
+    At the end it was Uptodate at some moment, or lies beyond the end.  Returns how many pages the next request of
     this reader may have: twice as many after a success, 1 after a failure, so that the pages before a bad one
     are had with few requests.  *counts*: whether this is a reader's first miss.
     Locks: none held.  Blocks: yes.  Raises: the store's OSError if the fetch was the caller's; OSError(ENOMEM).
     """
     mapping, zone = file.mapping, file.mapping.zone
+    marker_index = -1
     with zone.lock:
         zone.counters["misses"] += counts
         if mapping.is_uptodate(index):
             return limit_pages
         holder = mapping.in_flight.get(index)
-        wait = holder.join(index, wants_lock=False) if holder else None
-    if wait is not None:
-        zone.count("waits")
-        wait.wait()
+        if holder is not None:
+            zone.counters["waits"] += 1
+            wait = holder.join(index, make_waiter, wants_lock=False)
+            marker_index = _take_marker(holder, index, index + want_pages)
+    if holder is not None:
+        if marker_index >= 0:  # before the wait, as in Linux: the pipe is not to run dry
+            hit_marker(file, marker_index, index + want_pages - marker_index)
+        yield from wait.steps()
         if mapping.is_uptodate(index):
             return limit_pages
-    elif (page := _grab(file, index, want_pages, limit_pages)) is None:
-        return limit_pages  # another reader was faster: look again
-    elif _read_grabbed(file, page, index):
-        return min(limit_pages * 2, REQUEST_PAGES_MAX)
+        _raise_mistake(holder.error)
+    else:
+        invalidations = mapping.invalidations
+        request = yield from sync_readahead(file, index, want_pages, limit_pages, make_waiter)
+        if request is None:
+            return limit_pages  # another reader was faster: look again
+        yield from request.steps(index, make_waiter)
+        _raise_own(file, request, invalidations)
+        if mapping.is_uptodate(index):
+            return min(limit_pages * 2, UNLIMITED)
     # Somebody's fetch of it failed, or the page went again: get in line for the lock and ask for it alone.
-    page = lock_uptodate(file, index)
+    page = yield from lock_uptodate(file, index, make_waiter)
     if page is not None:
         page.unlock()
     return 1
 
 
-def _grab(file: OpenFile, index: int, want_pages: int, limit_pages: int) -> LockedPage | None:
-    mapping, zone = file.mapping, file.mapping.zone
-    most_pages = min(limit_pages, REQUEST_PAGES_MAX, max(zone.cap_pages // REQUEST_CACHE_SHARE, REQUEST_PAGES_MIN))
-    page_count = window_pages(file, index, want_pages, most_pages)
-    with zone.lock:
-        page_count = mapping.absent_run(index, page_count)
-    if not page_count:
-        return None
-    return mapping.grab_run(index, reclaim.reserve(zone, page_count), wanted_pages=want_pages)
+def _take_marker(page: Page, start_index: int, stop_index: int) -> int:
+    """Take off the marker of a page that is in flight.  Under the zone's lock."""
+    marker_index = page.marker_index
+    if start_index <= marker_index < stop_index:
+        page.marker_index = -1
+        return marker_index
+    return -1
 
 
-def _read_grabbed(file: OpenFile, page: LockedPage, index: int) -> bool:
-    if page.page_count == 1:
-        if _readpage(file, page):
-            page.unlock()
-            return True
-        return file.mapping.is_uptodate(index)
-    read_run(file, page)
-    holder = file.mapping.in_flight.get(index)
-    if holder is not None:  # an asynchronous operation
-        holder.wait()
-    return file.mapping.is_uptodate(index)
+def _raise_own(file: OpenFile, request: Request, invalidations: int) -> None:
+    """Raise what became of the reader's own fetch, if it is his to hear: of a page that was asked for alone."""
+    error = request.take_error()
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame: no cycle
+    page = request.page
+    if request.outcome is Outcome.STARTED and page.page_count == 1:
+        _raise_ended(file, page, invalidations)
+    _raise_mistake(page.error)
 
 
-def lock_uptodate(file: OpenFile, index: int) -> LockedPage | None:
+def _raise_ended(file: OpenFile, page: Page, invalidations: int) -> None:
+    """Raise the error with which an asynchronous read of one page ended, unless the page is gone for good reason."""
+    mapping = page.mapping
+    if page.filled or page.removed or mapping.invalidations != invalidations:
+        return
+    file.ra_scale /= 4  # as Linux: shrink_readahead_size_eio
+    error, page.error = page.error or not_uptodate(mapping.name, index=page.index), None
+    try:
+        raise error
+    finally:
+        del error
+
+
+def _raise_mistake(error: BaseException | None) -> None:
+    """An OSError of another's fetch is not this reader's; a mistake in an operation is everybody's."""
+    if error is not None and not isinstance(error, OSError):
+        raise error
+
+
+def lock_uptodate(file: OpenFile, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage | None]:
     """Page *index*, locked and Uptodate, read if need be; None if it lies beyond the end.
 
-    Locks: none held on entry, the page's on return.  Blocks: yes.  Raises: as `bring`.
+    Locks: none held at the beginning, the page's at the end.  Blocks: yes.  Raises: as `bring`.
     """
     mapping = file.mapping
     truncated_count = 0
     while index < mapping.page_count:
-        page = mapping.lock_page(index)
+        page = yield from mapping.lock_page_steps(index, make_waiter)
         if index >= mapping.page_count:  # cut off while we waited
             page.unlock()
             return None
-        if page.uptodate or _readpage(file, page):
+        if page.uptodate or (yield from _readpage(file, page, make_waiter)):
             return page
         truncated_count += 1
         if truncated_count > TRUNCATED_PATIENCE:
@@ -129,19 +142,16 @@ def lock_uptodate(file: OpenFile, index: int) -> LockedPage | None:
     return None
 
 
-def _readpage(file: OpenFile, page: LockedPage) -> bool:
+def _readpage(file: OpenFile, page: LockedPage, make_waiter: MakeWaiter) -> Steps[bool]:
     """Read a locked page.  True: it is Uptodate and still locked.  False: it has been released, look it up again."""
     mapping = page.mapping
     invalidations = mapping.invalidations
+    request = yield from mapping.device.enter(file, page, make_waiter)
     outcome = do_readpage(file, page)
-    if outcome is not Outcome.STARTED:
-        return outcome is Outcome.UPDATED
-    page.wait()
-    if page.filled or page.removed or mapping.invalidations != invalidations:
-        return False
-    file.ra = file.ra._replace(ra_pages=file.ra.ra_pages // 4)  # as Linux: shrink_readahead_size_eio
-    error, page.error = page.error or not_uptodate(mapping.name, index=page.index), None
-    try:
-        raise error
-    finally:
-        del error  # its traceback refers to this frame: no cycle
+    if outcome is Outcome.UPDATED:
+        request.settle(page)
+        return True
+    if outcome is Outcome.STARTED:
+        yield from page.wait_steps(make_waiter)
+        _raise_ended(file, page, invalidations)
+    return False

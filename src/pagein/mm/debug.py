@@ -20,7 +20,9 @@ from ..units import PAGE_SHIFT, PAGE_SIZE
 if TYPE_CHECKING:
     from .lru import Run
     from .mapping import AddressSpace
-    from .page import Page, Wait
+    from .page import Page
+    from .sync import Waiter
+    from .wait import Wait
     from .zone import Zone
 
 READ_TIMEOUT_S = 30.0
@@ -38,7 +40,7 @@ class Checks:
     """The state of the run-time checks of one zone."""
 
     def __init__(self, read_timeout_s: float = READ_TIMEOUT_S) -> None:
-        self._read_timeout_s = read_timeout_s
+        self.read_timeout_s = read_timeout_s
         self._in_operation: dict[Page, str] = {}
         self._content: dict[tuple[int, int], tuple[int, str]] = {}
 
@@ -80,17 +82,18 @@ class Checks:
         """The page is the caller's again, or released."""
         self._in_operation.pop(page, None)
 
-    def wait(self, wait: Wait) -> None:
-        """Wait as usual, but not for ever for an operation that never ends its read."""
+    def watched(self, wait: Wait) -> Waiter:
+        """What to wait with as usual, but not for ever for an operation that never ends its read."""
         self.before_wait(wait.page.mapping.zone, f"wait for page {wait.index}")
-        while not wait.waiter.wait(self._read_timeout_s):
-            page = wait.page
-            if page.owner is None and page.locked:
-                operation = self._in_operation.get(page, type(page.mapping.ops).__name__)
-                raise ContractViolation(
-                    f"a read that was started is ended (waited {self._read_timeout_s:g} s)",
-                    f"{operation} of {page!r}",
-                )
+        return _Watched(self, wait)
+
+    def raise_if_never_ended(self, page: Page) -> None:
+        """A reader has waited for the page for as long as anybody should."""
+        if page.owner is None and page.locked and (page.request is None or page.request.is_started):
+            operation = self._in_operation.get(page, type(page.mapping.ops).__name__)
+            raise ContractViolation(
+                f"a read that was started is ended (waited {self.read_timeout_s:g} s)", f"{operation} of {page!r}"
+            )
 
     def unended_reads(self, zone: Zone) -> list[str]:
         """The operations that started a read and have not ended it."""
@@ -114,6 +117,20 @@ class Checks:
                         "a page is not written to after it was released", f"{then[1]}, frame {frame}"
                     )
         return violation
+
+
+class _Watched:
+    """The waiter of a thread that waits for a page."""
+
+    def __init__(self, checks: Checks, wait: Wait) -> None:
+        self._checks = checks
+        self._wait = wait
+        self.wake = wait.waiter.wake
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        while not self._wait.waiter.wait(self._checks.read_timeout_s):
+            self._checks.raise_if_never_ended(self._wait.page)
+        return True
 
 
 def _checksum(run: Run, frame: int) -> int:

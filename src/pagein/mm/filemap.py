@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from ..errors import beyond_end, no_memory, would_block
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim
-from .arena import REGION_SHIFT, ones
-from .bring import REQUEST_PAGES_MAX, bring, first_absent, lock_uptodate, read_in_background as read_in_background
+from .arena import MARKED, REGION_SHIFT, ones
+from .bring import UNLIMITED, bring, first_absent, lock_uptodate
+from .lru import Run, use_read_ahead
 from .pin import Pin
+from .readahead import hit_marker, populate, take_marker
 from .readpage import do_readpage as do_readpage
+from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace, OpenFile
@@ -33,6 +36,8 @@ T = TypeVar("T")
 Take = Callable[[int, int], T]
 """Copies bytes [start, stop) of an arena's memory to where a reader wants them.  May be called again."""
 
+ADVICE_MAX = 1024
+"""Pieces of advice in line, at most."""
 LOST_RACES_MAX = 3
 """After so many copies that an eviction spoilt, the reader takes the page lock, which eviction respects."""
 
@@ -69,7 +74,7 @@ def read(
     mapping, stop = file.mapping, offset + size_bytes
     zone = mapping.zone
     pieces: list[T] = []
-    limit_pages = REQUEST_PAGES_MAX
+    limit_pages = UNLIMITED
     attempts = 0
     missed = False
     while offset < min(stop, mapping.i_size):
@@ -79,23 +84,35 @@ def read(
                 _do_not_wait(file, offset, stop, flags)
             elif copied is None and attempts < LOST_RACES_MAX:
                 attempts += 1
-                limit_pages = _bring_for_read(file, offset, stop, limit_pages, counts=not missed)
+                wanted_stop = _stop_of_hole(mapping, offset, stop) if once else stop
+                limit_pages = _bring_for_read(file, offset, wanted_stop, limit_pages, counts=not missed)
                 missed = True
             elif copied is None:
-                copied = zone.workqueue.shielded(partial(_copy_locked, file, offset, stop, take))
+                copied = zone.shielded_steps(partial(_copy_locked, file, offset, stop, take))
         except OSError:
             if pieces:
                 break
             raise
         if copied is not None:
-            piece, offset = copied
+            piece, end = copied
             pieces.append(piece)
+            if not flags & ReadFlags.NOIO:
+                heed_marker(
+                    file, offset, end
+                )  # after the copy: in a small cache, what comes may drive out what is here
+            offset = end
             attempts = 0
             if once:
                 break
     if pieces and not missed:
         file.hits += 1
     return pieces
+
+
+def _stop_of_hole(mapping: AddressSpace, offset: int, stop: int) -> int:
+    """Where a read of one piece ends that begins with a page that is not here: at the first one that is."""
+    first, stop_frame = mapping.base + (offset >> PAGE_SHIFT), mapping.base + page_count_for(stop)
+    return min(stop, (mapping.arena.first_present(first, stop_frame) - mapping.base) << PAGE_SHIFT)
 
 
 def copy_if_uptodate(
@@ -124,7 +141,9 @@ def copy_if_uptodate(
         after_lost_race(mapping, offset, stop)
         return None
     mapping.check_usable()  # else closed meanwhile, and the frames may be another file's
-    if not is_first_use:
+    if is_first_use:
+        use_read_ahead(Run(arena, frame, page_count))
+    else:
         arena.referenced[frame : frame + page_count] = ones(page_count)
     return piece, stop
 
@@ -136,17 +155,40 @@ def after_lost_race(mapping: AddressSpace, offset: int, stop: int) -> None:
     zone.workqueue.shielded(partial(reclaim.clean_up_after_lost_race, mapping, index, page_count_for(stop) - index))
 
 
-def _bring_for_read(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool = False) -> int:
+def heed_marker(file: OpenFile, offset: int, stop: int) -> None:
+    """If one of the pages of bytes [offset, stop) bears a marker, ask for what comes next."""
+    mapping, index = file.mapping, offset >> PAGE_SHIFT
+    stop_index = page_count_for(min(stop, mapping.i_size))
+    if MARKED in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index]:
+        mapping.zone.workqueue.shielded(partial(_hit_marker, file, index, stop_index))
+
+
+def _hit_marker(file: OpenFile, index: int, stop_index: int) -> None:
+    marker_index = take_marker(file.mapping, index, stop_index)
+    if marker_index >= 0:
+        hit_marker(file, marker_index, stop_index - marker_index)
+
+
+def bring_for_read(
+    file: OpenFile, offset: int, stop: int, limit_pages: int, make_waiter: MakeWaiter, *, counts: bool = False
+) -> Steps[int]:
+    """`bring` the page of byte *offset*, for a read of bytes [offset, stop)."""
     index = offset >> PAGE_SHIFT
-    zone = file.mapping.zone
     want_pages = page_count_for(min(stop, file.mapping.i_size)) - index
-    return zone.workqueue.shielded(lambda: bring(file, index, want_pages, limit_pages, counts=counts))
+    return bring(file, index, max(1, want_pages), limit_pages, make_waiter, counts=counts)
 
 
-def _copy_locked(file: OpenFile, offset: int, stop: int, take: Take[T]) -> tuple[T, int] | None:
+def _bring_for_read(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool = False) -> int:
+    steps = partial(bring_for_read, file, offset, stop, limit_pages, counts=counts)
+    return file.mapping.zone.shielded_steps(steps)
+
+
+def _copy_locked(
+    file: OpenFile, offset: int, stop: int, take: Take[T], make_waiter: MakeWaiter
+) -> Steps[tuple[T, int] | None]:
     """Copy from one page under its lock: nobody takes it away meanwhile."""
     mapping, index = file.mapping, offset >> PAGE_SHIFT
-    page = lock_uptodate(file, index)
+    page = yield from lock_uptodate(file, index, make_waiter)
     if page is None:
         return None
     try:
@@ -159,9 +201,30 @@ def _copy_locked(file: OpenFile, offset: int, stop: int, take: Take[T]) -> tuple
 
 def _do_not_wait(file: OpenFile, offset: int, stop: int, flags: ReadFlags) -> None:
     if not flags & ReadFlags.NOIO:
-        index, want_pages = offset >> PAGE_SHIFT, page_count_for(stop) - (offset >> PAGE_SHIFT)
-        file.mapping.zone.workqueue.start(lambda: bring(file, index, want_pages, REQUEST_PAGES_MAX))
+        start_bringing(file, offset, stop)
     raise would_block(file.mapping.name)
+
+
+def start_bringing(file: OpenFile, offset: int, stop: int) -> None:
+    """Start what a read of bytes [offset, stop) lacks, and do not wait; errors are nobody's."""
+    steps = partial(bring_for_read, file, offset, stop, UNLIMITED)
+    file.mapping.zone.workqueue.run_detached(steps, _ignore)
+
+
+def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> None:
+    """Start making the pages [start_index, stop_index) Uptodate, and return.  Errors are nobody's.
+
+    Half a cache at most: more would only evict what came first.  Advice, so it is not taken while `ADVICE_MAX` others
+    wait for a worker.
+    """
+    zone = file.mapping.zone
+    if zone.workqueue.queued_count < ADVICE_MAX:
+        stop_index = min(stop_index, start_index + max(1, zone.cap_pages // 2))
+        zone.workqueue.run_detached(partial(populate, file, start_index, stop_index), _ignore)
+
+
+def _ignore(result: object, error: BaseException | None) -> None:
+    """Of work that nobody waits for."""
 
 
 # -- one page for a caller inside the cache -------------------------------------------------------------------
@@ -191,7 +254,7 @@ def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
     frame = mapping.base + index
     pin = Pin(mapping.arena.pins, frame, frame + page_count)
     try:
-        limit_pages = REQUEST_PAGES_MAX
+        limit_pages = UNLIMITED
         missed, stop = False, (index + page_count) << PAGE_SHIFT
         while 0 <= (absent := first_absent(mapping, index, index + page_count)):
             limit_pages = _bring_for_read(file, absent << PAGE_SHIFT, stop, limit_pages, counts=not missed)
@@ -201,6 +264,16 @@ def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
     except BaseException:
         pin.put()
         raise
+
+
+def sweep_pins_soon(mapping: AddressSpace) -> None:
+    """Have the pins swept out that have ended, by a worker: the zone's lock is not for a thread that gets signals."""
+    pins = mapping.arena.pins
+    pins.sweep_at *= 2  # one worker is enough
+    try:
+        mapping.zone.workqueue.start(partial(reclaim.sweep_pins, mapping.zone))
+    except (ValueError, RuntimeError):  # the cache, or the interpreter, is ending
+        pass
 
 
 # -- fault ---------------------------------------------------------------------------------------------------
@@ -269,13 +342,13 @@ def fault(vmf: Fault) -> FaultResult:
         if vmf.index not in mapping.in_flight:
             result = FaultResult.MAJOR
         if vmf.flags & FaultFlags.RETRY_NOWAIT:
-            zone.workqueue.start(lambda: bring(file, vmf.index, 1, 1))
+            start_bringing(file, vmf.index << PAGE_SHIFT, (vmf.index + 1) << PAGE_SHIFT)
             return result | FaultResult.RETRY
         let_go = bool(vmf.flags & FaultFlags.ALLOW_RETRY) and not vmf.flags & FaultFlags.TRIED
         if let_go:
             vmf.lock.release()
         try:
-            page = zone.workqueue.shielded(lambda: lock_uptodate(file, vmf.index), undo=_unlock)
+            page = zone.shielded_steps(partial(lock_uptodate, file, vmf.index), undo=_unlock)
         except BaseException as error:
             if not isinstance(error, OSError):  # interrupted: the caller thinks that it holds its lock
                 if let_go:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..units import PAGE_SHIFT
 from .lru import Run, split_by_flag
+from .reclaim import disjoint
 from .sync import OwnedLock
 
 if TYPE_CHECKING:
@@ -36,22 +37,25 @@ class _Shown(NamedTuple):
     content: bytes
 
 
-_held: list[tuple[Zone, list[_Shown]]] = []
-"""The zones whose lock the forking thread holds."""
+_held: list[tuple[Zone, list[_Shown] | None]] = []
+"""The zones whose lock the forking thread holds; without what is shown there, if it could not be copied."""
 
 
 def _before() -> None:
     for zone in list(_zones):
         if not zone.closed:
+            # Python prints what is raised in here, and forks all the same; so what is held has to be known first, and a
+            # zone that could not be copied has to be known as such.
+            _held.append((zone, None))
             zone.lock.__enter__()
-            _held.append((zone, _shown(zone)))
+            _held[-1] = zone, _shown(zone)
 
 
 def _shown(zone: Zone) -> list[_Shown]:
     """A copy, because the parent may end the view, and evict its pages, before the child comes to look."""
     shown = []
     for arena in zone.arenas.values():
-        for start, stop in arena.pins.spans():
+        for start, stop in disjoint(arena.pins.spans()):
             for uptodate, run in split_by_flag(Run(arena, start, stop - start), arena.uptodate[start:stop]):
                 if uptodate:
                     end = run.frame + run.page_count
@@ -61,21 +65,33 @@ def _shown(zone: Zone) -> list[_Shown]:
 
 def _after_in_parent() -> None:
     while _held:
-        _held.pop()[0].lock.__exit__(None, None, None)
+        zone, _ = _held.pop()
+        if zone.lock.held_here():
+            zone.lock.__exit__(None, None, None)
 
 
 def _after_in_child() -> None:
-    while _held:
-        zone, shown = _held.pop()
+    failure: BaseException | None = None
+    held, copied = list(_zones), {id(zone): shown for zone, shown in _held}
+    _held.clear()
+    for zone in held:
+        zone.door.locks_held.clear()
+        if zone.closed:
+            continue
         try:
+            shown = copied.get(id(zone))
+            if shown is None:
+                raise MemoryError("what views show could not be copied")
             zone.start_anew()
             for run, content in shown:
                 zone.adopt(run, content)
-        except BaseException:
+        except BaseException as error:
             # No memory or no descriptor for a cache of its own: then it has none.  Python prints the error.
             zone.closed = True
             zone.lock = OwnedLock("the zone's lock", zone.door)
-            raise
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -23,6 +23,8 @@ NOT_QUEUED, SMALL, MAIN, GHOST = range(4)
 """Values of the ``lru`` plane..."""
 READ_AHEAD = 4
 """...to which this is added for a page that came without being asked for: its first hit is its first use."""
+SPARED = 8
+"""To which this is added for one that has been passed over once, because its reader may be on the way."""
 _QUEUE_MASK = 3
 _MARK = 0x10
 """Added while a page is out of its queue to be decided on: another, stale entry of it is then not taken for it."""
@@ -121,7 +123,7 @@ class Queues:
         if arena is None:  # it went with its file
             return []
         run = Run(arena, frame, page_count)
-        return [same for where, same in split_by_flag(run, _places(run)) if where & ~READ_AHEAD == queue]
+        return [same for where, same in split_by_flag(run, _places(run)) if where & ~(READ_AHEAD | SPARED) == queue]
 
     def _set_places(self, run: Run, place: int, was: int) -> None:
         arena, frame, count = run
@@ -164,6 +166,33 @@ def split_by_flag(run: Run, flags: bytes) -> Iterator[tuple[int, Run]]:
         page_count = sum(1 for _ in same)
         yield flag, Run(run.arena, frame, page_count)
         frame += page_count
+
+
+_IS_READ_AHEAD = bytes(flags & READ_AHEAD and 1 for flags in range(256))
+
+
+def read_ahead_flags(run: Run) -> bytes:
+    """A byte a page: 1 if it came without being asked for, and has not been used for certain since."""
+    return run.arena.lru[run.frame : run.frame + run.page_count].translate(_IS_READ_AHEAD)
+
+
+def unused_flags(run: Run) -> bytes:
+    """A byte a page: 1 if it came without being asked for, and nobody has asked for it since."""
+    ahead = read_ahead_flags(run)
+    if 1 not in ahead:
+        return ahead
+    used = run.arena.referenced[run.frame : run.frame + run.page_count]
+    unused = int.from_bytes(ahead, "little") & ~int.from_bytes(used, "little")
+    return unused.to_bytes(run.page_count, "little")
+
+
+def use_read_ahead(run: Run) -> None:
+    """Note a first use: of the pages that came without being asked for."""
+    ahead = read_ahead_flags(run)
+    if 1 in ahead:
+        place = slice(run.frame, run.frame + run.page_count)
+        used = int.from_bytes(ahead, "little") | int.from_bytes(run.arena.referenced[place], "little")
+        run.arena.referenced[place] = used.to_bytes(run.page_count, "little")
 
 
 def _pack(run: Run) -> int:

@@ -15,13 +15,15 @@ from ..units import page_count_for
 from . import reclaim
 from .arena import frames_for
 from .lru import NOT_QUEUED, Run
+from .ondemand import ReadaheadState
 from .page import LockedPage, Page
-from .readahead import ReadaheadState
+from .sync import MakeWaiter, Steps, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .aops import AddressSpaceOperations
+    from .wait import Wait
     from .zone import Zone
 
 
@@ -31,6 +33,7 @@ class AddressSpace:
     def __init__(self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?") -> None:
         self.zone = zone
         self.ops = ops
+        self.device = zone.device_of(ops)
         self.name = name
         self.i_size = i_size
         self.frame_count = frames_for(page_count_for(i_size))
@@ -69,22 +72,49 @@ class AddressSpace:
 
         Blocks: interruptibly, for memory and for the lock.  Raises: OSError(ENOMEM).
         """
+        return run_steps(self.lock_page_steps(index, self.zone.door.waiter))
+
+    def lock_page_steps(self, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage]:
+        """`lock_page`, as steps."""
         if self.zone.checks:
             self.zone.checks.before_page_lock(self, index)
         while (page := self.trylock_uptodate(index)) is None:
-            reclaim.reserve(self.zone, 1)
+            yield from reclaim.reserve_steps(self.zone, 1, make_waiter)
             with self.zone.lock:
                 self._check_usable_or_return(1)
                 holder = self.in_flight.get(index)
                 if holder is None:
                     page = self.lock_with_reservation(index, owner=self.zone.door.thread_id())
                     break
-                wait = holder.join(index, wants_lock=True)
-            page = wait.wait()
+                wait = holder.join(index, make_waiter, wants_lock=True, has_reservation=True)
+            page = yield from wait.steps()
             if page is not None:
                 break
             with self.zone.lock:  # the page was removed while we stood in line: look it up again
                 self.zone.uncharge(1, reserved=True)
+        return self._verified(page)
+
+    def lock_if_here(self, index: int) -> LockedPage | None:
+        """Lock a page that is here, or on its way and then here; None for one that is not.  It costs no memory.
+
+        Blocks: interruptibly, for the lock, first come, first served.
+        """
+        if self.zone.checks:
+            self.zone.checks.before_page_lock(self, index)
+        with self.zone.lock:
+            holder = self.in_flight.get(index)
+            if holder is None:
+                if not self.is_uptodate(index):
+                    return None
+                self.check_usable()
+                page = self._lock(index, 1, self.zone.door.thread_id())
+            else:
+                wait = holder.join(index, self.zone.door.waiter, wants_lock=True)
+        if holder is not None:
+            granted = run_steps(wait.steps())
+            if granted is None:
+                return None
+            page = granted
         return self._verified(page)
 
     def lock_with_reservation(self, index: int, *, owner: int) -> LockedPage:
@@ -97,6 +127,12 @@ class AddressSpace:
         else:
             self._admit(index, 1, read_ahead=False)
         return self._lock(index, 1, owner)
+
+    def lock_for(self, wait: Wait) -> LockedPage | None:
+        """Lock the page, which is not in flight, for whoever is next in line.  Locks: the zone's lock is held."""
+        if wait.has_reservation:
+            return self.lock_with_reservation(wait.index, owner=wait.thread_id)
+        return self._lock(wait.index, 1, wait.thread_id) if self.is_uptodate(wait.index) else None
 
     def grab_run(self, index: int, page_count: int, *, wanted_pages: int) -> LockedPage | None:
         """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
@@ -121,14 +157,26 @@ class AddressSpace:
     def absent_run(self, index: int, page_count: int) -> int:
         """How many pages from *index* on are neither here nor in flight.  Locks: the zone's lock is held."""
         first = self.base + index
-        here = self.arena.uptodate.find(b"\1", first, first + page_count)
-        absent = page_count if here < 0 else here - first
+        absent = self.arena.first_present(first, first + page_count) - first
         if self.in_flight and absent:
             if len(self.in_flight) < absent:
                 absent = min((at - index for at in self.in_flight if 0 <= at - index < absent), default=absent)
             else:
                 absent = next((at for at in range(absent) if index + at in self.in_flight), absent)
         return absent
+
+    def next_absent(self, index: int, stop_index: int) -> int:
+        """The first page of a range that is neither here nor in flight, else *stop_index*.  Zone's lock held."""
+        uptodate, base = self.arena.uptodate, self.base
+        while index < stop_index:
+            hole = uptodate.find(b"\0", base + index, base + stop_index) - base
+            if hole < 0:
+                break
+            holder = self.in_flight.get(hole)
+            if holder is None:
+                return hole
+            index = holder.index + holder.page_count
+        return stop_index
 
     def _admit(self, index: int, page_count: int, *, read_ahead: bool) -> None:
         zone = self.zone
@@ -182,6 +230,16 @@ class AddressSpace:
         for start, stop in self.arena.populated(self.base, self.base + self.frame_count):
             yield start - self.base, stop - start
 
+    def idle_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
+        """Wait until no page is in flight."""
+        while True:
+            with self.zone.lock:
+                page = next(iter(self.in_flight.values()), None)
+                if page is None:
+                    return
+                wait = page.join(page.index, make_waiter, wants_lock=False)
+            yield from wait.steps()
+
     def suspend(self) -> bool:
         """Let no page be locked from now on, unless one is at this moment; then False."""
         with self.zone.lock:
@@ -210,11 +268,15 @@ class AddressSpace:
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
-    __slots__ = ("closed", "hits", "mapping", "ra", "random")
+    __slots__ = ("__weakref__", "closed", "hits", "mapping", "prev_index", "ra", "ra_scale", "random")
 
     def __init__(self, mapping: AddressSpace) -> None:
         self.mapping = mapping
         self.ra = ReadaheadState()
+        self.ra_scale = 1.0
+        """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
+        self.prev_index = -1
+        """The last page of the read before, when this one came to a page that is not a plain hit."""
         self.random = False
         self.hits = 0
         """Reads served by filemap.read without asking a store or waiting; approximate if threads share the file."""

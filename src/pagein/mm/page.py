@@ -4,7 +4,7 @@ Guarantees: a page is locked exactly while a `Page` for it stands in its mapping
 handed over first come, first served; an interrupted waiter leaves nothing behind.  `Page` may cover a run of
 pages that are locked, filled and unlocked as one (Linux would say folio); its waiters still wait for one index.
 Assumes: the zone's lock guards every field but ``error``, which is written before the unlock that shows it.
-Not here: finding and locking a page (mapping.py), bringing its content (bring.py).
+Not here: finding and locking a page (mapping.py), bringing its content (bring.py), standing in line (wait.py).
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NewType
 
-from ..errors import ContractViolation
+from ..errors import ContractViolation, beyond_page
 from ..units import PAGE_SHIFT
-from .arena import ones
+from .arena import MARKED, ones
 from .lru import Run
+from .sync import MakeWaiter, Steps, run_steps
+from .wait import Wait
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from .device import Request
     from .mapping import AddressSpace
-    from .sync import Waiter
 
 
 class Page:
@@ -34,9 +38,11 @@ class Page:
         "filled",
         "index",
         "mapping",
+        "marker_index",
         "owner",
         "page_count",
         "removed",
+        "request",
     )
 
     def __init__(self, mapping: AddressSpace, index: int, page_count: int, owner: int | None) -> None:
@@ -53,6 +59,10 @@ class Page:
         """It was Uptodate when its lock was released."""
         self.removed = False
         """Taken out of the cache under its lock: whoever gets the lock next must look the page up again."""
+        self.marker_index = -1
+        """The page of it whose reader asks for the next window; -1 for none (Linux: PG_readahead)."""
+        self.request: Request | None = None
+        """What was asked of the store, of which this is a part."""
         self._waits: deque[Wait] = deque()
         self._buffer: memoryview | None = None
 
@@ -85,8 +95,18 @@ class Page:
             self._buffer = memoryview(self.run.arena.memory)[start : start + self.size_bytes]
         return self._buffer
 
+    def write(self, data: ReadableBuffer, at: int = 0) -> None:
+        """Copy *data* into the page from byte *at* on; where the system can, while other threads run.
+
+        Locks: page locked.  Raises: ValueError if it does not fit.
+        """
+        size_bytes = memoryview(data).nbytes
+        if not 0 <= at <= at + size_bytes <= self.size_bytes:
+            raise beyond_page(at, size_bytes, self.size_bytes)
+        self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
+
     def set_uptodate(self) -> None:
-        """Say that ``buffer`` holds the file's bytes.  Locks: page locked.  From here on readers see it."""
+        """Say that the file's bytes are in it.  Locks: page locked.  From here on readers see it."""
         with self.mapping.zone.lock:
             self._check_locked("a page is made Uptodate under its lock")
             self._set_uptodate()
@@ -104,11 +124,14 @@ class Page:
             else:
                 self.error = error
             kept = self._unlock()
-        self._check_kept(kept)
+        self._after_unlock(kept)
 
     def _set_uptodate(self) -> None:
         arena, frame, count = self.run
         arena.uptodate[frame : frame + count] = ones(count)
+        if self.marker_index >= 0:
+            arena.uptodate[self.mapping.base + self.marker_index] = MARKED
+            self.marker_index = -1
         self._brought = True
 
     def _check_locked(self, clause: str) -> None:
@@ -143,7 +166,7 @@ class Page:
         with self.mapping.zone.lock:
             self._check_locked("a page is unlocked exactly once, by whoever holds its lock")
             kept = self._unlock()
-        self._check_kept(kept)
+        self._after_unlock(kept)
 
     def _unlock(self) -> bool:
         """Under the zone's lock.  Whether an object still uses `buffer`."""
@@ -161,13 +184,18 @@ class Page:
         elif zone.checks and self.filled:
             zone.checks.remember_content(self.run, f"{type(self.mapping.ops).__name__} of {self!r}")
         self.mapping.take_out_of_flight(self)
+        if self.request is not None:
+            self.request.page_ended(self.size_bytes if self._brought else 0)
         waits, self._waits = self._waits, deque()
         for wait in waits:
             self._serve(wait)
         zone.wake_memory_waiters()
         return kept
 
-    def _check_kept(self, kept: bool) -> None:
+    def _after_unlock(self, kept: bool) -> None:
+        """What unlocking brings about that must not be done under the zone's lock."""
+        if self.request is not None:
+            self.request.device.start_queued()
         if kept and self.mapping.zone.checks:
             raise ContractViolation("page.buffer is not kept beyond the page's lock", repr(self))
 
@@ -184,23 +212,38 @@ class Page:
             holder._waits.append(wait)
             return
         if wait.wants_lock and not self.removed and mapping.usable:
-            wait.granted = mapping.lock_with_reservation(wait.index, owner=wait.thread_id)
+            wait.granted = mapping.lock_for(wait)
         wait.waiter.wake()
 
-    def join(self, index: int, *, wants_lock: bool) -> Wait:
-        """Get in line.  Locks: the zone's lock is held, and is let go before `Wait.wait`."""
-        wait = Wait(self, index, wants_lock=wants_lock)
+    def join(self, index: int, make_waiter: MakeWaiter, *, wants_lock: bool, has_reservation: bool = False) -> Wait:
+        """Get in line.  Locks: the zone's lock is held, and is let go before the waiter is waited for."""
+        wait = Wait(self, index, make_waiter(), wants_lock=wants_lock, has_reservation=has_reservation)
         self._waits.append(wait)
         return wait
 
     def wait(self) -> None:
         """Block until this lock has been released, without taking it.  Blocks: interruptibly."""
-        zone = self.mapping.zone
-        with zone.lock:
+        run_steps(self.wait_steps(self.mapping.zone.door.waiter))
+
+    def wait_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
+        """`wait`, as steps."""
+        with self.mapping.zone.lock:
             if not self.locked:
                 return
-            wait = self.join(self.index, wants_lock=False)
-        wait.wait()
+            wait = self.join(self.index, make_waiter, wants_lock=False)
+        yield from wait.steps()
+
+    def leave(self, wait: Wait) -> None:
+        """Take a waiter out of the line.  Locks: the zone's lock is held."""
+        if wait in self._waits:
+            self._waits.remove(wait)
+
+    @property
+    def waiter_count(self) -> int:
+        """How many stand in line."""
+        return len(self._waits)
+
+    # -- runs ------------------------------------------------------------------------------------------
 
     def split_head(self, page_count: int) -> Page:
         """The first *page_count* pages as a `Page` of their own, locked by the same owner."""
@@ -208,8 +251,13 @@ class Page:
             self._release_buffer()
             head = Page(self.mapping, self.index, page_count, self.owner)
             head._end_bytes = self._end_bytes
+            head.request = self.request
+            if self.request is not None:
+                self.request.page_was_split()
             self.index += page_count
             self.page_count -= page_count
+            if 0 <= self.marker_index < self.index:
+                head.marker_index, self.marker_index = self.marker_index, -1
             waits, self._waits = self._waits, deque()
             for wait in waits:
                 wait.page = head if wait.index < self.index else self
@@ -217,14 +265,20 @@ class Page:
             self.mapping.put_in_flight(head)
             return head
 
-    def leave(self, wait: Wait) -> None:
-        """Take a waiter out of the line.  Locks: the zone's lock is held."""
-        self._waits.remove(wait)
+    def absorb(self, tail: Page) -> None:
+        """Make the page right behind, which nobody has begun to read either, a part of this one.
 
-    @property
-    def waiter_count(self) -> int:
-        """How many stand in line."""
-        return len(self._waits)
+        Locks: both locked, and the zone's lock is held.
+        """
+        for wait in tail._waits:
+            wait.page = self
+        self._waits += tail._waits
+        tail._waits.clear()
+        self.page_count += tail.page_count
+        self.marker_index = max(self.marker_index, tail.marker_index)
+        self.extend_to(tail._end_bytes)
+        self.mapping.zone.locked.discard(tail)
+        self.mapping.put_in_flight(self)
 
     def _release_buffer(self) -> bool:
         """End `buffer`; False if an object still uses it, and so could write to the page later."""
@@ -239,40 +293,3 @@ class Page:
 
 LockedPage = NewType("LockedPage", Page)
 """The proof that a page is locked by the caller; what needs the lock takes this."""
-
-
-class Wait:
-    """One thread's place in line for one page."""
-
-    __slots__ = ("granted", "index", "page", "thread_id", "waiter", "wants_lock")
-
-    def __init__(self, page: Page, index: int, *, wants_lock: bool) -> None:
-        door = page.mapping.zone.door
-        self.page = page
-        self.index = index
-        self.wants_lock = wants_lock
-        self.thread_id = door.thread_id()
-        self.waiter: Waiter = door.waiter()
-        self.granted: LockedPage | None = None
-
-    def wait(self) -> LockedPage | None:
-        """Block until served: the locked page, or None if the lock was not asked for or the page has gone."""
-        zone = self.page.mapping.zone
-        try:
-            if zone.checks:
-                zone.checks.wait(self)
-            else:
-                self.waiter.wait()
-        except BaseException:
-            # The lock may have been handed to us while the exception was on its way: then pass it on.
-            with zone.lock:
-                granted = self.granted
-                if granted is None and self in self.page._waits:
-                    self.page.leave(self)
-            if granted is not None:
-                granted.unlock()
-            elif self.wants_lock:
-                with zone.lock:
-                    zone.uncharge(1, reserved=True)
-            raise
-        return self.granted

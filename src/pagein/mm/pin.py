@@ -19,55 +19,33 @@ from __future__ import annotations
 import gc
 from sys import getrefcount
 
-from .sync import Door
-
 Entry = tuple[int, int, object]
 """(first frame, stop frame, what nobody else refers to once the pin has ended)."""
 
 SWEEP_AT = 1024
 """Entries of pins that have ended are swept out when so many entries have gathered, at a constant cost each."""
-SPANS_SWEEP_AT = 64
-"""Whoever looks at more entries than this sweeps first: he is likely to look again."""
 
 
 class Pins:
     """The pins of an arena.  Whoever appends to ``entries`` takes no lock, and looks at ``sweep_at`` now and then."""
 
-    __slots__ = ("_lock", "entries", "sweep_at")
+    __slots__ = ("entries", "sweep_at")
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.sweep_at = SWEEP_AT
-        self.start_lock_anew(door)
-
-    def start_lock_anew(self, door: Door) -> None:
-        """After a fork, in the child: a thread that stayed in the parent may have held it."""
-        self._lock = door.lock()
-
-    def enter(self, entry: Entry) -> None:
-        """As the hit path of a view does inline."""
-        self.entries.append(entry)
-        if len(self.entries) > self.sweep_at:
-            self.sweep()
 
     def spans(self) -> list[tuple[int, int]]:
         """The (first frame, stop frame) of every pin that has not ended."""
-        if len(self.entries) > SPANS_SWEEP_AT:
-            self.sweep()
         # list.copy() is one step for other threads, with the GIL (one call) and without (the list's own lock).
         return [entry[:2] for entry in _live(self.entries.copy(), _IDLE_REFERENCES)]
 
     def sweep(self) -> None:
-        """Let go of the pins that have ended."""
-        # A plain lock: `with` takes it in one step, so that no signal can raise while it is held and forgotten.  If it
-        # is held, another thread sweeps, or this one does, and a finalizer that the collector ran has come here.
-        if self._lock.locked():
-            return
-        with self._lock:
-            entries = self.entries.copy()
-            live = _live(entries, _IDLE_REFERENCES)
-            self.entries[: len(entries)] = live  # one step again; what was appended meanwhile stays behind it
-            self.sweep_at = max(SWEEP_AT, 2 * len(live))
+        """Let go of the pins that have ended.  Locks: the zone's lock is held, so that one sweeps at a time."""
+        entries = self.entries.copy()
+        live = _live(entries, _IDLE_REFERENCES)
+        self.entries[: len(entries)] = live  # one step again; what was appended meanwhile stays behind it
+        self.sweep_at = max(SWEEP_AT, 2 * len(live))
 
     def __del__(self) -> None:
         if self.spans():
@@ -81,7 +59,7 @@ class Pin:
 
     def __init__(self, pins: Pins, frame: int, stop_frame: int) -> None:
         self._token: object = object()
-        pins.enter((frame, stop_frame, self._token))
+        pins.entries.append((frame, stop_frame, self._token))
 
     def put(self) -> None:
         """End the pin.  Twice does no harm."""

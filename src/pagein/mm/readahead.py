@@ -1,175 +1,238 @@
-"""Readahead: how much to ask for at a miss, and how a run of pages is asked for.
+"""Readahead: what is asked for at a miss, and long before one.
 
-Guarantees: no page beyond the end of the file is asked for; an error of a run reaches nobody from here, since
-whoever needs a page that did not come asks for it alone and hears that answer; no page stays locked.
-Source: the synchronous half of Linux's on-demand readahead (mm/readahead.c): a first window at the start of a
-file or of a stream, then windows that double.  The window here is exact and small: `next_window` is pure.
-Not here: the marker that starts the next window early, asynchronous windows, and windows sized to the store.
+Guarantees: no page beyond the end of the file is asked for; a reader's own pages are the first request of a miss; what
+is ahead of him waits for no memory and no reader; one reader's window is at most a share of the cache.
+Assumes: runs where no signal can interrupt it (workqueue.py), with no page lock held.
+Linux: page_cache_sync_ra, page_cache_async_ra, force_page_cache_ra.
+Not here: the decision (ondemand.py), the size of the pipe (pipe.py), the line before the store (device.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING
 
-from ..errors import ContractViolation
-from .aops import AddressSpaceOperations
-from .page import LockedPage
-from .readpage import Outcome, do_readpage
+from ..units import PAGE_SHIFT
+from . import reclaim
+from .arena import MARKED
+from .device import Request
+from .lru import Run, unused_flags
+from .ondemand import Access, Window, ondemand
+from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace, OpenFile
-    from .page import Page
+    from .page import LockedPage
+    from .wait import Wait
 
-RA_PAGES = 256
-"""The largest window: 1 MiB."""
-
-
-class ReadaheadState(NamedTuple):
-    """What one open file remembers: its last window, and where its last miss ended.  Replaced whole, so that
-    threads that share a file never see half of a window."""
-
-    start: int = 0
-    size: int = 0
-    prev_index: int = -1
-    ra_pages: int = RA_PAGES
+CACHE_SHARE = 4
+"""A window is at most a quarter of the cache, shared by those who read ahead at the moment..."""
+WANTED_PAGES_MAX = 2048
+"""What a reader wants itself is one request up to 8 MiB, however short the pipe, if it is no more than his share..."""
+WANTED_PAGES_MIN = 256
+"""...and is not cut up below 1 MiB..."""
+WANTED_PAGES_TINY = 16
+"""...nor below this, or half the cache, because the cache is small."""
 
 
-def next_window(state: ReadaheadState, index: int, req_pages: int, history_pages: int) -> ReadaheadState:
-    """The window for a miss at *index* of a reader who wants *req_pages*: a new state whose ``start`` is *index*.
+# -- the two that a reader comes to --------------------------------------------------------------------------
 
-    *history_pages*: how many pages just before *index* are cached (a reader whose state was lost, or who shares
-    the file with others, is recognised by them).  A random read gets exactly what it asked for.
+
+def sync_readahead(
+    file: OpenFile, index: int, req_pages: int, limit_pages: int, make_waiter: MakeWaiter
+) -> Steps[Request | None]:
+    """Ask for the missing page *index*, of *req_pages* that are wanted, and for what should follow.
+
+    The request of that page has at most *limit_pages*.  Returns it, or None if another reader was faster.
+    Blocks: for memory.  Raises: OSError(ENOMEM).
     """
-    max_pages = state.ra_pages
-    if index and index == state.start + state.size:
-        size = max(_grown(state.size, max_pages), req_pages)
-    elif index == 0 or req_pages > max_pages or 0 <= index - state.prev_index <= 1:
-        size = max(_initial(req_pages, max_pages), req_pages)
-    elif history_pages > req_pages:
-        size = max(min(history_pages + req_pages, max_pages), req_pages)
-    else:
-        size = req_pages
-    return ReadaheadState(index, size, index + req_pages - 1, max_pages)
+    mapping, zone = file.mapping, file.mapping.zone
+    window = _window(file, index, req_pages, hit_marker=False)
+    assert window is not None, "a miss always asks for something"
+    file.ra = window.state
+    # A page that bore the marker, and has gone since: the window is what lies behind.
+    own_stop = index + (window.page_count if window.start == index else req_pages)
+    own_stop = min(own_stop, mapping.page_count, index + limit_pages if limit_pages < WANTED_PAGES_MAX else own_stop)
+    own_pages = min(max(_piece_pages(file), WANTED_PAGES_MIN), WANTED_PAGES_MAX, _wanted_pages_max(file))
+    with zone.lock:
+        own_pages = mapping.absent_run(index, max(0, min(own_pages, own_stop - index)))
+    if not own_pages:
+        return None
+    granted = yield from reclaim.reserve_steps(zone, own_pages, make_waiter)
+    page = mapping.grab_run(index, granted, wanted_pages=req_pages)
+    if page is None:
+        return None
+    next_index = index + page.page_count
+    request = _submit(file, page, window.marker_index, wanted=True)
+    _submit_ahead(file, next_index, own_stop, window.marker_index, wanted_stop=index + req_pages)
+    if window.start != index:
+        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
+    return request
 
 
-def _initial(req_pages: int, max_pages: int) -> int:
-    """The first window: the next power of two, times 4 while small, 2 up to a quarter of the most."""
-    size = 1 << max(req_pages - 1, 0).bit_length()
-    if size <= max_pages // 32:
-        return size * 4
-    return size * 2 if size <= max_pages // 4 else max_pages
+def hit_marker(file: OpenFile, index: int, req_pages: int) -> None:
+    """A reader has come to the marker on page *index*, and wants *req_pages*: ask for the next window.
 
-
-def _grown(size: int, max_pages: int) -> int:
-    return min(size * 4 if size < max_pages // 16 else size * 2, max_pages)
-
-
-def window_pages(file: OpenFile, index: int, req_pages: int, limit_pages: int) -> int:
-    """How many pages to ask for at a miss; remembers the window.  At least 1, at most *limit_pages*."""
+    The marker has been taken off: it fires once.  Blocks: no.
+    """
     mapping = file.mapping
-    if file.random or file.ra.ra_pages == 0:
-        file.ra = file.ra._replace(start=index, size=req_pages, prev_index=index + req_pages - 1)
-    else:
-        history = _history_pages(mapping, index, file.ra.ra_pages)
-        file.ra = next_window(file.ra, index, req_pages, history)
-    return max(1, min(file.ra.size, mapping.page_count - index, limit_pages))
+    if mapping.arena.writeback[mapping.base + index]:
+        return
+    window = _window(file, index, req_pages, hit_marker=True)
+    if window is not None:
+        file.ra = window.state
+        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
 
 
-def _history_pages(mapping: AddressSpace, index: int, max_pages: int) -> int:
-    """How many pages end at *index* - 1 without a hole, looking back at most *max_pages*."""
-    stop = mapping.base + index
-    start = stop - min(index, max_pages)
-    return stop - 1 - max(mapping.arena.uptodate.rfind(b"\0", start, stop), start - 1)
+def take_marker(mapping: AddressSpace, start_index: int, stop_index: int) -> int:
+    """Take the first marker off the pages of a range that are here; its index, or -1."""
+    arena, base = mapping.arena, mapping.base
+    frame = arena.uptodate.find(_MARK, base + start_index, base + stop_index)
+    if frame < 0:
+        return -1
+    with mapping.zone.lock:
+        if arena.uptodate[frame] != MARKED:  # another was faster, or the page has gone
+            return -1
+        arena.uptodate[frame] = 1
+    return frame - base
 
 
-class ReadaheadControl:
-    """A run of locked pages to bring.  An operation takes pages off its front; what it takes it ends."""
-
-    def __init__(self, file: OpenFile, page: LockedPage) -> None:
-        self.file = file
-        self.taken: list[Page] = []
-        self._rest: Page | None = page
-
-    @property
-    def index(self) -> int:
-        """The first page that has not been taken."""
-        return self._untaken().index
-
-    @property
-    def page_count(self) -> int:
-        """Pages that have not been taken."""
-        return self._rest.page_count if self._rest else 0
-
-    def take(self, page_count: int | None = None) -> Page:
-        """Take the first *page_count* pages, by default all, as one `Page` that is filled and ended as one."""
-        rest = self._untaken()
-        if page_count is not None and page_count < 1:
-            raise ValueError(f"readahead takes at least 1 page, not {page_count}")
-        if page_count is None or page_count >= rest.page_count:
-            self._rest = None
-            page = rest
-        else:
-            page = rest.split_head(page_count)
-        self.taken.append(page)
-        zone = page.mapping.zone
-        if zone.checks:
-            zone.checks.operation_begins(page, f"{type(page.mapping.ops).__name__}.readahead")
-        return page
-
-    def __iter__(self) -> Iterator[Page]:
-        """Take the pages one by one."""
-        while self._rest:
-            yield self.take(1)
-
-    def read_each_page(self) -> None:
-        """The fallback of an operation without ``readahead``: `readpage` for each page, every return honoured.
-
-        Stops at the first error: the pages left are unlocked, and their readers ask for themselves.
-        """
-        for page in self:
-            self.taken.clear()  # do_readpage settles its lock, whatever happens
-            try:
-                outcome = do_readpage(self.file, LockedPage(page))
-            except OSError:
-                return
-            if outcome is Outcome.UPDATED:
-                page.unlock()
-
-    def unlock_rest(self) -> None:
-        """Unlock what nobody took."""
-        if self._rest:
-            rest, self._rest = self._rest, None
-            rest.unlock()
-
-    def _untaken(self) -> Page:
-        if self._rest is None:
-            raise ContractViolation("readahead takes only the pages of its run", "ReadaheadControl.take()")
-        return self._rest
+_MARK = bytes([MARKED])
 
 
-def read_run(file: OpenFile, page: LockedPage) -> None:
-    """Bring a run of pages by ``readahead``.
+# -- by wish -------------------------------------------------------------------------------------------------
 
-    Locks: the run locked on entry; on return what the operation took is ended or belongs to its I/O, and the
-    rest is unlocked.  If it raises, what it took and has not ended is released too.
-    Raises: what is no OSError (a mistake in the operation), with every page released.
+
+def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: MakeWaiter) -> Steps[None]:
+    """Make the pages of a range Uptodate, a window in flight at a time; errors are nobody's.
+
+    Ends early when the file is closed, or when there is no memory that could be taken.
     """
-    zone = page.mapping.zone
-    rac = ReadaheadControl(file, page)
-    ops = page.mapping.ops
-    if type(ops).readahead is not AddressSpaceOperations.readahead:
-        zone.count("requests")
-    try:
-        ops.readahead(rac)
-    except BaseException as error:
-        for taken in rac.taken:
-            if taken.locked:
-                taken.unlock()
-        if not isinstance(error, OSError):
-            raise
-        zone.count("failed_requests")
-    finally:
-        rac.unlock_rest()
-        for taken in rac.taken:
-            taken.owner = None  # what is still locked belongs to its I/O
+    mapping = file.mapping
+    index, stop_index = start_index, min(stop_index, mapping.page_count)
+    waits: deque[Wait] = deque()
+    while index < stop_index and not file.closed and mapping.usable:
+        piece_pages = _piece_pages(file)
+        index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
+        if page is not None:
+            with mapping.zone.lock:
+                waits.append(page.join(page.index, make_waiter, wants_lock=False))
+            _submit(file, page, -1, wanted=False)
+        elif index < stop_index and not waits:
+            return
+        if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file)):
+            yield from waits.popleft().steps()
+    while waits:
+        yield from waits.popleft().steps()
+
+
+# -- how much ------------------------------------------------------------------------------------------------
+
+
+def window_pages_max(file: OpenFile) -> int:
+    """The largest window of this reader now: what fills the store's pipe, his advice and his errors, his share."""
+    share_pages = _share_pages(file)
+    window_bytes = file.mapping.device.pipe.window_bytes(share_pages << PAGE_SHIFT)
+    return min(int((window_bytes >> PAGE_SHIFT) * file.ra_scale), share_pages)
+
+
+def _share_pages(file: OpenFile) -> int:
+    zone = file.mapping.zone
+    stream_count = len(zone.streams) + (file not in zone.streams)
+    return max(zone.cap_pages // (CACHE_SHARE * stream_count), 1)
+
+
+def _wanted_pages_max(file: OpenFile) -> int:
+    return max(_share_pages(file), min(WANTED_PAGES_TINY, file.mapping.zone.cap_pages // 2), 1)
+
+
+def _piece_pages(file: OpenFile) -> int:
+    window_bytes = max(1, window_pages_max(file)) << PAGE_SHIFT
+    return max(1, file.mapping.device.pipe.piece_bytes(window_bytes) >> PAGE_SHIFT)
+
+
+def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> Window | None:
+    max_pages = window_pages_max(file)
+    if file.random or not max_pages:
+        return None if hit_marker else Window(file.ra, index, min(req_pages, _wanted_pages_max(file)))
+    mapping, state = file.mapping, file.ra
+    access = Access(
+        index,
+        min(req_pages, _wanted_pages_max(file)),
+        max_pages,
+        prev_index=file.prev_index,
+        hit_marker=hit_marker,
+        unused_pages=_unused_pages(mapping, max(state.start, index - max_pages), index),
+        history_pages=_history_pages(mapping, max(0, index - max_pages), index),
+        hole_index=_hole_index(mapping, index + 1, index + 1 + max_pages) if hit_marker else None,
+    )
+    return ondemand(state, access)
+
+
+def _unused_pages(mapping: AddressSpace, start_index: int, stop_index: int) -> int:
+    """How many pages of a range were read ahead and have not been asked for since."""
+    return _unused(mapping, start_index, stop_index).count(1) if start_index < stop_index else 0
+
+
+def _history_pages(mapping: AddressSpace, start_index: int, stop_index: int) -> int:
+    """How many pages end at *stop_index* - 1 without one that is not here, or that nobody has used."""
+    base = mapping.base
+    gap = mapping.arena.uptodate.rfind(b"\0", base + start_index, base + stop_index)
+    start_index = max(start_index, gap - base + 1)
+    return stop_index - start_index - 1 - _unused(mapping, start_index, stop_index).rfind(1)
+
+
+def _unused(mapping: AddressSpace, start_index: int, stop_index: int) -> bytes:
+    return unused_flags(Run(mapping.arena, mapping.base + start_index, stop_index - start_index))
+
+
+def _hole_index(mapping: AddressSpace, start_index: int, stop_index: int) -> int | None:
+    """The first page of a range that is neither here nor on its way; None if there is none in the file."""
+    stop_index = min(stop_index, mapping.page_count)
+    with mapping.zone.lock:
+        index = mapping.next_absent(start_index, stop_index)
+    return index if index < stop_index else None
+
+
+# -- asking ----------------------------------------------------------------------------------------------------
+
+
+def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0) -> None:
+    """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
+    piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
+    while index < stop_index:
+        index, page = _grab_ahead(file.mapping, index, min(index + piece_pages, stop_index), wanted_stop=wanted_stop)
+        if page is not None:
+            _submit(file, page, marker_index, wanted=page.index < wanted_stop)
+        elif index < stop_index:
+            return
+
+
+def _grab_ahead(
+    mapping: AddressSpace, index: int, stop_index: int, *, wanted_stop: int
+) -> tuple[int, LockedPage | None]:
+    """Lock the first absent run of a range: (where to go on, the run).  Without a run and before the end: no memory."""
+    zone = mapping.zone
+    while True:
+        with zone.lock:
+            if not mapping.usable:
+                return stop_index, None
+            index = mapping.next_absent(index, stop_index)
+            page_count = mapping.absent_run(index, stop_index - index)
+        if not page_count:
+            return stop_index, None
+        granted_pages = reclaim.try_reserve(zone, page_count)
+        if not granted_pages:
+            return index, None
+        page = mapping.grab_run(index, granted_pages, wanted_pages=max(0, wanted_stop - index))
+        if page is not None:  # else another reader was faster
+            return index + page.page_count, page
+
+
+def _submit(file: OpenFile, page: LockedPage, marker_index: int, *, wanted: bool) -> Request:
+    if page.index <= marker_index < page.index + page.page_count:
+        page.marker_index = marker_index
+    device = page.mapping.device
+    request = Request(device, file, page, wanted=wanted)
+    device.submit(request)
+    return request

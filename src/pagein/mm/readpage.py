@@ -44,7 +44,8 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     if zone.checks:
         zone.checks.operation_begins(page, f"{type(mapping.ops).__name__}.readpage")
     try:
-        code = mapping.ops.readpage(file, page)
+        with zone.in_store_code():
+            code = mapping.ops.readpage(file, page)
     except BaseException:
         zone.count("failed_requests")
         if page.locked:

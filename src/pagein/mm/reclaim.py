@@ -21,7 +21,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import closed_cache, no_memory
 from ..units import PAGE_SHIFT
 from .arena import ones
-from .lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, Queues, Run, split_by_flag
+from .lru import (
+    GHOST,
+    MAIN,
+    NOT_QUEUED,
+    READ_AHEAD,
+    SMALL,
+    SPARED,
+    Queues,
+    Run,
+    read_ahead_flags,
+    split_by_flag,
+    unused_flags,
+)
+from .sync import MakeWaiter, Steps, run_steps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -45,6 +58,8 @@ class Head(NamedTuple):
     referenced: bool
     read_ahead: bool = False
     """Nobody had asked for it when it came, so being referenced means that it was used once, not again."""
+    spared: bool = False
+    """It was passed over before."""
 
 
 class Occupancy(NamedTuple):
@@ -56,10 +71,11 @@ class Occupancy(NamedTuple):
 
 
 class Verdict(Enum):
-    """What happens to the head of which queue: (from, to)."""
+    """What happens to the head of which queue: (from, to, with the flags that it has there)."""
 
     EVICT_SMALL = SMALL, GHOST
     ROTATE_SMALL = SMALL, SMALL
+    SPARE_SMALL = SMALL, SMALL | READ_AHEAD | SPARED
     PROMOTE_SMALL = SMALL, MAIN
     EVICT_MAIN = MAIN, GHOST
     ROTATE_MAIN = MAIN, MAIN
@@ -67,16 +83,19 @@ class Verdict(Enum):
 
 Victims = Callable[[Head | None, Head | None, Occupancy], Verdict]
 """A pure victim function: the heads of the small and the main queue (at least one is there), and how full they
-are, to the one next step.  A step that does not evict moves the run to a tail, its references cleared and no
-longer read ahead."""
+are, to the one next step.  A step that does not evict moves the run to a tail, its references cleared and, unless it is
+spared, no longer read ahead."""
 
 
 def s3fifo(small: Head | None, main: Head | None, occupancy: Occupancy) -> Verdict:
-    """Scan-resistant: take from small while it holds more than its share, and promote what was hit there."""
+    """Scan-resistant: take from small while it holds more than its share, and promote what was hit there.
+
+    What was read ahead is spared once if its reader has not come yet: what he has left behind goes first.
+    """
     if small and (main is None or occupancy.small_pages > occupancy.cap_pages // SMALL_SHARE):
-        if not small.referenced:
-            return Verdict.EVICT_SMALL
-        return Verdict.ROTATE_SMALL if small.read_ahead else Verdict.PROMOTE_SMALL
+        if small.referenced:
+            return Verdict.ROTATE_SMALL if small.read_ahead else Verdict.PROMOTE_SMALL
+        return Verdict.SPARE_SMALL if small.read_ahead and not small.spared else Verdict.EVICT_SMALL
     assert main is not None
     return Verdict.ROTATE_MAIN if main.referenced else Verdict.EVICT_MAIN
 
@@ -95,29 +114,45 @@ def reserve(zone: Zone, page_count: int) -> int:
     Locks: none held on entry, no page lock either (a thread that waits for memory holds nothing others want).
     Blocks: while nothing can be taken but another thread's page is in flight.  Raises: OSError(ENOMEM).
     """
+    return run_steps(reserve_steps(zone, page_count, zone.door.waiter))
+
+
+def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps[int]:
+    """`reserve`, as steps."""
     while True:
         with zone.lock:
-            if zone.closed:
-                raise closed_cache()
-            short = zone.charged_pages + page_count - zone.cap_pages
-            if short > 0:
-                shrink(zone, max(short, min(zone.cap_pages // BATCH_SHARE, BATCH_PAGES_MAX)))
-            granted = min(page_count, zone.cap_pages - zone.charged_pages)
+            granted = _grant(zone, page_count)
             if granted:
-                zone.charged_pages += granted
-                zone.reserved_pages += granted
                 return granted
             if not _waiting_can_help(zone):
                 raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=pinned_bytes(zone))
-            waiter = zone.door.waiter()
+            waiter = make_waiter()
             zone.memory_waiters.append(waiter)
         try:
-            waiter.wait()
+            yield waiter
         except BaseException:
             with zone.lock:
                 if waiter in zone.memory_waiters:
                     zone.memory_waiters.remove(waiter)
             raise
+
+
+def try_reserve(zone: Zone, page_count: int) -> int:
+    """Charge up to *page_count* pages to the caller; return how many, 0 if there is nothing to be had.  Blocks: no."""
+    with zone.lock:
+        return _grant(zone, page_count)
+
+
+def _grant(zone: Zone, page_count: int) -> int:
+    if zone.closed:
+        raise closed_cache()
+    short = zone.charged_pages + page_count - zone.cap_pages
+    if short > 0:
+        shrink(zone, max(short, min(zone.cap_pages // BATCH_SHARE, BATCH_PAGES_MAX)))
+    granted = min(page_count, zone.cap_pages - zone.charged_pages)
+    zone.charged_pages += granted
+    zone.reserved_pages += granted
+    return granted
 
 
 def _waiting_can_help(zone: Zone) -> bool:
@@ -127,9 +162,16 @@ def _waiting_can_help(zone: Zone) -> bool:
     them might wait for one another.
     """
     this_thread = zone.door.thread_id()
-    if any(page.owner == this_thread for page in zone.locked):
+    if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):
         return False
     return zone.reserved_pages > 0 or bool(zone.locked)
+
+
+def sweep_pins(zone: Zone) -> None:
+    """Let go of the pins that have ended.  Locks: takes the zone's lock."""
+    with zone.lock:
+        for arena in zone.arenas.values():
+            arena.pins.sweep()
 
 
 def pinned_bytes(zone: Zone) -> int:
@@ -143,6 +185,17 @@ def shrink(zone: Zone, want_pages: int) -> int:
 
     Locks: the zone's lock is held.
     """
+    removed_pages = 0
+    while removed_pages < want_pages:
+        victims = _choose(zone, want_pages - removed_pages)
+        if not victims:
+            break
+        # Some of them may have been pinned in between, and stay; the next look sees their pins.
+        removed_pages += remove_runs(zone, victims, into=GHOST)
+    return removed_pages
+
+
+def _choose(zone: Zone, want_pages: int) -> list[Run]:
     victims: list[Run] = []
     chosen_pages = 0
     heads = _Heads(zone)
@@ -168,19 +221,21 @@ def shrink(zone: Zone, want_pages: int) -> int:
         raise
     finally:
         heads.put_back()
-    return remove_runs(zone, victims, into=GHOST)
+    return victims
 
 
 class _Classified(NamedTuple):
     run: Run
     referenced: bool
-    read_ahead: bool
+    flags: int
 
 
 def _as_head(candidate: _Classified | None, tired: bool) -> Head | None:
     if candidate is None:
         return None
-    return Head(candidate.run.page_count, candidate.referenced and not tired, candidate.read_ahead)
+    flags = candidate.flags
+    referenced = candidate.referenced and not tired
+    return Head(candidate.run.page_count, referenced, bool(flags & READ_AHEAD), bool(flags & SPARED) or tired)
 
 
 class _Heads:
@@ -204,8 +259,7 @@ class _Heads:
                         self.examined_pages += same.page_count
                         queues.requeue(same)
                     else:
-                        ahead = bool(same.arena.lru[same.frame] & READ_AHEAD)
-                        waiting.append(_Classified(same, bool(flags & _REFERENCED), ahead))
+                        waiting.append(_Classified(same, bool(flags & _REFERENCED), same.arena.lru[same.frame]))
         return waiting[0] if waiting else None
 
     def occupancy(self) -> Occupancy:
@@ -226,8 +280,11 @@ class _Heads:
 
     def keep(self, queue: int, target: int) -> None:
         """Move the head to a tail, its references cleared."""
-        run = self._waiting[queue].popleft().run
+        head = self._waiting[queue].popleft()
+        run = head.run
         self.examined_pages += run.page_count
+        if head.flags & READ_AHEAD and not target & READ_AHEAD:
+            self._zone.counters["read_ahead_used"] += run.page_count
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
         self._zone.queues.push(run, target, queue)
 
@@ -245,11 +302,13 @@ class _BusyFrames:
     """Which frames must stay: locked, pinned, dirty or under writeback."""
 
     def __init__(self, zone: Zone) -> None:
+        for arena in zone.arenas.values():
+            arena.pins.sweep()
         spans = {arena.number: arena.pins.spans() for arena in zone.arenas.values()}
         for page in zone.locked:
             run = page.run
             spans.setdefault(run.arena.number, []).append((run.frame, run.frame + run.page_count))
-        self._by_arena = {number: _disjoint(found) for number, found in spans.items() if found}
+        self._by_arena = {number: disjoint(found) for number, found in spans.items() if found}
 
     def classify(self, run: Run) -> Iterator[tuple[int, Run]]:
         """The pieces of a run of queued pages, with what stands for or against taking them."""
@@ -266,7 +325,7 @@ class _BusyFrames:
 
 def is_pinned(run: Run) -> bool:
     """Whether somebody looks at a frame of a run."""
-    return any(_overlaps(_disjoint(run.arena.pins.spans()), run.frame, run.frame + run.page_count))
+    return any(_overlaps(disjoint(run.arena.pins.spans()), run.frame, run.frame + run.page_count))
 
 
 def remove_all_idle(zone: Zone) -> None:
@@ -307,17 +366,31 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
     for arena, frame, count in runs:
         arena.bump_generation(frame, count)
     removed_pages = 0
-    pins = {arena.number: _disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
+    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
     for run in _merged(_without_pinned(zone.queues, runs, pins)):
+        unused = _count_read_ahead(zone, run)
         run.arena.punch(run.frame, run.page_count)
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
         removed_pages += run.page_count
-        zone.queues.move(run, into)
+        for is_unused, same in split_by_flag(run, unused):  # what nobody wanted is not remembered
+            zone.queues.move(same, NOT_QUEUED if is_unused else into)
     zone.counters["evictions" if into == GHOST else "drops"] += removed_pages
     zone.uncharge(removed_pages)
     if violation:
         raise violation
     return removed_pages
+
+
+def _count_read_ahead(zone: Zone, run: Run) -> bytes:
+    """A byte a page: 1 if it came without being asked for, and nobody has asked for it since."""
+    ahead_pages = read_ahead_flags(run).count(1)
+    if not ahead_pages:
+        return bytes(run.page_count)
+    unused = unused_flags(run)
+    unused_pages = unused.count(1)
+    zone.counters["read_ahead_unused"] += unused_pages
+    zone.counters["read_ahead_used"] += ahead_pages - unused_pages
+    return unused
 
 
 def _without_pinned(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list[tuple[int, int]]]) -> Iterator[Run]:
@@ -339,7 +412,7 @@ def _without_pinned(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list
                 yield same
 
 
-def _disjoint(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def disjoint(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans (start, stop) in order, those that touch or overlap as one."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(spans):
@@ -378,12 +451,12 @@ def clean_up_after_lost_race(mapping: AddressSpace, index: int, page_count: int)
     """Give back memory that a lock-free reader touched after its pages had been taken away.
 
     To read a hole of a shared mapping fills it with zeros, uncharged; the reader that lost the race calls this.
+    Assumes: the frames are still the mapping's, as they are while somebody has a file of it, open or not.
     """
     arena, first = mapping.arena, mapping.base + index
+    page_count = min(page_count, mapping.frame_count - index)
     with mapping.zone.lock:
         mapping.zone.counters["lost_races"] += 1
-        if not mapping.usable:  # the frames may be another file's
-            return
         flags = bytearray(arena.uptodate[first : first + page_count])
         for at, page in mapping.in_flight.items():
             if 0 <= at - index < page_count and not page.removed:  # a page that was removed brings nothing any more

@@ -7,21 +7,18 @@ Not here: the fair page lock, which is made of these parts (page.py).
 """
 
 import _thread
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self, TypeVar
 
 from ..errors import ContractViolation
 
 
 class Lock(Protocol):
     """Mutual exclusion, not reentrant."""
-
-    def locked(self) -> bool:
-        """Whether somebody holds it, at this moment."""
-        ...
 
     def __enter__(self) -> bool: ...
     def __exit__(
@@ -40,8 +37,56 @@ class Waiter(Protocol):
         """Let the waiter go on."""
 
 
+T = TypeVar("T")
+
+MakeWaiter = Callable[[], Waiter]
+"""Who runs steps says what they wait with: a thread with `Door.waiter`, somebody without one with a callback."""
+
+Steps = Generator[Waiter, None, T]
+"""Code that may have to wait, written once for threads and for those who cannot block: it yields each waiter that it
+has made with the `MakeWaiter` it was given, goes on when that one was woken, and returns its result.  An exception that
+comes while it waits is thrown in, so that it leaves nothing behind."""
+
+
+def run_steps(steps: Steps[T]) -> T:
+    """Run steps to their end, blocking this thread where they wait."""
+    try:
+        waiter = next(steps)
+        while True:
+            try:
+                waiter.wait()
+            except BaseException as error:  # an interrupted wait: the steps clean up, and pass it on
+                waiter = steps.throw(error)
+            else:
+                waiter = next(steps)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
 class Door:
     """The operating system's threads, locks and clock.  A test passes a subclass to take them over."""
+
+    locks_held: dict[int, int]
+    """How many of our locks a thread holds, or is about to take, by its id; each thread changes its own entry only."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """As usual; also for subclasses that have an `__init__` of their own."""
+        door = super().__new__(cls)
+        door.locks_held = {}
+        return door
+
+    @property
+    def holds_locks_here(self) -> bool:
+        """Whether the calling thread is about to take one of our locks, or has one.
+
+        Only a finalizer can find this to be so: the garbage collector may run one anywhere, and it may call us.
+        """
+        return self.thread_id() in self.locks_held
+
+    def is_finalizing(self) -> bool:
+        """Whether the interpreter is ending: threads that are not the main one do not run any more."""
+        return sys.is_finalizing()
 
     def lock(self) -> Lock:
         """A new lock."""
@@ -93,18 +138,19 @@ SYSTEM = Door()
 
 
 class OwnedLock:
-    """A lock that knows whether the calling thread holds it.
+    """A lock that tells, of any thread, whether it is inside one of ours (`Door.holds_locks_here`).
 
-    The garbage collector may run a finalizer, and that may call us, inside any of our locks: it must be able to
-    tell.  Taking it again is a `ContractViolation`, not a deadlock.
+    Taking it again is a `ContractViolation`, not a deadlock.  *after* is called each time it has been released: what
+    was decided under the lock is done there.
     """
 
-    __slots__ = ("_door", "_lock", "_name", "_owner")
+    __slots__ = ("_after", "_door", "_lock", "_name", "_owner")
 
-    def __init__(self, name: str, door: Door) -> None:
+    def __init__(self, name: str, door: Door, *, after: Callable[[], object] | None = None) -> None:
         self._name = name
         self._lock = door.lock()
         self._door = door
+        self._after = after
         self._owner: int | None = None
 
     def held_here(self) -> bool:
@@ -112,10 +158,16 @@ class OwnedLock:
         return self._owner == self._door.thread_id()
 
     def __enter__(self) -> bool:
-        if self._owner == self._door.thread_id():
+        here, held = self._door.thread_id(), self._door.locks_held
+        if self._owner == here:
             raise ContractViolation("locks are taken in order, each once", f"{self._name}, taken under itself")
-        self._lock.__enter__()
-        self._owner = self._door.thread_id()
+        held[here] = held.get(here, 0) + 1  # before it is taken: a finalizer may run in between
+        try:
+            self._lock.__enter__()
+        except BaseException:
+            self._count_one_less(here)
+            raise
+        self._owner = here
         return True
 
     def __exit__(
@@ -123,3 +175,13 @@ class OwnedLock:
     ) -> None:
         self._owner = None
         self._lock.__exit__(kind, error, trace)
+        self._count_one_less(self._door.thread_id())
+        if self._after is not None:
+            self._after()
+
+    def _count_one_less(self, here: int) -> None:
+        held = self._door.locks_held
+        if held.get(here, 0) > 1:
+            held[here] -= 1
+        else:
+            held.pop(here, None)

@@ -50,11 +50,12 @@ def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index:
     # Also what has no page now: a reader whose own read failed before this must ask again, not fail.
     mapping.invalidations += 1
     for index in _here_or_in_flight(mapping, start_index, stop_index):
-        page = mapping.lock_page(index)
-        try:
-            kept_pages += not _remove_locked(page)
-        finally:
-            page.unlock()
+        page = mapping.lock_if_here(index)
+        if page is not None:
+            try:
+                kept_pages += not _remove_locked(page)
+            finally:
+                page.unlock()
     if kept_pages:
         raise busy(mapping.name, kept_pages)
 
@@ -102,7 +103,9 @@ def _grow(mapping: AddressSpace, size_bytes: int) -> None:
 
 
 def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:
-    page = mapping.lock_page(size_bytes >> PAGE_SHIFT)
+    page = mapping.lock_if_here(size_bytes >> PAGE_SHIFT)
+    if page is None:
+        return
     try:
         if page.uptodate:
             run = page.run
@@ -136,10 +139,12 @@ def _here(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[
             yield first - base, min(_BATCH_PAGES, stop - first)
 
 
-def _here_or_in_flight(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[int]:
+def _here_or_in_flight(mapping: AddressSpace, start_index: int, stop_index: int) -> list[int]:
     """The pages of a range that are here or on their way, in order.  None comes after: the file is shorter by now,
     or its user asked for those that are here."""
+    # In one hold: an eviction may take a page that turns out to be pinned, and put it back.
     with mapping.zone.lock:
-        in_flight = {index for index in mapping.in_flight if start_index <= index < stop_index}
-    here = {at for first, count in _here(mapping, start_index, stop_index) for at in range(first, first + count)}
-    yield from sorted(in_flight | here)
+        pages = {index for index in mapping.in_flight if start_index <= index < stop_index}
+        for first, count in _here(mapping, start_index, stop_index):
+            pages.update(range(first, first + count))
+    return sorted(pages)

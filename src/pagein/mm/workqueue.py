@@ -1,32 +1,37 @@
-"""Running what must not be interrupted where no signal can interrupt it.
+"""Threads that work for others: running what must not be interrupted, what blocks, and what waits without a thread.
 
 Guarantees: whatever `shielded` runs either completes or fails by itself.  If Ctrl-C interrupts the caller, who
 only waits, the work goes on, for the other readers it may serve, and what it returns is given back (*undo*).
 Why: a signal handler may raise between any two lines of the main thread, also inside ``with lock:``.  No care
 in the code can close every gap, so the code that holds page locks does not run on that thread at all.
-Assumes: nothing about which thread a store's code runs on.
+`run_detached` runs steps (sync.py) of which each wait costs no thread: what wakes them hands them to a worker again.
+No lock: each method takes single steps on deques, which a signal handler or a finalizer may interrupt, and call again.
+The race: who submits puts the work into the line first and looks for an idle worker then; a worker says that it is idle
+first and looks at the line then.  In any order one of the two sees the other.
+Assumes: what a worker runs does not wait for another call of the same queue.
+Not here: how many requests a store gets at once (device.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from ..errors import closed_cache
-from .sync import Door, Waiter
+from ..errors import closed_cache, shutting_down
+from .sync import Door, MakeWaiter, Steps, Waiter, run_steps
 
 T = TypeVar("T")
 
 WORKERS_MAX = 64
-"""Threads at most.  Only calls from threads that get signals come here, one at a time from each, so more than a
-few means that many were interrupted and their stores have not answered yet.  Beyond, calls wait in line."""
-
-QUEUED_MAX = 1024
-"""Calls that nobody waits for, at most, in line."""
+"""Threads at most.  Beyond, calls wait in line."""
 
 IDLE_S = 10.0
 """A worker that had nothing to do for so long ends."""
+
+MakeSteps = Callable[[MakeWaiter], Steps[T]]
+Done = Callable[[T | None, BaseException | None], object]
+"""Is told the result, or the error."""
 
 
 class Workqueue:
@@ -35,12 +40,13 @@ class Workqueue:
     def __init__(self, door: Door, name: str) -> None:
         self._door = door
         self._name = name
-        self._lock = door.lock()
-        self._holder: int | None = None
-        self._queued: deque[_Work[object]] = deque()
+        self._queued: deque[Callable[[], object]] = deque()
         self._idle: deque[Waiter] = deque()
-        self._worker_count = 0
+        self._vacancies: deque[int] = deque(range(1, WORKERS_MAX + 1))
+        """The numbers of the workers that are not there."""
         self._closed = False
+
+    # -- for a caller who waits ------------------------------------------------------------------------
 
     def shielded(self, run: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
         """The result of ``run()``, called by a worker if a signal may raise in the calling thread, else here.
@@ -49,117 +55,247 @@ class Workqueue:
         """
         if not self._door.signals_arrive_here():
             return run()
-        work = _Work(run, undo, self._door.waiter())
+        return self._wait_for(lambda outcome: self.start(lambda: outcome.settle_with(run)), undo)
+
+    def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
+        """As `shielded`, for steps; no worker waits with them."""
+        if not self._door.signals_arrive_here():
+            return run_steps(make_steps(self._door.waiter))
+        return self._wait_for(lambda outcome: self.run_detached(make_steps, outcome.settle), undo)
+
+    def _wait_for(self, begin: Callable[[_Outcome[T]], object], undo: Callable[[T], object] | None) -> T:
+        outcome = _Outcome(self._door.waiter(), undo)
         try:
-            self._submit(work)  # a worker may have it by the time a signal raises in here
-            work.done.wait()
-            if work.error is None:
-                return cast("T", work.result)
+            begin(outcome)  # a worker may have it by the time a signal raises in here
+            outcome.done.wait()
+            if outcome.error is None:
+                return cast("T", outcome.result)
         except BaseException:
-            with self._lock:
-                work.abandoned, finished = True, work.finished
-            if finished:
-                work.give_back()
+            outcome.abandon()
+            self.kick()  # the signal may have come after the work was put into the line, and before anybody was told
             raise
         try:
-            raise work.error
+            raise outcome.error
         finally:
-            work.error = None  # its traceback refers to this frame: no cycle
+            outcome.error = None  # its traceback refers to this frame: no cycle
+
+    # -- for a caller who goes on ------------------------------------------------------------------------
 
     def start(self, run: Callable[[], object]) -> None:
-        """Call ``run()`` on a worker and do not wait; advice, so it is not taken while `QUEUED_MAX` others wait.
+        """Call ``run()`` on a worker; it has to keep what it raises.
 
-        What it raises is nobody's: a reader that needs it will ask again, and hear.
+        Raises: ValueError if the queue was closed; RuntimeError if no thread can be started.
         """
-        if len(self._queued) >= QUEUED_MAX:
+        if self._closed:
+            raise closed_cache()
+        self._queued.append(run)
+        try:
+            self.kick()
+        except RuntimeError:
+            if self._take_back(run):
+                raise
+
+    def run_detached(self, make_steps: MakeSteps[T], done: Done[T]) -> None:
+        """Run steps on workers, none of which waits with them; then call ``done(result, error)`` on one.
+
+        Raises: ValueError if the queue was closed; RuntimeError if no thread can be started.
+        """
+        detached = _Detached(self, done)
+        detached.steps = make_steps(detached.waiter)
+        self.start(detached.advance)
+
+    def put(self, run: Callable[[], object]) -> None:
+        """Put work into the line, and tell nobody: `kick` does, once the caller holds no lock.
+
+        Also in a queue that was closed: what was begun has to end, and say that the cache was closed.
+        """
+        self._queued.append(run)
+
+    def kick(self) -> None:
+        """See to it that the line is worked off.  Raises: RuntimeError if nobody can, and no thread is to be had."""
+        if not self._queued:
             return
-        work = _Work(run, None, self._door.waiter())
-        work.abandoned = True
-        self._submit(work)
+        try:
+            waiter = self._idle.popleft()
+        except IndexError:
+            self._start_worker()
+        else:
+            waiter.wake()
 
     @property
-    def busy_here(self) -> bool:
-        """Whether the calling thread is inside one of our methods (as a finalizer may find itself)."""
-        return self._holder == self._door.thread_id()
+    def queued_count(self) -> int:
+        """How many calls no worker has taken yet."""
+        return len(self._queued)
 
     def close(self) -> None:
         """Let the workers end once they have nothing to do."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, deque()
-        for waiter in idle:
-            waiter.wake()
-
-    def _submit(self, work: _Work[T]) -> None:
-        # A plain lock: `with` takes it in one step, so that no signal can raise while it is held and forgotten.
-        with self._lock:
-            self._holder = self._door.thread_id()
+        self._closed = True
+        while self._idle:
             try:
-                if self._closed:
-                    raise closed_cache()
-                self._queued.append(cast("_Work[object]", work))
-                waiter = self._idle.popleft() if self._idle else None
-                start = waiter is None and self._worker_count < WORKERS_MAX
-                self._worker_count += start
-                number = self._worker_count
-            finally:
-                self._holder = None
-        if waiter:
-            waiter.wake()
-        elif start:
-            self._door.start_thread(f"{self._name}-{number}", self._serve)
+                self._idle.popleft().wake()
+            except IndexError:  # it has just ended by itself, or been given work
+                return
 
-    def _serve(self) -> None:
+    # -- workers -----------------------------------------------------------------------------------------
+
+    def _start_worker(self) -> None:
+        if self._door.is_finalizing():
+            raise shutting_down()  # a thread that is started now does not run any more
+        try:
+            number = self._vacancies.popleft()
+        except IndexError:  # enough of them: whoever is done first looks at the line
+            return
+        try:
+            self._door.start_thread(f"{self._name}-{number}", lambda: self._serve(number))
+        except RuntimeError:
+            self._vacancies.append(number)
+            if len(self._vacancies) == WORKERS_MAX:
+                raise
+
+    def _serve(self, number: int) -> None:
+        try:
+            while (run := self._next()) is not None:
+                run()
+                del run  # an idle worker keeps no result, and no exception, alive
+        finally:  # also after a mistake of ours, of which the thread tells before another takes its place
+            self._vacancies.append(number)
+            self.kick()  # who put something into the line since may have seen all numbers taken
+
+    def _next(self) -> Callable[[], object] | None:
+        """What to call next; None to end."""
         while True:
+            try:
+                return self._queued.popleft()
+            except IndexError:
+                if self._closed:
+                    return None
             waiter = self._door.waiter()
-            with self._lock:
-                work = self._queued.popleft() if self._queued else None
-                if work is None:
-                    if self._closed:
-                        return
-                    self._idle.append(waiter)
-            if work is None:
-                if not waiter.wait(IDLE_S) and self._retire(waiter):
-                    return
+            self._idle.append(waiter)
+            if (self._queued or self._closed) and self._is_idle_no_more(waiter):
                 continue
-            work.perform()
-            with self._lock:
-                work.finished, abandoned = True, work.abandoned
-            if abandoned:
-                work.give_back()
-            else:
-                work.done.wake()
-            del work  # an idle worker keeps no result, and no exception, alive
+            if not waiter.wait(IDLE_S) and self._is_idle_no_more(waiter):
+                return None
+            # Else somebody took the waiter and has woken it, or is about to.
 
-    def _retire(self, waiter: Waiter) -> bool:
-        """End an idle worker, unless work was handed to it while its time ran out."""
-        with self._lock:
-            if waiter not in self._idle:
-                return False
+    def _is_idle_no_more(self, waiter: Waiter) -> bool:
+        try:
             self._idle.remove(waiter)
-            self._worker_count -= 1
-            return True
+        except ValueError:
+            return False
+        return True
+
+    def _take_back(self, run: Callable[[], object]) -> bool:
+        try:
+            self._queued.remove(run)
+        except ValueError:
+            return False
+        return True
 
 
-class _Work(Generic[T]):
-    """One call: either its caller takes the result, or, once abandoned, whoever comes last gives it back."""
+class _Once:
+    """Of two who call it, tells the first from the second: popping a list is one step."""
 
-    __slots__ = ("abandoned", "done", "error", "finished", "result", "run", "undo")
+    __slots__ = ("_token",)
 
-    def __init__(self, run: Callable[[], T], undo: Callable[[T], object] | None, done: Waiter) -> None:
-        self.run = run
-        self.undo = undo
+    def __init__(self) -> None:
+        self._token = [True]
+
+    def is_first(self) -> bool:
+        try:
+            return self._token.pop()
+        except IndexError:
+            return False
+
+
+class _Outcome(Generic[T]):
+    """What a caller waits for: either it takes the result, or, once abandoned, whoever comes last gives it back."""
+
+    __slots__ = ("_once", "_undo", "done", "error", "result")
+
+    def __init__(self, done: Waiter, undo: Callable[[T], object] | None) -> None:
         self.done = done
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.finished = self.abandoned = False
+        self._undo = undo
+        self._once = _Once()
 
-    def perform(self) -> None:
+    def settle_with(self, run: Callable[[], T]) -> None:
+        """Call ``run()``."""
         try:
-            self.result = self.run()
+            result = run()
         except BaseException as error:  # kept for the caller, who raises it
-            self.error = error
+            self.settle(None, error)
+        else:
+            self.settle(result, None)
 
-    def give_back(self) -> None:
-        if self.undo and self.error is None:
-            self.undo(cast(T, self.result))
+    def settle(self, result: T | None, error: BaseException | None) -> None:
+        """This came of it."""
+        self.result, self.error = result, error
+        if self._once.is_first():
+            self.done.wake()
+        else:
+            self._give_back()
+
+    def abandon(self) -> None:
+        """Nobody will take it."""
+        if not self._once.is_first():
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._undo and self.error is None:
+            self._undo(cast(T, self.result))
+
+
+class _Detached(Generic[T]):
+    """Steps between two waits, while no thread runs them."""
+
+    __slots__ = ("_done", "_queue", "_waiter", "steps")
+
+    def __init__(self, queue: Workqueue, done: Done[T]) -> None:
+        self._queue = queue
+        self._done = done
+        self._waiter: _CallbackWaiter | None = None
+        self.steps: Steps[T] | None = None
+
+    def waiter(self) -> Waiter:
+        self._waiter = _CallbackWaiter(self)
+        return self._waiter
+
+    def resume(self) -> None:
+        """Called by who wakes, perhaps under the zone's lock, or by the worker that finds it woken already."""
+        self._queue.put(self.advance)
+
+    def advance(self) -> None:
+        """Go on to the next wait, or to the end."""
+        assert self.steps is not None
+        try:
+            next(self.steps)
+        except StopIteration as end:
+            self._finish(end.value, None)
+        except BaseException as error:  # for whoever waits for the result
+            self._finish(None, error)
+        else:
+            assert self._waiter is not None, "steps yield what they have made with the MakeWaiter that they were given"
+            self._waiter.wake()
+
+    def _finish(self, result: T | None, error: BaseException | None) -> None:
+        self.steps = self._waiter = None
+        self._done(result, error)
+
+
+class _CallbackWaiter:
+    """An appointment of two: who wakes, and the worker that has brought the steps to their wait.  Whoever comes second
+    lets them go on."""
+
+    __slots__ = ("_detached", "_once")
+
+    def __init__(self, detached: _Detached[Any]) -> None:
+        self._detached = detached
+        self._once = _Once()
+
+    def wake(self) -> None:
+        if not self._once.is_first():
+            self._detached.resume()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        raise AssertionError("nobody waits here: the steps are called again")

@@ -15,19 +15,26 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import closed_cache
 from ..units import PAGE_SHIFT
 from . import debug, fork, lru
 from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
-from .sync import SYSTEM, Door, OwnedLock, Waiter
-from .workqueue import Workqueue
+from .device import BackingDevice
+from .sync import SYSTEM, Door, OwnedLock, Waiter, run_steps
+from .workqueue import MakeSteps, Workqueue
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace
+    from .aops import AddressSpaceOperations
+    from .mapping import AddressSpace, OpenFile
     from .page import Page
     from .reclaim import Victims
+
+
+T = TypeVar("T")
 
 
 class Zone:
@@ -53,8 +60,16 @@ class Zone:
 
     def _start(self) -> None:
         """Everything that says which pages are where: as in a cache that was just made."""
-        self.lock = OwnedLock("the zone's lock", self.door)
-        self.workqueue = Workqueue(self.door, "pagein-io")
+        self.workqueue = Workqueue(self.door, "pagein-work")
+        # Who waits without a thread is put into the line under the lock, and told when it is released.
+        self.lock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick)
+        self.io = Workqueue(self.door, "pagein-io")
+        """The workers that call operations which block.  Others than those of ``workqueue``, whose work may wait for
+        them."""
+        self.devices: weakref.WeakValueDictionary[Hashable, BackingDevice] = weakref.WeakValueDictionary()
+        self.streams: dict[OpenFile, int] = {}
+        """Open files that are being read into the cache, and how many requests each has in flight or in line."""
+        self._in_store_code: dict[int, int] = {}
         self.queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
         self.charged_pages = 0
         self.reserved_pages = 0
@@ -63,10 +78,11 @@ class Zone:
         self.memory_waiters: deque[Waiter] = deque()
         self.counters: Counter[str] = Counter()
 
-    @property
-    def busy_here(self) -> bool:
-        """Whether the calling thread is inside one of our locks (as a finalizer may find itself)."""
-        return self.lock.held_here() or self.workqueue.busy_here
+    def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
+        """`Workqueue.shielded_steps`; with checks a worker waits with the steps, because it looks up now and then."""
+        if self.checks:
+            return self.workqueue.shielded(lambda: run_steps(make_steps(self.door.waiter)), undo)
+        return self.workqueue.shielded_steps(make_steps, undo)
 
     def all_mappings(self) -> list[AddressSpace]:
         """Every address space that has frames here."""
@@ -80,16 +96,17 @@ class Zone:
         for mapping in self.mappings:
             mapping.in_flight = {}
         self._start()
+        for mapping in self.mappings:
+            mapping.device = self.device_of(mapping.ops)
 
     def adopt(self, run: lru.Run, content: bytes) -> None:
         """After a fork, in the child: pages that a view shows, with their content."""
         with self.lock:
             arena, frame, count = run
-            if 0 in arena.uptodate[frame : frame + count]:  # else another view showed it too
-                arena.memory[frame << PAGE_SHIFT : (frame + count) << PAGE_SHIFT] = content
-                arena.uptodate[frame : frame + count] = ones(count)
-                self.queues.move(run, lru.SMALL)
-                self.charged_pages += count
+            arena.memory[frame << PAGE_SHIFT : (frame + count) << PAGE_SHIFT] = content
+            arena.uptodate[frame : frame + count] = ones(count)
+            self.queues.move(run, lru.SMALL)
+            self.charged_pages += count
 
     def reserve_frames(self, frame_count: int) -> tuple[Arena, int]:
         """Frames for a file, as many as arena.frames_for says: (arena, first frame).  Costs address space only."""
@@ -106,20 +123,65 @@ class Zone:
             assert first is not None, "an empty shared arena has room for every file that may share it"
             return arena, first
 
-    def release_frames(self, arena: Arena, first_frame: int, frame_count: int) -> None:
-        """Give back what `reserve_frames` gave; every page of it has been removed."""
+    def release_frames(self, arena: Arena, first_frame: int, frame_count: int) -> bool:
+        """Give back what `reserve_frames` gave; False if a page of it is still there.
+
+        The look and the release are one: an eviction may take a page that turns out to be pinned, and put it back.
+        """
         with self.lock:
+            if next(arena.populated(first_frame, first_frame + frame_count), None):
+                return False
             self.queues.forget_range(lru.Run(arena, first_frame, frame_count))
+            arena.punch_all(first_frame, frame_count)  # what readers that lost a race have touched
             if frame_count > PRIVATE_ARENA_PAGES:
                 self.arenas.pop(arena.number, None)
             else:
                 arena.release(first_frame, frame_count)
+            return True
 
     def _add_arena(self, page_count: int) -> Arena:
-        arena = Arena(self._next_arena_number, page_count, self.door)
+        arena = Arena(self._next_arena_number, page_count)
         self._next_arena_number += 1
         self.arenas[arena.number] = arena
         return arena
+
+    # -- stores ------------------------------------------------------------------------------------------
+
+    def device_of(self, ops: AddressSpaceOperations) -> BackingDevice:
+        """The store that *ops* asks, as one for all files of it."""
+        key = ops.device_key
+        with self.lock:
+            device = self.devices.get(key)
+            if device is None:
+                device = BackingDevice(self, key, name=ops.device_name, requests_max=ops.requests_max)
+                self.devices[key] = device
+            return device
+
+    def count_stream(self, file: OpenFile, change: int) -> None:
+        """So many more requests of *file* are in flight or in line.  Locks: the zone's lock is held."""
+        count = self.streams.get(file, 0) + change
+        if count:
+            self.streams[file] = count
+        else:
+            self.streams.pop(file, None)
+
+    @contextmanager
+    def in_store_code(self) -> Iterator[None]:
+        """This thread calls an operation: what it reads through the cache meanwhile, others wait for already."""
+        here = self.door.thread_id()
+        self._in_store_code[here] = self._in_store_code.get(here, 0) + 1
+        try:
+            yield
+        finally:
+            depth = self._in_store_code.pop(here) - 1
+            if depth:
+                self._in_store_code[here] = depth
+
+    def is_in_store_code(self) -> bool:
+        """Whether the calling thread is inside an operation of a store."""
+        return self.door.thread_id() in self._in_store_code
+
+    # -- charges -----------------------------------------------------------------------------------------
 
     def count(self, what: str, by: int = 1) -> None:
         """Add to a statistic.  Locks: takes the zone's lock, without which counts would be lost."""
@@ -157,3 +219,7 @@ class Zone:
             self.closed = True
             self.arenas.clear()
             self.wake_memory_waiters()
+            devices = list(self.devices.values())
+        for device in devices:
+            device.start_queued()  # which lets the pages go of what stands in line
+        self.io.close()

@@ -71,6 +71,8 @@ class _MemorySource:
 
 
 class _MemoryOperations(RangeOperations):
+    blocking = False
+
     def __init__(self, store: MemoryStore, path: str, opened: _Object) -> None:
         self._store = store
         self._path = path

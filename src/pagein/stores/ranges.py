@@ -16,7 +16,7 @@ from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 if TYPE_CHECKING:
     from ..mm.mapping import OpenFile
     from ..mm.page import Page
-    from ..mm.readahead import ReadaheadControl
+    from ..mm.rac import ReadaheadControl
 
 
 class RangeOperations(AddressSpaceOperations):

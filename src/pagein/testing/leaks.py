@@ -51,7 +51,7 @@ def settle(zone: Zone, timeout_s: float) -> bool:
             if page is None and not zone.reserved_pages:
                 return True
             if page is not None:
-                wait = page.join(page.index, wants_lock=False)
+                wait = page.join(page.index, zone.door.waiter, wants_lock=False)
                 waiter = wait.waiter
             else:
                 waiter = zone.door.waiter()

@@ -356,10 +356,6 @@ class _Lock:
     def __repr__(self) -> str:
         return f"a lock held by {self._owner}" if self._owner else "a lock that is free"
 
-    def locked(self) -> bool:
-        self._scheduler.switch("before a look at a lock")
-        return self._owner is not None
-
     def __enter__(self) -> bool:
         scheduler = self._scheduler
         scheduler.switch("before a lock")

@@ -27,7 +27,7 @@ from ..mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AddressSpaceOperatio
 if TYPE_CHECKING:
     from ..mm.mapping import AddressSpace, OpenFile
     from ..mm.page import Page
-    from ..mm.readahead import ReadaheadControl
+    from ..mm.rac import ReadaheadControl
 
 PATIENCE_S = 10.0
 """After so long a wait for another thread the test has failed."""
@@ -167,7 +167,12 @@ def gated(gate: Gate, answer: Callable[[ScriptedOps, T], R]) -> Callable[[Script
 
 
 class ScriptedOps(AddressSpaceOperations):
-    """Operations without a ``readahead`` of their own: *script* has a row of answers for each page index."""
+    """Operations without a ``readahead`` of their own: *script* has a row of answers for each page index.
+
+    They count as operations that never block, and are called by whoever needs the page, unless `blocking` is set.
+    """
+
+    blocking = False
 
     def __init__(self, script: Mapping[int, Iterable[Answer]] | None = None, *, default: Answer = updated) -> None:
         self.calls: list[Call] = []

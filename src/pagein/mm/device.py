@@ -1,0 +1,317 @@
+"""A backing device: one store with all its files, as the cache sees it: what it is asked at once, how it answers.
+
+Guarantees: at most ``requests_max`` requests are in flight; the others wait in line, those that a reader waits for
+before those that are ahead of one, and of these each open file in turn; what lies side by side in the line becomes one
+request.  An operation that may block runs on an I/O worker, so that readers wait for pages and for nothing else.
+A store that reads through the cache itself is let through, whatever the line is like: it is what the line waits for.
+Assumes: methods that say so are called with the zone's lock held; the others with no lock but page locks.
+Not here: what is asked for (readahead.py); what operations do (readpage.py, rac.py); the estimate (pipe.py).
+Linux: backing_dev_info, and the elevator below it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .page import LockedPage
+from .pipe import Pipe, Started
+from .rac import read_run
+from .readpage import Outcome, do_readpage
+from .sync import MakeWaiter, Steps, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from .mapping import OpenFile
+    from .zone import Zone
+
+MERGED_PAGES_MAX = 2048
+"""A request that was merged is no larger than this: 8 MiB."""
+
+LATENCY_BOUNDS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Upper bounds of the classes of `BackingDevice.latencies`; the last class is everything beyond."""
+
+
+class Request:
+    """A locked page, or run of pages, that the store is to bring."""
+
+    __slots__ = (
+        "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "device", "error",
+        "file", "outcome", "page", "start", "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        device: BackingDevice,
+        file: OpenFile,
+        page: LockedPage,
+        *,
+        wanted: bool,
+        start: Callable[[Request], object] | None = None,
+    ) -> None:
+        self.device = device
+        self.file = file
+        self.page = page
+        self.wanted = wanted
+        """A reader waits for it."""
+        self.start = start or device.hand_over
+        self.outcome: Outcome | None = None
+        """What came of the only page, if it was read alone."""
+        self.error: BaseException | None = None
+        """What the operation raised, if a reader has to hear it."""
+        self._pages_left = 1
+        self._has_returned = False
+        self._waiters: list[Waiter] = []
+        self._merged_into: Request | None = None
+        self._brought_bytes = 0
+        self._started: Started | None = None
+        page.request = self
+
+    @property
+    def is_started(self) -> bool:
+        """Whether its turn has come."""
+        return self._started is not None
+
+    def page_was_split(self) -> None:
+        """One page of it more will end.  Zone's lock held."""
+        self._pages_left += 1
+
+    def page_ended(self, brought_bytes: int) -> None:
+        """A page of it was unlocked.  Zone's lock held."""
+        self._pages_left -= 1
+        self._brought_bytes += brought_bytes
+        if not self._pages_left:
+            self.device._end(self)
+
+    def settle(self, page: LockedPage) -> None:
+        """The store has brought the page, which its reader keeps locked."""
+        zone = self.device.zone
+        with zone.lock:
+            page.request = None
+            self.page_ended(page.size_bytes)
+        self.device.start_queued()
+
+    def steps(self, index: int, make_waiter: MakeWaiter) -> Steps[None]:
+        """Wait until page *index* of it was unlocked, and the operation has returned: only then is all known of it."""
+        mapping = self.page.mapping
+        with mapping.zone.lock:
+            holder = mapping.in_flight.get(index)
+            is_own = holder is not None and holder.request is self._last()
+            wait = holder.join(index, make_waiter, wants_lock=False) if holder is not None and is_own else None
+        if wait is not None:
+            yield from wait.steps()
+        with mapping.zone.lock:
+            if self._last()._has_returned:
+                return
+            waiter = make_waiter()
+            self._last()._waiters.append(waiter)
+        yield waiter
+
+    def _last(self) -> Request:
+        """The one with which it was merged."""
+        request = self
+        while request._merged_into is not None:
+            request = request._merged_into
+        return request
+
+    def returned(self) -> None:
+        """The operation has returned, or raised."""
+        with self.device.zone.lock:
+            self._has_returned = True
+            while self._waiters:
+                self._waiters.pop().wake()
+
+    def take_error(self) -> BaseException | None:
+        """The error, for the one who raises it: its traceback refers to us."""
+        error, self.error = self.error, None
+        return error
+
+
+class BackingDevice:
+    """One store."""
+
+    def __init__(self, zone: Zone, key: Hashable, *, name: str, requests_max: int) -> None:
+        self.zone = zone
+        self.key = key
+        self.name = name
+        self.requests_max = requests_max
+        self.pipe = Pipe()
+        self.requests = self.failed_requests = 0
+        self.latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        """How many requests took up to so long."""
+        self._wanted: deque[Request] = deque()
+        self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()
+        self._by_start: dict[tuple[int, int], Request] = {}
+        """What waits in line, by its mapping and its first page..."""
+        self._by_stop: dict[tuple[int, int], Request] = {}
+        """...and by the page behind its last."""
+        self._is_starting = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the store has to answer."""
+        return self.pipe.in_flight
+
+    @property
+    def queued_count(self) -> int:
+        """Requests in line."""
+        return len(self._by_start)
+
+    def answered(self, duration_s: float) -> None:
+        """A request without content (a HEAD, say) took so long.  Locks: takes the zone's lock."""
+        with self.zone.lock:
+            self.pipe.answered(self.zone.door.now_s(), duration_s)
+
+    # -- asking --------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Ask the store, now or when it is the request's turn.  Blocks: no."""
+        zone = self.zone
+        with zone.lock:
+            zone.count_stream(request.file, 1)
+            if self.in_flight >= self.requests_max and not zone.is_in_store_code():
+                self._enqueue(request)
+                return
+            self._begin(request)
+        request.start(request)
+
+    def enter(self, file: OpenFile, page: LockedPage, make_waiter: MakeWaiter) -> Steps[Request]:
+        """Wait for a turn to ask for a page that the caller asks for itself, with the lock held throughout."""
+        waiter = make_waiter()
+        request = Request(self, file, page, wanted=True, start=lambda _: waiter.wake())
+        self.submit(request)
+        try:
+            yield waiter
+        except BaseException:
+            page.unlock()  # which takes it out of the line, or ends it
+            raise
+        return request
+
+    def hand_over(self, request: Request) -> None:
+        """Have the operation called: by a worker, if it may block and this is no worker that does just that."""
+        zone = self.zone
+        if request.page.mapping.ops.blocking and not zone.is_in_store_code():
+            request.page.owner = None
+            try:
+                zone.io.start(lambda: self.perform(request))
+                return
+            except ValueError:  # the cache was closed: the page is let go
+                pass
+        self.perform(request)
+
+    def perform(self, request: Request) -> None:
+        """Call the operation, and keep what it raises."""
+        page = request.page
+        page.owner = self.zone.door.thread_id()
+        if self.zone.closed or (request.file.closed and not request.wanted and not page.waiter_count):
+            page.unlock()
+            request.returned()
+            return
+        try:
+            if page.page_count == 1:
+                request.outcome = do_readpage(request.file, page)
+                if request.outcome is Outcome.UPDATED:
+                    page.unlock()
+            else:
+                read_run(request.file, page)
+        except BaseException as error:  # for the reader who waits, if there is one
+            request.error = error
+        finally:
+            request.returned()
+
+    def start_queued(self) -> None:
+        """Start what may be started by now.  Called whenever a request has ended."""
+        while self._by_start and not self._is_starting:
+            with self.zone.lock:
+                if self._is_starting or self.in_flight >= self.requests_max or not self._by_start:
+                    return
+                request = self._take_next()
+                self._begin(request)
+                # An operation that answers at once ends in here, and comes here again: one loop, not one in the other.
+                self._is_starting = True
+            try:
+                request.start(request)
+            finally:
+                self._is_starting = False
+
+    # -- the line, under the zone's lock -----------------------------------------------------------------
+
+    def _begin(self, request: Request) -> None:
+        request._started = self.pipe.started(self.zone.door.now_s())
+        self.requests += 1
+
+    def _end(self, request: Request) -> None:
+        self.zone.count_stream(request.file, -1)
+        started = request._started
+        if started is None:  # it was given up while it stood in line
+            self._forget(request)
+            return
+        now_s = self.zone.door.now_s()
+        self.pipe.ended(started, now_s, request._brought_bytes)
+        self.failed_requests += not request._brought_bytes
+        duration_s = now_s - started.at_s
+        self.latencies[sum(bound_s < duration_s for bound_s in LATENCY_BOUNDS_S)] += 1
+
+    def _enqueue(self, request: Request) -> None:
+        if request.start == self.hand_over:
+            request.page.owner = None  # the line's, until its turn comes
+        if request.wanted:
+            self._wanted.append(request)
+        else:
+            self._ahead.setdefault(request.file, deque()).append(request)
+        self._note_place(request)
+
+    def _note_place(self, request: Request) -> None:
+        page = request.page
+        self._by_start[id(page.mapping), page.index] = request
+        self._by_stop[id(page.mapping), page.index + page.page_count] = request
+
+    def _take_next(self) -> Request:
+        if self._wanted:
+            request = self._wanted[0]
+        else:
+            file, line = next(iter(self._ahead.items()))
+            request = line[0]
+            self._ahead.move_to_end(file)
+        self._forget(request)
+        return self._merged(request)
+
+    def _forget(self, request: Request) -> None:
+        page = request.page
+        if request.wanted:
+            self._wanted.remove(request)
+        else:
+            line = self._ahead[request.file]
+            line.remove(request)
+            if not line:
+                del self._ahead[request.file]
+        del self._by_start[id(page.mapping), page.index]
+        del self._by_stop[id(page.mapping), page.index + page.page_count]
+
+    def _merged(self, request: Request) -> Request:
+        """The request with its neighbours in the line, if the store is asked for them anyway."""
+        mapping = id(request.page.mapping)
+        while (before := self._by_stop.get((mapping, request.page.index))) and _may_merge(before, request):
+            self._forget(before)
+            _join(before, request)
+            request = before
+        while (behind := self._by_start.get((mapping, request.page.index + request.page.page_count))) and _may_merge(
+            request, behind
+        ):
+            self._forget(behind)
+            _join(request, behind)
+        return request
+
+
+def _may_merge(head: Request, tail: Request) -> bool:
+    own = head.device.hand_over
+    return head.start == own == tail.start and head.page.page_count + tail.page.page_count <= MERGED_PAGES_MAX
+
+
+def _join(head: Request, tail: Request) -> None:
+    head.page.absorb(tail.page)
+    head.device.zone.count_stream(tail.file, -1)
+    tail._merged_into = head
+    head.wanted = head.wanted or tail.wanted

@@ -1,0 +1,58 @@
+"""A place in line for a page's lock, or for its release.
+
+Guarantees: whoever leaves the line in whatever way leaves nothing behind: neither a locked page nor a reservation.
+Assumes: the zone's lock guards every field.
+Not here: who is served when (page.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .sync import Steps, Waiter
+
+if TYPE_CHECKING:
+    from .page import LockedPage, Page
+
+
+class Wait:
+    """One reader's place in line for one page."""
+
+    __slots__ = ("granted", "has_reservation", "index", "page", "thread_id", "waiter", "wants_lock")
+
+    def __init__(self, page: Page, index: int, waiter: Waiter, *, wants_lock: bool, has_reservation: bool) -> None:
+        self.page = page
+        """Whose line it stands in now: that of whoever holds the page's lock."""
+        self.index = index
+        self.wants_lock = wants_lock
+        self.has_reservation = has_reservation
+        """It brings a reservation of one page along: it gets the lock even if the page is gone by the time."""
+        self.thread_id = page.mapping.zone.door.thread_id()
+        self.waiter = waiter
+        self.granted: LockedPage | None = None
+
+    def steps(self) -> Steps[LockedPage | None]:
+        """Wait until served: the locked page, or None if the lock was not asked for or the page has gone."""
+        zone = self.page.mapping.zone
+        try:
+            yield zone.checks.watched(self) if zone.checks else self.waiter
+        except BaseException:
+            self._leave()
+            raise
+        if self.granted is not None:
+            self.granted.owner = zone.door.thread_id()  # perhaps another worker goes on than has come to wait
+        return self.granted
+
+    def _leave(self) -> None:
+        # The lock may have been handed to us while the exception was on its way: then pass it on.
+        zone = self.page.mapping.zone
+        with zone.lock:
+            granted = self.granted
+            if granted is None:
+                self.page.leave(self)
+        if granted is not None:
+            granted.owner = zone.door.thread_id()
+            granted.unlock()
+        elif self.has_reservation:
+            with zone.lock:
+                zone.uncharge(1, reserved=True)
