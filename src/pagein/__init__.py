@@ -21,11 +21,12 @@ from .mm.aops import (
     AOP_WRITEPAGE_ACTIVATE as AOP_WRITEPAGE_ACTIVATE,
     AddressSpaceOperations as AddressSpaceOperations,
 )
-from .stores.ranges import RangeOperations as RangeOperations
+from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOperations as RangeOperations
 
 __all__ = [
-    "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations", "CacheStats",
-    "ContractViolation", "File", "Inode", "PageCache", "RangeOperations", "default_cache", "open",
+    "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations",
+    "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
+    "default_cache", "open",
 ]  # fmt: skip
 
 _default_lock = threading.Lock()

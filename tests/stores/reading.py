@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pagein
-from pagein.stores import Opened, RangeOperations, Source, source_of
+from pagein.stores import Opened, Source, read_range, source_of
 
 MIB = 1 << 20
 DATA = random.Random(1).randbytes(3 * MIB + 1234)
@@ -45,10 +45,7 @@ def opened(source: Any, **options: Any) -> Iterator[Opened]:
 
 def fill(version: Opened, size_bytes: int, offset_bytes: int) -> bytes:
     """A fetch, without a cache."""
-    buffer = bytearray(size_bytes)
-    with memoryview(buffer) as view:
-        ranges(version).fill(view, offset_bytes)
-    return bytes(buffer)
+    return read_range(version.ops, offset_bytes, size_bytes)
 
 
 def read_whole(cache: pagein.PageCache, source: Any, **options: Any) -> bytes:
@@ -57,11 +54,6 @@ def read_whole(cache: pagein.PageCache, source: Any, **options: Any) -> bytes:
         data = file.read()
     assert isinstance(data, bytes)
     return data
-
-
-def ranges(version: Opened) -> RangeOperations:
-    assert isinstance(version.ops, RangeOperations)
-    return version.ops
 
 
 @contextmanager

@@ -84,7 +84,7 @@ opened = source.open()
 pid = os.fork()
 if pid == 0:
     numbers = []
-    for use in (source.open, lambda: opened.ops.fill(memoryview(bytearray(4)), 0)):
+    for use in (source.open, lambda: pagein.stores.read_range(opened.ops, 0, 4)):
         try:
             use()
         except OSError as error:

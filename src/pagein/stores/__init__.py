@@ -19,7 +19,11 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from ..errors import missing_extra, not_a_source, not_a_url
 from .local import LocalSource, LocalStore as LocalStore
 from .memory import MemoryStore as MemoryStore
-from .ranges import RangeOperations as RangeOperations
+from .ranges import (
+    AsyncRangeOperations as AsyncRangeOperations,
+    RangeOperations as RangeOperations,
+    read_range as read_range,
+)
 from .source import Opened as Opened, Source as Source, Store as Store
 
 OBJECT_SCHEMES = frozenset({"s3", "s3a", "gs", "gcs", "az", "adl", "azure", "abfs", "abfss", "http", "https"})

@@ -1,7 +1,7 @@
 """Objects read through obstore: S3, GCS, Azure, HTTP, and obstore's local and memory stores.
 
-Guarantees: a fetch is one GET of one range.  obstore hands it over in pieces, each a copy of what came from the
-network, and each is copied straight into the cache's memory.  It is asked for by If-Match where the object has a
+Guarantees: a fetch is one GET of one range, for which no thread waits; the answer is copied into the cache's memory by
+a system call, while other threads run.  It is asked for by If-Match where the object has a
 strong ETag, and every answer is checked: the range it says it has, its length, and its ETag, or else its date and
 size, against the version that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer
 breaks off, obstore asks for the rest of it, if there is an ETag, and accepts only that range of an answer with the
@@ -19,6 +19,7 @@ Not here: waits, retries and errors (clients.py).
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -26,6 +27,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
@@ -38,10 +40,11 @@ from . import clients
 from .clients import ObjectStore
 from .local import pread_up_to
 from .options import Same, frozen
-from .ranges import RangeOperations
+from .ranges import AsyncRangeOperations
 from .source import Opened
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from obstore import GetOptions, GetResult, ObjectMeta
 
 WHOLE_BYTES_MAX = 64 << 20
@@ -149,7 +152,7 @@ class ObjectSource:
             return False
 
 
-class _ObjectOperations(RangeOperations):
+class _ObjectOperations(AsyncRangeOperations):
     def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
         self._store = store
         self._path = path
@@ -162,37 +165,55 @@ class _ObjectOperations(RangeOperations):
         self._whole_lock = threading.Lock()
         self.version = _version_of(opened)
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
-        if not buffer:
-            return
+    @property
+    def device_key(self) -> Hashable:
+        return "object", id(self._store)
+
+    @property
+    def device_name(self) -> str:
+        return self._name.removesuffix(self._path)
+
+    async def fetch(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
+        if not size_bytes:
+            return b""
         if self._whole is None:
             try:
-                self._fill_by_range(buffer, offset_bytes)
-                return
+                return await self._fetch(offset_bytes, offset_bytes + size_bytes)
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP or self._opened["size"] > WHOLE_BYTES_MAX:
                     raise
-        got_bytes = pread_up_to(self._whole_fd(), buffer, offset_bytes)
-        if got_bytes != len(buffer):
-            raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=len(buffer), got_bytes=got_bytes)
+        return await asyncio.to_thread(self._read_whole, offset_bytes, size_bytes)
 
     def close(self) -> None:
         """Let go of the temporary file, if there is one."""
         if self._whole is not None:
             self._whole.close()
 
-    def _fill_by_range(self, buffer: memoryview, offset_bytes: int) -> None:
-        filled_bytes = 0
-        for chunk in self._fetch(offset_bytes, offset_bytes + len(buffer)):
-            buffer[filled_bytes : filled_bytes + len(chunk)] = chunk
-            filled_bytes += len(chunk)
+    async def _fetch(self, start: int, stop: int) -> ReadableBuffer:
+        """Bytes [start, stop) of the version that was opened."""
+        clients.require_same_process(self._name)
+        with self._as_os_error():
+            result = await obstore.get_async(self._store, self._path, options=self._options(start, stop))
+        self._require_answer(result, start, stop)
+        with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
+            data = await result.bytes_async()
+        if len(data) != stop - start:
+            raise self._wrong_length(start, stop, len(data))
         if self._checks_afterwards:
-            clients.require_same_process(self._name)
-            try:
-                now = obstore.head(self._store, self._path)
-            except Exception as error:
-                raise clients.os_error(error, self._name) from error
+            with self._as_os_error():
+                now = await obstore.head_async(self._store, self._path)
             self._require_opened_version(now)
+        return data
+
+    # -- an object that comes only whole -------------------------------------------------------------
+
+    def _read_whole(self, offset_bytes: int, size_bytes: int) -> bytearray:
+        data = bytearray(size_bytes)
+        with memoryview(data) as buffer:
+            got_bytes = pread_up_to(self._whole_fd(), buffer, offset_bytes)
+        if got_bytes != size_bytes:
+            raise self._wrong_length(offset_bytes, offset_bytes + size_bytes, got_bytes)
+        return data
 
     def _whole_fd(self) -> int:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
@@ -201,51 +222,66 @@ class _ObjectOperations(RangeOperations):
             if self._whole is None:
                 whole = tempfile.TemporaryFile(prefix="pagein-", buffering=0)  # noqa: SIM115  # closed by close()
                 try:
-                    for chunk in self._fetch(0, self._opened["size"]):
-                        _write_all(whole.fileno(), chunk)
+                    self._download_whole(whole.fileno())
                 except BaseException:
                     whole.close()
                     raise
                 self._whole = whole
             return self._whole.fileno()
 
-    def _fetch(self, start: int, stop: int) -> Iterator[bytes]:
-        """Bytes [start, stop) of the version that was opened, in pieces, none of them empty or too much."""
+    def _download_whole(self, fd: int) -> None:
         clients.require_same_process(self._name)
-        result = self._get(start, stop)
-        self._require_opened_version(result.meta)
-        if result.range != (start, stop):
-            got_start, got_stop = result.range
-            raise wrong_range(self._name, asked=_bytes_of(start, stop), got=_bytes_of(got_start, got_stop))
-        got_bytes = 0
-        try:
+        start, stop, got_bytes = 0, self._opened["size"], 0
+        with self._as_os_error():
+            result = obstore.get(self._store, self._path, options=self._options(start, stop))
+        self._require_answer(result, start, stop)
+        with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
             for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 got_bytes += len(chunk)
-                if got_bytes > stop - start:
-                    raise wrong_range(self._name, asked=_bytes_of(start, stop), got="more bytes than that")
-                yield chunk
-        except exceptions.BaseError as error:
-            if clients.is_broken_off(error):
-                reason = f"the answer broke off before all of {_bytes_of(start, stop)} had come"
-                raise store_failed(self._name, reason) from error
-            raise clients.os_error(error, self._name) from error
-        if got_bytes != stop - start:
-            raise short_fetch(self._name, offset_bytes=start, wanted_bytes=stop - start, got_bytes=got_bytes)
+                if got_bytes > stop:
+                    break
+                _write_all(fd, chunk)
+        if got_bytes != stop:
+            raise self._wrong_length(start, stop, got_bytes)
 
-    def _get(self, start: int, stop: int) -> GetResult:
+    # -- what is asked, and what an answer must be ---------------------------------------------------
+
+    def _options(self, start: int, stop: int) -> GetOptions:
         options: GetOptions = {}
         if (start, stop) != (0, self._opened["size"]):  # else any server can answer
             options["range"] = (start, stop)
         if self._if_match:
             options["if_match"] = self._if_match
+        return options
+
+    @contextmanager
+    def _as_os_error(self, broken_off: str = "") -> Iterator[None]:
+        """What obstore raises, as an OSError; *broken_off*: what to say of an answer that ended too soon."""
         try:
-            return obstore.get(self._store, self._path, options=options)
+            yield
         except exceptions.PreconditionError as error:
             raise stale(self._name, was=self.version, now="another version") from error
         except Exception as error:
+            if (
+                isinstance(error, OSError) and error.errno is not None
+            ):  # of the temporary file; obstore sets none
+                raise
             if clients.status_of(error) == 416:
                 raise stale(self._name, was=self.version, now="shorter") from error
+            if broken_off and clients.is_broken_off(error):
+                raise store_failed(self._name, broken_off) from error
             raise clients.os_error(error, self._name) from error
+
+    def _require_answer(self, result: GetResult, start: int, stop: int) -> None:
+        self._require_opened_version(result.meta)
+        if result.range != (start, stop):
+            got_start, got_stop = result.range
+            raise wrong_range(self._name, asked=_bytes_of(start, stop), got=_bytes_of(got_start, got_stop))
+
+    def _wrong_length(self, start: int, stop: int, got_bytes: int) -> OSError:
+        if got_bytes > stop - start:
+            return wrong_range(self._name, asked=_bytes_of(start, stop), got="more bytes than that")
+        return short_fetch(self._name, offset_bytes=start, wanted_bytes=stop - start, got_bytes=got_bytes)
 
     def _require_opened_version(self, now: ObjectMeta) -> None:
         was = self._opened

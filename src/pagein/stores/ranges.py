@@ -1,9 +1,7 @@
-"""Operations of a store that can fill any range of bytes, which is all that most stores have to say.
+"""Operations of a store that can bring any range of bytes, which is all that most stores have to say.
 
-Guarantees: a page is Uptodate only after `RangeOperations.fill` returned for all of it; a run of pages is one
-call of it, straight into the cache's memory.
-Assumes: `fill` may run on any thread, on several at once.
-Not here: operations that answer later (``readpage`` returns 0): write those on `AddressSpaceOperations` itself.
+Guarantees: a page is Uptodate only after all of its bytes are in; a run of pages is one call.
+Not here: operations for which a page is more than its bytes: write those on `AddressSpaceOperations` itself.
 """
 
 from __future__ import annotations
@@ -12,15 +10,22 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
+from . import loop
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from ..mm.mapping import OpenFile
     from ..mm.page import Page
     from ..mm.rac import ReadaheadControl
 
 
 class RangeOperations(AddressSpaceOperations):
-    """Give it `fill`, and you have a store."""
+    """Give it `fill`, and you have a store.
+
+    `fill` is called by I/O workers, up to ``requests_max`` at once.  If it never waits, because the bytes are in
+    memory, set ``blocking = False``: then whoever needs a page calls it himself.
+    """
 
     @abstractmethod
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
@@ -42,3 +47,53 @@ class RangeOperations(AddressSpaceOperations):
         page = rac.take()
         self.fill(page.buffer, page.offset)
         page.end_read()
+
+
+def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) -> bytes:
+    """The bytes of a range, from the store itself, without a cache.  Blocks: as long as the store takes.
+
+    Raises: OSError of the store; TypeError for operations that bring pages only.
+    """
+    if isinstance(ops, AsyncRangeOperations):
+        return bytes(loop.run(lambda: ops.fetch(offset_bytes, size_bytes)))
+    if not isinstance(ops, RangeOperations):
+        raise TypeError(f"{type(ops).__name__} has no ranges, only pages")
+    data = bytearray(size_bytes)
+    with memoryview(data) as buffer:
+        ops.fill(buffer, offset_bytes)
+    return bytes(data)
+
+
+class AsyncRangeOperations(AddressSpaceOperations):
+    """Give it `fetch`, and you have a store that answers later: no thread waits for it.
+
+    `fetch` is awaited on an event loop that pagein runs on a thread of its own, up to ``requests_max`` at once.
+    """
+
+    blocking = False
+    requests_max = 64
+
+    @abstractmethod
+    async def fetch(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
+        """The file's bytes [offset_bytes, offset_bytes + size_bytes), which lie within the file.
+
+        Raises: OSError: ESTALE if the object is not the version that was opened.
+        """
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        """Locks: page locked on entry; released when the fetch has ended (returns 0)."""
+        loop.start(lambda: self._bring(page))
+        return 0
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        """The whole run at once.  Locks: the run locked on entry; released when the fetch has ended."""
+        page = rac.take()
+        loop.start(lambda: self._bring(page))
+
+    async def _bring(self, page: Page) -> None:
+        error: BaseException | None = None
+        try:
+            page.write(await self.fetch(page.offset, page.size_bytes))
+        except BaseException as failure:  # for the reader who waits
+            error = failure
+        page.end_read(error)

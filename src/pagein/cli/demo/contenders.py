@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import pagein
 
 from ... import stores
-from ...stores import Opened, RangeOperations
+from ...stores import Opened, read_range
 
 
 class Cost(NamedTuple):
@@ -97,7 +97,6 @@ class _PlainFile(io.RawIOBase):
     """The least that makes a range of bytes a file: a position, and a request for each read."""
 
     def __init__(self, opened: Opened, count: Callable[[int], None]) -> None:
-        assert isinstance(opened.ops, RangeOperations)  # as those of every store of pagein's own are
         self._ops = opened.ops
         self._size_bytes = opened.size_bytes
         self._close_store = opened.close
@@ -108,7 +107,7 @@ class _PlainFile(io.RawIOBase):
         with memoryview(buffer) as view, view.cast("B") as target:
             size_bytes = max(0, min(len(target), self._size_bytes - self._position))
             if size_bytes:
-                self._ops.fill(target[:size_bytes], self._position)
+                target[:size_bytes] = read_range(self._ops, self._position, size_bytes)
                 self._count(size_bytes)
                 self._position += size_bytes
             return size_bytes
