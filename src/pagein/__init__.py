@@ -11,7 +11,7 @@ import os
 import threading
 from typing import Any, overload
 
-from .cache import CacheStats as CacheStats, PageCache as PageCache
+from .cache import PageCache as PageCache
 from .errors import ContractViolation as ContractViolation
 from .file import BinaryMode, File as File, TextMode
 from .inode import Inode as Inode
@@ -21,12 +21,13 @@ from .mm.aops import (
     AOP_WRITEPAGE_ACTIVATE as AOP_WRITEPAGE_ACTIVATE,
     AddressSpaceOperations as AddressSpaceOperations,
 )
+from .stats import CacheStats as CacheStats, StoreStats as StoreStats
 from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOperations as RangeOperations
 
 __all__ = [
     "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations",
     "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
-    "default_cache", "open",
+    "StoreStats", "default_cache", "open",
 ]  # fmt: skip
 
 _default_lock = threading.Lock()

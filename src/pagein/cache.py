@@ -15,7 +15,6 @@ import os
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -28,6 +27,8 @@ from .mm.debug import Checks, checks_from_environment
 from .mm.mapping import AddressSpace, OpenFile
 from .mm.sync import SYSTEM, Door, OwnedLock
 from .mm.zone import Zone
+from .reader import PageReader
+from .stats import CacheStats, cache_stats
 from .stores.source import Opened, Source
 from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
 
@@ -35,39 +36,12 @@ if TYPE_CHECKING:
     from .mm.aops import AddressSpaceOperations
 
 T = TypeVar("T")
+R = TypeVar("R", bound=PageReader)
 
 IDLE_INODES_MAX = 4096
 """Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB."""
 MEMORY_SHARE = 4
 """The default cap: a quarter of the memory that this process may use."""
-
-
-@dataclass(frozen=True)
-class CacheStats:
-    """A cache at one moment.  Counts are since it was made.
-
-    ``hits`` and ``misses`` count reads (``hits`` is exact unless threads share one `File`); ``waits`` counts reads
-    that waited for a page another was fetching; ``requests``, ``pages_read`` and ``fetched_bytes`` what stores were
-    asked and what came; ``evictions`` and ``refaults`` pages.
-    """
-
-    size_bytes: int
-    resident_bytes: int
-    pinned_bytes: int
-    bookkeeping_bytes: int
-    inodes: int
-    open_files: int
-    hits: int
-    misses: int
-    waits: int
-    requests: int
-    failed_requests: int
-    pages_read: int
-    fetched_bytes: int
-    evictions: int
-    refaults: int
-    drops: int
-    lost_races: int
 
 
 class PageCache:
@@ -100,7 +74,7 @@ class PageCache:
         """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
         self._leaving: set[AddressSpace] = set()
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
-        self._files: weakref.WeakSet[File] = weakref.WeakSet()
+        self._files: weakref.WeakSet[PageReader] = weakref.WeakSet()
         self._all_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
         self._close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
@@ -156,7 +130,7 @@ class PageCache:
         """
         wrap = text_layer(mode, encoding, errors, newline)
         found = stores.source_of(source, **store_options)
-        return self._zone.workqueue.shielded(lambda: wrap(self._file_of(self._look_up(found))), undo=_close)
+        return self._zone.workqueue.shielded(lambda: wrap(self._file_of(self._look_up(found), File)), undo=_close)
 
     def inode(
         self, ops: AddressSpaceOperations, *, size_bytes: int, key: Hashable = None, name: str | None = None
@@ -222,8 +196,8 @@ class PageCache:
             inode.open_count += 1
         return inode
 
-    def _file_of(self, inode: Inode) -> File:
-        file = File(
+    def _file_of(self, inode: Inode, kind: type[R]) -> R:
+        file = kind(
             OpenFile(inode.mapping),
             name=inode.name,
             version=inode.version,
@@ -384,23 +358,11 @@ class PageCache:
         return self._shielded(self._stats)
 
     def _stats(self) -> CacheStats:
-        zone = self._zone
         with self._lock:
             files = [file for file in self._files if not file.closed]
             hits = self._hits + sum(file.hits for file in files)
             inodes = len(self._inodes)
-        with zone.lock:
-            counted = dict(zone.counters)
-        return CacheStats(
-            size_bytes=self.size_bytes,
-            resident_bytes=zone.resident_bytes(),
-            pinned_bytes=reclaim.pinned_bytes(zone),
-            bookkeeping_bytes=zone.planes_bytes() + zone.queues.size_bytes(),
-            inodes=inodes,
-            open_files=len(files),
-            hits=hits,
-            **{name: counted.get(name, 0) for name in COUNTED},
-        )
+        return cache_stats(self._zone, size_bytes=self.size_bytes, inodes=inodes, open_files=len(files), hits=hits)
 
     def _start_locks_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
@@ -438,12 +400,6 @@ def _after_fork_in_child() -> None:
 
 # Registered after mm/fork.py's, and so run before it: a cache's lock is taken before its zone's.
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-COUNTED = (
-    "misses", "waits", "requests", "failed_requests", "pages_read", "fetched_bytes", "evictions", "refaults",
-    "drops", "lost_races",
-)  # fmt: skip
-"""The statistics that a zone counts under these names."""
 
 
 def _close(file: File | io.TextIOWrapper) -> None:

@@ -9,18 +9,16 @@ Not here: reads at given offsets, and what a hit is (reader.py).
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import threading
 from collections.abc import Callable
-from operator import index as as_int
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from .errors import bad_mode, closed_file, read_only
 from .mm import filemap
 from .mm.arena import REGION_SHIFT
-from .reader import CLOSED, PageReader, checked
+from .reader import CLOSED, PageReader, checked, position_after
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -111,7 +109,8 @@ class File(PageReader):
 
     def _next_piece(self, size: int) -> bytes:
         memory = self._memory
-        pieces = self._read_some(size, self._pos, lambda start, stop: memory[start:stop], once=True)
+        parts = self._some_parts(size, self._pos, lambda start, stop: memory[start:stop], once=True)
+        pieces = filemap.run_parts(self._mapping.zone, parts)
         return bytes(pieces[0]) if pieces else b""
 
     def readline(self, size: int | None = -1, /) -> bytes:
@@ -182,18 +181,12 @@ class File(PageReader):
             with self._lock:
                 self._pos = offset
             return offset
-        offset, whence = as_int(offset), as_int(whence)
-        if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
-            raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+        offset, whence = as_int(offset), as_int(whence)  # the caller's code, and so not under the lock
         with self._lock:
-            if whence == os.SEEK_CUR:
-                offset += self._pos
-            elif whence == os.SEEK_END:
-                offset += self._mapping.i_size
-            if offset < 0:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
-            self._pos = offset
-        return offset
+            self._pos = position_after(
+                offset, whence, position=self._pos, size_bytes=self._mapping.i_size, name=self.name
+            )
+            return self._pos
 
     def tell(self) -> int:
         """The position, in bytes from the start."""

@@ -76,7 +76,7 @@ class Inode:
     ) -> File | io.TextIOWrapper:
         """A file over these pages; arguments, result and errors as for `PageCache.open`."""
         wrap = text_layer(mode, encoding, errors, newline)
-        return self._cache._zone.workqueue.shielded(lambda: wrap(self._cache._file_of(self._cache._hold(self))))
+        return self._cache._zone.workqueue.shielded(lambda: wrap(self._cache._file_of(self._cache._hold(self), File)))
 
     def resize(self, size_bytes: int) -> None:
         """Tell the cache that the object has become shorter or longer.

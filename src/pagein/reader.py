@@ -10,7 +10,9 @@ The letters are those of docs/explanation/architecture.md; their order is what m
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable
 from operator import index as as_int
 from pickle import PickleBuffer
@@ -24,6 +26,7 @@ from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from .mm.filemap import Parts
     from .mm.mapping import OpenFile
 
 T = TypeVar("T")
@@ -133,12 +136,16 @@ class PageReader(io.BufferedIOBase):
         return self._pread_missing(size, offset)
 
     def _pread_missing(self, size: int, offset: int) -> bytes:
+        return filemap.run_parts(self._mapping.zone, self._pread_parts(size, offset))
+
+    def _pread_parts(self, size: int, offset: int) -> Parts[bytes]:
+        """`pread` of what is not all here."""
         size, offset = checked("size", size), checked("offset", offset)
         self._check_open()
         memory = self._memory
         pieces: list[bytes] = []
         while size:
-            got = self._read_some(size, offset, lambda start, stop: memory[start:stop])
+            got = yield from self._some_parts(size, offset, lambda start, stop: memory[start:stop])
             if not got:  # the end; a read that is short for another reason is asked again, and raises
                 break
             pieces += got
@@ -151,14 +158,17 @@ class PageReader(io.BufferedIOBase):
 
         Blocks and raises: as `pread`; TypeError for a buffer that cannot be written to.
         """
+        return filemap.run_parts(self._mapping.zone, self._preadinto_parts(buffer, offset))
+
+    def _preadinto_parts(self, buffer: WriteableBuffer, offset: int) -> Parts[int]:
         offset = checked("offset", offset)
         with memoryview(buffer) as view:
             if view.readonly:
                 raise TypeError("a buffer to read into must be writable, and this one is read-only")
             with view.cast("B") as target:
-                return self._fill(target, offset)
+                return (yield from self._fill_parts(target, offset))
 
-    def _fill(self, target: memoryview, offset: int) -> int:
+    def _fill_parts(self, target: memoryview, offset: int) -> Parts[int]:
         self._check_open()
         filled, read_only = 0, self._read_only
 
@@ -169,16 +179,18 @@ class PageReader(io.BufferedIOBase):
             return stop - start
 
         while filled < len(target):
-            got = self._read_some(len(target) - filled, offset + filled, take)
+            got = yield from self._some_parts(len(target) - filled, offset + filled, take)
             if not got:
                 break
             filled += sum(got)
         return filled
 
-    def _read_some(self, size: int, offset: int, take: Callable[[int, int], T], *, once: bool = False) -> list[T]:
+    def _some_parts(
+        self, size: int, offset: int, take: Callable[[int, int], T], *, once: bool = False
+    ) -> Parts[list[T]]:
         self._check_open()
         self._note_position()
-        pieces = filemap.read(self._file, offset, size, take, once=once)
+        pieces = yield from filemap.read_parts(self._file, offset, size, take, once=once)
         self._check_open()
         self._last_end = self._shift + offset + size
         return pieces
@@ -216,6 +228,10 @@ class PageReader(io.BufferedIOBase):
         return self._view_missing(size, offset)
 
     def _view_missing(self, size: int, offset: int) -> memoryview:
+        return filemap.run_parts(self._mapping.zone, self._view_parts(size, offset))
+
+    def _view_parts(self, size: int, offset: int) -> Parts[memoryview]:
+        """`view` of what is not all here."""
         size, offset = checked("size", size), checked("offset", offset)
         first = self._base + (offset >> PAGE_SHIFT)
         while True:
@@ -226,7 +242,7 @@ class PageReader(io.BufferedIOBase):
             stop = self._base + page_count_for(end)
             self._note_position()
             filemap.heed_marker(self._file, offset, end)
-            pin = filemap.pin_uptodate(self._file, first - self._base, stop - first)
+            pin = yield from filemap.pin_parts(self._file, first - self._base, stop - first)
             # The size again: it may have changed while we waited, and with it which pages were brought.
             end = max(offset, min(end, self._mapping.i_size))
             if self._uptodate.find(b"\0", first, self._base + page_count_for(end)) < 0:
@@ -305,6 +321,9 @@ class PageReader(io.BufferedIOBase):
         self._on_release(self.hits)
         return True
 
+    def _start_lock_anew(self) -> None:
+        """After a fork, in the child.  There is none here."""
+
     def _check_open(self) -> None:
         if self._generations is CLOSED:
             raise errors.closed_file()
@@ -327,6 +346,16 @@ class _Closed:
 
 
 CLOSED: Any = _Closed()
+
+
+def position_after(offset: int, whence: int, *, position: int, size_bytes: int, name: str) -> int:
+    """Where a seek leads.  Raises: OSError(EINVAL) for a position before the start; ValueError."""
+    if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
+        raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+    offset += (0, position, size_bytes)[whence]
+    if offset < 0:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+    return offset
 
 
 def checked(what: str, value: Any, *, least: int | None = 0) -> int:

@@ -24,7 +24,7 @@ Functions = list[Preemptible]
 LOCKS: Functions = []
 """Only where locks, waits and wakes are."""
 HIT_PATH: Functions = [
-    PageReader.pread, PageReader._pread_missing, PageReader._fill, PageReader.view, PageReader._view_missing,
+    PageReader.pread, PageReader._pread_parts, PageReader._fill_parts, PageReader.view, PageReader._view_parts,
     File._line_piece, filemap.copy_if_uptodate, filemap._copy_locked,
 ]  # fmt: skip
 REMOVAL: Functions = [

@@ -255,7 +255,7 @@ def test_a_file_that_is_closed_while_it_is_read_and_opened_again() -> None:
             assert source.open_count == 0
             world.assert_idle()
 
-    explored(scenario, 130, [PageReader.pread, PageReader._pread_missing, PageReader._release])
+    explored(scenario, 130, [PageReader.pread, PageReader._pread_parts, PageReader._release])
 
 
 def test_a_file_closed_by_two_threads_at_once_is_let_go_once() -> None:

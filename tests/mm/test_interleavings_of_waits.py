@@ -62,7 +62,7 @@ def test_a_reader_waits_for_memory_or_hears_that_there_is_none(cap_pages: int) -
             reader(file, pages=3)()
             world.assert_idle()
 
-    explored(scenario, 80, [*REMOVAL, PageReader.view, PageReader._view_missing, PageReader.pread])
+    explored(scenario, 80, [*REMOVAL, PageReader.view, PageReader._view_parts, PageReader.pread])
 
 
 # -- interruption --------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(cap_pages: int, spread: int, 
 
 def test_ctrl_c_on_the_main_thread_leaves_nothing_and_the_fetch_goes_on_for_others() -> None:
     on_main: Functions = [
-        PageReader.pread, PageReader._pread_missing, filemap.read, *WORKQUEUE, Zone.count, OwnedLock.__enter__,
+        PageReader.pread, PageReader._pread_parts, filemap.read_parts, *WORKQUEUE, Zone.count, OwnedLock.__enter__,
         OwnedLock.__exit__,
     ]  # fmt: skip
 

@@ -153,7 +153,7 @@ def test_item_48_two_streams_on_one_file_both_go_by_their_markers(scene):
 
 
 def test_advice_widens_and_ends_the_window(scene):
-    subject = scene.open(runs=[], page_count=100_000, cap_pages=100_000, random=False)
+    subject = scene.open(runs=[], page_count=100_000, cap_pages=1_000_000, random=False)
     normal = readahead.window_pages_max(subject.open_file)
     subject.file.advise("sequential")
     assert readahead.window_pages_max(subject.open_file) == 2 * normal

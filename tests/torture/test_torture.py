@@ -13,7 +13,7 @@ from pagein.mm.page import Page
 from pagein.reader import PageReader
 
 STEPS = (
-    PageReader.pread, PageReader._fill, PageReader.view, PageReader._view_missing, filemap.copy_if_uptodate,
+    PageReader.pread, PageReader._fill_parts, PageReader.view, PageReader._view_parts, filemap.copy_if_uptodate,
     reclaim.remove_runs, reclaim.clean_up_after_lost_race, Page.set_uptodate,
 )  # fmt: skip
 

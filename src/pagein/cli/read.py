@@ -14,8 +14,8 @@ import click
 
 import pagein
 
-from ..cache import CacheStats
 from ..file import File
+from ..stats import CacheStats
 from ..units import format_size
 from . import screen
 from .options import positive_size, size

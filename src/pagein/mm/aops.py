@@ -49,10 +49,8 @@ class AddressSpaceOperations:
         """Which store this is: files with equal keys share its pipe, and its line.  By default, one for each class."""
         return id(type(self))
 
-    @property
-    def device_name(self) -> str:
-        """What statistics call it."""
-        return type(self).__name__
+    device_name = ""
+    """What statistics call it; by default, the class's name."""
 
     def readpage(self, file: OpenFile, page: Page) -> int:
         """Bring one page.

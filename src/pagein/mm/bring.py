@@ -8,6 +8,7 @@ Not here: copying what has come (filemap.py); what is asked for (readahead.py) a
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import not_uptodate
@@ -26,6 +27,34 @@ TRUNCATED_PATIENCE = 8
 """AOP_TRUNCATED_PAGE may come so often in a row before the reader gives the store time to settle..."""
 TRUNCATED_DELAY_MAX_S = 0.01
 """...in pauses that double up to this.  Linux spins here; ocfs2 had a livelock of it (c7e25e6e0b04)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bring:
+    """`bring` with its arguments: what a reader who cannot wait has done for him."""
+
+    file: OpenFile
+    index: int
+    want_pages: int
+    limit_pages: int = UNLIMITED
+    counts: bool = False
+
+    def wanting(self, want_pages: int) -> Bring:
+        """The same for so many pages."""
+        return replace(self, want_pages=want_pages)
+
+    def __call__(self, make_waiter: MakeWaiter) -> Steps[int]:
+        """The steps."""
+        return bring(self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts)
+
+
+def start_bringing(file: OpenFile, index: int, want_pages: int) -> None:
+    """Start to bring pages, and do not wait; errors are nobody's."""
+    file.mapping.zone.workqueue.run_detached(Bring(file, index, want_pages), ignore)
+
+
+def ignore(result: object, error: BaseException | None) -> None:
+    """Of work that nobody waits for."""
 
 
 def first_absent(mapping: AddressSpace, start_index: int, stop_index: int) -> int:

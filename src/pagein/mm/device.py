@@ -148,6 +148,7 @@ class BackingDevice:
         self._by_stop: dict[tuple[int, int], Request] = {}
         """...and by the page behind its last."""
         self._is_starting = False
+        self._ahead_in_flight = 0
 
     @property
     def in_flight(self) -> int:
@@ -171,7 +172,7 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
-            if self.in_flight >= self.requests_max and not zone.is_in_store_code():
+            if not self._has_room_for(request) and not zone.is_in_store_code():
                 self._enqueue(request)
                 return
             self._begin(request)
@@ -225,7 +226,9 @@ class BackingDevice:
         """Start what may be started by now.  Called whenever a request has ended."""
         while self._by_start and not self._is_starting:
             with self.zone.lock:
-                if self._is_starting or self.in_flight >= self.requests_max or not self._by_start:
+                if self._is_starting or not self._by_start:
+                    return
+                if not self._has_room_for(self._first_in_line()):
                     return
                 request = self._take_next()
                 self._begin(request)
@@ -238,7 +241,13 @@ class BackingDevice:
 
     # -- the line, under the zone's lock -----------------------------------------------------------------
 
+    def _has_room_for(self, request: Request) -> bool:
+        if self.in_flight >= self.requests_max:
+            return False
+        return request.wanted or self._ahead_in_flight < self.pipe.width
+
     def _begin(self, request: Request) -> None:
+        self._ahead_in_flight += not request.wanted
         request._started = self.pipe.started(self.zone.door.now_s())
         self.requests += 1
 
@@ -248,6 +257,7 @@ class BackingDevice:
         if started is None:  # it was given up while it stood in line
             self._forget(request)
             return
+        self._ahead_in_flight -= not request.wanted
         now_s = self.zone.door.now_s()
         self.pipe.ended(started, now_s, request._brought_bytes)
         self.failed_requests += not request._brought_bytes
@@ -268,13 +278,13 @@ class BackingDevice:
         self._by_start[id(page.mapping), page.index] = request
         self._by_stop[id(page.mapping), page.index + page.page_count] = request
 
+    def _first_in_line(self) -> Request:
+        return self._wanted[0] if self._wanted else next(iter(self._ahead.values()))[0]
+
     def _take_next(self) -> Request:
-        if self._wanted:
-            request = self._wanted[0]
-        else:
-            file, line = next(iter(self._ahead.items()))
-            request = line[0]
-            self._ahead.move_to_end(file)
+        request = self._first_in_line()
+        if not request.wanted:
+            self._ahead.move_to_end(request.file)  # each file in turn
         self._forget(request)
         return self._merged(request)
 

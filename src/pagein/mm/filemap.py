@@ -10,31 +10,34 @@ Not here: fetching and waiting (bring.py); the same hit path once more, inlined 
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
 from enum import IntFlag
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import beyond_end, no_memory, would_block
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import MARKED, REGION_SHIFT, ones
-from .bring import UNLIMITED, bring, first_absent, lock_uptodate
+from .bring import UNLIMITED, Bring, first_absent, ignore, lock_uptodate, start_bringing
+from .fault import Fault as Fault, FaultFlags as FaultFlags, FaultResult as FaultResult, fault as fault
 from .lru import Run, use_read_ahead
 from .pin import Pin
 from .readahead import hit_marker, populate, take_marker
 from .readpage import do_readpage as do_readpage
 from .sync import MakeWaiter, Steps
+from .workqueue import MakeSteps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace, OpenFile
-    from .page import LockedPage
+    from .zone import Zone
 
 T = TypeVar("T")
 Take = Callable[[int, int], T]
 """Copies bytes [start, stop) of an arena's memory to where a reader wants them.  May be called again."""
+Parts = Generator[MakeSteps[Any], Any, T]
+"""A read that runs on the reader's own thread, but for the steps that it yields: they may wait, and hold locks, and are
+run where no signal can interrupt them.  It is sent their result, or thrown what they raised."""
 
 ADVICE_MAX = 1024
 """Pieces of advice in line, at most."""
@@ -71,8 +74,36 @@ def read(
     Locks: none held.  Blocks: interruptibly.  Raises: the store's OSError unchanged; OSError(ENOMEM);
     BlockingIOError with `ReadFlags`.
     """
+    return run_parts(file.mapping.zone, read_parts(file, offset, size_bytes, take, flags=flags, once=once))
+
+
+def run_parts(zone: Zone, parts: Parts[T]) -> T:
+    """Run parts on this thread, and what may wait where no signal can interrupt it."""
+    try:
+        make_steps = next(parts)
+        while True:
+            try:
+                result = zone.shielded_steps(make_steps)
+            except BaseException as error:
+                make_steps = parts.throw(error)
+            else:
+                make_steps = parts.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def read_parts(
+    file: OpenFile,
+    offset: int,
+    size_bytes: int,
+    take: Take[T],
+    *,
+    flags: ReadFlags = ReadFlags.NONE,
+    once: bool = False,
+) -> Parts[list[T]]:
+    """`read`, as parts."""
     mapping, stop = file.mapping, offset + size_bytes
-    zone = mapping.zone
     pieces: list[T] = []
     limit_pages = UNLIMITED
     attempts = 0
@@ -85,10 +116,10 @@ def read(
             elif copied is None and attempts < LOST_RACES_MAX:
                 attempts += 1
                 wanted_stop = _stop_of_hole(mapping, offset, stop) if once else stop
-                limit_pages = _bring_for_read(file, offset, wanted_stop, limit_pages, counts=not missed)
+                limit_pages = yield _bring(file, offset, wanted_stop, limit_pages, counts=not missed)
                 missed = True
             elif copied is None:
-                copied = zone.shielded_steps(partial(_copy_locked, file, offset, stop, take))
+                copied = yield partial(_copy_locked, file, offset, stop, take)
         except OSError:
             if pieces:
                 break
@@ -97,9 +128,8 @@ def read(
             piece, end = copied
             pieces.append(piece)
             if not flags & ReadFlags.NOIO:
-                heed_marker(
-                    file, offset, end
-                )  # after the copy: in a small cache, what comes may drive out what is here
+                # After the copy: in a small cache, what comes may drive out what is here.
+                heed_marker(file, offset, end)
             offset = end
             attempts = 0
             if once:
@@ -169,18 +199,10 @@ def _hit_marker(file: OpenFile, index: int, stop_index: int) -> None:
         hit_marker(file, marker_index, stop_index - marker_index)
 
 
-def bring_for_read(
-    file: OpenFile, offset: int, stop: int, limit_pages: int, make_waiter: MakeWaiter, *, counts: bool = False
-) -> Steps[int]:
-    """`bring` the page of byte *offset*, for a read of bytes [offset, stop)."""
+def _bring(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool) -> Bring:
     index = offset >> PAGE_SHIFT
     want_pages = page_count_for(min(stop, file.mapping.i_size)) - index
-    return bring(file, index, max(1, want_pages), limit_pages, make_waiter, counts=counts)
-
-
-def _bring_for_read(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool = False) -> int:
-    steps = partial(bring_for_read, file, offset, stop, limit_pages, counts=counts)
-    return file.mapping.zone.shielded_steps(steps)
+    return Bring(file, index, max(1, want_pages), limit_pages, counts=counts)
 
 
 def _copy_locked(
@@ -201,14 +223,17 @@ def _copy_locked(
 
 def _do_not_wait(file: OpenFile, offset: int, stop: int, flags: ReadFlags) -> None:
     if not flags & ReadFlags.NOIO:
-        start_bringing(file, offset, stop)
+        index = offset >> PAGE_SHIFT
+        start_bringing(file, index, page_count_for(min(stop, file.mapping.i_size)) - index)
     raise would_block(file.mapping.name)
 
 
-def start_bringing(file: OpenFile, offset: int, stop: int) -> None:
-    """Start what a read of bytes [offset, stop) lacks, and do not wait; errors are nobody's."""
-    steps = partial(bring_for_read, file, offset, stop, UNLIMITED)
-    file.mapping.zone.workqueue.run_detached(steps, _ignore)
+def populate_range(file: OpenFile, start_index: int, stop_index: int) -> None:
+    """Make the pages [start_index, stop_index) Uptodate.  Blocks: interruptibly, until they have come, or will not.
+
+    Errors are nobody's: the reader of a page that did not come asks for it, and hears.  Linux: MADV_POPULATE_READ.
+    """
+    file.mapping.zone.shielded_steps(partial(populate, file, start_index, stop_index))
 
 
 def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> None:
@@ -220,11 +245,7 @@ def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> Non
     zone = file.mapping.zone
     if zone.workqueue.queued_count < ADVICE_MAX:
         stop_index = min(stop_index, start_index + max(1, zone.cap_pages // 2))
-        zone.workqueue.run_detached(partial(populate, file, start_index, stop_index), _ignore)
-
-
-def _ignore(result: object, error: BaseException | None) -> None:
-    """Of work that nobody waits for."""
+        zone.workqueue.run_detached(partial(populate, file, start_index, stop_index), ignore)
 
 
 # -- one page for a caller inside the cache -------------------------------------------------------------------
@@ -247,6 +268,11 @@ def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
 
     Blocks: interruptibly.  Raises: OSError(ENOMEM) if they do not fit into the cache beside what else is pinned.
     """
+    return run_parts(file.mapping.zone, pin_parts(file, index, page_count))
+
+
+def pin_parts(file: OpenFile, index: int, page_count: int) -> Parts[Pin]:
+    """`pin_uptodate`, as parts."""
     mapping = file.mapping
     zone = mapping.zone
     if page_count > zone.cap_pages:
@@ -257,7 +283,7 @@ def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
         limit_pages = UNLIMITED
         missed, stop = False, (index + page_count) << PAGE_SHIFT
         while 0 <= (absent := first_absent(mapping, index, index + page_count)):
-            limit_pages = _bring_for_read(file, absent << PAGE_SHIFT, stop, limit_pages, counts=not missed)
+            limit_pages = yield _bring(file, absent << PAGE_SHIFT, stop, limit_pages, counts=not missed)
             missed = True
         file.hits += not missed
         return pin
@@ -274,102 +300,3 @@ def sweep_pins_soon(mapping: AddressSpace) -> None:
         mapping.zone.workqueue.start(partial(reclaim.sweep_pins, mapping.zone))
     except (ValueError, RuntimeError):  # the cache, or the interpreter, is ending
         pass
-
-
-# -- fault ---------------------------------------------------------------------------------------------------
-
-
-class FaultFlags(IntFlag):
-    """What the faulting side allows; Linux's values."""
-
-    NONE = 0
-    ALLOW_RETRY = 0x04
-    """The address-space lock may be let go in order to wait; the fault then answers RETRY."""
-    RETRY_NOWAIT = 0x08
-    """Do not wait and do not let go of the lock: answer RETRY if that is what it would take."""
-    TRIED = 0x20
-    """The second try: the lock is kept, whatever it takes."""
-
-
-class FaultResult(IntFlag):
-    """What became of a fault; Linux's values."""
-
-    OOM = 0x001
-    SIGBUS = 0x002
-    MAJOR = 0x004
-    LOCKED = 0x200
-    RETRY = 0x400
-
-
-class FaultLock(Protocol):
-    """The faulting side's address-space lock (Linux: mmap_lock), held on entry."""
-
-    def acquire(self) -> object:
-        """Take it, waiting if need be."""
-
-    def release(self) -> object:
-        """Let it go."""
-
-
-@dataclass
-class Fault:
-    """One fault: page ``index`` is wanted.  ``page`` and ``error`` are the answer's."""
-
-    file: OpenFile
-    index: int
-    lock: FaultLock
-    flags: FaultFlags = FaultFlags.NONE
-    page: LockedPage | None = None
-    error: OSError | None = None
-
-
-def fault(vmf: Fault) -> FaultResult:
-    """Find or read the page of a fault.  Linux: filemap_fault.
-
-    LOCKED: ``vmf.page`` is Uptodate and locked, and the caller unlocks it.  RETRY: ``vmf.lock`` was let go (kept
-    with RETRY_NOWAIT); the caller takes it and faults again with TRIED.  SIGBUS: beyond the end, or
-    ``vmf.error``.  OOM: no memory.  Without RETRY in the answer the lock was never let go.
-    Blocks: interruptibly.
-    """
-    file, mapping = vmf.file, vmf.file.mapping
-    zone = mapping.zone
-    if vmf.index >= mapping.page_count:
-        return FaultResult.SIGBUS
-    result = FaultResult(0)
-    page = mapping.trylock_uptodate(vmf.index)
-    let_go = False
-    if page is None:
-        if vmf.index not in mapping.in_flight:
-            result = FaultResult.MAJOR
-        if vmf.flags & FaultFlags.RETRY_NOWAIT:
-            start_bringing(file, vmf.index << PAGE_SHIFT, (vmf.index + 1) << PAGE_SHIFT)
-            return result | FaultResult.RETRY
-        let_go = bool(vmf.flags & FaultFlags.ALLOW_RETRY) and not vmf.flags & FaultFlags.TRIED
-        if let_go:
-            vmf.lock.release()
-        try:
-            page = zone.shielded_steps(partial(lock_uptodate, file, vmf.index), undo=_unlock)
-        except BaseException as error:
-            if not isinstance(error, OSError):  # interrupted: the caller thinks that it holds its lock
-                if let_go:
-                    vmf.lock.acquire()
-                raise
-            if not let_go:  # else the second try meets it again, and says so
-                vmf.error = error
-                return result | (FaultResult.OOM if error.errno == errno.ENOMEM else FaultResult.SIGBUS)
-    if let_go:
-        _unlock(page)
-        return result | FaultResult.RETRY
-    if page is None or vmf.index >= mapping.page_count:  # the size again, now that the page cannot be cut off
-        _unlock(page)
-        return FaultResult.SIGBUS
-    mapping.arena.referenced[mapping.base + vmf.index] = 1
-    page.owner = zone.door.thread_id()
-    vmf.page = page
-    return result | FaultResult.LOCKED
-
-
-def _unlock(page: LockedPage | None) -> None:
-    if page is not None:
-        page.owner = page.mapping.zone.door.thread_id()  # a worker may have locked it
-        page.unlock()

@@ -151,6 +151,7 @@ class AddressSpace:
             if wanted_pages:
                 self._admit(index, wanted_pages, read_ahead=False)
             if absent > wanted_pages:
+                self.zone.counters["read_ahead"] += absent - wanted_pages
                 self._admit(index + wanted_pages, absent - wanted_pages, read_ahead=True)
             return self._lock(index, absent, self.zone.door.thread_id())
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 WINDOW_BYTES_MIN = 2 << 20
 """A disk's pipe holds less, but a window also has to be worth the switch of threads that fills it."""
-WINDOW_BYTES_START = 16 << 20
+WINDOW_BYTES_START = 64 << 20
 """Until the pipe's length is known."""
 WINDOW_BYTES_MAX = 1 << 30
 """More than any pipe that Python can drain: 10 GB/s over 100 ms."""
@@ -34,6 +34,14 @@ PIECES_MIN = 4
 """A window has at least so many pieces, where it is large enough: several requests fill the pipe better than one."""
 PROBE_BYTES_MAX = 128 << 10
 """A fetch up to this size is small: its time is the latency."""
+WIDTH_START = 3
+"""So many requests of readahead are in flight at first.  Few, because they share the bandwidth: of many, the first
+would come hardly earlier than the last, and it is the first that the reader waits for."""
+WIDTH_MAX = 32
+WIDTH_GAIN = 1.25
+"""Twice as many are kept, if so much more came of it (BBR leaves its start-up by the same test)."""
+PROBE_ROUNDS = 16
+"""After so many times as many requests it is tried again."""
 MEMORY_S = 10.0
 """How long a measurement counts (BBR's window for the round-trip time)."""
 SAMPLES_MAX = 64
@@ -64,6 +72,12 @@ class Pipe:
         self._probe_bytes = 0
         self._probe_s: float | None = None
         self._probe_at_s = 0.0
+        self.width = WIDTH_START
+        """How many requests of readahead should be in flight."""
+        self._round: list[float] = []
+        self._rounds_to_probe = 1
+        self._best_width = WIDTH_START
+        self._best_rate_bytes_s = 0.0
         self._is_full = False
         """A fetch spent more time arriving than waiting, so its rate was the store's, and not the window's."""
 
@@ -89,10 +103,32 @@ class Pipe:
         self._note_probe(now_s, size_bytes, duration_s)
         if duration_s > 3 * self.latency_s:
             self._is_full = True
+        if size_bytes > PROBE_BYTES_MAX:
+            self._note_width(size_bytes, duration_s)
 
     def answered(self, now_s: float, duration_s: float) -> None:
         """A request without content (a HEAD) took so long."""
         self._note_probe(now_s, 0, duration_s)
+
+    def _note_width(self, size_bytes: int, duration_s: float) -> None:
+        """Widen the pipe for as long as that makes it faster: where each connection is slow by itself, say.
+
+        Compared are the rates at which requests arrive, without their latency, times as many as there are: if they
+        share a bandwidth, that is the same whatever their number.
+        """
+        self._round.append(size_bytes / max(duration_s - self.latency_s, 1e-6))
+        if len(self._round) < self.width:
+            return
+        rate_bytes_s = self.width * sum(self._round) / len(self._round)
+        self._round.clear()
+        if rate_bytes_s > WIDTH_GAIN * self._best_rate_bytes_s:
+            self._best_rate_bytes_s, self._best_width = rate_bytes_s, self.width
+            self._rounds_to_probe = 1
+        else:
+            self.width = self._best_width
+            self._rounds_to_probe = self._rounds_to_probe - 1 if self._rounds_to_probe else PROBE_ROUNDS
+        if not self._rounds_to_probe:
+            self.width = min(2 * self._best_width, WIDTH_MAX)
 
     def _note_rate(self, now_s: float, rate_bytes_s: float) -> None:
         while self._rates and (self._rates[-1].rate_bytes_s <= rate_bytes_s):

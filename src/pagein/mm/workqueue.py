@@ -100,9 +100,13 @@ class Workqueue:
 
         Raises: ValueError if the queue was closed; RuntimeError if no thread can be started.
         """
+        self.start(lambda: self.begin(make_steps, done))
+
+    def begin(self, make_steps: MakeSteps[T], done: Done[T]) -> None:
+        """As `run_detached`, by a worker who begins them himself: up to their first wait."""
         detached = _Detached(self, done)
         detached.steps = make_steps(detached.waiter)
-        self.start(detached.advance)
+        detached.advance()
 
     def put(self, run: Callable[[], object]) -> None:
         """Put work into the line, and tell nobody: `kick` does, once the caller holds no lock.

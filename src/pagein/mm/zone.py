@@ -153,7 +153,9 @@ class Zone:
         with self.lock:
             device = self.devices.get(key)
             if device is None:
-                device = BackingDevice(self, key, name=ops.device_name, requests_max=ops.requests_max)
+                device = BackingDevice(
+                    self, key, name=ops.device_name or type(ops).__name__, requests_max=ops.requests_max
+                )
                 self.devices[key] = device
             return device
 

@@ -136,7 +136,12 @@ class _FsspecOperations(RangeOperations):
         self._reader = reader
         self._opened = opened
         self._name = reader.name
+        self.device_name = reader.device_name
         self.version = str(opened) if opened.validators else f"unknown={uuid.uuid4().hex} {opened}"
+
+    @property
+    def device_key(self) -> Hashable:
+        return "fsspec", self._reader.fs_id
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         wanted_bytes = len(buffer)
@@ -172,6 +177,8 @@ class _Reader:
 
     def __init__(self, fs: AbstractFileSystem, path: str, name: str) -> None:
         self.name = name
+        self.fs_id = id(fs)
+        self.device_name = f"fsspec {fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]}"
         self.is_cheap_to_look_at = isinstance(_innermost(fs), LocalFileSystem | MemoryFileSystem)
         self._fs = fs
         self._path = path

@@ -72,6 +72,8 @@ class LocalSource:
 
 
 class _LocalOperations(RangeOperations):
+    device_name = "local"
+
     def __init__(self, fd: int, opened: os.stat_result, name: str) -> None:
         self._fd = fd
         self._version = _version_of(opened)

@@ -72,6 +72,7 @@ class _MemorySource:
 
 class _MemoryOperations(RangeOperations):
     blocking = False
+    device_name = "memory"
 
     def __init__(self, store: MemoryStore, path: str, opened: _Object) -> None:
         self._store = store

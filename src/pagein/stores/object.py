@@ -158,6 +158,7 @@ class _ObjectOperations(AsyncRangeOperations):
         self._path = path
         self._opened = opened
         self._name = name
+        self.device_name = name.removesuffix(path).rstrip("/:")
         self._if_match = opened["e_tag"] if _is_strong(opened["e_tag"]) else None
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
@@ -168,10 +169,6 @@ class _ObjectOperations(AsyncRangeOperations):
     @property
     def device_key(self) -> Hashable:
         return "object", id(self._store)
-
-    @property
-    def device_name(self) -> str:
-        return self._name.removesuffix(self._path)
 
     async def fetch(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
         if not size_bytes:
@@ -262,9 +259,7 @@ class _ObjectOperations(AsyncRangeOperations):
         except exceptions.PreconditionError as error:
             raise stale(self._name, was=self.version, now="another version") from error
         except Exception as error:
-            if (
-                isinstance(error, OSError) and error.errno is not None
-            ):  # of the temporary file; obstore sets none
+            if isinstance(error, OSError) and error.errno is not None:  # of the temporary file; obstore sets none
                 raise
             if clients.status_of(error) == 416:
                 raise stale(self._name, was=self.version, now="shorter") from error

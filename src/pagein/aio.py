@@ -1,0 +1,325 @@
+"""The asynchronous face: the same cache for `asyncio` programs.
+
+    async with await pagein.aio.open("https://host/data.parquet") as file:
+        head, tail = await asyncio.gather(file.pread(100, 0), file.pread(100, file.size_bytes - 100))
+
+Guarantees: a hit never leaves the event loop, which nothing here blocks; a read that misses waits without a thread, so
+thousands may wait at once; those that miss side by side in one turn of the loop are one request; a task that is
+cancelled leaves nothing locked, and the fetch that it waited for goes on for the others.
+Assumes: one `AsyncFile` is used in one event loop.
+Not here: the loop on which stores answer (stores/loop.py); what a hit is (reader.py), and a miss (mm/).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import Callable, Generator
+from operator import index as as_int
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from . import default_cache, stores
+from .mm import filemap
+from .mm.bring import Bring
+from .reader import Advice, PageReader, checked, position_after
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from .cache import PageCache
+    from .mm.workqueue import MakeSteps
+    from .mm.zone import Zone
+
+T = TypeVar("T")
+
+
+async def open(source: Any, *, cache: PageCache | None = None, **store_options: Any) -> AsyncFile:
+    """Open *source* for reading through *cache*, by default the process's own: as `pagein.open` does."""
+    cache = default_cache() if cache is None else cache
+    found = stores.source_of(source, **store_options)
+
+    def look_up() -> _HitReader:
+        return cache._file_of(cache._look_up(found), _HitReader)
+
+    return AsyncFile(await _on_worker(cache._zone, look_up, undo=PageReader.close))
+
+
+class AsyncFile:
+    """A file read through a page cache.  Made by `pagein.aio.open`; ``async with`` closes it.
+
+    ``pread``, ``preadinto`` and ``view`` use no position, and any number of tasks may await them at once.  ``read``,
+    ``seek`` and ``tell`` share one, for one task at a time.
+    """
+
+    __slots__ = ("_hit", "_hit_view", "_pos", "_reader", "_zone")
+
+    def __init__(self, reader: _HitReader) -> None:
+        self._reader = reader
+        self._zone = reader._mapping.zone
+        self._hit: Callable[[int, int], bytes | None] = reader.pread
+        self._hit_view: Callable[[int, int], memoryview | None] = reader.view
+        self._pos = 0
+
+    def __repr__(self) -> str:
+        return f"<pagein.aio.AsyncFile name={self.name!r}{' closed' if self.closed else ''}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- at an offset ------------------------------------------------------------------------------------
+
+    async def pread(self, size: int, offset: int) -> bytes:
+        """*size* bytes from byte *offset* on; fewer only at the end of the file.
+
+        Raises: the store's OSError unchanged, and then nothing was read; OSError(ENOMEM); ValueError for a negative
+        size or offset, or a closed file.
+        """
+        data = self._hit(size, offset)
+        return await _run_parts(self._zone, self._reader._pread_parts(size, offset)) if data is None else data
+
+    async def preadinto(self, buffer: WriteableBuffer, offset: int) -> int:
+        """Fill *buffer* from byte *offset* on; return how many bytes that were, fewer only at the end of the file.
+
+        Raises: as `pread`; TypeError for a buffer that cannot be written to.
+        """
+        return await _run_parts(self._zone, self._reader._preadinto_parts(buffer, offset))
+
+    def view(self, size: int, offset: int) -> AsyncView:
+        """``async with file.view(size, offset) as data:`` a read-only memoryview of *size* bytes from byte *offset* on,
+        without a copy; shorter only at the end of the file.  Its pages stay in the cache until it, and all that was
+        made from it, is released or gone.  ``await file.view(size, offset)`` gives the memoryview itself.
+
+        Raises: as `pread`; OSError(ENOMEM) if the pages do not fit beside other views.
+        """
+        return AsyncView(self, size, offset)
+
+    async def _view(self, size: int, offset: int) -> memoryview:
+        data = self._hit_view(size, offset)
+        return await _run_parts(self._zone, self._reader._view_parts(size, offset)) if data is None else data
+
+    def advise(self, advice: Advice, offset: int = 0, length: int | None = None) -> None:
+        """Say how bytes [offset, offset + length) will be read: as `pagein.File.advise`."""
+        self._reader.advise(advice, offset, length)
+
+    # -- from the position on ----------------------------------------------------------------------------
+
+    async def read(self, size: int | None = -1) -> bytes:
+        """The next *size* bytes, or all that are left; b"" at the end of the file."""
+        if size is None or (size := checked("size", size, least=None)) < 0:
+            self._reader._check_open()
+            size = max(0, self.size_bytes - self._pos)
+        data = await self.pread(size, self._pos)
+        self._pos += len(data)
+        return data
+
+    async def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill *buffer* from the position on; return how many bytes that were, 0 at the end of the file."""
+        count = await self.preadinto(buffer, self._pos)
+        self._pos += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position, also beyond the end; return it.  Raises: as `pagein.File.seek`."""
+        self._reader._check_open()
+        offset, whence = as_int(offset), as_int(whence)
+        self._pos = position_after(offset, whence, position=self._pos, size_bytes=self.size_bytes, name=self.name)
+        return self._pos
+
+    def tell(self) -> int:
+        """The position, in bytes from the start."""
+        self._reader._check_open()
+        return self._pos
+
+    # -- what a file is ----------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The source: a path or URL without secrets."""
+        return self._reader.name
+
+    @property
+    def version(self) -> str:
+        """The version of the object that this file reads: an ETag, or mtime and size."""
+        return self._reader.version
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+        return self._reader.size_bytes
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._reader.closed
+
+    def resident(self) -> list[tuple[int, int]]:
+        """Which pages of the file are in the cache: runs of (first index, page count), in order."""
+        return self._reader.resident()
+
+    async def close(self) -> None:
+        """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm."""
+        if self._reader._release() and not self._zone.closed:
+            await _on_worker(self._zone, self._reader._on_close)
+
+
+class AsyncView:
+    """What `AsyncFile.view` returns: to be entered with ``async with``, or awaited."""
+
+    __slots__ = ("_data", "_file", "_offset", "_size")
+
+    def __init__(self, file: AsyncFile, size: int, offset: int) -> None:
+        self._file, self._size, self._offset = file, size, offset
+        self._data: memoryview | None = None
+
+    def __await__(self) -> Generator[Any, Any, memoryview]:
+        return self._file._view(self._size, self._offset).__await__()
+
+    async def __aenter__(self) -> memoryview:
+        self._data = await self
+        return self._data
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        data, self._data = self._data, None
+        if data is not None:
+            data.release()
+
+
+class _HitReader(PageReader):
+    """Reads what is here, and says None where a read would have to wait."""
+
+    __slots__ = ()
+
+    def _pread_missing(self, size: int, offset: int) -> bytes:
+        return None  # type: ignore[return-value]  # AsyncFile knows
+
+    def _view_missing(self, size: int, offset: int) -> memoryview:
+        return None  # type: ignore[return-value]  # AsyncFile knows
+
+
+# -- work that the loop does not wait for ------------------------------------------------------------------
+
+
+async def _run_parts(zone: Zone, parts: filemap.Parts[T]) -> T:
+    """Run parts here, and what may wait on workers, none of which waits with it."""
+    misses = _misses_of(asyncio.get_running_loop())
+    try:
+        make_steps = next(parts)
+        while True:
+            try:
+                result = await misses.run(zone, make_steps)
+            except BaseException as error:  # also a cancellation: the fetch goes on, for the others
+                make_steps = parts.throw(error)
+            else:
+                make_steps = parts.send(result)
+    except StopIteration as end:
+        return cast(T, end.value)
+
+
+async def _on_worker(zone: Zone, run: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
+    """The result of ``run()``, called by a worker; given back if nobody waits for it any more."""
+    answer: _Answer[T] = _Answer(undo)
+    zone.workqueue.start(lambda: answer.settle_with(run))
+    return await answer.future
+
+
+class _Answer(Generic[T]):
+    """A future that a worker settles."""
+
+    __slots__ = ("_loop", "_undo", "future")
+
+    def __init__(self, undo: Callable[[T], object] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._undo = undo
+        self.future: asyncio.Future[T] = self._loop.create_future()
+
+    def settle_with(self, run: Callable[[], T]) -> None:
+        """Call ``run()``."""
+        try:
+            result = run()
+        except BaseException as error:  # for the task that waits
+            self.settle(None, error)
+        else:
+            self.settle(result, None)
+
+    def settle(self, result: T | None, error: BaseException | None) -> None:
+        """This came of it.  Called by a worker."""
+        try:
+            self._loop.call_soon_threadsafe(self._settle_here, result, error)
+        except RuntimeError:  # the loop was closed
+            self._give_back(result, error)
+
+    def _settle_here(self, result: T | None, error: BaseException | None) -> None:
+        if self.future.done():  # cancelled
+            self._give_back(result, error)
+        elif error is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(cast(T, result))
+
+    def _give_back(self, result: T | None, error: BaseException | None) -> None:
+        if self._undo and error is None:
+            self._undo(cast(T, result))
+
+
+class _Misses:
+    """What tasks of one loop miss in one turn of it: handed over to a worker together."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._gathered: list[tuple[Zone, MakeSteps[Any], _Answer[Any]]] = []
+
+    async def run(self, zone: Zone, make_steps: MakeSteps[T]) -> T:
+        """Run steps on workers, none of which waits with them."""
+        answer: _Answer[T] = _Answer()
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append((zone, make_steps, answer))
+        return await answer.future
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for zone in {id(zone): zone for zone, _, _ in gathered}.values():
+            own = [(make_steps, answer) for its_zone, make_steps, answer in gathered if its_zone is zone]
+            try:
+                zone.workqueue.start(lambda own=own, zone=zone: _begin_all(zone, own))  # type: ignore[misc]
+            except (ValueError, RuntimeError) as error:
+                for _, answer in own:
+                    answer.settle(None, error)
+
+
+def _begin_all(zone: Zone, misses: list[tuple[MakeSteps[Any], _Answer[Any]]]) -> None:
+    """In the order of the file, each with those that follow it without a gap: they are one request."""
+    reads = [(one, answer) for one, answer in misses if isinstance(one, Bring)]
+    reads.sort(key=lambda read: (id(read[0].file.mapping), read[0].index))
+    stop_index, mapping = 0, None
+    for at in reversed(range(len(reads))):
+        read, answer = reads[at]
+        own_stop = read.index + read.want_pages
+        if read.file.mapping is mapping and own_stop >= reads[at + 1][0].index:
+            stop_index = max(stop_index, own_stop)
+        else:
+            stop_index, mapping = own_stop, read.file.mapping
+        reads[at] = read.wanting(stop_index - read.index), answer
+    others = [(one, answer) for one, answer in misses if not isinstance(one, Bring)]
+    in_order: list[tuple[MakeSteps[Any], _Answer[Any]]] = [*reads, *others]
+    for make_steps, answer in in_order:
+        zone.workqueue.begin(make_steps, answer.settle)
+
+
+_MISSES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Misses] = weakref.WeakKeyDictionary()
+
+
+def _misses_of(loop: asyncio.AbstractEventLoop) -> _Misses:
+    misses = _MISSES.get(loop)
+    if misses is None:
+        misses = _MISSES[loop] = _Misses(loop)
+    return misses
