@@ -13,6 +13,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from operator import index as as_int
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
 from .errors import bad_mode, closed_file, read_only
