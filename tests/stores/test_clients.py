@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from tests.stores.reading import raises_errno
 
-from pagein.stores import clients, source_of
+from pagein.stores import clients, policy, source_of
 from pagein.stores.object import ObjectSource
 
 CHILD_TIMEOUT_S = 30.0
@@ -49,13 +49,13 @@ def test_waits_are_bounded_and_each_bound_can_be_set_alone() -> None:
     assert isinstance(store, clients.HTTPStore)
     assert store.client_options == {  # as obstore writes them
         "allow_http": "true",
-        "connect_timeout": f"{clients.CONNECT_TIMEOUT_S}s",
+        "connect_timeout": f"{policy.CONNECT_TIMEOUT_S}s",
         "read_timeout": "1s",
-        "timeout": f"{clients.REQUEST_TIMEOUT_S // 60}m",
+        "timeout": f"{policy.REQUEST_TIMEOUT_S // 60}m",
     }
     assert store.retry_config is not None
     assert store.retry_config["max_retries"] == 7
-    assert store.retry_config["retry_timeout"] == timedelta(seconds=clients.RETRY_TIMEOUT_S)
+    assert store.retry_config["retry_timeout"] == timedelta(seconds=policy.RETRY_TIMEOUT_S)
 
 
 @pytest.mark.parametrize("options", [{"endpoint": "http://host:1"}, {"config": {"aws_endpoint": "http://host:1"}}])

@@ -26,6 +26,14 @@ from obstore import exceptions, store as obstore_store
 
 from ..errors import after_fork, no_ranges, no_size, not_a_url, not_found, permission, store_failed
 from .options import frozen
+from .policy import (
+    BACKOFF_S,
+    CONNECT_TIMEOUT_S,
+    READ_TIMEOUT_S,
+    REQUEST_TIMEOUT_S,
+    RETRIES_MAX,
+    RETRY_TIMEOUT_S,
+)
 
 ObjectStore = obstore_store.ObjectStore
 HTTPStore = obstore_store.HTTPStore
@@ -39,16 +47,6 @@ STORES = (
     obstore_store.MemoryStore,
 )
 
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 15
-"""Without one byte from the server."""
-REQUEST_TIMEOUT_S = 600
-"""For a whole answer, however steadily it comes: the largest are tens of MiB."""
-RETRY_TIMEOUT_S = 20
-"""After this no retry begins."""
-RETRIES_MAX = 5
-BACKOFF_S = 0.1, 3.0
-"""Before the first retry, and at most; it doubles, and is jittered."""
 CLIENTS_MAX = 64
 """Clients kept though nobody uses them.  Making one takes 5 to 10 ms, and connecting it some round trips."""
 

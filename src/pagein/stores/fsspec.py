@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem, available_protocols
-from fsspec.asyn import AsyncFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -42,6 +42,7 @@ from ..errors import (
     stale,
     store_failed,
 )
+from . import policy
 from .options import frozen
 from .ranges import RangeOperations
 from .source import Opened
@@ -146,8 +147,7 @@ class _FsspecOperations(RangeOperations):
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         wanted_bytes = len(buffer)
         try:
-            with _as_os_error(self._name):
-                data = self._reader.read(offset_bytes, wanted_bytes)
+            data = policy.retrying(lambda: self._read(offset_bytes, wanted_bytes))
         except OSError as error:
             if error.errno == errno.EIO:  # perhaps 416, because the file has become shorter
                 try:
@@ -164,6 +164,10 @@ class _FsspecOperations(RangeOperations):
             got_bytes = len(data)
             raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=wanted_bytes, got_bytes=got_bytes)
         buffer[:] = data
+
+    def _read(self, offset_bytes: int, size_bytes: int) -> bytes:
+        with _as_os_error(self._name):
+            return self._reader.read(offset_bytes, size_bytes)
 
     def _require_opened_version(self) -> None:
         with _as_os_error(self._name):
@@ -206,12 +210,19 @@ class _Reader:
         """Up to *size_bytes* from *offset_bytes* on; more if the filesystem does as it likes."""
         with self._lock:
             if self._file is None:
-                return bytes(self._fs.cat_file(self._path, start=offset_bytes, end=offset_bytes + size_bytes))
+                return self._cat_range(offset_bytes, offset_bytes + size_bytes)
             self._file.seek(offset_bytes)
             data = bytes(self._file.read(size_bytes))
             while len(data) < size_bytes and (more := self._file.read(size_bytes - len(data))):
                 data += more
             return data
+
+    def _cat_range(self, start: int, end: int) -> bytes:
+        if isinstance(self._fs, AsyncFileSystem) and _innermost(self._fs).async_impl:
+            # As its own cat_file(), but not for ever.
+            timeout_s = policy.REQUEST_TIMEOUT_S
+            return bytes(sync(self._fs.loop, self._fs._cat_file, self._path, timeout=timeout_s, start=start, end=end))
+        return bytes(self._fs.cat_file(self._path, start=start, end=end))
 
     def open_file(self) -> None:
         """Read through an open file from now on."""
