@@ -278,6 +278,28 @@ class PageReader(io.BufferedIOBase):
         else:
             raise ValueError(f"unknown advice {advice!r}: accepted are {', '.join(ADVICE)}")
 
+    def populate(self, offset: int = 0, length: int | None = None) -> int:
+        """Bring bytes [offset, offset + length), by default all from *offset*, into the cache; return how many of them
+        are there now.  As MADV_POPULATE_READ; "willneed" is the same without the wait.
+
+        No more than half of the cache: more would drive out what came first.  Errors are told to who reads what did not
+        come.  Blocks: interruptibly; what has come by then stays, and what was asked for still comes.
+        """
+        offset = checked("offset", offset)
+        stop = self._mapping.i_size if length is None else offset + checked("length", length)
+        self._check_open()
+        start_index, stop_index = offset >> PAGE_SHIFT, page_count_for(min(stop, self._mapping.i_size))
+        filemap.populate_range(self._file, start_index, stop_index)
+        return self.resident_bytes(offset, stop - offset)
+
+    def resident_bytes(self, offset: int = 0, length: int | None = None) -> int:
+        """How many of bytes [offset, offset + length), by default of all from *offset*, are in the cache."""
+        offset = checked("offset", offset)
+        stop = self._mapping.i_size if length is None else offset + checked("length", length)
+        stop = min(stop, self._mapping.i_size)
+        spans = ((first << PAGE_SHIFT, (first + count) << PAGE_SHIFT) for first, count in self.resident())
+        return sum(max(0, min(end, stop) - max(begin, offset)) for begin, end in spans)
+
     # -- the end -------------------------------------------------------------------------------------------
 
     @property

@@ -51,8 +51,8 @@ class Clock:
         self.now_s = 0.0
         self.pauses_s: list[float] = []
         self._step_s = step_s
-        monkeypatch.setattr(policy.time, "monotonic", self._monotonic)
-        monkeypatch.setattr(policy.time, "sleep", self._sleep)
+        monkeypatch.setattr("pagein.stores.policy.time.monotonic", self._monotonic)
+        monkeypatch.setattr("pagein.stores.policy.time.sleep", self._sleep)
 
     def _monotonic(self) -> float:
         self.now_s += self._step_s
@@ -90,7 +90,7 @@ def test_pauses_are_jittered(monkeypatch):
     clocks = []
     for seed in (1, 2):
         clocks.append(Clock(monkeypatch))
-        monkeypatch.setattr(policy.random, "uniform", random.Random(seed).uniform)
+        monkeypatch.setattr("pagein.stores.policy.random.uniform", random.Random(seed).uniform)
         policy.retrying(failing(4, caused(errno.ECONNRESET))[1])
     assert clocks[0].pauses_s != clocks[1].pauses_s
 

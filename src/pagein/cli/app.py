@@ -20,6 +20,7 @@ from .complaints import complain
 from .demo import demo
 from .read import read
 from .stat import stat
+from .warm import warm
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -39,7 +40,7 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (cat, stat, read, demo):
+for command in (cat, stat, read, warm, demo):
     pagein.add_command(command)
 
 

@@ -10,7 +10,15 @@ from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from ..file import File
@@ -55,6 +63,19 @@ def progress(screen: Console) -> Progress:
         BarColumn(),
         DownloadColumn(binary_units=True),
         TimeElapsedColumn(),
+        console=screen,
+        disable=not screen.is_terminal,
+    )
+
+
+def transfer(screen: Console) -> Progress:
+    """A bar over bytes with their rate and the time that is left; nothing at all where it could not move."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
         console=screen,
         disable=not screen.is_terminal,
     )

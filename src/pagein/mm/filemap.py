@@ -231,21 +231,22 @@ def _do_not_wait(file: OpenFile, offset: int, stop: int, flags: ReadFlags) -> No
 def populate_range(file: OpenFile, start_index: int, stop_index: int) -> None:
     """Make the pages [start_index, stop_index) Uptodate.  Blocks: interruptibly, until they have come, or will not.
 
-    Errors are nobody's: the reader of a page that did not come asks for it, and hears.  Linux: MADV_POPULATE_READ.
+    Half a cache at most: more would only evict what came first.  Errors are nobody's: the reader of a page that did not
+    come asks for it, and hears.  Linux: MADV_POPULATE_READ.
     """
-    file.mapping.zone.shielded_steps(partial(populate, file, start_index, stop_index))
+    file.mapping.zone.shielded_steps(_populating(file, start_index, stop_index))
 
 
 def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> None:
-    """Start making the pages [start_index, stop_index) Uptodate, and return.  Errors are nobody's.
-
-    Half a cache at most: more would only evict what came first.  Advice, so it is not taken while `ADVICE_MAX` others
-    wait for a worker.
-    """
+    """`populate_range`, without the wait.  Advice, so it is not taken while `ADVICE_MAX` others wait for a worker."""
     zone = file.mapping.zone
     if zone.workqueue.queued_count < ADVICE_MAX:
-        stop_index = min(stop_index, start_index + max(1, zone.cap_pages // 2))
-        zone.workqueue.run_detached(partial(populate, file, start_index, stop_index), ignore)
+        zone.workqueue.run_detached(_populating(file, start_index, stop_index), ignore)
+
+
+def _populating(file: OpenFile, start_index: int, stop_index: int) -> MakeSteps[None]:
+    most_pages = max(1, file.mapping.zone.cap_pages // 2)
+    return partial(populate, file, start_index, min(stop_index, start_index + most_pages))
 
 
 # -- one page for a caller inside the cache -------------------------------------------------------------------
