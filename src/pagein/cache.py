@@ -16,20 +16,20 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from . import stores
 from .errors import ContractViolation, cap_too_small, closed_cache, negative
 from .file import BinaryMode, File, TextMode, text_layer
 from .inode import Inode as Inode
-from .mm import reclaim, truncate
+from .mm import readahead, reclaim, truncate
 from .mm.debug import Checks, checks_from_environment
 from .mm.mapping import AddressSpace, OpenFile
-from .mm.sync import SYSTEM, Door, OwnedLock
+from .mm.sync import SYSTEM, Door, OwnedLock, Waiter
 from .mm.zone import Zone
 from .reader import PageReader
 from .stats import CacheStats, cache_stats
-from .stores.source import Opened, Source
+from .stores.source import Opened, Source, SourceWithHead
 from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class PageCache:
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
         self._files: weakref.WeakSet[PageReader] = weakref.WeakSet()
         self._all_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
+        self._opening: dict[Hashable, list[Waiter]] = {}
+        """What is being looked at for the first time, and who waits for that."""
         self._close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
         self._hits = 0
@@ -162,10 +164,50 @@ class PageCache:
         return inode
 
     def _look_up(self, source: Source) -> Inode:
-        """The inode of what *source* is now, held for one file."""
-        began_s = self._zone.door.now_s()
-        opened = source.open()
-        took_s = self._zone.door.now_s() - began_s
+        """The inode of what *source* is now, held for one file.
+
+        Of several that look at once at what is not known yet, the first brings the first bytes along, and the others
+        wait until they are in the cache.  What is known needs its version only, to see whether it is the same.
+        """
+        turn = self._turn_at(source.key)
+        try:
+            began_s = self._zone.door.now_s()
+            is_first = turn is None and isinstance(source, SourceWithHead)
+            opened = cast(SourceWithHead, source).open_with_head() if is_first else source.open()
+            took_s = self._zone.door.now_s() - began_s
+            if turn is not None:
+                turn.wait()
+            inode = self._held(source, opened)
+            inode.mapping.device.answered(took_s)
+            if opened.size_bytes and memoryview(opened.head).nbytes:
+                readahead.adopt_head(inode.mapping, opened.head)
+        finally:
+            if turn is None:
+                self._end_turn(source.key)
+        self._follow_up()
+        return inode
+
+    def _turn_at(self, key: Hashable) -> Waiter | None:
+        """Where to wait for whoever looks already at what is not known yet; None for the first."""
+        with self._lock:
+            waiter = self._zone.door.waiter()
+            if key in self._inodes:
+                waiter.wake()
+            elif key not in self._opening:
+                self._opening[key] = []
+                return None
+            else:
+                self._opening[key].append(waiter)
+            return waiter
+
+    def _end_turn(self, key: Hashable) -> None:
+        with self._lock:
+            waiters = self._opening.pop(key)
+        for waiter in waiters:
+            waiter.wake()
+
+    def _held(self, source: Source, opened: Opened) -> Inode:
+        """The inode of this version of *source*, counted for a file."""
         is_needed = False
         try:
             with self._lock:
@@ -180,12 +222,10 @@ class PageCache:
                     inode.opened, is_needed = opened, True
                 self._idle.pop(inode, None)
                 inode.open_count += 1
+                return inode
         finally:
             if not is_needed:
                 self._close_all([opened])
-        inode.mapping.device.answered(took_s)
-        self._follow_up()
-        return inode
 
     def _hold(self, inode: Inode) -> Inode:
         """Count a file more of an inode that the user has."""
@@ -367,6 +407,7 @@ class PageCache:
     def _start_locks_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
         self._lock = OwnedLock("the cache's lock", self._zone.door)
+        self._opening = {}
         for inode in list(self._all_inodes):
             inode.start_lock_anew()
         for file in self._files:

@@ -223,11 +223,11 @@ def test_a_single_wrong_byte_of_the_library_is_exit_status_1(
     assert "WRONG BYTES" in ended.out
 
 
-@pytest.mark.parametrize("answers_before", range(2, 6))
+@pytest.mark.parametrize("answers_before", [2, 3])
 def test_an_object_that_changes_during_the_walk_is_an_error_never_a_mixture(
     answers_before: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Answers: the reference, the HEAD at open, and the ranges.  The new object is as long as the old.
+    # Answers: the reference, the first bytes at open, and the ranges.  The new object is as long as the old.
     other = tar_of({name: data[::-1] for name, data in MEMBERS.items()})
     objects = ChangingObjects("a.tar", TAR, other, answers_before=answers_before)
     with RangeServer(objects) as server:
@@ -249,7 +249,7 @@ def test_an_object_that_has_changed_before_the_walk_is_wrong_from_end_to_end(
 def test_a_contender_that_fails_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     # The object changes after pagein has read it: plain range reads, which look at validators too, fail.
     other = tar_of({name: data[::-1] for name, data in MEMBERS.items()})
-    with RangeServer(ChangingObjects("a.tar", TAR, other, answers_before=7)) as server:
+    with RangeServer(ChangingObjects("a.tar", TAR, other, answers_before=5)) as server:
         ended = run_here(capsys, "demo", "--threads", "1", server.url("a.tar"))
     rows = rows_of(ended)
     assert rows["pagein"][-1] == "0"

@@ -14,6 +14,7 @@ from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, OTHER, fill, ope
 
 import pagein
 from pagein.stores import object as object_store, source_of
+from pagein.stores.object import HEAD_BYTES
 from pagein.testing.httpserver import KINDS, RangeServer, RequestRecord
 
 EMPTY = b""
@@ -41,11 +42,35 @@ def test_an_object_reads_as_its_bytes(server: RangeServer) -> None:
             assert file.read() == EMPTY
 
 
-def test_open_is_one_head_and_a_cold_mebibyte_one_get(server: RangeServer) -> None:
+def test_open_is_one_get_of_the_first_bytes_and_a_cold_mebibyte_another(server: RangeServer) -> None:
     with pagein.PageCache("16M", debug=True) as cache, cache.open(server.url("a")) as file:
-        assert [record.method for record in server.stats().log] == ["HEAD"]
+        assert [record.method for record in server.stats().log] == ["GET"]
+        file.advise("random")
+        assert file.pread(HEAD_BYTES, 0) == DATA[:HEAD_BYTES]
         assert file.pread(MIB, MIB) == DATA[MIB : 2 * MIB]
-        assert [(record.range_start, record.range_stop) for record in asked(server)] == [(MIB, 2 * MIB)]
+        ranges = [(record.range_start, record.range_stop) for record in asked(server)]
+        assert ranges == [(0, HEAD_BYTES), (MIB, 2 * MIB)]
+
+
+def test_an_object_no_larger_than_that_is_one_request(server: RangeServer, objects: dict[str, bytes]) -> None:
+    objects["small"] = DATA[:1000]
+    with pagein.PageCache("16M", debug=True) as cache, cache.open(server.url("small")) as file:
+        assert file.read() == DATA[:1000]
+        assert server.stats().request_count == 1
+
+
+def test_of_many_that_open_at_once_one_brings_the_first_bytes(server: RangeServer) -> None:
+    with pagein.PageCache("16M", debug=True) as cache, ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(lambda _: cache.open(server.url("a")), range(8)))
+        assert [file.pread(10, 0) for file in files] == [DATA[:10]] * 8
+        assert server.stats().get_count == 1
+        assert server.stats().sent_bytes == HEAD_BYTES
+
+
+def test_first_bytes_take_no_more_of_a_small_cache_than_a_window_would(server: RangeServer) -> None:
+    with pagein.PageCache("64K", debug=True) as cache, cache.open(server.url("a")) as file:
+        assert file.resident() == [(0, 4)]
+        assert file.read() == DATA
 
 
 def test_what_is_asked_for_whole_is_asked_for_without_a_range(server: RangeServer) -> None:
@@ -68,7 +93,7 @@ def test_reopening_asks_only_whether_it_has_changed(server: RangeServer) -> None
         for _ in range(3):
             with cache.open(server.url("a")) as file:
                 assert file.read() == DATA
-        assert server.stats().head_count == 3
+        assert server.stats().head_count == 2
         assert server.stats().sent_bytes == len(DATA)
 
 

@@ -21,6 +21,8 @@ from .ondemand import Access, Window, ondemand
 from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from .mapping import AddressSpace, OpenFile
     from .page import LockedPage
     from .wait import Wait
@@ -98,6 +100,27 @@ def take_marker(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 
 
 _MARK = bytes([MARKED])
+
+
+# -- what came by itself ---------------------------------------------------------------------------------------
+
+
+def adopt_head(mapping: AddressSpace, data: ReadableBuffer) -> None:
+    """Make the first pages of a file Uptodate with bytes that came when it was opened: as if they were read ahead.
+
+    No more than a window would be, in memory that can be had.  Blocks: no.
+    """
+    size_bytes, zone = memoryview(data).nbytes, mapping.zone
+    page_count = mapping.page_count if size_bytes >= mapping.i_size else size_bytes >> PAGE_SHIFT
+    granted_pages = reclaim.try_reserve(zone, min(page_count, zone.cap_pages // CACHE_SHARE))
+    page = mapping.grab_run(0, granted_pages, wanted_pages=0) if granted_pages else None
+    if page is None:
+        return
+    zone.count("requests")
+    if page.page_count < mapping.page_count:
+        page.marker_index = page.page_count // 2
+    page.write(memoryview(data)[: page.size_bytes])
+    page.end_read()
 
 
 # -- by wish -------------------------------------------------------------------------------------------------

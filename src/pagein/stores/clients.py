@@ -38,6 +38,8 @@ from .policy import (
 ObjectStore = obstore_store.ObjectStore
 HTTPStore = obstore_store.HTTPStore
 ObstoreLocalStore = obstore_store.LocalStore
+AT_HAND = (obstore_store.LocalStore, obstore_store.MemoryStore)
+"""Stores that are not reached over a network."""
 STORES = (
     obstore_store.S3Store,
     obstore_store.GCSStore,

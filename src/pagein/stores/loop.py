@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 BLOCKING_MAX = 8
 """Threads for what has to block after all (`asyncio.to_thread`)."""
+GRACE_S = 0.05
 STOP_S = 2.0
 """At the end of the interpreter, so long is waited for what was cancelled."""
 
@@ -73,10 +74,14 @@ class _LoopThread:
                 loop.close()
 
     async def _cancel_all(self) -> None:
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(list(self._tasks), timeout=STOP_S / 2)
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_S / 2)
+            # What a client runs on threads of its own hears of it a moment later, and takes the GIL to hear it (pyo3):
+            # once the interpreter has ended, that would be a panic, with a page of text.
+            await asyncio.sleep(GRACE_S)
         asyncio.get_running_loop().stop()
 
 

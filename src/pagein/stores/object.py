@@ -51,6 +51,8 @@ WHOLE_BYTES_MAX = 64 << 20
 """The largest object that is fetched whole from a server that knows no ranges."""
 CHUNK_BYTES = 64 << 10
 """At least so much of an answer is handed over at once, each time with the GIL."""
+HEAD_BYTES = 128 << 10
+"""Of an object of which nothing is known yet, so much is asked for at once."""
 _NEVER = datetime.fromtimestamp(0, UTC)
 """What obstore says of an object without Last-Modified."""
 _PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
@@ -102,16 +104,28 @@ class ObjectSource:
         self._store = store
         self._path = path
         self._is_http = isinstance(store, clients.HTTPStore)
+        self._is_remote = not isinstance(store, clients.AT_HAND)
         self.key = key
         self.name = name
 
+    def open_with_head(self) -> Opened:
+        """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
+        if not self._is_remote:
+            return self.open()
+        self._require_name()
+        try:
+            result = obstore.get(self._store, self._path, options={"range": (0, HEAD_BYTES)})
+            meta, data = result.meta, result.bytes()
+        except Exception:  # empty, absent, without ranges, broken off: `open` finds out which
+            return self.open()
+        if result.range != (0, min(HEAD_BYTES, meta["size"])) or len(data) != result.range[1]:
+            return self.open()
+        ops = _ObjectOperations(self._store, self._path, meta, self.name)
+        return Opened(ops, meta["size"], ops.version, head=data, close=ops.close)
+
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
-        clients.require_same_process(self.name)
-        if not self._is_http and (not self._path or self._path.endswith("/")):
-            raise is_directory(self.name)  # obstore would drop the slash and open another object...
-        if not self._is_http and self._path.startswith("/"):  # ...as it would here
-            raise store_failed(self.name, "obstore cannot name keys with empty segments", errno.EINVAL)
+        self._require_name()
         try:
             meta = self._head()
         except FileNotFoundError as error:
@@ -120,6 +134,13 @@ class ObjectSource:
             raise
         ops = _ObjectOperations(self._store, self._path, meta, self.name)
         return Opened(ops, meta["size"], ops.version, close=ops.close)
+
+    def _require_name(self) -> None:
+        clients.require_same_process(self.name)
+        if not self._is_http and (not self._path or self._path.endswith("/")):
+            raise is_directory(self.name)  # obstore would drop the slash and open another object...
+        if not self._is_http and self._path.startswith("/"):  # ...as it would here
+            raise store_failed(self.name, "obstore cannot name keys with empty segments", errno.EINVAL)
 
     def _head(self) -> ObjectMeta:
         try:

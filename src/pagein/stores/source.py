@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..mm.aops import AddressSpaceOperations
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def _nothing() -> None:
@@ -29,6 +32,8 @@ class Opened:
     size_bytes: int
     version: str
     """An ETag, or mtime and size: equal versions have equal bytes."""
+    head: ReadableBuffer = b""
+    """Its first bytes, if they came with the answer: whole pages, or all that there are."""
     close: Callable[[], None] = field(default=_nothing)
     """Called once, when no mapping uses ``ops`` any more."""
 
@@ -46,6 +51,14 @@ class Source(Protocol):
 
     def open(self) -> Opened:
         """Look at it now.  Blocks: as long as the store takes.  Raises: OSError."""
+
+
+@runtime_checkable
+class SourceWithHead(Source, Protocol):
+    """One whose first bytes may come with the answer to the question what it is, at the price of one request."""
+
+    def open_with_head(self) -> Opened:
+        """As `open`, of an object of which nothing is in the cache yet."""
 
 
 class Store(Protocol):
