@@ -62,6 +62,10 @@ def test_the_stores_of_the_how_to_bring_their_pages(capsys: pytest.CaptureFixtur
     names["cache"].close()
 
 
+def test_the_asyncio_how_to_runs_as_it_stands() -> None:
+    run("docs/how-to/asyncio.md")
+
+
 def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     names = run("README.md")
     assert "CacheStats(" in capsys.readouterr().out
