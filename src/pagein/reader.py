@@ -288,9 +288,10 @@ class PageReader(io.BufferedIOBase):
         offset = checked("offset", offset)
         stop = self._mapping.i_size if length is None else offset + checked("length", length)
         self._check_open()
-        start_index, stop_index = offset >> PAGE_SHIFT, page_count_for(min(stop, self._mapping.i_size))
-        filemap.populate_range(self._file, start_index, stop_index)
-        return self.resident_bytes(offset, stop - offset)
+        stop = min(stop, self._mapping.i_size)
+        if offset < stop:
+            filemap.populate_range(self._file, offset >> PAGE_SHIFT, page_count_for(stop))
+        return self.resident_bytes(offset, length)
 
     def resident_bytes(self, offset: int = 0, length: int | None = None) -> int:
         """How many of bytes [offset, offset + length), by default of all from *offset*, are in the cache."""
