@@ -7,11 +7,11 @@ with pagein.open("https://host/data.parquet") as file:
 from __future__ import annotations
 
 import io
-import os
-import threading
 from typing import Any, overload
 
+from . import aio as aio
 from .cache import PageCache as PageCache
+from .default import default_cache as default_cache
 from .errors import ContractViolation as ContractViolation
 from .file import BinaryMode, File as File, TextMode
 from .inode import Inode as Inode
@@ -27,30 +27,8 @@ from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOp
 __all__ = [
     "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations",
     "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
-    "StoreStats", "default_cache", "open",
+    "StoreStats", "aio", "default_cache", "open",
 ]  # fmt: skip
-
-_default_lock = threading.Lock()
-_default: PageCache | None = None
-
-
-def _start_lock_anew() -> None:
-    """After a fork, in the child: a thread that stayed in the parent may have held it."""
-    global _default_lock  # noqa: PLW0603
-    _default_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_lock_anew)
-
-
-def default_cache() -> PageCache:
-    """The cache of this process, made at first use: PAGEIN_SIZE bytes, else a quarter of memory."""
-    global _default  # noqa: PLW0603  # one per process is the point
-    with _default_lock:
-        if _default is None:
-            _default = PageCache()
-        return _default
 
 
 @overload

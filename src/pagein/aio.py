@@ -20,7 +20,8 @@ from operator import index as as_int
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from . import default_cache, stores
+from . import stores
+from .default import default_cache
 from .mm import filemap
 from .mm.bring import Bring
 from .reader import Advice, PageReader, checked, position_after

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def default_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[PageCache]:
     """The process's own cache, made anew for one test."""
-    monkeypatch.setattr(pagein, "_default", None)
+    monkeypatch.setattr("pagein.default._cache", None)
     monkeypatch.setenv("PAGEIN_SIZE", "1 MiB")
     cache = pagein.default_cache()
     yield cache

@@ -57,8 +57,7 @@ class _LoopThread:
             return self._loop
 
     def _spawn(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        assert self._loop is not None
-        task = self._loop.create_task(make())
+        task = asyncio.get_running_loop().create_task(make())
         self._tasks.add(task)  # the loop itself refers to it only weakly
         task.add_done_callback(self._tasks.discard)
 
@@ -74,6 +73,7 @@ class _LoopThread:
                 loop.close()
 
     async def _cancel_all(self) -> None:
+        await asyncio.sleep(0)  # who is cancelled before his first step does not get to say so to those who wait for him
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

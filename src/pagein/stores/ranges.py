@@ -6,9 +6,11 @@ Not here: operations for which a page is more than its bytes: write those on `Ad
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+from ..errors import shutting_down
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from . import loop
 
@@ -94,6 +96,8 @@ class AsyncRangeOperations(AddressSpaceOperations):
         error: BaseException | None = None
         try:
             page.write(await self.fetch(page.offset, page.size_bytes))
+        except asyncio.CancelledError:
+            error = shutting_down()  # nobody else cancels it
         except BaseException as failure:  # for the reader who waits
             error = failure
         page.end_read(error)

@@ -1,0 +1,30 @@
+"""The cache of the process, for those who do not name one."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .cache import PageCache
+
+_lock = threading.Lock()
+_cache: PageCache | None = None
+
+
+def default_cache() -> PageCache:
+    """The cache of this process, made at first use: PAGEIN_SIZE bytes, else a quarter of memory."""
+    global _cache  # noqa: PLW0603  # one per process is the point
+    with _lock:
+        if _cache is None:
+            _cache = PageCache()
+        return _cache
+
+
+def _start_lock_anew() -> None:
+    """After a fork, in the child: a thread that stayed in the parent may have held it."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_lock_anew)
