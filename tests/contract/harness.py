@@ -112,7 +112,7 @@ class Task(Generic[T]):
     def error(self) -> BaseException:
         """What the call raised."""
         self.join()
-        assert self._error is not None, f"no error, but {self._result!r}"
+        assert self._error is not None, f"no error, but {self._result!r:.80}"
         return self._error
 
 
@@ -198,10 +198,12 @@ def _check_and_close(cache: PageCache) -> None:
 
 
 class Scene:
-    """Threads and subjects of one test.  *debug* is the cache's: None leaves it to the environment."""
+    """Threads and subjects of one test.  *debug* is the cache's: None leaves it to the environment.  With *blocking*,
+    the operations of its stores are such as may block, and are called by I/O workers."""
 
-    def __init__(self, *, debug: bool | None, door: WatchedDoor | None = None) -> None:
+    def __init__(self, *, debug: bool | None, blocking: bool = False, door: WatchedDoor | None = None) -> None:
         self.debug = debug
+        self.blocking = blocking
         self.door = door or WatchedDoor()
         self._tasks: list[Task[object]] = []
         self._gates: list[Gate] = []
@@ -234,11 +236,17 @@ class Scene:
         cap_pages: int = 64,
         random: bool = True,
         cache: PageCache | None = None,
+        ops: ScriptedOps | None = None,
+        requests_max: int = ScriptedOps.requests_max,
     ) -> Subject:
-        """A new file; one page a miss, unless *random* is false.  With *runs*, its store has a readahead."""
-        ops = ScriptedOps(script, default=default)
-        if runs is not None:
-            ops = ScriptedRunOps(script, default=default, runs=runs)
+        """A new file; one page a miss, unless *random* is false.  With *runs*, its store has a readahead; with *ops*,
+        the store is that one."""
+        if ops is None:
+            ops = ScriptedOps(script, default=default)
+            if runs is not None:
+                ops = ScriptedRunOps(script, default=default, runs=runs)
+        ops.blocking = self.blocking
+        ops.requests_max = requests_max
         self._stores.append(ops)
         cache = cache or self.cache(cap_pages)
         inode = cache.inode(ops, size_bytes=page_count * PAGE_SIZE if size_bytes is None else size_bytes)

@@ -26,6 +26,8 @@ class Path(NamedTuple):
     """How often a page is asked for, one after the other, until its error reaches the reader."""
     page_count: int = 1
     """How many pages it reads: those after the first are read for the sake of a run."""
+    locks: bool = False
+    """It reads with the page's lock in hand, and so does not wait for the page that it has asked for itself."""
     pins: bool = False
     """It pins the page while it reads."""
     end_error: type[BaseException] | None = None
@@ -126,8 +128,8 @@ def by_view(subject: Subject, index: int) -> bytes:
 
 READ = Path("read", by_read)
 RUN = Path("run", by_run, asks=2, page_count=2)
-FAULT = Path("fault", by_fault, end_error=SegmentationFaultError)
-RETRIED_FAULT = Path("retried_fault", by_retried_fault, asks=2, end_error=SegmentationFaultError)
+FAULT = Path("fault", by_fault, locks=True, end_error=SegmentationFaultError)
+RETRIED_FAULT = Path("retried_fault", by_retried_fault, asks=2, locks=True, end_error=SegmentationFaultError)
 READ_CACHE_PAGE = Path("read_cache_page", by_read_cache_page, pins=True, end_error=ValueError)
 PREAD = Path("pread", by_pread)
 VIEW = Path("view", by_view, pins=True)

@@ -39,6 +39,11 @@ from pagein.units import PAGE_SIZE
 HERE = 3
 
 
+@pytest.fixture(params=["plain", "debug", "blocking"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def io_errors(count: int) -> list[OSError]:
     return [OSError(errno.ENXIO, f"no such device (call {number})") for number in range(1, count + 1)]
 
@@ -53,7 +58,7 @@ def test_item_18_readers_of_one_missing_page_cause_one_fetch(scene):
     readers = [scene.start(PREAD.read_page, subject, HERE)]
     gate.wait_for_arrivals()
     readers += [scene.start(path.read_page, subject.another(), HERE) for path in PATHS]
-    scene.until(lambda: subject.waiting_for(HERE) == len(PATHS))
+    scene.until(lambda: subject.waiting_for(HERE) == len(PATHS) + scene.blocking)
     assert list(subject.mapping.in_flight) == [HERE]
     gate.open()
     assert [reader.result() for reader in readers] == [subject.content(HERE)] * (len(PATHS) + 1)
@@ -84,7 +89,7 @@ def test_item_18_the_loser_of_the_insertion_waits_too(scene, monkeypatch):
     winner = scene.start(PREAD.read_page, subject.another(), HERE)
     fetch.wait_for_arrivals()
     between.open()
-    scene.until(lambda: subject.waiting_for(HERE) == 1)
+    scene.until(lambda: subject.waiting_for(HERE) == 1 + scene.blocking)
     assert subject.zone.reserved_pages == 0
     fetch.open()
     assert winner.result() == loser.result() == subject.content(HERE)
@@ -99,7 +104,7 @@ def test_item_18_overlapping_runs_ask_for_each_page_once(scene):
     first = scene.start(subject.file.pread, 4 * PAGE_SIZE, 0)
     gate.wait_for_arrivals()
     second = scene.start(subject.another().file.pread, 4 * PAGE_SIZE, 2 * PAGE_SIZE)
-    scene.until(lambda: subject.waiting_for(2) == 1)
+    scene.until(lambda: subject.waiting_for(2) == 1 + scene.blocking)
     gate.open()
     assert first.result() == subject.content(0, 4)
     assert second.result() == subject.content(2, 4)
@@ -149,7 +154,7 @@ def failed_run_with_waiters(scene, answers: list[Answer], readers: int) -> tuple
     tasks = [scene.start(subject.file.pread, 2 * PAGE_SIZE, 0)]
     gate.wait_for_arrivals()
     tasks += [scene.start(subject.another().file.pread, PAGE_SIZE, 0) for _ in range(readers - 1)]
-    scene.until(lambda: subject.waiting_for(0) == readers - 1)
+    scene.until(lambda: subject.waiting_for(0) == readers - 1 + scene.blocking)
     gate.open()
     outcomes: list[BaseException | bytes] = []
     for task in tasks:
@@ -167,7 +172,8 @@ def test_item_19_every_waiter_of_a_failed_run_tries_for_itself_in_turn(scene):
     assert sorted(map(str, outcomes)) == sorted(map(str, errors))
     assert set(map(id, outcomes)) == set(map(id, errors)), "each error has one reader"
     calls = subject.ops.calls_of(0)
-    assert len(calls) == len({call.thread_id for call in calls}) == 5, "N failures cost N calls"
+    assert len(calls) == 5, "N failures cost N calls"
+    assert scene.blocking or len({call.thread_id for call in calls}) == 5
     assert all(call.locked and call.owned for call in calls)
     assert turns.most == 1
     subject.assert_at_rest()
@@ -270,7 +276,7 @@ def test_item_22_nowait_starts_the_read_and_returns(scene):
     with pytest.raises(BlockingIOError):
         read_with(subject, ReadFlags.NOWAIT, HERE)
     assert subject.mapping.in_flight[HERE].owner != threading.get_ident()
-    assert subject.waiting_for(HERE) <= 1, "only the second background read may be in line"
+    assert subject.waiting_for(HERE) <= 1 + scene.blocking, "only the second background read may be in line"
     gate.open()
     assert settle(subject.zone, PATIENCE_S)
     assert read_with(subject, ReadFlags.NOWAIT, HERE) == subject.content(HERE)
@@ -378,7 +384,7 @@ def test_item_23_half_a_page_is_no_page(scene, path):
     first = scene.start(PREAD.read_page, subject, HERE)
     gate.wait_for_arrivals()
     second = scene.start(path.read_page, subject.another(), HERE)
-    scene.until(lambda: subject.waiting_for(HERE) == 1)
+    scene.until(lambda: subject.waiting_for(HERE) == 1 + scene.blocking)
     assert second.running, "the bytes that it wants may be there; nobody can say so"
     gate.open()
     error = first.error()

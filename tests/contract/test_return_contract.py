@@ -49,6 +49,11 @@ HERE = 3
 """The page that is asked for.  Path `RUN` reads the one behind it as well."""
 
 
+@pytest.fixture(params=["plain", "debug", "blocking"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def pages_read(path: Path) -> list[int]:
     return list(range(HERE, HERE + path.page_count))
 
@@ -274,8 +279,10 @@ def test_item_09_nobody_holds_a_lock_while_another_reads(scene):
     first = scene.start(PREAD.read_page, subject, HERE)
     gate.wait_for_arrivals()
     others = [scene.start(path.read_page, subject.another(), HERE) for path in (READ, RUN, PREAD, READ_CACHE_PAGE)]
-    scene.until(lambda: subject.waiting_for(HERE) == 4)
-    assert {one.owner for one in subject.zone.locked} == {first.thread_id}
+    scene.until(lambda: subject.waiting_for(HERE) == 4 + scene.blocking)
+    (call,) = subject.ops.calls_of(HERE)
+    assert {one.owner for one in subject.zone.locked} == {call.thread_id}
+    assert (call.thread_id == first.thread_id) != scene.blocking
     assert subject.zone.reserved_pages == 0
     gate.open()
     assert {task.result() for task in [first, *others]} == {subject.content(HERE)}

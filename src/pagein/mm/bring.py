@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import not_uptodate
 from .readahead import WANTED_PAGES_MAX, hit_marker, sync_readahead
-from .readpage import Outcome, do_readpage
+from .readpage import Outcome
 from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
@@ -175,12 +175,8 @@ def _readpage(file: OpenFile, page: LockedPage, make_waiter: MakeWaiter) -> Step
     """Read a locked page.  True: it is Uptodate and still locked.  False: it has been released, look it up again."""
     mapping = page.mapping
     invalidations = mapping.invalidations
-    request = yield from mapping.device.enter(file, page, make_waiter)
-    outcome = do_readpage(file, page)
-    if outcome is Outcome.UPDATED:
-        request.settle(page)
-        return True
+    outcome = yield from mapping.device.read_locked(file, page, make_waiter)
     if outcome is Outcome.STARTED:
         yield from page.wait_steps(make_waiter)
         _raise_ended(file, page, invalidations)
-    return False
+    return outcome is Outcome.UPDATED

@@ -3,7 +3,7 @@
 Guarantees: at most ``requests_max`` requests are in flight; the others wait in line, those that a reader waits for
 before those that are ahead of one, and of these each open file in turn; what lies side by side in the line becomes one
 request.  An operation that may block runs on an I/O worker, so that readers wait for pages and for nothing else.
-A store that reads through the cache itself is let through, whatever the line is like: it is what the line waits for.
+What a store needs that reads through the cache itself is let through, whatever the line is like: the line waits for it.
 Assumes: methods that say so are called with the zone's lock held; the others with no lock but page locks.
 Not here: what is asked for (readahead.py); what operations do (readpage.py, rac.py); the estimate (pipe.py).
 Linux: backing_dev_info, and the elevator below it.
@@ -12,7 +12,6 @@ Linux: backing_dev_info, and the elevator below it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .page import LockedPage
@@ -39,24 +38,21 @@ class Request:
 
     __slots__ = (
         "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "device", "error",
-        "file", "outcome", "page", "start", "wanted",
+        "file", "given_up", "keeps_lock", "outcome", "page", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self,
-        device: BackingDevice,
-        file: OpenFile,
-        page: LockedPage,
-        *,
-        wanted: bool,
-        start: Callable[[Request], object] | None = None,
+        self, device: BackingDevice, file: OpenFile, page: LockedPage, *, wanted: bool, keeps_lock: bool = False
     ) -> None:
         self.device = device
         self.file = file
         self.page = page
         self.wanted = wanted
         """A reader waits for it."""
-        self.start = start or device.hand_over
+        self.keeps_lock = keeps_lock
+        """And wants the page with its lock: it is asked for alone."""
+        self.given_up = False
+        """The one who wanted that was interrupted."""
         self.outcome: Outcome | None = None
         """What came of the only page, if it was read alone."""
         self.error: BaseException | None = None
@@ -85,14 +81,6 @@ class Request:
         if not self._pages_left:
             self.device._end(self)
 
-    def settle(self, page: LockedPage) -> None:
-        """The store has brought the page, which its reader keeps locked."""
-        zone = self.device.zone
-        with zone.lock:
-            page.request = None
-            self.page_ended(page.size_bytes)
-        self.device.start_queued()
-
     def steps(self, index: int, make_waiter: MakeWaiter) -> Steps[None]:
         """Wait until page *index* of it was unlocked, and the operation has returned: only then is all known of it."""
         mapping = self.page.mapping
@@ -102,7 +90,11 @@ class Request:
             wait = holder.join(index, make_waiter, wants_lock=False) if holder is not None and is_own else None
         if wait is not None:
             yield from wait.steps()
-        with mapping.zone.lock:
+        yield from self.returned_steps(make_waiter)
+
+    def returned_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
+        """Wait until the operation has returned."""
+        with self.device.zone.lock:
             if self._last()._has_returned:
                 return
             waiter = make_waiter()
@@ -172,55 +164,96 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
-            if not self._has_room_for(request) and not zone.is_in_store_code():
+            if not (self._has_room_for(request) or zone.is_in_store_code() or request.page.is_awaited_in_store_code):
                 self._enqueue(request)
                 return
             self._begin(request)
-        request.start(request)
+        self.hand_over(request)
 
-    def enter(self, file: OpenFile, page: LockedPage, make_waiter: MakeWaiter) -> Steps[Request]:
-        """Wait for a turn to ask for a page that the caller asks for itself, with the lock held throughout."""
-        waiter = make_waiter()
-        request = Request(self, file, page, wanted=True, start=lambda _: waiter.wake())
+    def let_through(self, request: Request) -> None:
+        """Take a request out of the line, for a store that needs it: the caller hands it over.  Zone's lock held."""
+        self._forget(request)
+        self._begin(request)
+
+    def read_locked(self, file: OpenFile, page: LockedPage, make_waiter: MakeWaiter) -> Steps[Outcome | None]:
+        """Have a page read that the caller has locked: what `do_readpage` says of it; None once the cache is closed.
+
+        Locks: page locked on entry, on return as `Outcome` says.  Blocks: yes.  Raises: as `do_readpage`.
+        """
+        request = Request(self, file, page, wanted=True, keeps_lock=True)
         self.submit(request)
         try:
-            yield waiter
+            yield from request.returned_steps(make_waiter)
         except BaseException:
-            page.unlock()  # which takes it out of the line, or ends it
+            with self.zone.lock:
+                request.given_up = True  # from here on, who calls the operation unlocks the page, unless he has left it
+                is_ours = request.outcome is Outcome.UPDATED
+            if is_ours:
+                page.owner = self.zone.door.thread_id()
+                page.unlock()
             raise
-        return request
+        error = request.take_error()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame: no cycle
+        if request.outcome is Outcome.UPDATED:
+            page.owner = self.zone.door.thread_id()
+        return request.outcome
 
     def hand_over(self, request: Request) -> None:
-        """Have the operation called: by a worker, if it may block and this is no worker that does just that."""
-        zone = self.zone
-        if request.page.mapping.ops.blocking and not zone.is_in_store_code():
-            request.page.owner = None
-            try:
-                zone.io.start(lambda: self.perform(request))
-                return
-            except ValueError:  # the cache was closed: the page is let go
-                pass
-        self.perform(request)
+        """Have the operation called: by a worker, if it may block, so that whoever comes by here does not wait for it.
+
+        There are enough workers (zone.py): an operation that reads through the cache waits for others to be called.
+        """
+        if not request.page.mapping.ops.blocking:
+            self.perform(request)
+            return
+        request.page.owner = None
+        try:
+            self.zone.io.start(lambda: self.perform(request))
+        except ValueError:  # the cache was closed: the page is let go
+            self.perform(request)
+        except RuntimeError as error:  # no thread is to be had
+            request.error = error
+            self._let_go(request)
 
     def perform(self, request: Request) -> None:
         """Call the operation, and keep what it raises."""
         page = request.page
         page.owner = self.zone.door.thread_id()
-        if self.zone.closed or (request.file.closed and not request.wanted and not page.waiter_count):
-            page.unlock()
-            request.returned()
+        is_needed = not request.given_up and (request.wanted or not request.file.closed)
+        if self.zone.closed or not (is_needed or page.waiter_count):
+            self._let_go(request)
             return
         try:
             if page.page_count == 1:
-                request.outcome = do_readpage(request.file, page)
-                if request.outcome is Outcome.UPDATED:
-                    page.unlock()
+                self._ended_with(request, do_readpage(request.file, page))
             else:
                 read_run(request.file, page)
         except BaseException as error:  # for the reader who waits, if there is one
             request.error = error
         finally:
             request.returned()
+
+    def _let_go(self, request: Request) -> None:
+        request.page.owner = self.zone.door.thread_id()
+        request.page.unlock()
+        request.returned()
+
+    def _ended_with(self, request: Request, outcome: Outcome) -> None:
+        page = request.page
+        with self.zone.lock:
+            request.outcome = outcome
+            is_kept = request.keeps_lock and not request.given_up and outcome is Outcome.UPDATED
+            if is_kept:
+                page.owner = page.request = None
+                request.page_ended(page.size_bytes)
+        if is_kept:
+            self.start_queued()
+        elif outcome is Outcome.UPDATED:
+            page.unlock()
 
     def start_queued(self) -> None:
         """Start what may be started by now.  Called whenever a request has ended."""
@@ -235,13 +268,15 @@ class BackingDevice:
                 # An operation that answers at once ends in here, and comes here again: one loop, not one in the other.
                 self._is_starting = True
             try:
-                request.start(request)
+                self.hand_over(request)
             finally:
                 self._is_starting = False
 
     # -- the line, under the zone's lock -----------------------------------------------------------------
 
     def _has_room_for(self, request: Request) -> bool:
+        if self.zone.closed:
+            return True  # nothing is asked any more, and its page is let go
         if self.in_flight >= self.requests_max:
             return False
         return request.wanted or self._ahead_in_flight < self.pipe.width
@@ -254,9 +289,7 @@ class BackingDevice:
     def _end(self, request: Request) -> None:
         self.zone.count_stream(request.file, -1)
         started = request._started
-        if started is None:  # it was given up while it stood in line
-            self._forget(request)
-            return
+        assert started is not None, "a page that stands in line is nobody's to unlock"
         self._ahead_in_flight -= not request.wanted
         now_s = self.zone.door.now_s()
         self.pipe.ended(started, now_s, request._brought_bytes)
@@ -265,8 +298,7 @@ class BackingDevice:
         self.latencies[sum(bound_s < duration_s for bound_s in LATENCY_BOUNDS_S)] += 1
 
     def _enqueue(self, request: Request) -> None:
-        if request.start == self.hand_over:
-            request.page.owner = None  # the line's, until its turn comes
+        request.page.owner = None  # the line's, until its turn comes
         if request.wanted:
             self._wanted.append(request)
         else:
@@ -316,8 +348,8 @@ class BackingDevice:
 
 
 def _may_merge(head: Request, tail: Request) -> bool:
-    own = head.device.hand_over
-    return head.start == own == tail.start and head.page.page_count + tail.page.page_count <= MERGED_PAGES_MAX
+    page_count = head.page.page_count + tail.page.page_count
+    return page_count <= MERGED_PAGES_MAX and not (head.keeps_lock or tail.keeps_lock)
 
 
 def _join(head: Request, tail: Request) -> None:

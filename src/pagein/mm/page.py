@@ -219,6 +219,10 @@ class Page:
         """Get in line.  Locks: the zone's lock is held, and is let go before the waiter is waited for."""
         wait = Wait(self, index, make_waiter(), wants_lock=wants_lock, has_reservation=has_reservation)
         self._waits.append(wait)
+        if wait.in_store_code and self.request is not None and not self.request.is_started:
+            # The store that stands before it in the line may be the very one that waits now.
+            self.request.device.let_through(self.request)
+            wait.to_start = self.request
         return wait
 
     def wait(self) -> None:
@@ -242,6 +246,11 @@ class Page:
     def waiter_count(self) -> int:
         """How many stand in line."""
         return len(self._waits)
+
+    @property
+    def is_awaited_in_store_code(self) -> bool:
+        """Whether a store needs it for a page that others wait for.  Zone's lock held."""
+        return any(wait.in_store_code for wait in self._waits)
 
     # -- runs ------------------------------------------------------------------------------------------
 

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 from .sync import Steps, Waiter
 
 if TYPE_CHECKING:
+    from .device import Request
     from .page import LockedPage, Page
 
 
 class Wait:
     """One reader's place in line for one page."""
 
-    __slots__ = ("granted", "has_reservation", "index", "page", "thread_id", "waiter", "wants_lock")
+    __slots__ = (
+        "granted", "has_reservation", "in_store_code", "index", "page", "thread_id", "to_start", "waiter", "wants_lock",
+    )  # fmt: skip
 
     def __init__(self, page: Page, index: int, waiter: Waiter, *, wants_lock: bool, has_reservation: bool) -> None:
         self.page = page
@@ -29,11 +32,17 @@ class Wait:
         """It brings a reservation of one page along: it gets the lock even if the page is gone by the time."""
         self.thread_id = page.mapping.zone.door.thread_id()
         self.waiter = waiter
+        self.in_store_code = page.mapping.zone.is_in_store_code()
+        """A store needs the page for one that others wait for."""
+        self.to_start: Request | None = None
+        """Was let through the line for its sake."""
         self.granted: LockedPage | None = None
 
     def steps(self) -> Steps[LockedPage | None]:
         """Wait until served: the locked page, or None if the lock was not asked for or the page has gone."""
         zone = self.page.mapping.zone
+        if self.to_start is not None:
+            self.to_start.device.hand_over(self.to_start)
         try:
             yield zone.checks.watched(self) if zone.checks else self.waiter
         except BaseException:

@@ -37,12 +37,13 @@ Done = Callable[[T | None, BaseException | None], object]
 class Workqueue:
     """Daemon threads, started when work finds none idle, that end with `close`."""
 
-    def __init__(self, door: Door, name: str) -> None:
+    def __init__(self, door: Door, name: str, *, workers_max: int = WORKERS_MAX) -> None:
         self._door = door
         self._name = name
+        self._workers_max = workers_max
         self._queued: deque[Callable[[], object]] = deque()
         self._idle: deque[Waiter] = deque()
-        self._vacancies: deque[int] = deque(range(1, WORKERS_MAX + 1))
+        self._vacancies: deque[int] = deque(range(1, workers_max + 1))
         """The numbers of the workers that are not there."""
         self._closed = False
 
@@ -153,7 +154,7 @@ class Workqueue:
             self._door.start_thread(f"{self._name}-{number}", lambda: self._serve(number))
         except RuntimeError:
             self._vacancies.append(number)
-            if len(self._vacancies) == WORKERS_MAX:
+            if len(self._vacancies) == self._workers_max:
                 raise
 
     def _serve(self, number: int) -> None:

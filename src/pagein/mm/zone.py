@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+IO_WORKERS_MAX = 1024
+"""One for each request that stores take at once (`AddressSpaceOperations.requests_max`), for any number of stores that
+make sense: a call that stood in line here might be what all the others wait for."""
+
 
 class Zone:
     """The frames of one cache: at most *cap_pages* of them hold memory.
@@ -63,7 +67,7 @@ class Zone:
         self.workqueue = Workqueue(self.door, "pagein-work")
         # Who waits without a thread is put into the line under the lock, and told when it is released.
         self.lock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick)
-        self.io = Workqueue(self.door, "pagein-io")
+        self.io = Workqueue(self.door, "pagein-io", workers_max=IO_WORKERS_MAX)
         """The workers that call operations which block.  Others than those of ``workqueue``, whose work may wait for
         them."""
         self.devices: weakref.WeakValueDictionary[Hashable, BackingDevice] = weakref.WeakValueDictionary()

@@ -73,7 +73,7 @@ class _LoopThread:
                 loop.close()
 
     async def _cancel_all(self) -> None:
-        await asyncio.sleep(0)  # who is cancelled before his first step does not get to say so to those who wait for him
+        await asyncio.sleep(0)  # a task that is cancelled before its first step tells nobody
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -1,0 +1,226 @@
+"""The line before a store: how many requests are in flight, who is next, what becomes one request."""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+import pytest
+from tests.contract.harness import Task
+from tests.device.harness import Inside, ask, assert_line_is_empty, complete_all, complete_all_of, device_of, read_page
+
+from pagein.mm import bring, device as device_module
+from pagein.mm.pipe import WIDTH_START
+from pagein.testing.stores import (
+    PATIENCE_S,
+    completed,
+    failing,
+    gated,
+    started,
+    updated,
+)
+
+# -- how many --------------------------------------------------------------------------------------------------
+
+
+def test_no_more_requests_are_in_flight_than_the_store_takes_and_every_reader_is_served(scene, blocking):
+    """Thirty readers, four requests: the others wait in line, in the order in which they came."""
+    gate, inside = scene.gate(), Inside()
+    answer = inside.of(gated(gate, updated)) if blocking else started
+    subject = scene.open(default=answer, page_count=64, cap_pages=64, requests_max=4)
+    device = device_of(subject)
+    readers = []
+    for number in range(30):
+        readers.append(scene.start(read_page, subject, 2 * number))
+        scene.until(lambda number=number: device.in_flight + device.queued_count == number + 1)
+    subject.ops.wait_for_calls(4)
+    assert (device.in_flight, device.queued_count) == (4, 26)
+    assert len(subject.ops.calls) == 4
+    if blocking:
+        gate.open()
+    else:
+        for number in range(30):
+            subject.ops.wait_for_calls(number + 1)
+            assert len(subject.ops.calls) <= number + 4
+            subject.ops.complete(subject.ops.calls[number].index)
+        asked = [call.index for call in subject.ops.calls]
+        assert sorted(asked[:4]) + asked[4:] == list(range(0, 60, 2)), "first come, first served"
+    assert [reader.result() for reader in readers] == [subject.content(index) for index in range(0, 60, 2)]
+    assert inside.most <= 4
+    subject.assert_at_rest(*range(0, 60, 2))
+    assert_line_is_empty(subject)
+
+
+def test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe(scene):
+    """Not as many as the store takes: what a reader waits for finds room beside it."""
+    gate = scene.gate()
+    subject = scene.open(default=gated(gate, updated) if scene.blocking else started, page_count=64)
+    device = device_of(subject)
+    for index in range(0, 40, 2):
+        ask(subject, index)
+    assert (device.in_flight, device.queued_count) == (WIDTH_START, 20 - WIDTH_START)
+    reader = scene.start(read_page, subject, 50)
+    subject.ops.wait_for_calls(WIDTH_START + 1)
+    assert device.in_flight == WIDTH_START + 1
+    gate.open()
+    if not scene.blocking:
+        complete_all(subject, count=21)
+    assert reader.result() == subject.content(50)
+    subject.assert_at_rest(*range(0, 40, 2), 50)
+    assert_line_is_empty(subject)
+
+
+# -- who is next -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_reader_waits_for_goes_before_what_is_ahead(one_at_a_time):
+    subject = one_at_a_time
+    for index in (10, 12, 14):
+        ask(subject, index)
+    reader = subject.scene.start(read_page, subject, 40)
+    subject.scene.until(lambda: device_of(subject).queued_count == 4)
+    assert complete_all(subject, count=5) == [(0, 1), (40, 1), (10, 1), (12, 1), (14, 1)]
+    assert reader.result() == subject.content(40)
+
+
+def test_two_streams_ahead_take_turns(one_at_a_time):
+    """Each open file in turn, however much one of them asks for."""
+    first, second = one_at_a_time.another(), one_at_a_time.another()
+    for index in range(10, 20, 2):
+        ask(first, index)
+    for index in range(30, 36, 2):
+        ask(second, index)
+    order = [index for index, _ in complete_all(one_at_a_time, count=9)]
+    assert order == [0, 10, 30, 12, 32, 14, 34, 16, 18]
+
+
+def test_two_files_of_one_store_take_turns(one_at_a_time):
+    subject = one_at_a_time
+    other = subject.scene.open(default=started, runs=[], page_count=8, cache=subject.cache)
+    assert device_of(other) is device_of(subject)
+    ask(subject, 10)
+    ask(subject, 12)
+    ask(other, 5)
+    subject.ops.complete(0)
+    subject.ops.complete(10)
+    other.ops.complete(5)
+    subject.ops.complete(12)
+    other.assert_at_rest(5)
+
+
+def test_stores_do_not_wait_for_one_another(one_at_a_time):
+    subject = one_at_a_time
+    other = subject.scene.open(default=completed, page_count=8, cache=subject.cache)
+    assert device_of(other) is not device_of(subject)
+    ask(subject, 10)
+    assert read_page(other, 3) == other.content(3)
+    assert device_of(subject).queued_count == 1
+    complete_all(subject, count=2)
+
+
+# -- neighbours ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [10, 11, 12, 13])
+def test_what_lies_side_by_side_in_the_line_becomes_one_request(one_at_a_time, first):
+    """In both directions from the one whose turn it is, which the others need not have come before."""
+    subject = one_at_a_time
+    for index in [first, *(index for index in (13, 10, 12, 11) if index != first)]:
+        ask(subject, index)
+    ask(subject, 15)
+    assert device_of(subject).queued_count == 5
+    assert complete_all(subject, count=3) == [(0, 1), (10, 4), (15, 1)]
+    subject.assert_at_rest(0, 10, 11, 12, 13, 15)
+
+
+def test_runs_become_one_request_with_the_marker_that_one_of_them_bears(one_at_a_time):
+    subject = one_at_a_time
+    ask(subject, 10, 3)
+    ask(subject, 16, 4).page.marker_index = 17
+    ask(subject, 13, 3)
+    subject.ops.complete(0)
+    page = subject.ops.started_page(10)
+    assert (page.index, page.page_count, page.marker_index) == (10, 10, 17)
+    assert {subject.mapping.in_flight[index] for index in range(10, 20)} == {page}
+    subject.ops.complete(10)
+    subject.assert_at_rest(0, *range(10, 20))
+
+
+def test_each_waiter_gets_its_own_page_of_what_became_one_request(one_at_a_time):
+    subject = one_at_a_time
+    readers: dict[int, Task[bytes]] = {}
+    for index in (22, 20, 21):
+        readers[index] = subject.scene.start(read_page, subject, index)
+        subject.scene.until(lambda: device_of(subject).queued_count == len(readers))
+    ask(subject, 23)
+    assert complete_all(subject, count=2) == [(0, 1), (20, 4)]
+    assert {index: reader.result() for index, reader in readers.items()} == {
+        index: subject.content(index) for index in (20, 21, 22)
+    }
+    assert device_of(subject).requests == 2
+
+
+def test_an_error_of_what_became_one_request_is_nobody_s(one_at_a_time):
+    """Each reader asks for his own page then, and hears that answer."""
+    subject = one_at_a_time
+    errors = {index: OSError(errno.EIO, f"page {index}") for index in (20, 21, 22)}
+    for index, error in errors.items():
+        subject.ops.script(index, failing(error))
+    readers: dict[int, Task[bytes]] = {}
+    for index in errors:
+        readers[index] = subject.scene.start(read_page, subject, index)
+        subject.scene.until(lambda: device_of(subject).queued_count == len(readers))
+    subject.ops.complete(0)
+    subject.ops.complete(20, OSError(errno.EIO, "the run"))
+    assert {index: reader.error() for index, reader in readers.items()} == errors
+    subject.assert_at_rest(0)
+
+
+def test_a_request_that_a_reader_waits_for_takes_what_is_ahead_along(one_at_a_time):
+    """What is ahead gets there no later for it; and counts as wanted from then on."""
+    subject = one_at_a_time
+    ask(subject, 30)
+    ask(subject, 11)
+    reader = subject.scene.start(read_page, subject, 12)
+    subject.scene.until(lambda: device_of(subject).queued_count == 3)
+    subject.ops.complete(0)
+    subject.ops.started_page(11)
+    assert device_of(subject)._ahead_in_flight == 0
+    assert complete_all_of(subject, 11, 30) == [(0, 1), (11, 2), (30, 1)]
+    assert reader.result() == subject.content(12)
+
+
+def test_what_became_one_request_has_a_bound(one_at_a_time, monkeypatch):
+    monkeypatch.setattr(device_module, "MERGED_PAGES_MAX", 4)
+    subject = one_at_a_time
+    for index in range(20, 30):
+        ask(subject, index)
+    assert complete_all(subject, count=4) == [(0, 1), (20, 4), (24, 4), (28, 2)]
+
+
+def test_pages_of_two_files_do_not_become_one_request(one_at_a_time):
+    """Though their frames may lie side by side."""
+    subject = one_at_a_time
+    others = [subject.scene.open(runs=[], page_count=1, cache=subject.cache) for _ in range(2)]
+    for other in others:
+        ask(other, 0)
+    subject.ops.complete(0)
+    assert [other.ops.asked() for other in others] == [[("readpage", 0, 1)]] * 2
+
+
+def test_who_asks_with_the_lock_held_is_not_merged(one_at_a_time):
+    """A page that is asked for alone, with its lock held throughout, stays alone."""
+    subject = one_at_a_time
+    subject.ops.script(21, updated)
+    steps = bring.lock_uptodate(subject.open_file, 21, subject.zone.door.waiter)
+    waiter = next(steps)
+    ask(subject, 20)
+    ask(subject, 22)
+    subject.ops.complete(0)
+    assert waiter.wait(PATIENCE_S)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    page = end.value.value
+    assert (page.locked, page.uptodate, page.owner) == (True, True, threading.get_ident())
+    page.unlock()
+    assert complete_all_of(subject, 20, 22) == [(0, 1), (21, 1), (20, 1), (22, 1)]
