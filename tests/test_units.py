@@ -24,73 +24,10 @@ no_deadline = settings(deadline=None)
 
 
 @no_deadline
-@given(offsets)
-def test_an_offset_splits_into_the_start_of_its_page_and_the_rest(offset_bytes: int) -> None:
-    index = units.index_of(offset_bytes)
-    in_page = units.offset_in_page(offset_bytes)
-    assert 0 <= in_page < PAGE_SIZE
-    assert units.offset_of(index) + in_page == offset_bytes
-
-
-@no_deadline
 @given(sizes)
 def test_page_count_for_is_the_least_number_of_pages_that_holds_the_bytes(size_bytes: int) -> None:
     page_count = units.page_count_for(size_bytes)
-    assert units.bytes_of(page_count) - PAGE_SIZE < size_bytes <= units.bytes_of(page_count)
-
-
-@no_deadline
-@given(offsets, sizes.filter(bool))
-def test_pages_spanned_starts_and_ends_at_the_pages_of_the_first_and_the_last_byte(
-    offset_bytes: int, size_bytes: int
-) -> None:
-    pages = units.pages_spanned(offset_bytes, size_bytes)
-    assert pages[0] == units.index_of(offset_bytes)
-    assert pages[-1] == units.index_of(offset_bytes + size_bytes - 1)
-    assert pages.step == 1
-
-
-@pytest.mark.parametrize(
-    ("offset_bytes", "size_bytes", "indices"),
-    [
-        (0, 0, []),
-        (PAGE_SIZE - 1, 0, []),
-        (PAGE_SIZE, 0, []),
-        (0, 1, [0]),
-        (0, PAGE_SIZE, [0]),
-        (0, PAGE_SIZE + 1, [0, 1]),
-        (PAGE_SIZE - 1, 1, [0]),
-        (PAGE_SIZE - 1, 2, [0, 1]),
-        (PAGE_SIZE, PAGE_SIZE, [1]),
-        (PAGE_SIZE + 1, PAGE_SIZE, [1, 2]),
-        (3 * PAGE_SIZE - 1, 2 * PAGE_SIZE, [2, 3, 4]),
-    ],
-)
-def test_pages_spanned(offset_bytes: int, size_bytes: int, indices: list[int]) -> None:
-    assert list(units.pages_spanned(offset_bytes, size_bytes)) == indices
-
-
-@pytest.mark.parametrize(
-    ("index", "file_size_bytes", "expected_bytes"),
-    [
-        (0, 0, 0),
-        (0, 1, 1),
-        (0, PAGE_SIZE, PAGE_SIZE),
-        (0, PAGE_SIZE + 1, PAGE_SIZE),
-        (1, PAGE_SIZE, 0),
-        (1, PAGE_SIZE + 1, 1),
-        (7, PAGE_SIZE, 0),
-    ],
-)
-def test_file_bytes_in_page(index: int, file_size_bytes: int, expected_bytes: int) -> None:
-    assert units.file_bytes_in_page(index, file_size_bytes) == expected_bytes
-
-
-@no_deadline
-@given(st.integers(0, 64 * PAGE_SIZE))
-def test_the_bytes_of_a_file_are_those_in_its_pages(file_size_bytes: int) -> None:
-    indices = range(units.page_count_for(file_size_bytes) + 1)
-    assert sum(units.file_bytes_in_page(index, file_size_bytes) for index in indices) == file_size_bytes
+    assert (page_count - 1) * PAGE_SIZE < size_bytes <= page_count * PAGE_SIZE
 
 
 # -- sizes as people write them ----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Pages and bytes: the one place where offsets become indices, counts become sizes, and words become numbers.
 
 Guarantees: pure functions; an ``index`` numbers a page in its file, a ``page_count`` counts pages, a
-``..._bytes`` is in bytes, and only this module turns one into another.
+``..._bytes`` is in bytes.
 Assumes: the page arithmetic is given what was checked before, integers of at least 0, and checks nothing
 itself (misses and evictions run through it); `parse_size` is given anything a person may have written.
 Not here: frames, the arena's numbering of pages (mm/arena.py).
@@ -28,42 +28,9 @@ SIZE_BYTES_MAX = (1 << 63) - 1
 # -- pages -------------------------------------------------------------------------------------------
 
 
-def index_of(offset_bytes: int) -> int:
-    """The index of the page that holds the byte at *offset_bytes*."""
-    return offset_bytes >> PAGE_SHIFT
-
-
-def offset_of(index: int) -> int:
-    """The offset in its file, in bytes, at which page *index* starts."""
-    return index << PAGE_SHIFT
-
-
-def offset_in_page(offset_bytes: int) -> int:
-    """How many bytes into its page the byte at *offset_bytes* lies."""
-    return offset_bytes & PAGE_OFFSET_MASK
-
-
 def page_count_for(size_bytes: int) -> int:
     """How many pages hold *size_bytes* bytes, the last perhaps in part."""
     return (size_bytes + PAGE_OFFSET_MASK) >> PAGE_SHIFT
-
-
-def bytes_of(page_count: int) -> int:
-    """How many bytes *page_count* whole pages hold."""
-    return page_count << PAGE_SHIFT
-
-
-def pages_spanned(offset_bytes: int, size_bytes: int) -> range:
-    """The indices of the pages that *size_bytes* bytes from *offset_bytes* on touch; none for no bytes."""
-    start_index = offset_bytes >> PAGE_SHIFT
-    if not size_bytes:
-        return range(start_index, start_index)
-    return range(start_index, (offset_bytes + size_bytes + PAGE_OFFSET_MASK) >> PAGE_SHIFT)
-
-
-def file_bytes_in_page(index: int, file_size_bytes: int) -> int:
-    """How many bytes a file of *file_size_bytes* has in page *index*: fewer at its end, 0 past it."""
-    return max(0, min(PAGE_SIZE, file_size_bytes - (index << PAGE_SHIFT)))
 
 
 # -- sizes as people write them ----------------------------------------------------------------------

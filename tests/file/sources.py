@@ -14,7 +14,7 @@ from typing import Any
 from pagein import File, Inode, PageCache
 from pagein.stores import RangeOperations
 from pagein.testing import leaks
-from pagein.units import PAGE_SIZE, pages_spanned
+from pagein.units import PAGE_SHIFT, PAGE_SIZE, page_count_for
 
 TIMEOUT_S = 30.0  # after which a wait of a test has failed
 
@@ -43,7 +43,7 @@ class ScriptedBytes(RangeOperations):
         self.fetches.append((offset_bytes, len(buffer)))
         self._arrived.release()
         assert self._open_gate.wait(TIMEOUT_S), "nobody released the fetch"
-        for index in pages_spanned(offset_bytes, len(buffer)):
+        for index in range(offset_bytes >> PAGE_SHIFT, page_count_for(offset_bytes + len(buffer))):
             if index in self.failing and self.fail_times.get(index) != 0:
                 if index in self.fail_times:
                     self.fail_times[index] -= 1
