@@ -1,47 +1,59 @@
 """How long a store's pipe is: its latency and bandwidth, estimated from its own fetches, and the windows that fill it.
 
-Guarantees: pure arithmetic on the times that it is given: no clock, no lock, no I/O.
+Guarantees: pure arithmetic on the times that it is given: no clock, no lock, no I/O.  The bandwidth is never put higher
+than what the store has shown, since only bytes that were asked for and came within one span of time are counted for it.
 Assumes: the caller serialises (device.py, under the zone's lock); times are seconds of one monotonic clock.
 Source: BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 2016).  As there, bandwidth is the
-largest *delivery rate* of late: what arrived between the start and the end of a fetch, of all fetches, over that time,
-so that fetches which share the pipe do not each seem slow.  Latency is the least time of late that a small fetch took.
-Their product is what must be in flight for the pipe to be full; before it is known the window is generous, since how
-fast it is filled is up to the reader (ondemand.py), and a reader that has not read much gets little.
+largest *delivery rate* of late, of all fetches together, so that those which share the pipe do not each seem slow;
+latency is the least time of late that a small fetch took; and a few times their product is kept in flight.
+Where we differ: BBR counts packets as they arrive.  Here a fetch is known when it ends, and has been arriving for long:
+counted at its end, as in BBR, those that end close together would make up several times the bandwidth of the store.
+Before the pipe is known the window is generous, since how fast it is filled is up to the reader (ondemand.py), and one
+that has not read much gets little.
 Not here: who asks for what (readahead.py), how many requests are in flight (device.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
-WINDOW_BYTES_MIN = 2 << 20
-"""A disk's pipe holds less, but a window also has to be worth the switch of threads that fills it."""
 WINDOW_BYTES_START = 64 << 20
-"""Until the pipe's length is known."""
+"""Until the pipe is known."""
 WINDOW_BYTES_MAX = 1 << 30
 """More than any pipe that Python can drain: 10 GB/s over 100 ms."""
 WINDOW_PIPES = 8
-"""A window is so many pipes long: while the reader is in one, the next is on its way, and the pipe stays full even when
-half of what is in flight waits for the other half."""
+"""A window is at least so many pipes long: while the reader is in one, the next is on its way..."""
+WINDOW_PIECES = 1.5
+"""...and has so many pieces for each request in flight: with just as many all end together, and the pipe runs dry."""
 PIECE_BYTES_MIN = 512 << 10
+"""Less is not worth the switch of threads that brings it."""
 PIECE_BYTES_MAX = 8 << 20
 """Nobody can read a page of a piece before all of it has come."""
 PIECE_BYTES_START = 1 << 20
-PIECE_PIPES = 10
-"""A piece of so many pipes spends a tenth of its time waiting."""
-PIECES_MIN = 4
-"""A window has at least so many pieces, where it is large enough: several requests fill the pipe better than one."""
+PIECE_BYTES_UNIT = 64 << 10
+"""Pieces are rounded up, lest a window ends with a request for what was rounded off."""
+PIECE_PIPES = 12
+"""Pieces in flight make up so many pipes: each, as it shares the bandwidth, arrives ten times as long as it waits, even
+if the bandwidth is put a little too low."""
+IN_FLIGHT_PIPES = 3
+"""Where that would take too large pieces, more pieces make up so many at least (BBR: two; but here the bandwidth is put
+up to a third too low)."""
 PROBE_BYTES_MAX = 128 << 10
-"""A fetch up to this size is small: its time is the latency."""
-WIDTH_START = 3
-"""So many requests of readahead are in flight at first.  Few, because they share the bandwidth: of many, the first
+"""A fetch up to this size is small: its time is the latency, and it says nothing of the bandwidth."""
+WIDTH_START = 4
+"""So many requests of readahead are in flight at least.  Few, because they share the bandwidth: of many, the first
 would come hardly earlier than the last, and it is the first that the reader waits for."""
 WIDTH_MAX = 32
 WIDTH_GAIN = 1.25
 """Twice as many are kept, if so much more came of it (BBR leaves its start-up by the same test)."""
 PROBE_ROUNDS = 16
-"""After so many times as many requests it is tried again."""
+"""After so many rounds it is tried again."""
+ROUND_FETCHES = 4
+"""A round is so many times as long as a fetch: those across its bounds are not counted, and must be few."""
+FULL_FETCHES = 4
+"""The pipe is full if each of the last so many was longer arriving than waiting: one might have stalled."""
 MEMORY_S = 10.0
 """How long a measurement counts (BBR's window for the round-trip time)."""
 SAMPLES_MAX = 64
@@ -51,8 +63,6 @@ class Started(NamedTuple):
     """What `Pipe.started` noted of a fetch, for `Pipe.ended`."""
 
     at_s: float
-    delivered_bytes: int
-    delivered_at_s: float
 
 
 class _Sample(NamedTuple):
@@ -65,124 +75,150 @@ class Pipe:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._delivered_bytes = 0
-        self._delivered_at_s = 0.0
         self._rates: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
         """Falling rates, each of a later time: the first is the largest of late (a monotonic queue)."""
+        self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
+        """How long the last fetches took that were not small."""
+        self._is_full = False
+        """Fetches were longer arriving than waiting, so their rate was the store's, and not the reader's."""
         self._probe_bytes = 0
         self._probe_s: float | None = None
         self._probe_at_s = 0.0
-        self.width = WIDTH_START
-        """How many requests of readahead should be in flight."""
-        self._round: list[float] = []
+        self._round_at_s = 0.0
+        self._round_bytes = 0
+        self._round_rate_bytes_s = 0.0
+        """The best since it began: its last may be that of an unlucky moment."""
+        self._proved_width = WIDTH_START
+        """So many requests have proved better than half as many."""
+        self._proved_rate_bytes_s = 0.0
+        self._is_probing = False
+        """Twice as many are in flight, to see whether more comes of it."""
         self._rounds_to_probe = 1
-        self._best_width = WIDTH_START
-        self._best_rate_bytes_s = 0.0
-        self._is_full = False
-        """A fetch spent more time arriving than waiting, so its rate was the store's, and not the window's."""
 
     # -- measuring -----------------------------------------------------------------------------------
 
     def started(self, now_s: float) -> Started:
         """A fetch begins."""
-        if not self.in_flight:
-            self._delivered_at_s = now_s  # nothing could arrive before: the pause is not the store's
+        if not self.in_flight:  # nothing could come before: the pause is not the store's
+            self._begin_round(now_s)
+            if self._is_probing:
+                self._is_probing, self._rounds_to_probe = False, 1
         self.in_flight += 1
-        return Started(now_s, self._delivered_bytes, self._delivered_at_s)
+        return Started(now_s)
 
     def ended(self, start: Started, now_s: float, size_bytes: int) -> None:
         """That fetch ended, and brought *size_bytes*: 0 if it failed, which measures nothing."""
         self.in_flight -= 1
         if not size_bytes:
             return
-        self._delivered_bytes += size_bytes
-        self._delivered_at_s = now_s
-        elapsed_s = max(now_s - start.delivered_at_s, 1e-6)
-        self._note_rate(now_s, (self._delivered_bytes - start.delivered_bytes) / elapsed_s)
         duration_s = now_s - start.at_s
-        self._note_probe(now_s, size_bytes, duration_s)
-        if duration_s > 3 * self.latency_s:
-            self._is_full = True
-        if size_bytes > PROBE_BYTES_MAX:
-            self._note_width(size_bytes, duration_s)
+        self._note_latency(now_s, size_bytes, duration_s)
+        is_whole = start.at_s >= self._round_at_s  # else nobody knows how much of it came in this round
+        self._round_bytes += size_bytes if is_whole else 0
+        if size_bytes <= PROBE_BYTES_MAX:
+            return
+        self._durations_s.append(duration_s)
+        elapsed_s = max(now_s - self._round_at_s, 1e-6)
+        if is_whole:
+            self._note_rate(now_s, self._round_bytes / elapsed_s)
+        self._is_full |= len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
+        if elapsed_s >= ROUND_FETCHES * max(self._durations_s):
+            self._note_width()
+            self._begin_round(now_s)
 
     def answered(self, now_s: float, duration_s: float) -> None:
         """A request without content (a HEAD) took so long."""
-        self._note_probe(now_s, 0, duration_s)
+        self._note_latency(now_s, 0, duration_s)
 
-    def _note_width(self, size_bytes: int, duration_s: float) -> None:
-        """Widen the pipe for as long as that makes it faster: where each connection is slow by itself, say.
-
-        Compared are the rates at which requests arrive, without their latency, times as many as there are: if they
-        share a bandwidth, that is the same whatever their number.
-        """
-        self._round.append(size_bytes / max(duration_s - self.latency_s, 1e-6))
-        if len(self._round) < self.width:
-            return
-        rate_bytes_s = self.width * sum(self._round) / len(self._round)
-        self._round.clear()
-        if rate_bytes_s > WIDTH_GAIN * self._best_rate_bytes_s:
-            self._best_rate_bytes_s, self._best_width = rate_bytes_s, self.width
-            self._rounds_to_probe = 1
-        else:
-            self.width = self._best_width
-            self._rounds_to_probe = self._rounds_to_probe - 1 if self._rounds_to_probe else PROBE_ROUNDS
-        if not self._rounds_to_probe:
-            self.width = min(2 * self._best_width, WIDTH_MAX)
+    def _begin_round(self, now_s: float) -> None:
+        self._round_at_s, self._round_bytes, self._round_rate_bytes_s = now_s, 0, 0.0
 
     def _note_rate(self, now_s: float, rate_bytes_s: float) -> None:
-        while self._rates and (self._rates[-1].rate_bytes_s <= rate_bytes_s):
+        self._round_rate_bytes_s = max(self._round_rate_bytes_s, rate_bytes_s)
+        while self._rates and self._rates[-1].rate_bytes_s <= rate_bytes_s:
             self._rates.pop()
         self._rates.append(_Sample(now_s, rate_bytes_s))
-        while len(self._rates) > 1 and now_s - self._rates[0].at_s > MEMORY_S:
+        memory_s = max(MEMORY_S, 2 * ROUND_FETCHES * max(self._durations_s))  # two rounds at least, however slow
+        while len(self._rates) > 1 and now_s - self._rates[0].at_s > memory_s:
             self._rates.popleft()
+            self._is_full = False  # or it was, when it was faster
 
-    def _note_probe(self, now_s: float, size_bytes: int, duration_s: float) -> None:
-        is_small, was_small = size_bytes <= PROBE_BYTES_MAX, self._probe_bytes <= PROBE_BYTES_MAX
-        if self._probe_s is None or (is_small and not was_small):
+    def _note_latency(self, now_s: float, size_bytes: int, duration_s: float) -> None:
+        is_small, has_small = size_bytes <= PROBE_BYTES_MAX, self._probe_s is not None and not self._probe_bytes
+        counted_bytes = 0 if is_small or has_small else size_bytes
+        if self._probe_s is None:
             is_better = True
-        elif is_small:
-            is_better = duration_s < self._probe_s or now_s - self._probe_at_s > MEMORY_S
-        else:  # of the large ones, the one that says least; none says as much as a small one
-            least_s = self._without_transfer(self._probe_bytes, self._probe_s)
-            is_better = not was_small and self._without_transfer(size_bytes, duration_s) < least_s
+        elif counted_bytes:  # before there was a small one: of the large, the one that says least
+            is_better = self._without_transfer(counted_bytes, duration_s) < self.latency_s
+        else:  # large or small: the latency is no more than its time
+            is_later = now_s - duration_s - self._probe_at_s > MEMORY_S
+            is_better = duration_s < self._probe_s or (is_small and is_later and not self.in_flight)
         if is_better:
-            self._probe_bytes, self._probe_s, self._probe_at_s = size_bytes, duration_s, now_s
+            self._probe_bytes, self._probe_s, self._probe_at_s = counted_bytes, duration_s, now_s
 
     def _without_transfer(self, size_bytes: int, duration_s: float) -> float:
-        return duration_s - size_bytes / self.bandwidth_bytes_s if self.bandwidth_bytes_s else duration_s
+        return max(0.0, duration_s - size_bytes / self.bandwidth_bytes_s) if self.bandwidth_bytes_s else duration_s
+
+    def _note_width(self) -> None:
+        """A round has ended: widen the pipe for as long as that makes it faster (where each connection is slow, say).
+
+        Now and then half of what has proved better is taken back, to prove itself again.
+        """
+        rate_bytes_s = self._round_rate_bytes_s
+        if self._is_probing and rate_bytes_s <= WIDTH_GAIN * self._proved_rate_bytes_s:
+            self._is_probing, self._rounds_to_probe = False, PROBE_ROUNDS
+        elif self._is_probing:
+            self._proved_width, self._proved_rate_bytes_s = self.width, rate_bytes_s
+        elif self._is_full and self.in_flight + 1 >= self.width:  # else it was the reader's pace
+            self._proved_rate_bytes_s = rate_bytes_s
+            self._rounds_to_probe -= 1
+            if self._rounds_to_probe == 1:
+                self._proved_width = max(self._proved_width // 2, WIDTH_START)
+            self._is_probing = not self._rounds_to_probe
 
     # -- what it says --------------------------------------------------------------------------------
 
     @property
     def bandwidth_bytes_s(self) -> float:
-        """Bytes a second, all fetches together; 0 before anything was fetched."""
+        """Bytes a second, all fetches together; 0 before anything large was fetched."""
         return self._rates[0].rate_bytes_s if self._rates else 0.0
 
     @property
     def latency_s(self) -> float:
         """From the start of a fetch to its first byte; 0 before anything is known."""
-        if self._probe_s is None:
-            return 0.0
-        if self._probe_bytes <= PROBE_BYTES_MAX:
-            return self._probe_s
-        return max(0.0, self._without_transfer(self._probe_bytes, self._probe_s))
+        return 0.0 if self._probe_s is None else self._without_transfer(self._probe_bytes, self._probe_s)
 
     @property
     def pipe_bytes(self) -> float:
         """The bandwidth-delay product."""
         return self.bandwidth_bytes_s * self.latency_s
 
+    @property
+    def width(self) -> int:
+        """How many requests of readahead should be in flight."""
+        width = max(self._proved_width, math.ceil(IN_FLIGHT_PIPES * self.pipe_bytes / PIECE_BYTES_MAX) + 1)
+        return min(2 * width if self._is_probing else width, WIDTH_MAX)
+
     def window_bytes(self, share_bytes: int) -> int:
         """The largest window of one stream, at most *share_bytes*."""
-        window = int(min(max(WINDOW_PIPES * self.pipe_bytes, WINDOW_BYTES_MIN), WINDOW_BYTES_MAX))
+        piece = self._piece_bytes_at(self._sharing_width)
+        window = max(WINDOW_PIPES * self.pipe_bytes, WINDOW_PIECES * self._sharing_width * piece)
         if not self._is_full:  # what was measured may be the reader's pace
             window = max(window, WINDOW_BYTES_START)
-        return min(window, share_bytes)
+        return int(min(window, WINDOW_BYTES_MAX, share_bytes))
 
     def piece_bytes(self, window_bytes: int) -> int:
         """How much one request of a window asks for."""
         if not self.pipe_bytes:
             return min(PIECE_BYTES_START, window_bytes)
-        piece = min(max(PIECE_PIPES * self.pipe_bytes, PIECE_BYTES_MIN), PIECE_BYTES_MAX)
-        return int(max(min(piece, window_bytes / PIECES_MIN), min(PIECE_BYTES_MIN, window_bytes)))
+        width = self._sharing_width
+        piece = max(min(self._piece_bytes_at(width), window_bytes / (WINDOW_PIECES * width)), PIECE_BYTES_MIN)
+        return min(math.ceil(piece / PIECE_BYTES_UNIT) * PIECE_BYTES_UNIT, window_bytes)
+
+    def _piece_bytes_at(self, width: int) -> float:
+        return min(max(PIECE_PIPES * self.pipe_bytes / width, PIECE_BYTES_MIN), PIECE_BYTES_MAX)
+
+    @property
+    def _sharing_width(self) -> int:
+        """How many requests have at least to be in flight, or are for a round."""
+        return min(2 * self._proved_width if self._is_probing else self._proved_width, WIDTH_MAX)
