@@ -16,6 +16,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable, Generator
+from functools import partial
 from operator import index as as_int
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -44,7 +45,7 @@ async def open(source: Any, *, cache: PageCache | None = None, **store_options: 
     def look_up() -> _HitReader:
         return cache._file_of(cache._look_up(found), _HitReader)
 
-    return AsyncFile(await _on_worker(cache._zone, look_up, undo=PageReader.close))
+    return AsyncFile(await _on_worker(cache._zone, look_up, undo=cache.close_unwanted))
 
 
 class AsyncFile:
@@ -58,6 +59,7 @@ class AsyncFile:
 
     def __init__(self, reader: _HitReader) -> None:
         self._reader = reader
+        reader._file.must_not_wait = True
         self._zone = reader._mapping.zone
         self._hit: Callable[[int, int], bytes | None] = reader.pread
         self._hit_view: Callable[[int, int], memoryview | None] = reader.view
@@ -90,7 +92,14 @@ class AsyncFile:
 
         Raises: as `pread`; TypeError for a buffer that cannot be written to.
         """
-        return await _run_parts(self._zone, self._reader._preadinto_parts(buffer, offset))
+        with memoryview(buffer) as view:
+            if view.readonly:
+                raise TypeError("a buffer to read into must be writable, and this one is read-only")
+            with view.cast("B") as target:
+                # By way of bytes: a worker that copies must not write into what a cancelled task has let go of.
+                data = await self.pread(len(target), offset)
+                target[: len(data)] = data
+                return len(data)
 
     def view(self, size: int, offset: int) -> AsyncView:
         """``async with file.view(size, offset) as data:`` a read-only memoryview of *size* bytes from byte *offset* on,
@@ -226,21 +235,34 @@ async def _run_parts(zone: Zone, parts: filemap.Parts[T]) -> T:
 
 
 async def _on_worker(zone: Zone, run: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-    """The result of ``run()``, called by a worker; given back if nobody waits for it any more."""
-    answer: _Answer[T] = _Answer(undo)
-    zone.workqueue.start(lambda: answer.settle_with(run))
-    return await answer.future
+    """The result of ``run()``, which may block, by an I/O worker; given back if nobody waits for it any more."""
+    answer: _Answer[T] = _Answer(undo and (lambda result: zone.io.start(partial(undo, result))))
+    zone.io.start(lambda: answer.settle_with(run))
+    return await answer.result()
 
 
 class _Answer(Generic[T]):
     """A future that a worker settles."""
 
-    __slots__ = ("_loop", "_undo", "future")
+    __slots__ = ("_future", "_loop", "_undo")
 
     def __init__(self, undo: Callable[[T], object] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._undo = undo
-        self.future: asyncio.Future[T] = self._loop.create_future()
+        self._future: asyncio.Future[T] | None = self._loop.create_future()
+
+    async def result(self) -> T:
+        """What came of it; given back if the task that waits is cancelled."""
+        future = self._future
+        assert future is not None, "awaited once, in the turn in which it was made"
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # in the very turn in which it came
+                self._give_back(None if future.exception() else future.result(), future.exception())
+            raise
+        finally:
+            del future  # the traceback of its error refers to this frame: no cycle
 
     def settle_with(self, run: Callable[[], T]) -> None:
         """Call ``run()``."""
@@ -259,12 +281,14 @@ class _Answer(Generic[T]):
             self._give_back(result, error)
 
     def _settle_here(self, result: T | None, error: BaseException | None) -> None:
-        if self.future.done():  # cancelled
+        future, self._future = self._future, None  # by way of its frames, an error leads to us: no cycle
+        assert future is not None, "settled once"
+        if future.done():  # cancelled
             self._give_back(result, error)
         elif error is not None:
-            self.future.set_exception(error)
+            future.set_exception(error)
         else:
-            self.future.set_result(cast(T, result))
+            future.set_result(cast(T, result))
 
     def _give_back(self, result: T | None, error: BaseException | None) -> None:
         if self._undo and error is None:
@@ -274,17 +298,16 @@ class _Answer(Generic[T]):
 class _Misses:
     """What tasks of one loop miss in one turn of it: handed over to a worker together."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._gathered: list[tuple[Zone, MakeSteps[Any], _Answer[Any]]] = []
 
     async def run(self, zone: Zone, make_steps: MakeSteps[T]) -> T:
         """Run steps on workers, none of which waits with them."""
         answer: _Answer[T] = _Answer()
         if not self._gathered:
-            self._loop.call_soon(self._hand_over)
+            asyncio.get_running_loop().call_soon(self._hand_over)
         self._gathered.append((zone, make_steps, answer))
-        return await answer.future
+        return await answer.result()
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -322,5 +345,5 @@ _MISSES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Misses] = weakref
 def _misses_of(loop: asyncio.AbstractEventLoop) -> _Misses:
     misses = _MISSES.get(loop)
     if misses is None:
-        misses = _MISSES[loop] = _Misses(loop)
+        misses = _MISSES[loop] = _Misses()
     return misses

@@ -132,7 +132,7 @@ class PageCache:
         """
         wrap = text_layer(mode, encoding, errors, newline)
         found = stores.source_of(source, **store_options)
-        return self._zone.workqueue.shielded(lambda: wrap(self._file_of(self._look_up(found), File)), undo=_close)
+        return self._zone.io.shielded(lambda: wrap(self._file_of(self._look_up(found), File)), undo=self.close_unwanted)
 
     def inode(
         self, ops: AddressSpaceOperations, *, size_bytes: int, key: Hashable = None, name: str | None = None
@@ -269,7 +269,7 @@ class PageCache:
         """As `Workqueue.shielded`, also when the cache is closed, or is being closed by another thread."""
         if not self._zone.closed:
             try:
-                return self._zone.workqueue.shielded(run)
+                return self._zone.io.shielded(run)
             except ValueError:
                 if not self._zone.closed:
                     raise
@@ -385,6 +385,13 @@ class PageCache:
             self._zone.workqueue.run_detached(inode.mapping.idle_steps, lambda *_, inode=inode: self._close_late(inode))
         return unended
 
+    def close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
+        """Close what was opened for somebody who was interrupted.  What that raises the next call tells that closes."""
+        try:
+            file.close()
+        except Exception as error:
+            self._close_failures.append(error)
+
     def _close_late(self, inode: Inode) -> None:
         opened, inode.opened = inode.opened, None
         if opened is not None:
@@ -441,10 +448,6 @@ def _after_fork_in_child() -> None:
 
 # Registered after mm/fork.py's, and so run before it: a cache's lock is taken before its zone's.
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def _close(file: File | io.TextIOWrapper) -> None:
-    file.close()
 
 
 def _default_size_bytes() -> int:

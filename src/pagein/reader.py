@@ -145,7 +145,7 @@ class PageReader(io.BufferedIOBase):
         memory = self._memory
         pieces: list[bytes] = []
         while size:
-            got = yield from self._some_parts(size, offset, lambda start, stop: memory[start:stop])
+            got = yield from self._some_parts(size, offset, lambda start, stop: memory[start:stop], takes_anywhere=True)
             if not got:  # the end; a read that is short for another reason is asked again, and raises
                 break
             pieces += got
@@ -186,11 +186,19 @@ class PageReader(io.BufferedIOBase):
         return filled
 
     def _some_parts(
-        self, size: int, offset: int, take: Callable[[int, int], T], *, once: bool = False
+        self,
+        size: int,
+        offset: int,
+        take: Callable[[int, int], T],
+        *,
+        once: bool = False,
+        takes_anywhere: bool = False,
     ) -> Parts[list[T]]:
         self._check_open()
         self._note_position()
-        pieces = yield from filemap.read_parts(self._file, offset, size, take, once=once)
+        pieces = yield from filemap.read_parts(
+            self._file, offset, size, take, once=once, takes_anywhere=takes_anywhere
+        )
         self._check_open()
         self._last_end = self._shift + offset + size
         return pieces
@@ -241,18 +249,20 @@ class PageReader(io.BufferedIOBase):
                 return memoryview(b"")
             stop = self._base + page_count_for(end)
             self._note_position()
-            filemap.heed_marker(self._file, offset, end)
             pin = yield from filemap.pin_parts(self._file, first - self._base, stop - first)
-            # The size again: it may have changed while we waited, and with it which pages were brought.
-            end = max(offset, min(end, self._mapping.i_size))
-            if self._uptodate.find(b"\0", first, self._base + page_count_for(end)) < 0:
-                break
-            pin.put()
-        shown = self._read_only[self._shift + offset : self._shift + end]
-        self._pin((first, stop, shown))
-        self._last_end = self._shift + end
-        pin.put()
-        return memoryview(PickleBuffer(shown))
+            try:
+                self._check_open()
+                filemap.heed_marker(self._file, offset, end)
+                # The size again: it may have changed while we waited, and with it which pages were brought.
+                end = max(offset, min(end, self._mapping.i_size))
+                if self._uptodate.find(b"\0", first, self._base + page_count_for(end)) >= 0:
+                    continue
+                shown = self._read_only[self._shift + offset : self._shift + end]
+                self._pin((first, stop, shown))
+                self._last_end = self._shift + end
+                return memoryview(PickleBuffer(shown))
+            finally:
+                pin.put()
 
     def advise(self, advice: Advice, offset: int = 0, length: int | None = None) -> None:
         """Say how bytes [offset, offset + length) will be read, as posix_fadvise(2); by default all from *offset*.

@@ -214,11 +214,13 @@ def test_item_06_readahead_without_an_operation_leaves_no_page_locked(scene, ans
     """A store with only readpage is read ahead page by page, and each page of the window is unlocked."""
     subject = scene.open(default=answer, page_count=40, random=False)
     assert subject.file.pread(1, 0) == subject.ops.content(0, 1)
+    assert settle(subject.zone, PATIENCE_S)
     window = subject.uptodate()
     assert len(window) > 1, "a sequential reader is read ahead for"
     subject.assert_at_rest(*window)
     subject.file.seek(0)
     assert subject.file.read() == subject.content(0, 40)
+    assert settle(subject.zone, PATIENCE_S)
     assert [call.index for call in subject.ops.calls] == list(range(40)), "each page once"
     assert all(call.locked and call.owned and not call.uptodate for call in subject.ops.calls)
     subject.assert_at_rest(*range(40))

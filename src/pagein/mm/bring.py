@@ -8,8 +8,9 @@ Not here: copying what has come (filemap.py); what is asked for (readahead.py) a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import not_uptodate
 from .readahead import WANTED_PAGES_MAX, hit_marker, sync_readahead
@@ -31,21 +32,26 @@ TRUNCATED_DELAY_MAX_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Bring:
-    """`bring` with its arguments: what a reader who cannot wait has done for him."""
+    """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him."""
 
     file: OpenFile
     index: int
     want_pages: int
     limit_pages: int = UNLIMITED
     counts: bool = False
+    copy: Callable[[], object] | None = None
+    """Called as soon as the pages are here: by the time that a reader hears of it, others may have driven them out."""
 
     def wanting(self, want_pages: int) -> Bring:
         """The same for so many pages."""
         return replace(self, want_pages=want_pages)
 
-    def __call__(self, make_waiter: MakeWaiter) -> Steps[int]:
-        """The steps."""
-        return bring(self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts)
+    def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
+        """The steps, to what `bring` returns and what was copied."""
+        limit_pages = yield from bring(
+            self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts
+        )
+        return limit_pages, self.copy() if self.copy else None
 
 
 def start_bringing(file: OpenFile, index: int, want_pages: int) -> None:
@@ -86,6 +92,7 @@ def bring(
             wait = holder.join(index, make_waiter, wants_lock=False)
             marker_index = _take_marker(holder, index, index + want_pages)
     if holder is not None:
+        wait.start_what_it_needs()
         if marker_index >= 0:  # before the wait, as in Linux: the pipe is not to run dry
             hit_marker(file, marker_index, index + want_pages - marker_index)
         yield from wait.steps()

@@ -1,6 +1,6 @@
 """A backing device: one store with all its files, as the cache sees it: what it is asked at once, how it answers.
 
-Guarantees: at most ``requests_max`` requests are in flight; the others wait in line, those that a reader waits for
+Guarantees: at most ``requests_max`` requests are in flight, and those below; the others wait in line, those that a reader waits for
 before those that are ahead of one, and of these each open file in turn; what lies side by side in the line becomes one
 request.  An operation that may block runs on an I/O worker, so that readers wait for pages and for nothing else.
 What a store needs that reads through the cache itself is let through, whatever the line is like: the line waits for it.
@@ -70,6 +70,12 @@ class Request:
         """Whether its turn has come."""
         return self._started is not None
 
+    @property
+    def is_in_line(self) -> bool:
+        """Whether it waits for its turn.  Zone's lock held."""
+        page = self.page
+        return self.device._by_start.get((id(page.mapping), page.index)) is self
+
     def page_was_split(self) -> None:
         """One page of it more will end.  Zone's lock held."""
         self._pages_left += 1
@@ -82,7 +88,7 @@ class Request:
             self.device._end(self)
 
     def steps(self, index: int, make_waiter: MakeWaiter) -> Steps[None]:
-        """Wait until page *index* of it was unlocked, and the operation has returned: only then is all known of it."""
+        """Wait until page *index* of it is here; or will not be, and the operation has returned: only then all is known."""
         mapping = self.page.mapping
         with mapping.zone.lock:
             holder = mapping.in_flight.get(index)
@@ -90,7 +96,8 @@ class Request:
             wait = holder.join(index, make_waiter, wants_lock=False) if holder is not None and is_own else None
         if wait is not None:
             yield from wait.steps()
-        yield from self.returned_steps(make_waiter)
+        if not mapping.is_uptodate(index):
+            yield from self.returned_steps(make_waiter)
 
     def returned_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
         """Wait until the operation has returned."""
@@ -164,7 +171,8 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
-            if not (self._has_room_for(request) or zone.is_in_store_code() or request.page.is_awaited_in_store_code):
+            needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_in_store_code())
+            if not (needed or self._has_room_for(request)):
                 self._enqueue(request)
                 return
             self._begin(request)

@@ -84,7 +84,8 @@ def fault(vmf: Fault) -> FaultResult:
         if vmf.index not in mapping.in_flight:
             result = FaultResult.MAJOR
         if vmf.flags & FaultFlags.RETRY_NOWAIT:
-            start_bringing(file, vmf.index, 1)
+            if vmf.index not in mapping.in_flight:
+                start_bringing(file, vmf.index, 1)
             return result | FaultResult.RETRY
         let_go = bool(vmf.flags & FaultFlags.ALLOW_RETRY) and not vmf.flags & FaultFlags.TRIED
         if let_go:

@@ -11,6 +11,8 @@ Not here: fetching and waiting (bring.py); the same hit path once more, inlined 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import replace
 from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,8 +103,9 @@ def read_parts(
     *,
     flags: ReadFlags = ReadFlags.NONE,
     once: bool = False,
+    takes_anywhere: bool = False,
 ) -> Parts[list[T]]:
-    """`read`, as parts."""
+    """`read`, as parts.  *takes_anywhere*: other threads may call *take*, also after this one was interrupted."""
     mapping, stop = file.mapping, offset + size_bytes
     pieces: list[T] = []
     limit_pages = UNLIMITED
@@ -116,7 +119,9 @@ def read_parts(
             elif copied is None and attempts < LOST_RACES_MAX:
                 attempts += 1
                 wanted_stop = _stop_of_hole(mapping, offset, stop) if once else stop
-                limit_pages = yield _bring(file, offset, wanted_stop, limit_pages, counts=not missed)
+                copy = partial(copy_if_uptodate, mapping, offset, stop, take, is_first_use=True)
+                bring = _bring(file, offset, wanted_stop, limit_pages, counts=not missed)
+                limit_pages, copied = yield replace(bring, copy=copy) if takes_anywhere else bring
                 missed = True
             elif copied is None:
                 copied = yield partial(_copy_locked, file, offset, stop, take)
@@ -189,14 +194,21 @@ def heed_marker(file: OpenFile, offset: int, stop: int) -> None:
     """If one of the pages of bytes [offset, stop) bears a marker, ask for what comes next."""
     mapping, index = file.mapping, offset >> PAGE_SHIFT
     stop_index = page_count_for(min(stop, mapping.i_size))
-    if MARKED in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index]:
-        mapping.zone.workqueue.shielded(partial(_hit_marker, file, index, stop_index))
+    if MARKED not in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index]:
+        return
+    workqueue, hit = mapping.zone.workqueue, partial(_hit_marker, file, index, stop_index)
+    if file.must_not_wait:
+        with suppress(ValueError, RuntimeError):  # closed, or no thread is to be had: nobody waits for what is ahead
+            workqueue.start(hit)
+    else:
+        workqueue.shielded(hit)
 
 
 def _hit_marker(file: OpenFile, index: int, stop_index: int) -> None:
     marker_index = take_marker(file.mapping, index, stop_index)
     if marker_index >= 0:
-        hit_marker(file, marker_index, stop_index - marker_index)
+        with suppress(ValueError):  # the cache was closed meanwhile
+            hit_marker(file, marker_index, stop_index - marker_index)
 
 
 def _bring(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool) -> Bring:
@@ -222,8 +234,8 @@ def _copy_locked(
 
 
 def _do_not_wait(file: OpenFile, offset: int, stop: int, flags: ReadFlags) -> None:
-    if not flags & ReadFlags.NOIO:
-        index = offset >> PAGE_SHIFT
+    index = offset >> PAGE_SHIFT
+    if not flags & ReadFlags.NOIO and index not in file.mapping.in_flight:
         start_bringing(file, index, page_count_for(min(stop, file.mapping.i_size)) - index)
     raise would_block(file.mapping.name)
 
@@ -284,7 +296,7 @@ def pin_parts(file: OpenFile, index: int, page_count: int) -> Parts[Pin]:
         limit_pages = UNLIMITED
         missed, stop = False, (index + page_count) << PAGE_SHIFT
         while 0 <= (absent := first_absent(mapping, index, index + page_count)):
-            limit_pages = yield _bring(file, absent << PAGE_SHIFT, stop, limit_pages, counts=not missed)
+            limit_pages, _ = yield _bring(file, absent << PAGE_SHIFT, stop, limit_pages, counts=not missed)
             missed = True
         file.hits += not missed
         return pin

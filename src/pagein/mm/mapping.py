@@ -117,7 +117,7 @@ class AddressSpace:
             page = granted
         return self._verified(page)
 
-    def lock_with_reservation(self, index: int, *, owner: int) -> LockedPage:
+    def lock_with_reservation(self, index: int, *, owner: int | None) -> LockedPage:
         """Lock a page that is not in flight, for a thread that has reserved one page.
 
         Locks: the zone's lock is held.
@@ -129,10 +129,14 @@ class AddressSpace:
         return self._lock(index, 1, owner)
 
     def lock_for(self, wait: Wait) -> LockedPage | None:
-        """Lock the page, which is not in flight, for whoever is next in line.  Locks: the zone's lock is held."""
+        """Lock the page, which is not in flight, for whoever is next in line.  Locks: the zone's lock is held.
+
+        The lock is no thread's until somebody goes on with it: a worker that waits for other memory meanwhile must not
+        be taken for one that holds it.
+        """
         if wait.has_reservation:
-            return self.lock_with_reservation(wait.index, owner=wait.thread_id)
-        return self._lock(wait.index, 1, wait.thread_id) if self.is_uptodate(wait.index) else None
+            return self.lock_with_reservation(wait.index, owner=None)
+        return self._lock(wait.index, 1, None) if self.is_uptodate(wait.index) else None
 
     def grab_run(self, index: int, page_count: int, *, wanted_pages: int) -> LockedPage | None:
         """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
@@ -185,7 +189,7 @@ class AddressSpace:
         refaults = zone.queues.insert(Run(self.arena, self.base + index, page_count), read_ahead=read_ahead)
         zone.counters["refaults"] += refaults
 
-    def _lock(self, index: int, page_count: int, owner: int) -> LockedPage:
+    def _lock(self, index: int, page_count: int, owner: int | None) -> LockedPage:
         page = Page(self, index, page_count, owner)
         self.put_in_flight(page)
         return LockedPage(page)
@@ -210,6 +214,11 @@ class AddressSpace:
         else:
             self.in_flight.update(dict.fromkeys(range(page.index, page.index + page.page_count), page))
         self.zone.locked.add(page)
+
+    def replace_in_flight(self, page: Page, by: Page) -> None:
+        """Another covers it from now on.  Locks: the zone's lock is held."""
+        self.in_flight.update(dict.fromkeys(range(page.index, page.index + page.page_count), by))
+        self.zone.locked.discard(page)
 
     def take_out_of_flight(self, page: Page) -> None:
         """Locks: the zone's lock is held."""
@@ -249,8 +258,9 @@ class AddressSpace:
 
     def resume(self, ops: AddressSpaceOperations) -> None:
         """Let pages be locked again, and brought by *ops*."""
+        device = self.zone.device_of(ops)
         with self.zone.lock:
-            self.ops = ops
+            self.ops, self.device = ops, device
             self.suspended = False
 
     @property
@@ -269,7 +279,7 @@ class AddressSpace:
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
-    __slots__ = ("__weakref__", "closed", "hits", "mapping", "prev_index", "ra", "ra_scale", "random")
+    __slots__ = ("__weakref__", "closed", "hits", "mapping", "must_not_wait", "prev_index", "ra", "ra_scale", "random")
 
     def __init__(self, mapping: AddressSpace) -> None:
         self.mapping = mapping
@@ -282,3 +292,5 @@ class OpenFile:
         self.hits = 0
         """Reads served by filemap.read without asking a store or waiting; approximate if threads share the file."""
         self.closed = False
+        self.must_not_wait = False
+        """Its reader's thread is an event loop's, which has others to serve."""

@@ -123,6 +123,7 @@ class Page:
                 self._set_uptodate()
             else:
                 self.error = error
+                self.mapping.zone.counters["failed_requests"] += 1
             kept = self._unlock()
         self._after_unlock(kept)
 
@@ -189,7 +190,7 @@ class Page:
         waits, self._waits = self._waits, deque()
         for wait in waits:
             self._serve(wait)
-        zone.wake_memory_waiters()
+        zone.wake_memory_waiter()
         return kept
 
     def _after_unlock(self, kept: bool) -> None:
@@ -219,7 +220,7 @@ class Page:
         """Get in line.  Locks: the zone's lock is held, and is let go before the waiter is waited for."""
         wait = Wait(self, index, make_waiter(), wants_lock=wants_lock, has_reservation=has_reservation)
         self._waits.append(wait)
-        if wait.in_store_code and self.request is not None and not self.request.is_started:
+        if wait.in_store_code and self.request is not None and self.request.is_in_line:
             # The store that stands before it in the line may be the very one that waits now.
             self.request.device.let_through(self.request)
             wait.to_start = self.request
@@ -286,8 +287,7 @@ class Page:
         self.page_count += tail.page_count
         self.marker_index = max(self.marker_index, tail.marker_index)
         self.extend_to(tail._end_bytes)
-        self.mapping.zone.locked.discard(tail)
-        self.mapping.put_in_flight(self)
+        self.mapping.replace_in_flight(tail, self)
 
     def _release_buffer(self) -> bool:
         """End `buffer`; False if an object still uses it, and so could write to the page later."""

@@ -145,6 +145,9 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
             return
         if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file)):
             yield from waits.popleft().steps()
+    with mapping.zone.lock:
+        others = {page for at, page in mapping.in_flight.items() if start_index <= at < stop_index}
+        waits += [page.join(page.index, make_waiter, wants_lock=False) for page in others]
     while waits:
         yield from waits.popleft().steps()
 

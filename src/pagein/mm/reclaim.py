@@ -118,23 +118,30 @@ def reserve(zone: Zone, page_count: int) -> int:
 
 
 def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps[int]:
-    """`reserve`, as steps."""
+    """`reserve`, as steps.  First come, first served: whoever leaves the line lets the next one look."""
+    was_served = False
     while True:
         with zone.lock:
-            granted = _grant(zone, page_count)
-            if granted:
-                return granted
-            if not _waiting_can_help(zone):
-                raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=pinned_bytes(zone))
+            may_wait = _waiting_can_help(zone)
+            if was_served or not (may_wait and zone.memory_waiters):
+                granted = _grant(zone, page_count)
+                if granted or not may_wait:
+                    zone.wake_memory_waiter()
+                    if granted:
+                        return granted
+                    raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=pinned_bytes(zone))
             waiter = make_waiter()
-            zone.memory_waiters.append(waiter)
+            zone.memory_waiters.insert(0 if was_served else len(zone.memory_waiters), waiter)
         try:
             yield waiter
         except BaseException:
             with zone.lock:
                 if waiter in zone.memory_waiters:
                     zone.memory_waiters.remove(waiter)
+                else:
+                    zone.wake_memory_waiter()
             raise
+        was_served = True
 
 
 def try_reserve(zone: Zone, page_count: int) -> int:

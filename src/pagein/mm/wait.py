@@ -20,7 +20,7 @@ class Wait:
     """One reader's place in line for one page."""
 
     __slots__ = (
-        "granted", "has_reservation", "in_store_code", "index", "page", "thread_id", "to_start", "waiter", "wants_lock",
+        "granted", "has_reservation", "in_store_code", "index", "page", "to_start", "waiter", "wants_lock",
     )  # fmt: skip
 
     def __init__(self, page: Page, index: int, waiter: Waiter, *, wants_lock: bool, has_reservation: bool) -> None:
@@ -30,7 +30,6 @@ class Wait:
         self.wants_lock = wants_lock
         self.has_reservation = has_reservation
         """It brings a reservation of one page along: it gets the lock even if the page is gone by the time."""
-        self.thread_id = page.mapping.zone.door.thread_id()
         self.waiter = waiter
         self.in_store_code = page.mapping.zone.is_in_store_code()
         """A store needs the page for one that others wait for."""
@@ -41,16 +40,21 @@ class Wait:
     def steps(self) -> Steps[LockedPage | None]:
         """Wait until served: the locked page, or None if the lock was not asked for or the page has gone."""
         zone = self.page.mapping.zone
-        if self.to_start is not None:
-            self.to_start.device.hand_over(self.to_start)
+        self.start_what_it_needs()
         try:
             yield zone.checks.watched(self) if zone.checks else self.waiter
         except BaseException:
             self._leave()
             raise
         if self.granted is not None:
-            self.granted.owner = zone.door.thread_id()  # perhaps another worker goes on than has come to wait
+            self.granted.owner = zone.door.thread_id()
         return self.granted
+
+    def start_what_it_needs(self) -> None:
+        """Hand over what was let through the line.  No lock held."""
+        request, self.to_start = self.to_start, None
+        if request is not None:
+            request.device.hand_over(request)
 
     def _leave(self) -> None:
         # The lock may have been handed to us while the exception was on its way: then pass it on.

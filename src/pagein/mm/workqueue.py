@@ -127,6 +127,14 @@ class Workqueue:
         else:
             waiter.wake()
 
+    def kick_if_possible(self) -> None:
+        """As `kick`; but if no thread is to be had now, what is in the line waits for the next who comes by."""
+        try:
+            self.kick()
+        except RuntimeError:
+            if self._door.is_finalizing():
+                raise
+
     @property
     def queued_count(self) -> int:
         """How many calls no worker has taken yet."""

@@ -66,7 +66,7 @@ class Zone:
         """Everything that says which pages are where: as in a cache that was just made."""
         self.workqueue = Workqueue(self.door, "pagein-work")
         # Who waits without a thread is put into the line under the lock, and told when it is released.
-        self.lock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick)
+        self.lock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick_if_possible)
         self.io = Workqueue(self.door, "pagein-io", workers_max=IO_WORKERS_MAX)
         """The workers that call operations which block.  Others than those of ``workqueue``, whose work may wait for
         them."""
@@ -195,17 +195,17 @@ class Zone:
             self.counters[what] += by
 
     def uncharge(self, page_count: int, *, reserved: bool = False) -> None:
-        """Give back a charge, and wake those who wait for memory.  Locks: the zone's lock is held."""
+        """Give back a charge, and wake who waits for memory.  Locks: the zone's lock is held."""
         if not page_count:
-            return  # those who wait would find nothing, look for victims, and wake one another for ever
+            return  # who waits would find nothing
         self.charged_pages -= page_count
         if reserved:
             self.reserved_pages -= page_count
-        self.wake_memory_waiters()
+        self.wake_memory_waiter()
 
-    def wake_memory_waiters(self) -> None:
-        """Let everyone who waits for memory look again.  Locks: the zone's lock is held."""
-        while self.memory_waiters:
+    def wake_memory_waiter(self) -> None:
+        """Let the first who waits for memory look again; he wakes the next.  Locks: the zone's lock is held."""
+        if self.memory_waiters:
             self.memory_waiters.popleft().wake()
 
     def resident_bytes(self) -> int:
@@ -224,7 +224,8 @@ class Zone:
         with self.lock:
             self.closed = True
             self.arenas.clear()
-            self.wake_memory_waiters()
+            while self.memory_waiters:
+                self.wake_memory_waiter()
             devices = list(self.devices.values())
         for device in devices:
             device.start_queued()  # which lets the pages go of what stands in line

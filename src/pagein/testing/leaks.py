@@ -57,6 +57,8 @@ def settle(zone: Zone, timeout_s: float) -> bool:
                 waiter = zone.door.waiter()
                 zone.memory_waiters.append(waiter)
         if waiter.wait(left_s):
+            with zone.lock:
+                zone.wake_memory_waiter()  # as everybody does who leaves that line
             continue
         with zone.lock, suppress(ValueError):
             if page is not None:
