@@ -83,7 +83,7 @@ class PageCache:
         self._hits = 0
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         _caches.add(self)
-        self._released: deque[tuple[Inode, int]] = deque()
+        self._released: deque[tuple[Inode, list[object], int]] = deque()
         self._orphans: deque[AddressSpace] = deque()
 
     def __enter__(self) -> PageCache:
@@ -241,7 +241,7 @@ class PageCache:
             OpenFile(inode.mapping),
             name=inode.name,
             version=inode.version,
-            on_release=lambda hits: self._released.append((inode, hits)),
+            on_release=lambda token, hits: self._released.append((inode, token, hits)),
             on_close=self._file_closed,
         )
         with self._lock:
@@ -300,7 +300,10 @@ class PageCache:
         """What to close of the inodes that have lost their last file.  Under the lock."""
         to_close: list[Opened] = []
         while self._released:
-            inode, hits = self._released.popleft()
+            inode, token, hits = self._released.popleft()
+            if not token:
+                continue  # told before
+            token.clear()
             self._hits += hits
             inode.open_count -= 1
             if not inode.open_count:
@@ -356,12 +359,11 @@ class PageCache:
         """
         if self._zone.door.is_finalizing():
             return  # of the threads that it would need, none runs any more
-        if not self._zone.closed:
-            unended = self._shielded(self._close)
-            self._zone.workqueue.close()
-            if unended:
-                clause = "a read that was started is ended before the cache is closed"
-                raise ContractViolation(clause, "; ".join(unended))
+        unended = self._shielded(self._close) if not self._zone.closed else []
+        self._zone.workqueue.close()  # also after a close that was interrupted
+        if unended:
+            clause = "a read that was started is ended before the cache is closed"
+            raise ContractViolation(clause, "; ".join(unended))
         if self._close_failures:
             raise self._close_failures.popleft()
 
@@ -376,13 +378,14 @@ class PageCache:
         self._follow_up()  # also what the garbage collector has closed
         reclaim.remove_all_idle(self._zone)
         unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
-        self._zone.close()
+        with self._lock:
+            lingering, self._lingering = self._lingering, set()
+        for inode in lingering:  # a page is in flight: the store's side is closed when it has come
+            self._zone.workqueue.run_detached(inode.mapping.idle_steps, lambda *_, inode=inode: self._close_late(inode))
+        self._zone.close()  # last: from then on, whoever closes once more has nothing to wait for
         with self._lock:
             self._orphans.clear()
             self._leaving.clear()
-            lingering, self._lingering = self._lingering, set()
-        for inode in lingering:  # a page was in flight: the store's side is closed when it has come
-            self._zone.workqueue.run_detached(inode.mapping.idle_steps, lambda *_, inode=inode: self._close_late(inode))
         return unended
 
     def close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:

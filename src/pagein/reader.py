@@ -54,7 +54,7 @@ class PageReader(io.BufferedIOBase):
         "_pins",
         "_read_only",
         "_referenced",
-        "_release_once",
+        "_release_token",
         "_shift",
         "_stop_frame",
         "_uptodate",
@@ -68,7 +68,7 @@ class PageReader(io.BufferedIOBase):
         *,
         name: str,
         version: str,
-        on_release: Callable[[int], object],
+        on_release: Callable[[list[object], int], object],
         on_close: Callable[[], object],
     ) -> None:
         mapping, arena = file.mapping, file.mapping.arena
@@ -78,7 +78,8 @@ class PageReader(io.BufferedIOBase):
         self._file = file
         self._on_release = on_release
         self._on_close = on_close
-        self._release_once = [True]
+        self._release_token: list[object] | None = [None]
+        """Who counts the release takes it out: told twice, it counts once."""
         self._mapping = mapping
         # What the hit path needs, one look-up away.
         self._memory: Any = arena.memory
@@ -343,15 +344,15 @@ class PageReader(io.BufferedIOBase):
         self._release()
 
     def _release(self) -> bool:
-        try:
-            self._release_once.pop()  # one step: of two threads that close, one does
-        except (AttributeError, IndexError):  # never opened; closed
+        token = getattr(self, "_release_token", None)
+        if token is None:  # closed; never opened
             return False
         # Before the mapping is let go, because then its frames may become another file's.
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
         self._generations = self._pin = CLOSED
         self._file.closed = True
-        self._on_release(self.hits)
+        self._on_release(token, self.hits)
+        self._release_token = None  # last: who is interrupted before closes again
         return True
 
     def _start_lock_anew(self) -> None:
