@@ -6,10 +6,10 @@ with pagein.open("https://host/data.parquet") as file:
 
 from __future__ import annotations
 
+import importlib
 import io
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from . import aio as aio
 from .cache import PageCache as PageCache
 from .default import default_cache as default_cache
 from .errors import ContractViolation as ContractViolation
@@ -29,6 +29,16 @@ __all__ = [
     "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
     "StoreStats", "aio", "default_cache", "open",
 ]  # fmt: skip
+
+if TYPE_CHECKING:
+    from . import aio as aio
+
+
+def __getattr__(name: str) -> Any:
+    """``pagein.aio``, with which asyncio comes, is imported when it is first named."""
+    if name == "aio":
+        return importlib.import_module(".aio", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @overload

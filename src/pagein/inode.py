@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import weakref
+from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, overload
 
@@ -32,7 +33,7 @@ class Inode:
         self.ops = opened.ops
         self.mapping = AddressSpace(cache._zone, opened.ops, opened.size_bytes, name=name)
         # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
-        weakref.finalize(self, cache._orphans.append, self.mapping).atexit = False
+        weakref.finalize(self, _orphan, self.mapping, cache._orphans).atexit = False
         self.start_lock_anew()
         cache._all_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
@@ -96,3 +97,9 @@ class Inode:
     def resident(self) -> list[tuple[int, int]]:
         """Which pages are in the cache: runs of (first index, page count), in order."""
         return list(self.mapping.resident())
+
+
+def _orphan(mapping: AddressSpace, orphans: deque[AddressSpace]) -> None:
+    """Perhaps in a finalizer, inside any lock of ours: one step."""
+    if not mapping.zone.closed:  # else its memory has gone
+        orphans.append(mapping)

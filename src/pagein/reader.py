@@ -197,9 +197,7 @@ class PageReader(io.BufferedIOBase):
     ) -> Parts[list[T]]:
         self._check_open()
         self._note_position()
-        pieces = yield from filemap.read_parts(
-            self._file, offset, size, take, once=once, takes_anywhere=takes_anywhere
-        )
+        pieces = yield from filemap.read_parts(self._file, offset, size, take, once=once, takes_anywhere=takes_anywhere)
         self._check_open()
         self._last_end = self._shift + offset + size
         return pieces

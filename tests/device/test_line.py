@@ -21,6 +21,7 @@ from pagein.testing.stores import (
 )
 
 # -- how many --------------------------------------------------------------------------------------------------
+from pagein.units import PAGE_SIZE
 
 
 def test_no_more_requests_are_in_flight_than_the_store_takes_and_every_reader_is_served(scene, blocking):
@@ -153,11 +154,11 @@ def test_each_waiter_gets_its_own_page_of_what_became_one_request(one_at_a_time)
         readers[index] = subject.scene.start(read_page, subject, index)
         subject.scene.until(lambda: device_of(subject).queued_count == len(readers))
     ask(subject, 23)
-    assert complete_all(subject, count=2) == [(0, 1), (20, 4)]
+    assert complete_all(subject, count=3) == [(0, 1), (20, 3), (23, 1)]
     assert {index: reader.result() for index, reader in readers.items()} == {
         index: subject.content(index) for index in (20, 21, 22)
     }
-    assert device_of(subject).requests == 2
+    assert device_of(subject).requests == 3
 
 
 def test_an_error_of_what_became_one_request_is_nobody_s(one_at_a_time):
@@ -176,18 +177,23 @@ def test_an_error_of_what_became_one_request_is_nobody_s(one_at_a_time):
     subject.assert_at_rest(0)
 
 
-def test_a_request_that_a_reader_waits_for_takes_what_is_ahead_along(one_at_a_time):
-    """What is ahead gets there no later for it; and counts as wanted from then on."""
+def test_what_a_reader_waits_for_does_not_become_one_request_with_what_is_ahead(one_at_a_time):
+    """He would wait for that, too."""
     subject = one_at_a_time
-    ask(subject, 30)
     ask(subject, 11)
+    ask(subject, 13)
     reader = subject.scene.start(read_page, subject, 12)
     subject.scene.until(lambda: device_of(subject).queued_count == 3)
-    subject.ops.complete(0)
-    subject.ops.started_page(11)
-    assert device_of(subject)._ahead_in_flight == 0
-    assert complete_all_of(subject, 11, 30) == [(0, 1), (11, 2), (30, 1)]
+    assert complete_all(subject, count=4) == [(0, 1), (12, 1), (11, 1), (13, 1)]
     assert reader.result() == subject.content(12)
+
+
+def test_what_is_ahead_becomes_no_larger_request_than_the_pipe_wants(one_at_a_time, monkeypatch):
+    subject = one_at_a_time
+    monkeypatch.setattr(type(device_of(subject).pipe), "piece_bytes", lambda pipe, window_bytes: 3 * PAGE_SIZE)
+    for index in range(20, 28):
+        ask(subject, index)
+    assert complete_all(subject, count=4) == [(0, 1), (20, 3), (23, 3), (26, 2)]
 
 
 def test_what_became_one_request_has_a_bound(one_at_a_time, monkeypatch):

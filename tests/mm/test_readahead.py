@@ -6,6 +6,7 @@ import errno
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from tests.contract.harness import Scene, Subject
 
 from pagein.errors import ContractViolation
@@ -14,7 +15,7 @@ from pagein.mm.arena import MARKED
 from pagein.mm.lru import READ_AHEAD, SMALL
 from pagein.mm.rac import ReadaheadControl, read_run
 from pagein.testing.stores import failing, run_failing, run_short, run_started
-from pagein.units import PAGE_SIZE
+from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 ROOMY_PAGES = 4096
 """A cache whose share for one window is 1024 pages."""
@@ -354,3 +355,48 @@ def test_pages_read_ahead_are_told_from_those_that_were_wanted(scene):
     subject.file.pread(PAGE_SIZE, 0)
     base = subject.mapping.base
     assert bytes(subject.mapping.arena.lru[base : base + 4]) == bytes([SMALL, *[SMALL | READ_AHEAD] * 3])
+
+
+# -- who reads how -------------------------------------------------------------------------------------------
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Some runs of reads, as (first page, page count): forwards, backwards, with gaps or not, here and there."""
+    reads: list[tuple[int, int]] = []
+    for _ in range(draw(st.integers(1, 12))):
+        at, size = draw(st.integers(0, FILE_PAGES - 1)), draw(st.integers(1, 40))
+        step = draw(st.sampled_from([size, size, size, size + draw(st.integers(1, 200)), -size]))
+        reads += [(at + number * step, size) for number in range(draw(st.integers(1, 24)))]
+    return [(at, min(size, FILE_PAGES - at)) for at, size in reads if 0 <= at < FILE_PAGES]
+
+
+FILE_PAGES = 6_000
+
+
+@given(streams())
+@settings(max_examples=40)
+def test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance(reads):
+    """Skipping, striding, backwards: the bound is one for every pattern, and not for those that we have thought of."""
+    with Scene(debug=False) as scene:
+        subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=2 * FILE_PAGES, random=False)
+        for at, size in reads:
+            subject.file.pread(size * PAGE_SIZE, at * PAGE_SIZE)
+        fetched = sum(page_count for _, page_count in asked(subject))
+        assert fetched <= 2 * sum(size for _, size in reads) + (readahead.ALLOWANCE_BYTES_MIN >> PAGE_SHIFT)
+
+
+def test_a_reader_who_has_read_much_is_not_lent_without_bound(scene):
+    subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=2 * FILE_PAGES, random=False)
+    subject.file._file.ra_credit = readahead.CREDIT_PAGES_MAX - 10
+    for at in range(0, 4096, 256):
+        subject.file.pread(256 * PAGE_SIZE, at * PAGE_SIZE)
+    assert subject.file._file.ra_credit <= readahead.CREDIT_PAGES_MAX
+
+
+def test_a_sequential_reader_soon_has_as_much_ahead_of_him_as_a_window_may_have(scene):
+    """What he has used is what he may be lent: it doubles."""
+    subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=4096, random=False)
+    for at in range(0, 3072, 32):
+        subject.file.pread(32 * PAGE_SIZE, at * PAGE_SIZE)
+    assert subject.file._file.ra.size >= min(768, readahead.window_pages_max(subject.file._file))

@@ -1,9 +1,9 @@
 """A backing device: one store with all its files, as the cache sees it: what it is asked at once, how it answers.
 
-Guarantees: at most ``requests_max`` requests are in flight, and those below; the others wait in line, those that a reader waits for
+Guarantees: at most ``requests_max`` requests are in flight; the others wait in line, those that a reader waits for
 before those that are ahead of one, and of these each open file in turn; what lies side by side in the line becomes one
 request.  An operation that may block runs on an I/O worker, so that readers wait for pages and for nothing else.
-What a store needs that reads through the cache itself is let through, whatever the line is like: the line waits for it.
+What a store needs that reads through the cache itself is let through beyond all that: the line waits for it.
 Assumes: methods that say so are called with the zone's lock held; the others with no lock but page locks.
 Not here: what is asked for (readahead.py); what operations do (readpage.py, rac.py); the estimate (pipe.py).
 Linux: backing_dev_info, and the elevator below it.
@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+from ..units import PAGE_SHIFT
 from .page import LockedPage
-from .pipe import Pipe, Started
+from .pipe import WINDOW_BYTES_MAX, Pipe, Started
 from .rac import read_run
 from .readpage import Outcome, do_readpage
 from .sync import MakeWaiter, Steps, Waiter
@@ -88,7 +89,7 @@ class Request:
             self.device._end(self)
 
     def steps(self, index: int, make_waiter: MakeWaiter) -> Steps[None]:
-        """Wait until page *index* of it is here; or will not be, and the operation has returned: only then all is known."""
+        """Wait until page *index* of it is here; or will not be, and the operation has returned: then all is known."""
         mapping = self.page.mapping
         with mapping.zone.lock:
             holder = mapping.in_flight.get(index)
@@ -343,25 +344,28 @@ class BackingDevice:
     def _merged(self, request: Request) -> Request:
         """The request with its neighbours in the line, if the store is asked for them anyway."""
         mapping = id(request.page.mapping)
-        while (before := self._by_stop.get((mapping, request.page.index))) and _may_merge(before, request):
+        while (before := self._by_stop.get((mapping, request.page.index))) and self._may_merge(before, request):
             self._forget(before)
             _join(before, request)
             request = before
-        while (behind := self._by_start.get((mapping, request.page.index + request.page.page_count))) and _may_merge(
-            request, behind
-        ):
+        while (
+            behind := self._by_start.get((mapping, request.page.index + request.page.page_count))
+        ) and self._may_merge(request, behind):
             self._forget(behind)
             _join(request, behind)
         return request
 
-
-def _may_merge(head: Request, tail: Request) -> bool:
-    page_count = head.page.page_count + tail.page.page_count
-    return page_count <= MERGED_PAGES_MAX and not (head.keeps_lock or tail.keeps_lock)
+    def _may_merge(self, head: Request, tail: Request) -> bool:
+        """Not what a reader waits for with what is ahead of one: he would wait for that, too.  And what is ahead only
+        up to what the pipe wants in one piece."""
+        if head.wanted != tail.wanted or head.keeps_lock or tail.keeps_lock:
+            return False
+        ahead_pages_max = self.pipe.piece_bytes(WINDOW_BYTES_MAX) >> PAGE_SHIFT
+        most_pages = MERGED_PAGES_MAX if head.wanted else min(ahead_pages_max, MERGED_PAGES_MAX)
+        return head.page.page_count + tail.page.page_count <= most_pages
 
 
 def _join(head: Request, tail: Request) -> None:
     head.page.absorb(tail.page)
     head.device.zone.count_stream(tail.file, -1)
     tail._merged_into = head
-    head.wanted = head.wanted or tail.wanted

@@ -279,13 +279,29 @@ class AddressSpace:
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
-    __slots__ = ("__weakref__", "closed", "hits", "mapping", "must_not_wait", "prev_index", "ra", "ra_scale", "random")
+    __slots__ = (
+        "__weakref__",
+        "closed",
+        "hits",
+        "mapping",
+        "must_not_wait",
+        "prev_index",
+        "ra",
+        "ra_credit",
+        "ra_scale",
+        "ra_seen",
+        "random",
+    )
 
     def __init__(self, mapping: AddressSpace) -> None:
         self.mapping = mapping
         self.ra = ReadaheadState()
         self.ra_scale = 1.0
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
+        self.ra_credit = 0
+        """So many pages he may be lent, beyond an allowance: what he has used, less what was fetched for him."""
+        self.ra_seen = 0
+        """Up to this page it is counted what he has used."""
         self.prev_index = -1
         """The last page of the read before, when this one came to a page that is not a plain hit."""
         self.random = False

@@ -58,6 +58,15 @@ class Window(NamedTuple):
     marker_index: int = -1
     """The page whose reader asks for the next window; -1 for none."""
 
+    def cut(self, page_count: int, *, at_least: int) -> Window:
+        """At most *page_count* pages of it, or *at_least* so many if it has them."""
+        page_count = min(self.page_count, max(page_count, at_least))
+        if page_count == self.page_count:
+            return self
+        marker_index = self.marker_index if self.marker_index < self.start + page_count else -1
+        async_size = self.start + page_count - marker_index if marker_index >= 0 else 0
+        return Window(ReadaheadState(self.start, page_count, async_size), self.start, page_count, marker_index)
+
 
 def ondemand(state: ReadaheadState, access: Access) -> Window | None:
     """The window of a miss (always one), or of a marker that was hit (None: nothing to ask for).

@@ -1,7 +1,8 @@
 """Readahead: what is asked for at a miss, and long before one.
 
 Guarantees: no page beyond the end of the file is asked for; a reader's own pages are the first request of a miss; what
-is ahead of him waits for no memory and no reader; one reader's window is at most a share of the cache.
+is ahead of him waits for no memory and no reader; one reader's window is at most a share of the cache; and whatever he
+does, no more is fetched for him than twice what he uses, and an allowance.
 Assumes: runs where no signal can interrupt it (workqueue.py), with no page lock held.
 Linux: page_cache_sync_ra, page_cache_async_ra, force_page_cache_ra.
 Not here: the decision (ondemand.py), the size of the pipe (pipe.py), the line before the store (device.py).
@@ -35,6 +36,13 @@ WANTED_PAGES_MIN = 256
 """...and is not cut up below 1 MiB..."""
 WANTED_PAGES_TINY = 16
 """...nor below this, or half the cache, because the cache is small."""
+ALLOWANCE_BYTES_MIN = 512 << 10
+ALLOWANCE_BYTES_MAX = 8 << 20
+"""What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
+ALLOWANCE_BYTES_S = 1e9
+"""...at this rate, until the store's is known."""
+CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
+"""However much a reader has used, he cannot waste more than so much at a time."""
 
 
 # -- the two that a reader comes to --------------------------------------------------------------------------
@@ -182,6 +190,7 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if file.random or not max_pages:
         return None if hit_marker else Window(file.ra, index, min(req_pages, _wanted_pages_max(file)))
     mapping, state = file.mapping, file.ra
+    _earn(file, index, req_pages, max_pages)
     access = Access(
         index,
         min(req_pages, _wanted_pages_max(file)),
@@ -192,7 +201,35 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         history_pages=_history_pages(mapping, max(0, index - max_pages), index),
         hole_index=_hole_index(mapping, index + 1, index + 1 + max_pages) if hit_marker else None,
     )
-    return ondemand(state, access)
+    window = ondemand(state, access)
+    if window is None:
+        return None
+    if file.ra_scale <= 1:  # else he has said that he is sequential
+        window = window.cut(max(0, file.ra_credit + _allowance_pages(file)), at_least=0 if hit_marker else req_pages)
+    file.ra_credit -= window.page_count
+    return window if window.page_count else None
+
+
+def _earn(file: OpenFile, index: int, req_pages: int, max_pages: int) -> None:
+    """Give a reader two pages of credit for each that he has used since he was last here, and that he uses now: what he
+    is lent is paid for as it is used, and the second is what he has earned.
+
+    Threads that share a file may lose some of it: an estimate, as all that is kept in an open file about its readers.
+    """
+    mapping, start_index = file.mapping, file.ra_seen
+    if not 0 <= index - start_index <= max_pages:
+        start_index = index  # he has jumped
+    file.ra_seen = index + req_pages
+    frame = mapping.base + start_index
+    here_pages = index - start_index - mapping.arena.uptodate[frame : mapping.base + index].count(0)
+    used_pages = here_pages - _unused_pages(mapping, start_index, index) + req_pages
+    file.ra_credit = min(file.ra_credit + 2 * used_pages, CREDIT_PAGES_MAX)
+
+
+def _allowance_pages(file: OpenFile) -> int:
+    pipe = file.mapping.device.pipe
+    wait_bytes = int(pipe.pipe_bytes or pipe.latency_s * ALLOWANCE_BYTES_S)
+    return min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX) >> PAGE_SHIFT
 
 
 def _unused_pages(mapping: AddressSpace, start_index: int, stop_index: int) -> int:

@@ -176,6 +176,11 @@ def is_refusal(error: Exception) -> bool:
     return status == 501 or (400 <= status < 500 and status not in _TRY_LATER)
 
 
+def is_without_range(error: Exception) -> bool:
+    """Whether the server knows no ranges, or the object has none: it is empty, or it ends before that one (416)."""
+    return isinstance(error, exceptions.NotSupportedError) or status_of(error) == 416
+
+
 def is_broken_off(error: Exception) -> bool:
     """Whether the answer ended before it was complete, and was not completed by asking again."""
     return "response body error" in _reason(error) and not _TIMED_OUT.search(str(error))

@@ -10,6 +10,8 @@ memory filesystems, where ``info`` costs nothing, it is taken again after every 
 **Elsewhere a change under an open file is noticed only by a short answer**: read S3, GCS, Azure and HTTP by their
 plain URLs, which stores/object.py checks, or give the filesystem objects that are never overwritten.
 A file without any validator may have changed at each open, so its version never recurs.
+Waits: a call of an async filesystem is given up after policy.answer_timeout_s.  **That of any other cannot be given
+up**, and has no time-out but its library's own, if that has one; who else needs the filesystem waits for it.
 Assumes: caching filesystems (``simplecache::``, ``filecache::``) are as fresh as their user wants them.
 """
 
@@ -195,7 +197,7 @@ class _Reader:
             # A caching filesystem would list the whole directory; and it is the object itself whose version counts.
             fs = self._fs.fs if isinstance(self._fs, CachingFileSystem) else self._fs
             fs.invalidate_cache(self._path)
-            info = dict(fs.info(self._path))
+            info = dict(_call(fs, "info", self._path, size_bytes=0))
             if isinstance(_innermost(fs), MemoryFileSystem):  # its info tells only when a file was created
                 info["modified"] = fs.modified(self._path)
         if info.get("type") == "directory":
@@ -210,19 +212,13 @@ class _Reader:
         """Up to *size_bytes* from *offset_bytes* on; more if the filesystem does as it likes."""
         with self._lock:
             if self._file is None:
-                return self._cat_range(offset_bytes, offset_bytes + size_bytes)
+                part = {"start": offset_bytes, "end": offset_bytes + size_bytes}
+                return bytes(_call(self._fs, "cat_file", self._path, size_bytes=size_bytes, **part))
             self._file.seek(offset_bytes)
             data = bytes(self._file.read(size_bytes))
             while len(data) < size_bytes and (more := self._file.read(size_bytes - len(data))):
                 data += more
             return data
-
-    def _cat_range(self, start: int, end: int) -> bytes:
-        if isinstance(self._fs, AsyncFileSystem) and _innermost(self._fs).async_impl:
-            # As its own cat_file(), but not for ever.
-            timeout_s = policy.REQUEST_TIMEOUT_S
-            return bytes(sync(self._fs.loop, self._fs._cat_file, self._path, timeout=timeout_s, start=start, end=end))
-        return bytes(self._fs.cat_file(self._path, start=start, end=end))
 
     def open_file(self) -> None:
         """Read through an open file from now on."""
@@ -253,6 +249,14 @@ def _has_ranges(fs: AbstractFileSystem) -> bool:
     if isinstance(fs, AsyncFileSystem):
         return type(fs)._cat_file is not AsyncFileSystem._cat_file
     return type(fs).cat_file is not AbstractFileSystem.cat_file
+
+
+def _call(fs: AbstractFileSystem, method: str, path: str, *, size_bytes: int, **options: Any) -> Any:
+    """What a method of *fs* returns; an async one as that method itself would call it, but not for ever."""
+    if isinstance(fs, AsyncFileSystem) and _innermost(fs).async_impl:
+        timeout_s = policy.answer_timeout_s(size_bytes)
+        return sync(fs.loop, getattr(fs, f"_{method}"), path, timeout=timeout_s, **options)
+    return getattr(fs, method)(path, **options)
 
 
 def _innermost(fs: AbstractFileSystem) -> AbstractFileSystem:
@@ -302,7 +306,7 @@ def _os_error(error: Exception, name: str) -> OSError:
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         return _os_error(error.__cause__, name)  # fsspec's HTTP says this of every failure
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")[:REASON_LENGTH_MAX]  # aiohttp quotes bodies
-    status = getattr(error, "status", None)  # aiohttp.ClientResponseError
+    status = policy.status_of(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return not_found(name)
     if isinstance(error, PermissionError) or status in (401, 403):

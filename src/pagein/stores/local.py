@@ -17,8 +17,8 @@ import os
 import stat
 from collections.abc import Hashable
 
-from ..errors import is_directory, no_size, not_regular, permission, short_fetch, stale
-from .ranges import RangeOperations
+from ..errors import is_directory, no_size, not_regular, permission, stale
+from .ranges import RangeOperations, require_length
 from .source import Opened, Source
 
 
@@ -72,12 +72,16 @@ class LocalSource:
 
 
 class _LocalOperations(RangeOperations):
-    device_name = "local"
-
     def __init__(self, fd: int, opened: os.stat_result, name: str) -> None:
+        self._device = opened.st_dev  # each disk is as fast as it is
+        self.device_name = f"local {os.major(self._device)}:{os.minor(self._device)}"
         self._fd = fd
         self._version = _version_of(opened)
         self._name = name
+
+    @property
+    def device_key(self) -> Hashable:
+        return "local", self._device
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         try:
@@ -89,8 +93,7 @@ class _LocalOperations(RangeOperations):
             raise
         if now != self._version:
             raise stale(self._name, was=self._version, now=now)
-        if got_bytes != len(buffer):
-            raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=len(buffer), got_bytes=got_bytes)
+        require_length(self._name, offset_bytes, len(buffer), got_bytes)
 
 
 def _real_path(path: str) -> str:

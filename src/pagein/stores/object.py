@@ -24,7 +24,6 @@ import errno
 import os
 import re
 import tempfile
-import threading
 import uuid
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,12 +34,12 @@ from urllib.parse import urlsplit, urlunsplit
 import obstore
 from obstore import exceptions
 
-from ..errors import is_directory, not_a_url, short_fetch, stale, store_failed, wrong_range
+from ..errors import is_directory, not_a_url, stale, store_failed, wrong_range
 from . import clients
 from .clients import ObjectStore
 from .local import pread_up_to
 from .options import Same, frozen
-from .ranges import AsyncRangeOperations
+from .ranges import AsyncRangeOperations, require_length
 from .source import Opened
 
 if TYPE_CHECKING:
@@ -116,8 +115,10 @@ class ObjectSource:
         try:
             result = obstore.get(self._store, self._path, options={"range": (0, HEAD_BYTES)})
             meta, data = result.meta, result.bytes()
-        except Exception:  # empty, absent, without ranges, broken off: `open` finds out which
-            return self.open()
+        except Exception as error:
+            if clients.is_without_range(error) or clients.is_broken_off(error):
+                return self.open()  # another question may be answered
+            raise self._os_error(error) from error
         if result.range != (0, min(HEAD_BYTES, meta["size"])) or len(data) != result.range[1]:
             return self.open()
         ops = _ObjectOperations(self._store, self._path, meta, self.name)
@@ -126,12 +127,7 @@ class ObjectSource:
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
         self._require_name()
-        try:
-            meta = self._head()
-        except FileNotFoundError as error:
-            if self._is_prefix():
-                raise is_directory(self.name) from error
-            raise
+        meta = self._head()
         ops = _ObjectOperations(self._store, self._path, meta, self.name)
         return Opened(ops, meta["size"], ops.version, close=ops.close)
 
@@ -148,7 +144,7 @@ class ObjectSource:
         except Exception as error:
             # Some servers refuse HEAD: with 405 (obstore says "not found"), or 403 where a URL is signed for GET.
             if not self._is_http or not clients.is_refusal(error):
-                raise clients.os_error(error, self.name) from error
+                raise self._os_error(error) from error
             return self._meta_of_get()
         return meta if meta["size"] or not self._is_http else self._meta_of_get()
 
@@ -156,13 +152,17 @@ class ObjectSource:
         try:
             return obstore.get(self._store, self._path, options={"range": (0, 1)}).meta
         except Exception as error:
-            is_without_range = isinstance(error, exceptions.NotSupportedError)
-            if not is_without_range and clients.status_of(error) != 416:  # 416: there is no first byte
-                raise clients.os_error(error, self.name) from error
+            if not clients.is_without_range(error):
+                raise self._os_error(error) from error
         try:
             return obstore.get(self._store, self._path).meta  # the body is left unread
         except Exception as error:
-            raise clients.os_error(error, self.name) from error
+            raise self._os_error(error) from error
+
+    def _os_error(self, error: Exception) -> OSError:
+        """What obstore raised, as the OSError to raise from it; what is no object may be a prefix of others."""
+        known = clients.os_error(error, self.name)
+        return is_directory(self.name) if known.errno == errno.ENOENT and self._is_prefix() else known
 
     def _is_prefix(self) -> bool:
         if self._is_http:
@@ -184,7 +184,7 @@ class _ObjectOperations(AsyncRangeOperations):
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
         self._whole: BinaryIO | None = None
-        self._whole_lock = threading.Lock()
+        self._whole_lock = asyncio.Lock()
         self.version = _version_of(opened)
 
     @property
@@ -200,7 +200,8 @@ class _ObjectOperations(AsyncRangeOperations):
             except OSError as error:
                 if error.errno != errno.EOPNOTSUPP or self._opened["size"] > WHOLE_BYTES_MAX:
                     raise
-        return await asyncio.to_thread(self._read_whole, offset_bytes, size_bytes)
+            await self._fetch_whole()
+        return await asyncio.to_thread(self._read_whole, offset_bytes, size_bytes)  # the disk may be slow
 
     def close(self) -> None:
         """Let go of the temporary file, if there is one."""
@@ -215,8 +216,7 @@ class _ObjectOperations(AsyncRangeOperations):
         self._require_answer(result, start, stop)
         with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
             data = await result.bytes_async()
-        if len(data) != stop - start:
-            raise self._wrong_length(start, stop, len(data))
+        require_length(self._name, start, stop - start, len(data))
         if self._checks_afterwards:
             with self._as_os_error():
                 now = await obstore.head_async(self._store, self._path)
@@ -225,42 +225,41 @@ class _ObjectOperations(AsyncRangeOperations):
 
     # -- an object that comes only whole -------------------------------------------------------------
 
-    def _read_whole(self, offset_bytes: int, size_bytes: int) -> bytearray:
-        data = bytearray(size_bytes)
-        with memoryview(data) as buffer:
-            got_bytes = pread_up_to(self._whole_fd(), buffer, offset_bytes)
-        if got_bytes != size_bytes:
-            raise self._wrong_length(offset_bytes, offset_bytes + size_bytes, got_bytes)
-        return data
-
-    def _whole_fd(self) -> int:
+    async def _fetch_whole(self) -> None:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
-        # fail, try for himself.  No other lock is taken under it.
-        with self._whole_lock:
-            if self._whole is None:
-                whole = tempfile.TemporaryFile(prefix="pagein-", buffering=0)  # noqa: SIM115  # closed by close()
-                try:
-                    self._download_whole(whole.fileno())
-                except BaseException:
-                    whole.close()
-                    raise
-                self._whole = whole
-            return self._whole.fileno()
+        # fail, try for himself.
+        async with self._whole_lock:
+            if self._whole is not None:
+                return
+            whole = tempfile.TemporaryFile(prefix="pagein-", buffering=0)  # noqa: SIM115  # closed by close()
+            try:
+                await self._download_to(whole.fileno())
+            except BaseException:
+                whole.close()
+                raise
+            self._whole = whole
 
-    def _download_whole(self, fd: int) -> None:
+    async def _download_to(self, fd: int) -> None:
         clients.require_same_process(self._name)
         start, stop, got_bytes = 0, self._opened["size"], 0
         with self._as_os_error():
-            result = obstore.get(self._store, self._path, options=self._options(start, stop))
+            result = await obstore.get_async(self._store, self._path, options=self._options(start, stop))
         self._require_answer(result, start, stop)
         with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
-            for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+            async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 got_bytes += len(chunk)
                 if got_bytes > stop:
                     break
                 _write_all(fd, chunk)
-        if got_bytes != stop:
-            raise self._wrong_length(start, stop, got_bytes)
+        require_length(self._name, start, stop, got_bytes)
+
+    def _read_whole(self, offset_bytes: int, size_bytes: int) -> bytearray:
+        assert self._whole is not None
+        data = bytearray(size_bytes)
+        with memoryview(data) as buffer:
+            got_bytes = pread_up_to(self._whole.fileno(), buffer, offset_bytes)
+        require_length(self._name, offset_bytes, size_bytes, got_bytes)
+        return data
 
     # -- what is asked, and what an answer must be ---------------------------------------------------
 
@@ -293,11 +292,6 @@ class _ObjectOperations(AsyncRangeOperations):
         if result.range != (start, stop):
             got_start, got_stop = result.range
             raise wrong_range(self._name, asked=_bytes_of(start, stop), got=_bytes_of(got_start, got_stop))
-
-    def _wrong_length(self, start: int, stop: int, got_bytes: int) -> OSError:
-        if got_bytes > stop - start:
-            return wrong_range(self._name, asked=_bytes_of(start, stop), got="more bytes than that")
-        return short_fetch(self._name, offset_bytes=start, wanted_bytes=stop - start, got_bytes=got_bytes)
 
     def _require_opened_version(self, now: ObjectMeta) -> None:
         was = self._opened

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -24,6 +24,10 @@ READ_TIMEOUT_S = 15
 """Without one byte from the server."""
 REQUEST_TIMEOUT_S = 600
 """For a whole answer, however steadily it comes: the largest are tens of MiB."""
+ANSWER_TIMEOUT_S = 30
+"""For the answer of a client that does not tell when its last byte came: so long to connect and to begin..."""
+SLOWEST_BYTES_S = 32 << 10
+"""...and then no slower than this."""
 RETRY_TIMEOUT_S = 20
 """After this no retry begins."""
 RETRIES_MAX = 5
@@ -37,23 +41,48 @@ _TEMPORARY_ERRNOS = frozenset(
     }
 )  # fmt: skip
 _TEMPORARY_STATUSES = frozenset({408, 425, 429})
-_DROPPED = frozenset({"ClientConnectionError", "ClientPayloadError", "IncompleteRead", "ServerDisconnectedError"})
-"""Of aiohttp and http.client, and what is derived from them: by name, because they may not be installed."""
+_DROPPED = frozenset(
+    {
+        "ClientConnectionError", "ClientPayloadError", "ServerDisconnectedError",  # aiohttp
+        "ChunkedEncodingError", "ConnectionError", "Timeout",  # requests, Python
+        "IncompleteRead", "IncompleteReadError",  # http.client, asyncio
+        "HTTPClientError",  # botocore
+        "ServiceRequestError", "ServiceResponseError",  # azure.core
+    }
+)  # fmt: skip
+"""These, and what is derived from them: by name, because they may not be installed."""
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that *error* tells, wherever its client has put it."""
+    response = getattr(error, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        return (response.get("ResponseMetadata") or {}).get("HTTPStatusCode")
+    # aiohttp, azure.core, requests; gcsfs, google.api_core and urllib
+    for where, name in (error, "status"), (error, "status_code"), (response, "status_code"), (error, "code"):
+        told = getattr(where, name, None)
+        if isinstance(told, int):
+            return told if 400 <= told <= 599 else None
+    return None
 
 
 def is_temporary(error: BaseException) -> bool:
     """Whether the same fetch may go better the next time, by the error or what has caused it."""
     cause: BaseException | None = error
     while cause is not None:
-        status = getattr(cause, "status", None)
-        if isinstance(status, int):
-            return status in _TEMPORARY_STATUSES or 500 <= status <= 599
+        if (status := status_of(cause)) is not None:
+            return status in _TEMPORARY_STATUSES or status >= 500
         if isinstance(cause, OSError) and cause.errno in _TEMPORARY_ERRNOS:
             return True
         if not _DROPPED.isdisjoint(kind.__name__ for kind in type(cause).__mro__):
             return True
         cause = cause.__cause__
     return False
+
+
+def answer_timeout_s(size_bytes: int) -> float:
+    """How long a client may take for an answer of that size."""
+    return min(ANSWER_TIMEOUT_S + size_bytes / SLOWEST_BYTES_S, REQUEST_TIMEOUT_S)
 
 
 def retrying(fetch: Callable[[], T]) -> T:

@@ -6,11 +6,10 @@ Not here: operations for which a page is more than its bytes: write those on `Ad
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from ..errors import shutting_down
+from ..errors import short_fetch, wrong_range
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from . import loop
 
@@ -57,7 +56,7 @@ def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) 
     Raises: OSError of the store; TypeError for operations that bring pages only.
     """
     if isinstance(ops, AsyncRangeOperations):
-        return bytes(loop.run(lambda: ops.fetch(offset_bytes, size_bytes)))
+        return bytes(loop.run(lambda: _fetch_all(ops, type(ops).__name__, offset_bytes, size_bytes)))
     if not isinstance(ops, RangeOperations):
         raise TypeError(f"{type(ops).__name__} has no ranges, only pages")
     data = bytearray(size_bytes)
@@ -84,20 +83,28 @@ class AsyncRangeOperations(AddressSpaceOperations):
 
     def readpage(self, file: OpenFile, page: Page) -> int:
         """Locks: page locked on entry; released when the fetch has ended (returns 0)."""
-        loop.start(lambda: self._bring(page))
+        loop.start(lambda: self._bring(page), page.end_read)
         return 0
 
     def readahead(self, rac: ReadaheadControl) -> None:
         """The whole run at once.  Locks: the run locked on entry; released when the fetch has ended."""
         page = rac.take()
-        loop.start(lambda: self._bring(page))
+        loop.start(lambda: self._bring(page), page.end_read)
 
     async def _bring(self, page: Page) -> None:
-        error: BaseException | None = None
-        try:
-            page.write(await self.fetch(page.offset, page.size_bytes))
-        except asyncio.CancelledError:
-            error = shutting_down()  # nobody else cancels it
-        except BaseException as failure:  # for the reader who waits
-            error = failure
-        page.end_read(error)
+        page.write(await _fetch_all(self, page.mapping.name, page.offset, page.size_bytes))
+
+
+async def _fetch_all(ops: AsyncRangeOperations, name: str, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
+    data = await ops.fetch(offset_bytes, size_bytes)
+    require_length(name, offset_bytes, size_bytes, memoryview(data).nbytes)
+    return data
+
+
+def require_length(name: str, offset_bytes: int, wanted_bytes: int, got_bytes: int) -> None:
+    """Raise OSError(EIO) unless as many bytes came as were asked for."""
+    if got_bytes < wanted_bytes:
+        raise short_fetch(name, offset_bytes=offset_bytes, wanted_bytes=wanted_bytes, got_bytes=got_bytes)
+    if got_bytes > wanted_bytes:
+        asked = f"bytes {offset_bytes}-{offset_bytes + wanted_bytes - 1}"
+        raise wrong_range(name, asked=asked, got="more bytes than that")

@@ -1,0 +1,96 @@
+"""Inodes without a file: kept with their pages for the next open, up to a limit, the longest idle going first."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+from tests.file.sources import DATA, ScriptedBytes, binary, charged_pages
+
+from pagein import PageCache, cache as cache_module
+from pagein.cache import IDLE_INODES_MAX
+from pagein.stores import MemoryStore
+from pagein.units import PAGE_SIZE
+
+FEW = 4
+
+
+@pytest.fixture
+def few_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "IDLE_INODES_MAX", FEW)
+
+
+def test_keyed_inodes_that_nobody_opens_are_bounded(cache: PageCache) -> None:
+    ops = ScriptedBytes(DATA)
+    for number in range(IDLE_INODES_MAX + 300):
+        cache.inode(ops, size_bytes=PAGE_SIZE, key=number)
+    assert cache.stats().inodes == IDLE_INODES_MAX
+    gc.collect()
+    cache.stats()  # which sweeps
+    (arena,) = cache._zone.arenas.values()
+    for number in range(200):  # and they get the frames of those that went
+        cache.inode(ops, size_bytes=PAGE_SIZE, key=("again", number))
+    assert arena._next_frame <= IDLE_INODES_MAX + 301
+
+
+@pytest.mark.usefixtures("few_idle")
+def test_the_longest_idle_is_forgotten_with_its_pages(cache: PageCache) -> None:
+    ops = ScriptedBytes(DATA)
+    for number in range(FEW + 2):
+        with cache.inode(ops, size_bytes=PAGE_SIZE, key=number).open() as file:
+            file.read()
+        if number == FEW - 1:  # the first is used again, and so is not the one to go
+            with cache.inode(ops, size_bytes=PAGE_SIZE, key=0).open():
+                pass
+    cache.stats()
+    gc.collect()
+    assert cache.stats().inodes == FEW
+    assert charged_pages(cache) == FEW
+    del ops.fetches[:]
+    for number in (0, 3, 4, 5):
+        with cache.inode(ops, size_bytes=PAGE_SIZE, key=number).open() as file:
+            assert file.read() == DATA[:PAGE_SIZE]
+    assert not ops.fetches
+    with cache.inode(ops, size_bytes=PAGE_SIZE, key=1).open() as file:
+        file.read()
+    assert len(ops.fetches) == 1
+
+
+@pytest.mark.usefixtures("few_idle")
+def test_those_that_are_open_do_not_count_and_are_never_forgotten(cache: PageCache) -> None:
+    ops = ScriptedBytes(DATA)
+    inodes = [cache.inode(ops, size_bytes=PAGE_SIZE, key=number) for number in range(FEW)]
+    files = [inode.open() for inode in inodes]
+    for number in range(100, 100 + 3 * FEW):
+        cache.inode(ops, size_bytes=PAGE_SIZE, key=number)
+    assert cache.stats().inodes == 2 * FEW
+    assert [cache.inode(ops, size_bytes=PAGE_SIZE, key=number) for number in range(FEW)] == inodes
+    for file in files:
+        file.close()
+    assert cache.stats().inodes == FEW
+
+
+@pytest.mark.usefixtures("few_idle")
+def test_one_that_was_forgotten_serves_whoever_still_has_it(cache: PageCache) -> None:
+    ops = ScriptedBytes(DATA)
+    kept = cache.inode(ops, size_bytes=PAGE_SIZE, key="kept")
+    for number in range(FEW):
+        cache.inode(ops, size_bytes=PAGE_SIZE, key=number)
+    assert cache.inode(ops, size_bytes=PAGE_SIZE, key="kept") is not kept
+    for _ in range(2):
+        with binary(kept.open()) as file:
+            assert file.read() == DATA[:PAGE_SIZE]
+    assert len(ops.fetches) == 1
+    assert cache.stats().inodes == FEW
+
+
+@pytest.mark.usefixtures("few_idle")
+def test_objects_of_stores_are_bounded_in_the_same_way(cache: PageCache) -> None:
+    store = MemoryStore({str(number): DATA[:PAGE_SIZE] for number in range(3 * FEW)})
+    for number in range(3 * FEW):
+        with binary(cache.open((store, str(number)))) as file:
+            file.read()
+    cache.stats()
+    gc.collect()
+    assert cache.stats().inodes == FEW
+    assert charged_pages(cache) == FEW
