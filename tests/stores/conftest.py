@@ -12,7 +12,7 @@ import pytest
 from pagein.testing.httpserver import RangeServer
 
 JOIN_TIMEOUT_S = 10.0
-KEPT_FOR_EVER = ("fsspecIO", "pagein-loop")
+KEPT_FOR_EVER = ("fsspecIO", "pagein-loop", "asyncio_")
 """Event loops: fsspec's and ours, each one for each process, started at first use, with threads for what blocks."""
 
 

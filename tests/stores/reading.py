@@ -57,9 +57,9 @@ def read_whole(cache: pagein.PageCache, source: Any, **options: Any) -> bytes:
 
 
 @contextmanager
-def raises_errno(number: int, words: str | None = None) -> Iterator[None]:
+def raises_errno(number: int, words: str | None = None) -> Iterator[pytest.ExceptionInfo[OSError]]:
     """An OSError with that errno, which names what it is about."""
     with pytest.raises(OSError, match=words) as raised:
-        yield
+        yield raised
     assert errno.errorcode[raised.value.errno or 0] == errno.errorcode[number], raised.value
     assert raised.value.filename

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from tests.stores.reading import DATA, MIB, OTHER, fill, opened, raises_errno, r
 
 import pagein
 from pagein.stores import LocalStore, source_of
+
+ELSEWHERE = Path("/dev/shm")
 
 
 @pytest.fixture
@@ -228,3 +231,15 @@ def test_no_path_leads_out_of_the_root(file: Path) -> None:
     for path in ("../data.bin", "link", "away/data.bin", str(file), "../root-too/f", "x/../../data.bin"):
         with raises_errno(errno.EACCES, "is not below"):
             store.source(path)
+
+
+def test_each_disk_is_a_device_of_its_own(file: Path) -> None:
+    if not ELSEWHERE.is_dir() or ELSEWHERE.stat().st_dev == file.stat().st_dev:
+        pytest.skip("there is but one")
+    with tempfile.NamedTemporaryFile(dir=ELSEWHERE) as other, pagein.PageCache("16M", debug=True) as cache:
+        other.write(OTHER)
+        other.flush()
+        for path in (file, file, other.name):
+            assert read_whole(cache, path) in (DATA, OTHER)
+        stores = cache.stats().stores
+        assert len(stores) == len({store.name for store in stores}) == 2

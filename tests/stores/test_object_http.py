@@ -1,4 +1,4 @@
-"""Objects over HTTP: every fault of the test server, versions, servers without ranges, and URLs as they are written."""
+"""Objects over HTTP: a correct server, every fault of the test server, and versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, OTHER, fill, opened, raises_errno
 
 import pagein
-from pagein.stores import object as object_store, source_of
+from pagein.stores import source_of
 from pagein.stores.object import HEAD_BYTES
 from pagein.testing.httpserver import KINDS, RangeServer, RequestRecord
 
@@ -297,95 +297,3 @@ def test_only_a_strong_etag_is_sent_and_equal_versions_have_equal_names(server: 
     assert versions["weak-etag"].startswith('etag=W/"')
     assert versions["no-etag"].startswith("modified=")
     assert len(set(versions.values())) == 3
-
-
-# -- a server without ranges -------------------------------------------------------------------------
-
-
-def test_an_object_is_fetched_once_whole_from_a_server_without_ranges(server: RangeServer) -> None:
-    server.faults.set("a", "no-range")
-    with opened(server.url("a")) as version, ThreadPoolExecutor(8) as pool:
-        offsets = range(0, len(DATA) - 1000, 100_000)
-        for offset, data in zip(offsets, pool.map(lambda offset: fill(version, 1000, offset), offsets), strict=True):
-            assert data == DATA[offset : offset + 1000]
-        whole = [record for record in asked(server) if record.range_start is None]
-        assert len(whole) == 1
-        server.reset()
-        assert fill(version, 1000, 5) == DATA[5:1005]
-        assert not server.stats().request_count
-
-
-def test_an_object_too_large_for_that_is_refused_and_said_so(
-    server: RangeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(object_store, "WHOLE_BYTES_MAX", len(DATA) - 1)
-    server.faults.set("a", "no-range")
-    with opened(server.url("a")) as version, raises_errno(errno.EOPNOTSUPP, "no support for byte ranges"):
-        fill(version, 1000, 5)
-
-
-def test_a_whole_object_that_broke_off_is_fetched_again_by_the_next(server: RangeServer) -> None:
-    with opened(server.url("a"), **ONE_TRY) as version:
-        server.faults.set("a", "no-range")
-        server.faults.set("a", "truncate", times=2)  # the answer to the range, and the whole one
-        with raises_errno(errno.EIO, "broke off"):
-            fill(version, 1000, 5)
-        assert fill(version, 1000, 5) == DATA[5:1005]
-
-
-def test_a_changed_object_is_not_fetched_whole(server: RangeServer, objects: dict[str, bytes]) -> None:
-    server.faults.set("a", "no-range", "weak-etag")
-    with opened(server.url("a")) as version:
-        objects["a"] = OTHER
-        with raises_errno(errno.ESTALE):
-            fill(version, len(DATA), 0)
-        with raises_errno(errno.ESTALE):
-            fill(version, 1000, 5)
-
-
-# -- URLs --------------------------------------------------------------------------------------------
-
-NAMES = [
-    "plain/data-1.0_(x)~.tar.gz", "a b", "ü/é", "50%", "100%25", "q?x=1", "f#g", "a//b", "d/", "a/./b", "a+b&c=d",
-    "[x]", "a:b@c", "$HOME", "'q'", "semi;colon", "{x}", "a|b", "back\\slash", "*", "a/...",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_url_is_asked_for_as_it_is_written(server: RangeServer, objects: dict[str, bytes], name: str) -> None:
-    objects[name] = name.encode()
-    url = server.url(name)
-    if "/./" in name:  # which is no part of a path: RFC 3986, 5.2.4
-        objects[name.replace("/./", "/")] = name.encode()
-    with opened(url) as version:
-        assert fill(version, version.size_bytes, 0) == name.encode()
-
-
-def test_the_query_belongs_to_the_object_and_not_to_its_name(server: RangeServer) -> None:
-    one, other = source_of(server.url("a") + "?sig=one"), source_of(server.url("a") + "?sig=other")
-    assert one.key != other.key
-    assert one.name == other.name == server.url("a") + "?…"
-    with opened(one) as version:
-        assert fill(version, 10, 10) == DATA[10:20]
-
-
-@pytest.mark.parametrize("fault", ["status:403", "status:503", "die", "redirect-loop", "no-length"])
-def test_no_message_tells_the_query(server: RangeServer, fault: str) -> None:
-    server.faults.set("a", fault)
-    with pytest.raises(OSError) as raised:
-        source_of(server.url("a") + "?sig=secret", **ONE_TRY).open()
-    assert "secret" not in str(raised.value)
-
-
-def test_a_fragment_is_no_part_of_an_object(server: RangeServer) -> None:
-    assert source_of(server.url("a") + "#x").key == source_of(server.url("a")).key
-
-
-@pytest.mark.parametrize("url", ["http://", "http:///a", "https://host:99999/a", "http://host:x/a", "http://[::1/a"])
-def test_what_is_no_url_is_a_valueerror(url: str) -> None:
-    with pytest.raises(ValueError, match="cannot open"):
-        source_of(url)
-
-
-def test_an_ipv6_address_is_no_chain() -> None:
-    assert source_of("http://[::1]:1/a").name == "http://[::1]:1/a"

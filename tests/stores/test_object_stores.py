@@ -180,6 +180,8 @@ def test_an_s3_key_that_is_not_there_or_is_a_prefix(bucket: S3Store, options: di
     ):
         with raises_errno(number):
             source_of(f"s3://{path}", **options).open()
+        with pagein.PageCache("1M") as cache, raises_errno(number):
+            cache.open(f"s3://{path}", **options)
 
 
 def test_the_key_of_an_s3_source_holds_its_options_and_its_name_does_not(options: dict[str, Any]) -> None:

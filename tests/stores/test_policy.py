@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable
+from http import HTTPStatus
+from http.client import RemoteDisconnected
+from types import SimpleNamespace
 
 import pytest
-from fsspec import filesystem
-from tests.stores.reading import DATA, fill, opened, raises_errno
 
 from pagein.stores import policy
-from pagein.testing.httpserver import RangeServer
 
 
 class Answered(Exception):
@@ -20,6 +20,29 @@ class Answered(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+class ToldIn(Exception):
+    """The error of another client, with what it tells where it tells it."""
+
+    def __init__(self, **told: object) -> None:
+        super().__init__(told)
+        vars(self).update(told)
+
+
+def named(name: str) -> Exception:
+    """An error of a class that is derived from one of that name, in a package that may not be installed."""
+    error: Exception = type("Derived", (type(name, (Exception,), {}),), {})()
+    return error
+
+
+ELSEWHERE: list[Callable[[int], Exception]] = [
+    lambda status: ToldIn(status_code=status),  # azure.core
+    lambda status: ToldIn(code=status),  # gcsfs
+    lambda status: ToldIn(code=HTTPStatus(status)),  # google.api_core
+    lambda status: ToldIn(status_code=None, response=SimpleNamespace(status_code=status)),  # requests
+    lambda status: ToldIn(response={"Error": {}, "ResponseMetadata": {"HTTPStatusCode": status}}),  # botocore
+]
 
 
 def caused(number: int, cause: BaseException | None = None) -> OSError:
@@ -35,7 +58,14 @@ def caused(number: int, cause: BaseException | None = None) -> OSError:
         *[(caused(errno.EIO, Answered(status)), False) for status in (400, 401, 403, 404, 409, 410, 412, 416, 451)],
         *[(caused(number), True) for number in (errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE, errno.ECONNREFUSED)],
         *[(caused(number), False) for number in (errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.ENOSPC)],
+        *[(caused(errno.EIO, told(status)), status == 503) for told in ELSEWHERE for status in (404, 503)],
+        (caused(errno.EIO, ToldIn(code="SlowDown")), False),
+        (caused(errno.EIO, ToldIn(code=1)), False),
         (caused(errno.EIO, ConnectionResetError(errno.ECONNRESET, "reset")), True),
+        (caused(errno.EIO, RemoteDisconnected("without an errno")), True),
+        (caused(errno.EIO, named("Timeout")), True),
+        (caused(errno.EIO, named("ServiceResponseError")), True),
+        (caused(errno.EIO, named("SomethingElse")), False),
         (caused(errno.EIO, caused(errno.EIO, Answered(503))), True),
         (caused(errno.EIO, ValueError("a mistake")), False),
     ],
@@ -118,34 +148,3 @@ def test_what_is_refused_is_asked_once():
     with pytest.raises(OSError, match="what the store said"):
         policy.retrying(fetch)
     assert len(calls) == 1
-
-
-@pytest.mark.parametrize("fault", ["status:503", "status:429", "die"])
-def test_fsspec_s_http_is_tried_again(server: RangeServer, objects: dict[str, bytes], monkeypatch, fault: str) -> None:
-    monkeypatch.setattr(policy, "BACKOFF_S", (0.001, 0.001))
-    objects["a"] = DATA
-    with opened((filesystem("http"), server.url("a"))) as version:
-        server.faults.set("a", fault, times=2, method="GET")
-        server.reset()
-        assert fill(version, 1000, 5) == DATA[5:1005]
-        assert server.stats().get_count == 3
-        server.faults.set("a", "status:403", method="GET")
-        server.reset()
-        with raises_errno(errno.EACCES):
-            fill(version, 1000, 5)
-        assert server.stats().get_count == 1
-
-
-@pytest.mark.parametrize("fault", ["status:503", "status:429", "die"])
-def test_an_object_is_tried_again(server: RangeServer, objects: dict[str, bytes], fault: str) -> None:
-    objects["a"] = DATA
-    with opened(server.url("a")) as version:
-        server.faults.set("a", fault, times=1, method="GET")
-        server.reset()
-        assert fill(version, 1000, 5) == DATA[5:1005]
-        assert server.stats().get_count == 2
-        server.faults.set("a", "status:403", method="GET")
-        server.reset()
-        with raises_errno(errno.EACCES):
-            fill(version, 1000, 5)
-        assert server.stats().get_count == 1
