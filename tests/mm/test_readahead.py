@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import random
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,10 +12,12 @@ from hypothesis import given, settings, strategies as st
 from tests.contract.harness import Scene, Subject
 
 from pagein.errors import ContractViolation
-from pagein.mm import readahead, reclaim
+from pagein.mm import filemap, readahead, reclaim
 from pagein.mm.arena import MARKED
+from pagein.mm.filemap import Fault, FaultFlags, FaultResult
 from pagein.mm.lru import READ_AHEAD, SMALL
 from pagein.mm.rac import ReadaheadControl, read_run
+from pagein.mm.readahead import FAULT_PAGES
 from pagein.testing.stores import failing, run_failing, run_short, run_started
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -355,6 +359,64 @@ def test_pages_read_ahead_are_told_from_those_that_were_wanted(scene):
     subject.file.pread(PAGE_SIZE, 0)
     base = subject.mapping.base
     assert bytes(subject.mapping.arena.lru[base : base + 4]) == bytes([SMALL, *[SMALL | READ_AHEAD] * 3])
+
+
+# -- faults --------------------------------------------------------------------------------------------------
+
+
+def fault_at(subject: Subject, index: int) -> None:
+    vmf = Fault(subject.open_file, index, threading.Lock(), FaultFlags.NONE)
+    assert filemap.fault(vmf) & FaultResult.LOCKED
+    assert vmf.page is not None
+    vmf.page.unlock()
+
+
+@pytest.mark.parametrize(("index", "start"), [(500, 484), (16, 0), (3, 0), (0, 0), (999, 983)])
+def test_item_49_a_fault_reads_around_it(scene, index, start):
+    """Half of what it reads lies before it; the last quarter begins with a marker."""
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=False)
+    fault_at(subject, index)
+    stop = min(start + FAULT_PAGES, 1000)
+    assert subject.uptodate() == list(range(start, stop))
+    assert marked(subject) == [at for at in [start + 24] if at < stop]
+
+
+def test_item_49_a_fault_at_the_marker_asks_for_the_next_window(scene):
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=False)
+    fault_at(subject, 0)
+    asked_before = len(asked(subject))
+    fault_at(subject, 23)
+    assert len(asked(subject)) == asked_before
+    fault_at(subject, 24)
+    assert len(asked(subject)) > asked_before
+    assert subject.uptodate()[: 2 * FAULT_PAGES] == list(range(2 * FAULT_PAGES))
+
+
+def test_item_49_more_than_a_hundred_misses_stop_it_and_hits_count_back_down(scene):
+    subject = scene.open(runs=[], page_count=20_000, cap_pages=65536, random=False)
+    indices = [200 * number for number in range(100)]
+    random.Random(49).shuffle(indices)
+    for index in indices:
+        fault_at(subject, index)
+    fault_at(subject, 150)
+    assert asked(subject)[-1] == (150, 1), "the hundred and first miss reads its own page"
+    fault_at(subject, 350)
+    assert asked(subject)[-1] == (350, 1)
+    for _ in range(3):
+        fault_at(subject, 350)
+    fault_at(subject, 550)
+    assert asked(subject)[-1] == (534, 32), "three hits later it reads around again"
+
+
+def test_item_49_advice_is_heard_by_faults_too(scene):
+    """Random: its own page.  Sequential: what follows."""
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=True)
+    fault_at(subject, 500)
+    assert asked(subject) == [(500, 1)]
+    subject.file.advise("sequential")
+    fault_at(subject, 700)
+    assert min(subject.uptodate()) == 500
+    assert set(range(700, 700 + FAULT_PAGES)) <= set(subject.uptodate())
 
 
 # -- who reads how -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from .bring import lock_uptodate, start_bringing
+from .readahead import fault_readahead
 
 if TYPE_CHECKING:
     from .mapping import OpenFile
@@ -77,12 +78,12 @@ def fault(vmf: Fault) -> FaultResult:
     zone = mapping.zone
     if vmf.index >= mapping.page_count:
         return FaultResult.SIGBUS
-    result = FaultResult(0)
+    is_major = vmf.index not in mapping.in_flight and not mapping.is_uptodate(vmf.index)
+    if not vmf.flags & FaultFlags.TRIED:
+        fault_readahead(file, vmf.index)
     page = mapping.trylock_uptodate(vmf.index)
-    let_go = False
+    let_go, result = False, FaultResult.MAJOR if is_major else FaultResult(0)
     if page is None:
-        if vmf.index not in mapping.in_flight:
-            result = FaultResult.MAJOR
         if vmf.flags & FaultFlags.RETRY_NOWAIT:
             if vmf.index not in mapping.in_flight:
                 start_bringing(file, vmf.index, 1)

@@ -284,6 +284,7 @@ class OpenFile:
         "closed",
         "hits",
         "mapping",
+        "mmap_miss",
         "must_not_wait",
         "prev_index",
         "ra",
@@ -302,6 +303,8 @@ class OpenFile:
         """So many pages he may be lent, beyond an allowance: what he has used, less what was fetched for him."""
         self.ra_seen = 0
         """Up to this page it is counted what he has used."""
+        self.mmap_miss = 0
+        """How many more faults have missed than hit."""
         self.prev_index = -1
         """The last page of the read before, when this one came to a page that is not a plain hit."""
         self.random = False

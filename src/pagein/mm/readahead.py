@@ -18,7 +18,7 @@ from . import reclaim
 from .arena import MARKED
 from .device import Request
 from .lru import Run, unused_flags
-from .ondemand import Access, Window, ondemand
+from .ondemand import Access, ReadaheadState, Window, ondemand
 from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ WANTED_PAGES_MIN = 256
 """...and is not cut up below 1 MiB..."""
 WANTED_PAGES_TINY = 16
 """...nor below this, or half the cache, because the cache is small."""
+FAULT_PAGES = 32
+"""What a fault reads around it: 128 KiB, as in Linux..."""
+FAULT_MISSES_MAX = 100
+"""...unless so many more faults have missed than hit: then it reads its own page only..."""
+FAULT_MISSES_COUNTED = 1000
+"""...and this many hits later at the latest, around it again."""
 ALLOWANCE_BYTES_MIN = 512 << 10
 ALLOWANCE_BYTES_MAX = 8 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
@@ -108,6 +114,37 @@ def take_marker(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 
 
 _MARK = bytes([MARKED])
+
+
+# -- what a fault comes to ---------------------------------------------------------------------------------------
+
+
+def fault_readahead(file: OpenFile, index: int) -> None:
+    """What a fault at page *index* asks for: what lies around it, for as long as that turns out to be of use.
+
+    Locks: no page lock, since operations may be called.  Blocks: no.  Linux: do_sync_mmap_readahead,
+    do_async_mmap_readahead.
+    """
+    mapping = file.mapping
+    if mapping.is_uptodate(index) or index in mapping.in_flight:
+        file.mmap_miss = max(0, file.mmap_miss - 1)
+        if take_marker(mapping, index, index + 1) >= 0:
+            hit_marker(file, index, FAULT_PAGES)
+        return
+    if file.random or not window_pages_max(file):
+        return
+    if file.ra_scale > 1:  # he has said that he is sequential
+        window = _window(file, index, FAULT_PAGES, hit_marker=False)
+    else:
+        file.mmap_miss = min(file.mmap_miss + 1, FAULT_MISSES_COUNTED)
+        start = max(0, index - FAULT_PAGES // 2)
+        state = ReadaheadState(start, FAULT_PAGES, FAULT_PAGES // 4)
+        window = Window(state, start, FAULT_PAGES, start + FAULT_PAGES - FAULT_PAGES // 4)
+        if file.mmap_miss > FAULT_MISSES_MAX:
+            return
+    if window is not None:
+        file.ra = window.state
+        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index, wanted_stop=index + 1)
 
 
 # -- what came by itself ---------------------------------------------------------------------------------------
