@@ -262,17 +262,16 @@ class _Outcome(Generic[T]):
 class _Detached(Generic[T]):
     """Steps between two waits, while no thread runs them."""
 
-    __slots__ = ("_done", "_queue", "_waiter", "steps")
+    __slots__ = ("_done", "_queue", "steps")
 
     def __init__(self, queue: Workqueue, done: Done[T]) -> None:
         self._queue = queue
         self._done = done
-        self._waiter: _CallbackWaiter | None = None
         self.steps: Steps[T] | None = None
 
     def waiter(self) -> Waiter:
-        self._waiter = _CallbackWaiter(self)
-        return self._waiter
+        """One of several, perhaps: steps may wait for them in any order."""
+        return _CallbackWaiter(self)
 
     def resume(self) -> None:
         """Called by who wakes, perhaps under the zone's lock, or by the worker that finds it woken already."""
@@ -282,17 +281,16 @@ class _Detached(Generic[T]):
         """Go on to the next wait, or to the end."""
         assert self.steps is not None
         try:
-            next(self.steps)
+            waiter = next(self.steps)
         except StopIteration as end:
             self._finish(end.value, None)
         except BaseException as error:  # for whoever waits for the result
             self._finish(None, error)
         else:
-            assert self._waiter is not None, "steps yield what they have made with the MakeWaiter that they were given"
-            self._waiter.wake()
+            waiter.wake()  # as the second of the two who meet there, or as the first
 
     def _finish(self, result: T | None, error: BaseException | None) -> None:
-        self.steps = self._waiter = None
+        self.steps = None
         self._done(result, error)
 
 
