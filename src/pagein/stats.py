@@ -1,6 +1,7 @@
 """What a cache tells of itself: `CacheStats`, and `StoreStats` for each store that it reads from.
 
-Guarantees: values of one moment, frozen; a count is since the cache was made, and never falls.
+Guarantees: values of one moment, frozen; a count is since the cache was made, and never falls; a
+store's is since a file of it was opened, and goes when none of its files is remembered any more.
 Not here: the counting (mm/), and how it is shown (cli/).
 """
 

@@ -79,7 +79,7 @@ class Pipe:
         """Falling rates, each of a later time: the first is the largest of late (a monotonic queue)."""
         self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
         """How long the last fetches took that were not small."""
-        self._is_full = False
+        self.is_full = False
         """Fetches were longer arriving than waiting, so their rate was the store's, and not the reader's."""
         self._probe_bytes = 0
         self._probe_s: float | None = None
@@ -121,7 +121,7 @@ class Pipe:
         elapsed_s = max(now_s - self._round_at_s, 1e-6)
         if is_whole:
             self._note_rate(now_s, self._round_bytes / elapsed_s)
-        self._is_full |= len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
+        self.is_full |= len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
         if elapsed_s >= ROUND_FETCHES * max(self._durations_s):
             self._note_width()
             self._begin_round(now_s)
@@ -141,7 +141,7 @@ class Pipe:
         memory_s = max(MEMORY_S, 2 * ROUND_FETCHES * max(self._durations_s))  # two rounds at least, however slow
         while len(self._rates) > 1 and now_s - self._rates[0].at_s > memory_s:
             self._rates.popleft()
-            self._is_full = False  # or it was, when it was faster
+            self.is_full = False  # or it was, when it was faster
 
     def _note_latency(self, now_s: float, size_bytes: int, duration_s: float) -> None:
         is_small, has_small = size_bytes <= PROBE_BYTES_MAX, self._probe_s is not None and not self._probe_bytes
@@ -169,7 +169,7 @@ class Pipe:
             self._is_probing, self._rounds_to_probe = False, PROBE_ROUNDS
         elif self._is_probing:
             self._proved_width, self._proved_rate_bytes_s = self.width, rate_bytes_s
-        elif self._is_full and self.in_flight + 1 >= self.width:  # else it was the reader's pace
+        elif self.is_full and self.in_flight + 1 >= self.width:  # else it was the reader's pace
             self._proved_rate_bytes_s = rate_bytes_s
             self._rounds_to_probe -= 1
             if self._rounds_to_probe == 1:
@@ -203,7 +203,7 @@ class Pipe:
         """The largest window of one stream, at most *share_bytes*."""
         piece = self._piece_bytes_at(self._sharing_width)
         window = max(WINDOW_PIPES * self.pipe_bytes, WINDOW_PIECES * self._sharing_width * piece)
-        if not self._is_full:  # what was measured may be the reader's pace
+        if not self.is_full:  # what was measured may be the reader's pace
             window = max(window, WINDOW_BYTES_START)
         return int(min(window, WINDOW_BYTES_MAX, share_bytes))
 

@@ -43,7 +43,7 @@ FAULT_MISSES_MAX = 100
 FAULT_MISSES_COUNTED = 1000
 """...and this many hits later at the latest, around it again."""
 ALLOWANCE_BYTES_MIN = 512 << 10
-ALLOWANCE_BYTES_MAX = 8 << 20
+ALLOWANCE_BYTES_MAX = 16 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
 ALLOWANCE_BYTES_S = 1e9
 """...at this rate, until the store's is known."""
@@ -265,8 +265,8 @@ def _earn(file: OpenFile, index: int, req_pages: int, max_pages: int) -> None:
 
 def _allowance_pages(file: OpenFile) -> int:
     pipe = file.mapping.device.pipe
-    wait_bytes = int(pipe.pipe_bytes or pipe.latency_s * ALLOWANCE_BYTES_S)
-    return min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX) >> PAGE_SHIFT
+    wait_bytes = pipe.pipe_bytes if pipe.is_full else pipe.latency_s * ALLOWANCE_BYTES_S
+    return int(min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX)) >> PAGE_SHIFT
 
 
 def _unused_pages(mapping: AddressSpace, start_index: int, stop_index: int) -> int:

@@ -78,7 +78,9 @@ class AsyncRangeOperations(AddressSpaceOperations):
     async def fetch(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
         """The file's bytes [offset_bytes, offset_bytes + size_bytes), which lie within the file.
 
-        Raises: OSError: ESTALE if the object is not the version that was opened.
+        If it reads through a cache itself, then from stores with another ``device_key``: of its own, as many requests
+        as the store takes may be waiting for it.  Raises: OSError: ESTALE if the object is not the version that was
+        opened.
         """
 
     def readpage(self, file: OpenFile, page: Page) -> int:
