@@ -1,22 +1,24 @@
 """Four threads over one HTTP file, each with a handle of its own, each reading all of it: who downloads how much?
 
-The file is 64 MiB, every answer comes after 10 ms, reads are 128 KiB in order; what was downloaded is what the
-server counted.  fsspec's caches run with their own defaults over one filesystem object, as `fsspec.open` shares it.
-Every byte is compared.
+The file is 64 MiB, every answer comes after 10 ms, reads are 128 KiB in order; pagein reads it with one thread, too.
+fsspec's caches run with their own defaults over one filesystem object, as `fsspec.open` shares it.  Time counts from
+a common start of the threads until the last one has read the last byte; every round has new handles, and pagein a new
+cache of the default size; connections are warm.  What was downloaded is what the server counted, in every round.  In
+a round that is not timed every byte that every thread reads is compared.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import fsspec
+import readers
 import timing
-from report import Headline, Report, Table, bars, digits, duration, times
+from readers import READ_BYTES, Check, Remote, Take
+from report import Headline, Report, Table, at_most, bars, duration, times, times_spread
+from timing import Rounds, Spread, Work
 from workload import KIB, MIB, directory, random_bytes
 
 from pagein import PageCache
@@ -26,127 +28,152 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Four threads, one HTTP file"
-FILE_BYTES = 64 * MIB
-READ_BYTES = 128 * KIB
+FILE_BYTES, LATENCY_S = 64 * MIB, 0.01
 THREADS = 4
-LATENCY_S = 0.01
 FSSPEC_CACHES = ("readahead", "bytes", "blockcache", "background")
-PAGEIN = "pagein"
+PAGEIN, PAGEIN_ALONE = "pagein", "pagein, one thread"
+TIME_TARGET_RATIO = 1.1
 
-Open = Callable[[], AbstractContextManager[Any]]
-
-
-class Outcome(NamedTuple):
-    seconds: float
-    sent_bytes: int
-    request_count: int
-    wrong_reads: int
+OpenFile = Callable[[], AbstractContextManager[Any]]
+Together = Callable[[list[Take]], float]
+"""Reads all of the file by a thread for each take, at the same time; the seconds until the last has ended."""
 
 
-class _WrongReads:
-    """Counted by several threads."""
+class Found(NamedTuple):
+    """What was measured of everybody."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._lock = threading.Lock()
-
-    def add(self) -> None:
-        with self._lock:
-            self.count += 1
+    rounds: Rounds
+    sent_bytes: dict[str, list[int]]
+    request_count: dict[str, int]
+    wrong_reads: dict[str, int]
 
 
 def measure(*, quick: bool) -> Report:
     data = random_bytes(FILE_BYTES)
-    outcomes: dict[str, list[Outcome]] = {}
     with directory() as place:
         (place / "data").write_bytes(data)
         with RangeServerProcess(place, latency_s=LATENCY_S) as server:
-            for _ in range(1 if quick else 3):
-                outcomes.setdefault(PAGEIN, []).append(_pagein(server, data))
-                for cache_type in FSSPEC_CACHES:
-                    outcomes.setdefault(f"fsspec {cache_type}", []).append(_fsspec(server, data, cache_type))
-    return _report(outcomes)
+            found = _measured(server, data, rounds=1 if quick else 7)
+    return _report(found)
 
 
-def _pagein(server: RangeServerProcess, data: bytes) -> Outcome:
-    with PageCache(2 * FILE_BYTES) as cache:
-        return _read_all(server, data, partial(cache.open, server.url("data")))
+# -- who reads, and what is timed ------------------------------------------------------------------------------------
 
 
-def _fsspec(server: RangeServerProcess, data: bytes, cache_type: str) -> Outcome:
-    filesystem = fsspec.filesystem("http", skip_instance_cache=True)
-    return _read_all(server, data, partial(filesystem.open, server.url("data"), cache_type=cache_type))
+def _measured(server: RangeServerProcess, data: bytes, *, rounds: int) -> Found:
+    everybody = _everybody(readers.over_http(server.url("data")))
+    found = Found({}, {name: [] for name in everybody}, {}, {})
+    for name, (together, thread_count) in everybody.items():
+        server.reset()
+        checks = [Check(data) for _ in range(thread_count)]
+        together(list(checks))
+        stats = server.stats()
+        found.sent_bytes[name].append(stats.sent_bytes)
+        found.request_count[name] = stats.request_count
+        found.wrong_reads[name] = readers.tolerated(name, sum(check.wrong_count() for check in checks))
+
+    def counted(name: str) -> float:
+        together, thread_count = everybody[name]
+        server.reset()
+        seconds = together([len] * thread_count)
+        found.sent_bytes[name].append(server.stats().sent_bytes)
+        return seconds
+
+    work = {name: Work(1, partial(counted, name)) for name in everybody}
+    return found._replace(rounds=timing.by_turns(work, rounds=rounds, warm_up=False))
 
 
-def _read_all(server: RangeServerProcess, data: bytes, open_file: Open) -> Outcome:
-    wrong = _WrongReads()
-    server.reset()
-    seconds = timing.together([partial(_read_in_order, open_file, data, wrong)] * THREADS)
-    stats = server.stats()
-    return Outcome(seconds, stats.sent_bytes, stats.request_count, wrong.count)
+def _everybody(remote: Remote) -> dict[str, tuple[Together, int]]:
+    """With the number of threads."""
+    found: dict[str, tuple[Together, int]] = {
+        PAGEIN: (partial(_through_pagein, remote), THREADS),
+        PAGEIN_ALONE: (partial(_through_pagein, remote), 1),
+    }
+    for kind in FSSPEC_CACHES:
+        open_file = partial(remote.filesystem.open, remote.name, cache_type=kind)
+        found[f"fsspec {kind}"] = partial(_together, open_file), THREADS
+    return found
 
 
-def _read_in_order(open_file: Open, data: bytes, wrong: _WrongReads) -> None:
-    with open_file() as file, memoryview(data) as truth:
-        for offset in range(0, FILE_BYTES, READ_BYTES):
-            if file.read(READ_BYTES) != truth[offset : offset + READ_BYTES]:
-                wrong.add()
+def _through_pagein(remote: Remote, takes: list[Take]) -> float:
+    with PageCache() as cache:
+        return _together(partial(cache.open, remote.url), takes)
 
 
-def _report(outcomes: dict[str, list[Outcome]]) -> Report:
+def _together(open_file: OpenFile, takes: list[Take]) -> float:
+    return timing.together([partial(readers.in_order, open_file, take) for take in takes])
+
+
+# -- what is said about it -------------------------------------------------------------------------------------------
+
+
+def _report(found: Found) -> Report:
+    rounds = found.rounds
     rows = []
-    for name, runs in outcomes.items():
-        seconds = [run.seconds for run in runs]
+    for name in rounds:
+        spread = Spread.of(rounds[name])
         rows.append(
             [
                 name,
-                times(_downloaded(runs)),
-                str(round(median(run.request_count for run in runs))),
-                duration(median(seconds)),
-                f"{duration(min(seconds))}–{duration(max(seconds))}",
-                str(sum(run.wrong_reads for run in runs)),
+                times(_downloaded(found, name)),
+                str(found.request_count[name]),
+                duration(spread.median),
+                f"{duration(spread.low)}–{duration(spread.high)}",
+                "" if name == PAGEIN else times_spread(timing.ratio(rounds, PAGEIN, name)),
+                str(found.wrong_reads[name]),
             ]
         )
-    title = f"{THREADS} threads read all of {FILE_BYTES // MIB} MiB, {LATENCY_S * 1000:g} ms a request"
-    columns = ["", "downloaded / file", "requests", "time", "least–most", "wrong reads"]
-    report = Report(tables=[Table(title, columns, rows)], headlines=_headlines(outcomes))
-    report.data = {name: [run._asdict() for run in runs] for name, runs in outcomes.items()}
+    title = (
+        f"{THREADS} threads read all of {FILE_BYTES // MIB} MiB in {READ_BYTES // KIB} KiB reads, "
+        f"{LATENCY_S * 1000:g} ms a request"
+    )
+    columns = ["", "downloaded / file", "requests", "time", "quartiles", f"{PAGEIN}'s time over it", "wrong reads"]
+    note = "Downloaded: in the worst round. Requests, and wrong reads: of the round in which every byte was compared."
+    report = Report(tables=[Table(title, columns, rows, note)], headlines=_headlines(found))
+    report.data = {
+        "seconds": timing.summary(rounds),
+        "sent_bytes": {name: max(sent_bytes) for name, sent_bytes in found.sent_bytes.items()},
+        "requests": found.request_count,
+        "wrong_reads": found.wrong_reads,
+    }
     return report
 
 
-def _downloaded(runs: list[Outcome]) -> float:
-    """Of the worst run: a single byte twice is one too many."""
-    return max(run.sent_bytes for run in runs) / FILE_BYTES
+def _downloaded(found: Found, name: str) -> float:
+    """In the worst round: a single byte twice is one too many."""
+    return max(found.sent_bytes[name]) / FILE_BYTES
 
 
-def _headlines(outcomes: dict[str, list[Outcome]]) -> list[Headline]:
-    peers = [name for name in outcomes if name != PAGEIN]
-    ours, frugal = outcomes[PAGEIN], min(peers, key=lambda name: _downloaded(outcomes[name]))
-    is_exact = all(run.sent_bytes == FILE_BYTES and not run.wrong_reads for run in ours)
-    downloaded = Headline(
-        f"{THREADS} threads read one HTTP file: bytes downloaded / bytes of the file",
-        f"{_downloaded(ours):.2f}",
-        f"{frugal} {_downloaded(outcomes[frugal]):.2f}",
-        f"{_downloaded(ours) / _downloaded(outcomes[frugal]):.2f}x",
-        "exactly 1.00",
-        is_exact,
-    )
-    seconds = {name: median(run.seconds for run in runs) for name, runs in outcomes.items()}
-    fastest = min(peers, key=seconds.__getitem__)
-    time = Headline(
-        f"{THREADS} threads read one HTTP file ({FILE_BYTES // MIB} MiB, {LATENCY_S * 1000:g} ms a request): time",
-        duration(seconds[PAGEIN]),
-        f"{fastest} {duration(seconds[fastest])}",
-        f"{digits(seconds[PAGEIN] / seconds[fastest])}x",
-    )
-    return [downloaded, time]
+def _headlines(found: Found) -> list[Headline]:
+    rounds, peers = found.rounds, [name for name in found.rounds if name not in (PAGEIN, PAGEIN_ALONE)]
+    frugal, fastest = min(peers, key=partial(_downloaded, found)), timing.fastest(rounds, peers)
+    what = f"{THREADS} threads read one HTTP file"
+    over_one = timing.ratio(rounds, PAGEIN, PAGEIN_ALONE)
+    seconds = {name: Spread.of(rounds[name]).median for name in rounds}
+    return [
+        Headline(
+            f"{what}: bytes downloaded / bytes of the file",
+            f"{_downloaded(found, PAGEIN):.2f}",
+            f"{frugal} {_downloaded(found, frugal):.2f}",
+            f"{_downloaded(found, PAGEIN) / _downloaded(found, frugal):.2f}x",
+            "exactly 1.00",
+            set(found.sent_bytes[PAGEIN]) == {FILE_BYTES},
+        ),
+        Headline(
+            f"{what} ({FILE_BYTES // MIB} MiB, {LATENCY_S * 1000:g} ms a request): time",
+            duration(seconds[PAGEIN]),
+            f"{PAGEIN_ALONE} {duration(seconds[PAGEIN_ALONE])}; {fastest} {duration(seconds[fastest])}",
+            times_spread(over_one),
+            *at_most(over_one, TIME_TARGET_RATIO),
+        ),
+    ]
 
 
 def draw(report: Report, figure: Figure) -> None:
     figure.set_size_inches(11, 3)
     left, right = figure.subplots(1, 2)
-    names = list(report.data)
-    sent = [max(run["sent_bytes"] for run in report.data[name]) / FILE_BYTES for name in names]
-    bars(left, names, sent, unit="bytes downloaded / bytes of the file", title="Downloaded by 4 readers of one file")
-    seconds = [median(run["seconds"] for run in report.data[name]) for name in names]
-    bars(right, names, seconds, unit="seconds", title="Time until all 4 have read it")
+    sent_bytes, seconds = report.data["sent_bytes"], report.data["seconds"]
+    values = [one / FILE_BYTES for one in sent_bytes.values()]
+    bars(left, list(sent_bytes), values, unit="bytes downloaded / bytes of the file", title="Downloaded by 4 threads")
+    values = [spread[1] for spread in seconds.values()]
+    bars(right, list(seconds), values, unit="seconds", title="Time until all of them have read it")

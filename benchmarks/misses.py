@@ -90,7 +90,7 @@ def _one_page(data: bytes, place: Path, *, rounds: int) -> Rounds:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
             file.advise("random")
             runs: dict[str, Callable[[], object]] = {
-                THREAD: partial(_aside, partial(_pagein_misses, cache, file, places)),
+                THREAD: partial(timing.aside, partial(_pagein_misses, cache, file, places)),
                 MAIN: partial(_pagein_misses, cache, file, places),
                 "cachetools + lock": partial(_cachetools_misses, data, places),
                 "fsspec blockcache": partial(_fsspec_misses, data, places),
@@ -99,12 +99,6 @@ def _one_page(data: bytes, place: Path, *, rounds: int) -> Rounds:
             return timing.by_turns({name: Work(MISSES, run) for name, run in runs.items()}, rounds=rounds)
         finally:
             os.close(fd)
-
-
-def _aside(run: Callable[[], float]) -> float:
-    seconds: list[float] = []
-    timing.in_a_thread(lambda: seconds.append(run()))
-    return seconds[0]
 
 
 def _preads_s(pread: Callable[[int, int], object], places: list[int]) -> float:
@@ -150,7 +144,7 @@ def _streams(place: Path, *, rounds: int) -> Rounds:
             return _read_in_order(file.read, file.seek)
 
         runs: dict[str, Callable[[], object]] = {
-            "pagein, cold": partial(_aside, cold),
+            "pagein, cold": partial(timing.aside, cold),
             "pagein, cold, main thread": cold,
             'open("rb")': partial(_read_in_order, plain.read, plain.seek),
         }

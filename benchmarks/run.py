@@ -26,9 +26,12 @@ from time import monotonic
 from report import HEADLINE_COLUMNS, Report, Table
 
 HERE = Path(__file__).parent
-TOPICS = ("hits", "readpage", "download", "memory", "misses", "scan")
+TOPICS = (
+    "hits", "readpage", "download", "memory", "misses", "scan",
+    "stream", "timeline", "random_reads", "patterns", "async_hits", "s3",
+)  # fmt: skip
 """A file each, with TITLE, measure(quick=...) -> Report, and draw(report, figure)."""
-PEERS = ("fsspec", "aiohttp", "cachetools", "diskcache", "obstore")
+PEERS = ("fsspec", "aiohttp", "cachetools", "diskcache", "obstore", "aiofiles", "s3fs", "moto")
 DPI = 110
 README_BEGIN = "<!-- what make bench printed: begin -->"
 README_END = "<!-- what make bench printed: end -->"

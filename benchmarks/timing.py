@@ -50,12 +50,12 @@ class Work(NamedTuple):
     run: Callable[[], object]
 
 
-def by_turns(candidates: Mapping[str, Work], *, rounds: int) -> Rounds:
-    """Time each candidate once a round."""
+def by_turns(candidates: Mapping[str, Work], *, rounds: int, warm_up: bool = True) -> Rounds:
+    """Time each candidate once a round; before the first, once without taking the time, unless all have run before."""
     gc.collect()
     gc.freeze()
     try:
-        for work in candidates.values():  # caches of the CPU, of the interpreter, of malloc
+        for work in candidates.values() if warm_up else ():  # caches of the CPU, of the interpreter, of malloc
             work.run()
         names = list(candidates)
         seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -121,3 +121,10 @@ def together(work: Sequence[Callable[[], object]]) -> float:
 def in_a_thread(call: Callable[[], object]) -> float:
     """Seconds that *call* takes off the main thread: where no signal arrives, and misses are served in place."""
     return together([call])
+
+
+def aside(run: Callable[[], float]) -> float:
+    """What *run* returns, called off the main thread: for work that takes its own time."""
+    returned: list[float] = []
+    in_a_thread(lambda: returned.append(run()))
+    return returned[0]
