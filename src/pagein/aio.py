@@ -175,8 +175,12 @@ class AsyncFile:
 
     async def close(self) -> None:
         """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm."""
-        if self._reader._release() and not self._zone.closed:
-            await _on_worker(self._zone, self._reader._on_close)
+        if self._reader._release():
+            try:
+                await _on_worker(self._zone, self._reader._on_close)
+            except ValueError:
+                if not self._zone.closed:  # else the cache has seen to it
+                    raise
 
 
 class AsyncView:

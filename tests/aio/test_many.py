@@ -176,6 +176,7 @@ def in_child(check: Callable[[], object]) -> None:
     child = os.fork()
     if child == 0:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's handler is the parent's
             signal.alarm(CHILD_TIMEOUT_S)
             check()
             os._exit(0)
