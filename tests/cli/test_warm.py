@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.command import StuckObjects, run_here, started
@@ -49,11 +50,19 @@ def test_what_does_not_fit_is_left_out(path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_source_that_breaks_off_is_an_error_and_what_came_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with RangeServer({"data": DATA}) as server:
-        server.faults.set("data", "status:403", method="GET")
-        ended = run_here(capsys, "warm", server.url("data"))
+    """At the first piece: a source that refuses is not asked for all the others."""
+
+    class OpenedOnce(dict[str, bytes]):
+        def get(self, name: str, default: Any = None) -> Any:
+            server.faults.set(name, "status:403")  # from the next request on
+            return super().get(name, default)
+
+    with RangeServer(OpenedOnce(data=DATA)) as server:
+        ended = run_here(capsys, "warm", "--cache", "4M", server.url("data"))
+        request_count = server.stats().request_count
     assert ended.status == 1
-    assert "0 B of 3 MiB in the cache" in ended.out
+    assert "128 KiB of 3 MiB in the cache" in ended.out
+    assert request_count <= 8
     assert ended.complaint.startswith(f"pagein: {server.url('data')}: ")
 
 

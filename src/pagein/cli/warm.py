@@ -18,7 +18,7 @@ import pagein
 
 from ..file import File
 from ..stats import CacheStats
-from ..units import PAGE_SHIFT, format_size, page_count_for
+from ..units import format_size
 from . import screen
 from .options import size
 
@@ -57,9 +57,6 @@ def warm(sources: tuple[str, ...], *, cap_bytes: int | None, as_json: bool) -> i
                 click.echo(json.dumps(_document(cache.stats(), files, seconds)))
             else:
                 _show(cache.stats(), files, seconds)
-        missing_bytes = wanted_bytes - sum(file.resident_bytes() for file in files)
-        if missing_bytes > 0:
-            warming.raise_first_error()
     return 0
 
 
@@ -87,16 +84,6 @@ class _Warming:
         if self._error is not None:
             raise self._error
 
-    def raise_first_error(self) -> None:
-        """Read what did not come, and so hear why."""
-        for file in self._files:
-            offset = 0
-            for first, count in [*file.resident(), (page_count_for(file.size_bytes), 0)]:
-                if offset < min(first << PAGE_SHIFT, file.size_bytes):
-                    file.pread(1, offset)
-                    return
-                offset = (first + count) << PAGE_SHIFT
-
     def _guarded(self) -> None:
         try:
             left_bytes = self._wanted_bytes
@@ -104,7 +91,9 @@ class _Warming:
                 for offset in range(0, min(file.size_bytes, left_bytes), self._step_bytes):
                     if self._stopping.is_set():
                         return
-                    file.populate(offset, min(self._step_bytes, left_bytes - offset))
+                    size_bytes = min(self._step_bytes, left_bytes - offset, file.size_bytes - offset)
+                    if file.populate(offset, size_bytes) < size_bytes:
+                        file.pread(size_bytes, offset)  # which raises why it did not come, or brings it after all
                 left_bytes -= min(file.size_bytes, left_bytes)
         except BaseException as error:  # raised again by come()
             self._error = error
