@@ -299,8 +299,8 @@ class OpenFile:
         self.ra = ReadaheadState()
         self.ra_scale = 1.0
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
-        self.ra_credit = 0
-        """So many pages he may be lent, beyond an allowance: what he has used, less what was fetched for him."""
+        self.ra_credit: int | None = None
+        """So many pages he may be lent; None before the first."""
         self.ra_seen = 0
         """Up to this page it is counted what he has used."""
         self.mmap_miss = 0

@@ -43,7 +43,7 @@ FAULT_MISSES_MAX = 100
 FAULT_MISSES_COUNTED = 1000
 """...and this many hits later at the latest, around it again."""
 ALLOWANCE_BYTES_MIN = 512 << 10
-ALLOWANCE_BYTES_MAX = 16 << 20
+ALLOWANCE_BYTES_MAX = 32 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
 ALLOWANCE_BYTES_S = 1e9
 """...at this rate, until the store's is known."""
@@ -227,7 +227,7 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if file.random or not max_pages:
         return None if hit_marker else Window(file.ra, index, min(req_pages, _wanted_pages_max(file)))
     mapping, state = file.mapping, file.ra
-    _earn(file, index, req_pages, max_pages)
+    file.ra_credit = credit = _earned(file, index, req_pages, max_pages)
     access = Access(
         index,
         min(req_pages, _wanted_pages_max(file)),
@@ -242,14 +242,14 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if window is None:
         return None
     if file.ra_scale <= 1:  # else he has said that he is sequential
-        window = window.cut(max(0, file.ra_credit + _allowance_pages(file)), at_least=0 if hit_marker else req_pages)
+        window = window.cut(max(0, credit), at_least=0 if hit_marker else req_pages)
     file.ra_credit -= window.page_count
     return window if window.page_count else None
 
 
-def _earn(file: OpenFile, index: int, req_pages: int, max_pages: int) -> None:
-    """Give a reader two pages of credit for each that he has used since he was last here, and that he uses now: what he
-    is lent is paid for as it is used, and the second is what he has earned.
+def _earned(file: OpenFile, index: int, req_pages: int, max_pages: int) -> int:
+    """A reader's credit: an allowance, and two pages for each that he has used since he was last here, and that he uses
+    now: what he was lent is paid for as it is used, and the second is what he has earned.
 
     Threads that share a file may lose some of it: an estimate, as all that is kept in an open file about its readers.
     """
@@ -260,7 +260,8 @@ def _earn(file: OpenFile, index: int, req_pages: int, max_pages: int) -> None:
     frame = mapping.base + start_index
     here_pages = index - start_index - mapping.arena.uptodate[frame : mapping.base + index].count(0)
     used_pages = here_pages - _unused_pages(mapping, start_index, index) + req_pages
-    file.ra_credit = min(file.ra_credit + 2 * used_pages, CREDIT_PAGES_MAX)
+    credit = _allowance_pages(file) if file.ra_credit is None else file.ra_credit
+    return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)
 
 
 def _allowance_pages(file: OpenFile) -> int:
