@@ -20,7 +20,7 @@ from report import ACCENT_COLOUR, PAGEIN_COLOUR, PEER_COLOUR, Headline, Report, 
 from workload import MIB, PAGE, SEED, Pattern, open_over
 
 from pagein import PageCache
-from pagein.mm import reclaim
+from pagein.mm import victims
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +53,8 @@ class Subject(NamedTuple):
 def measure(*, quick: bool) -> Report:  # quick or not: it is short, and the same
     hot = _zipf(sum(PHASES.values()))
     hits = {
-        OURS: _of_pagein(reclaim.s3fifo, hot),
-        OUR_FIFO: _of_pagein(reclaim.fifo, hot),
+        OURS: _of_pagein(victims.s3fifo, hot),
+        OUR_FIFO: _of_pagein(victims.fifo, hot),
         **{name: _of_cachetools(kind(CAP_PAGES), hot) for name, kind in PEERS.items()},
     }
     ratios = {name: _by_phase(flags) for name, flags in hits.items()}
@@ -75,10 +75,10 @@ def _zipf(count: int) -> list[int]:
     return draw.choices(places, cum_weights=weights, k=count)
 
 
-def _of_pagein(victims: reclaim.Victims, hot: list[int]) -> list[bool]:
+def _of_pagein(choose: victims.Victims, hot: list[int]) -> list[bool]:
     hot_store, scan_store = Pattern(), Pattern()
     with (
-        PageCache(CAP_PAGES * PAGE, victims=victims) as cache,
+        PageCache(CAP_PAGES * PAGE, victims=choose) as cache,
         open_over(cache, hot_store, HOT_PAGES * PAGE) as hot_file,
         open_over(cache, scan_store, SCAN_PAGES * PAGE) as scan_file,
     ):

@@ -26,6 +26,7 @@ from .mm import readahead, reclaim, truncate
 from .mm.debug import Checks, checks_from_environment
 from .mm.mapping import AddressSpace, OpenFile
 from .mm.sync import SYSTEM, Door, OwnedLock, Waiter
+from .mm.victims import Victims, s3fifo
 from .mm.zone import Zone
 from .reader import PageReader
 from .stats import CacheStats, cache_stats
@@ -48,7 +49,7 @@ class PageCache:
     """A cache of at most *size* bytes over all the files opened through it.
 
     *size* is an int or a string with a unit ("4 GiB"); by default PAGEIN_SIZE, else a quarter of the memory that
-    the process may use.  *victims* chooses what to evict (pagein.mm.reclaim.s3fifo).  *debug* asserts the contract
+    the process may use.  *victims* chooses what to evict (pagein.mm.victims.s3fifo).  *debug* asserts the contract
     at run time; by default as PAGEIN_DEBUG says.  *door* is for tests.
     Raises: ValueError, TypeError for a size that cannot be read or is below one page.
     """
@@ -57,7 +58,7 @@ class PageCache:
         self,
         size: int | str | None = None,
         *,
-        victims: reclaim.Victims = reclaim.s3fifo,
+        victims: Victims = s3fifo,
         debug: bool | None = None,
         door: Door = SYSTEM,
     ) -> None:

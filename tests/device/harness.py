@@ -8,8 +8,9 @@ from tests.contract.harness import Subject
 from tests.contract.paths import PREAD
 
 from pagein.mm import reclaim
-from pagein.mm.device import BackingDevice, Request
+from pagein.mm.device import BackingDevice
 from pagein.mm.page import Page
+from pagein.mm.request import Request
 from pagein.testing.stores import (
     Answer,
     ScriptedOps,

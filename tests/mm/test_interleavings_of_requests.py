@@ -13,9 +13,10 @@ from tests.torture.world import FetchError, StampStore, World
 
 from pagein import File
 from pagein.mm import bring, filemap
-from pagein.mm.device import BackingDevice, Request
+from pagein.mm.device import BackingDevice
 from pagein.mm.mapping import OpenFile
 from pagein.mm.page import Page
+from pagein.mm.request import Request
 from pagein.testing.instructions import ByLine
 from pagein.testing.scheduler import Scheduler, Task
 from pagein.units import PAGE_SHIFT, PAGE_SIZE

@@ -17,7 +17,7 @@ from pagein.mm.arena import REGION_PAGES, Arena
 from pagein.mm.filemap import LOST_RACES_MAX
 from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, SPARED, Run
 from pagein.mm.pin import Pins
-from pagein.mm.reclaim import Head, Occupancy, Verdict, fifo, s3fifo
+from pagein.mm.victims import Head, Occupancy, Verdict, fifo, s3fifo
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.stores import ScriptedOps
 from pagein.units import PAGE_SIZE

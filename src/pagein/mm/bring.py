@@ -18,9 +18,9 @@ from .readpage import Outcome
 from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
-    from .device import Request
     from .mapping import AddressSpace, OpenFile
     from .page import LockedPage, Page
+    from .request import Request
 
 UNLIMITED = WANTED_PAGES_MAX
 """A reader's first request may be as large as any."""

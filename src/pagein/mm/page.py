@@ -22,8 +22,8 @@ from .wait import Wait
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from .device import Request
     from .mapping import AddressSpace
+    from .request import Request
 
 
 class Page:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from ..units import PAGE_SHIFT
 from . import reclaim
 from .arena import MARKED
-from .device import Request
 from .lru import Run, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
+from .request import Request
 from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:

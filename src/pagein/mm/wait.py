@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from .sync import Steps, Waiter
 
 if TYPE_CHECKING:
-    from .device import Request
     from .page import LockedPage, Page
+    from .request import Request
 
 
 class Wait:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .aops import AddressSpaceOperations
     from .mapping import AddressSpace, OpenFile
     from .page import Page
-    from .reclaim import Victims
+    from .victims import Victims
 
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ make sense: a call that stood in line here might be what all the others wait for
 class Zone:
     """The frames of one cache: at most *cap_pages* of them hold memory.
 
-    *victims* is the pure function that chooses what to evict (reclaim.s3fifo).  *door* gives locks, threads and
+    *victims* is the pure function that chooses what to evict (victims.s3fifo).  *door* gives locks, threads and
     time.  With *checks*, the contract is asserted at run time (debug.py).
     """
 

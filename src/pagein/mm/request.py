@@ -1,0 +1,113 @@
+"""A request: what a store is asked for at once, and who waits for it to be answered.
+
+Assumes: the zone's lock guards every field but ``outcome`` and ``error``, which are written before `returned` wakes.
+Not here: whose turn it is, and who calls the operation (device.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .sync import MakeWaiter, Steps, Waiter
+
+if TYPE_CHECKING:
+    from .device import BackingDevice
+    from .mapping import OpenFile
+    from .page import LockedPage
+    from .pipe import Started
+    from .readpage import Outcome
+
+
+class Request:
+    """A locked page, or run of pages, that the store is to bring."""
+
+    __slots__ = (
+        "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "device", "error",
+        "file", "given_up", "keeps_lock", "outcome", "page", "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self, device: BackingDevice, file: OpenFile, page: LockedPage, *, wanted: bool, keeps_lock: bool = False
+    ) -> None:
+        self.device = device
+        self.file = file
+        self.page = page
+        self.wanted = wanted
+        """A reader waits for it."""
+        self.keeps_lock = keeps_lock
+        """And wants the page with its lock: it is asked for alone."""
+        self.given_up = False
+        """The one who wanted that was interrupted."""
+        self.outcome: Outcome | None = None
+        """What came of the only page, if it was read alone."""
+        self.error: BaseException | None = None
+        """What the operation raised, if a reader has to hear it."""
+        self._pages_left = 1
+        self._has_returned = False
+        self._waiters: list[Waiter] = []
+        self._merged_into: Request | None = None
+        self._brought_bytes = 0
+        self._started: Started | None = None
+        page.request = self
+
+    @property
+    def is_started(self) -> bool:
+        """Whether its turn has come."""
+        return self._started is not None
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether it waits for its turn.  Zone's lock held."""
+        page = self.page
+        return self.device._by_start.get((id(page.mapping), page.index)) is self
+
+    def page_was_split(self) -> None:
+        """One page of it more will end.  Zone's lock held."""
+        self._pages_left += 1
+
+    def page_ended(self, brought_bytes: int) -> None:
+        """A page of it was unlocked.  Zone's lock held."""
+        self._pages_left -= 1
+        self._brought_bytes += brought_bytes
+        if not self._pages_left:
+            self.device._end(self)
+
+    def steps(self, index: int, make_waiter: MakeWaiter) -> Steps[None]:
+        """Wait until page *index* of it is here; or will not be, and the operation has returned: then all is known."""
+        mapping = self.page.mapping
+        with mapping.zone.lock:
+            holder = mapping.in_flight.get(index)
+            is_own = holder is not None and holder.request is self._last()
+            wait = holder.join(index, make_waiter, wants_lock=False) if holder is not None and is_own else None
+        if wait is not None:
+            yield from wait.steps()
+        if not mapping.is_uptodate(index):
+            yield from self.returned_steps(make_waiter)
+
+    def returned_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
+        """Wait until the operation has returned."""
+        with self.device.zone.lock:
+            if self._last()._has_returned:
+                return
+            waiter = make_waiter()
+            self._last()._waiters.append(waiter)
+        yield waiter
+
+    def _last(self) -> Request:
+        """The one with which it was merged."""
+        request = self
+        while request._merged_into is not None:
+            request = request._merged_into
+        return request
+
+    def returned(self) -> None:
+        """The operation has returned, or raised."""
+        with self.device.zone.lock:
+            self._has_returned = True
+            while self._waiters:
+                self._waiters.pop().wake()
+
+    def take_error(self) -> BaseException | None:
+        """The error, for the one who raises it: its traceback refers to us."""
+        error, self.error = self.error, None
+        return error
