@@ -240,7 +240,15 @@ async def _run_parts(zone: Zone, parts: filemap.Parts[T]) -> T:
 
 async def _on_worker(zone: Zone, run: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
     """The result of ``run()``, which may block, by an I/O worker; given back if nobody waits for it any more."""
-    answer: _Answer[T] = _Answer(undo and (lambda result: zone.io.start(partial(undo, result))))
+
+    def give_back(result: T) -> None:
+        assert undo is not None
+        try:
+            zone.io.start(partial(undo, result))  # it may block
+        except (ValueError, RuntimeError):  # the cache was closed, or no thread is to be had
+            undo(result)
+
+    answer: _Answer[T] = _Answer(give_back if undo else None)
     zone.io.start(lambda: answer.settle_with(run))
     return await answer.result()
 

@@ -263,8 +263,14 @@ class PageCache:
         """
         if self._released or self._orphans or self._leaving or self._lingering:
             self._shielded(self._follow_up)
-        if self._close_failures:
-            raise self._close_failures.popleft()
+        self._raise_first_failure()
+
+    def _raise_first_failure(self) -> None:
+        try:
+            failure = self._close_failures.popleft()
+        except IndexError:
+            return
+        raise failure
 
     def _shielded(self, run: Callable[[], T]) -> T:
         """As `Workqueue.shielded`, also when the cache is closed, or is being closed by another thread."""
@@ -365,8 +371,7 @@ class PageCache:
         if unended:
             clause = "a read that was started is ended before the cache is closed"
             raise ContractViolation(clause, "; ".join(unended))
-        if self._close_failures:
-            raise self._close_failures.popleft()
+        self._raise_first_failure()
 
     def _close(self) -> list[str]:
         """What of the store's reads was never ended, if debug mode knows."""
@@ -382,7 +387,8 @@ class PageCache:
         with self._lock:
             lingering, self._lingering = self._lingering, set()
         for inode in lingering:  # a page is in flight: the store's side is closed when it has come
-            self._zone.workqueue.run_detached(inode.mapping.idle_steps, lambda *_, inode=inode: self._close_late(inode))
+            # Begun here, because another close may have closed the queue meanwhile: what was begun goes on in it.
+            self._zone.workqueue.begin(inode.mapping.idle_steps, lambda *_, inode=inode: self._close_late(inode))
         self._zone.close()  # last: from then on, whoever closes once more has nothing to wait for
         with self._lock:
             self._orphans.clear()

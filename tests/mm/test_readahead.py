@@ -16,9 +16,10 @@ from pagein.mm import filemap, readahead, reclaim
 from pagein.mm.arena import MARKED
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
 from pagein.mm.lru import READ_AHEAD, SMALL
+from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl, read_run
 from pagein.mm.readahead import FAULT_PAGES
-from pagein.testing.stores import failing, run_failing, run_short, run_started
+from pagein.testing.stores import ScriptedOps, failing, run_failing, run_short, run_started, started, updated
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 ROOMY_PAGES = 4096
@@ -437,7 +438,7 @@ FILE_PAGES = 6_000
 
 
 @given(streams())
-@settings(max_examples=40)
+@settings(max_examples=40, derandomize=True)
 def test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance(reads):
     """Skipping, striding, backwards: the bound is one for every pattern, and not for those that we have thought of."""
     with Scene(debug=False) as scene:
@@ -462,3 +463,50 @@ def test_a_sequential_reader_soon_has_as_much_ahead_of_him_as_a_window_may_have(
     for at in range(0, 3072, 32):
         subject.file.pread(32 * PAGE_SIZE, at * PAGE_SIZE)
     assert subject.file._file.ra.size >= min(768, readahead.window_pages_max(subject.file._file))
+
+
+def test_two_streams_in_one_file_each_earn_what_they_use(scene):
+    """They take turns, and neither is taken for a jump of the other."""
+    subject = scene.open(runs=[], page_count=6_000, cap_pages=12_000, random=False)
+    for at in range(1000):
+        read_page(subject, at)
+        read_page(subject, 3000 + at)
+    assert len(asked(subject)) < 80, "2,000 reads"
+
+
+def test_what_is_fetched_for_a_sequential_reader_by_his_own_advice_is_not_held_against_him(scene):
+    subject = scene.open(runs=[], page_count=6_000, cap_pages=12_000, random=False)
+    subject.file.advise("sequential")
+    for start in range(0, 3000, 50):
+        for at in range(start, start + 4):
+            read_page(subject, at)
+    subject.file.advise("normal")
+    requests = len(asked(subject))
+    for at in range(4000, 5000):
+        read_page(subject, at)
+    assert len(asked(subject)) - requests < 40
+
+
+def test_a_store_may_populate_its_own_file(scene):
+    """It does not wait for the page that it is asked for."""
+    subject = scene.open(page_count=32)
+
+    def populate(ops: ScriptedOps, page: Page) -> int:
+        assert subject.file.populate(0, 4 * PAGE_SIZE) == 4 * PAGE_SIZE
+        return updated(ops, page)
+
+    subject.ops.script(9, populate)
+    assert scene.start(subject.file.pread, PAGE_SIZE, 9 * PAGE_SIZE).result() == subject.content(9)
+    subject.assert_at_rest(0, 1, 2, 3, 9)
+
+
+def test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one(scene):
+    subject = scene.open({index: [started] for index in range(4)}, page_count=4, random=False)
+    populated = scene.start(subject.file.populate)
+    for index in range(4):
+        subject.ops.started_page(index)
+    for index in range(3):
+        subject.ops.complete(index)
+    assert populated.running
+    subject.ops.complete(3)
+    assert populated.result() == 4 * PAGE_SIZE

@@ -80,7 +80,7 @@ def fault(vmf: Fault) -> FaultResult:
         return FaultResult.SIGBUS
     is_major = vmf.index not in mapping.in_flight and not mapping.is_uptodate(vmf.index)
     if not vmf.flags & FaultFlags.TRIED:
-        fault_readahead(file, vmf.index)
+        zone.workqueue.shielded(partial(fault_readahead, file, vmf.index))
     page = mapping.trylock_uptodate(vmf.index)
     let_go, result = False, FaultResult.MAJOR if is_major else FaultResult(0)
     if page is None:

@@ -8,6 +8,7 @@ Not here: what a locked page is for (filemap.py, truncate.py), the lock's order 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from ..errors import closed_cache, closed_file
@@ -276,6 +277,10 @@ class AddressSpace:
             raise closed_file()
 
 
+STREAMS_MAX = 16
+"""So many streams of reads in one open file are told apart."""
+
+
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
@@ -301,8 +306,8 @@ class OpenFile:
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
         self.ra_credit: int | None = None
         """So many pages he may be lent; None before the first."""
-        self.ra_seen = 0
-        """Up to this page it is counted what he has used."""
+        self.ra_seen: deque[int] = deque(maxlen=STREAMS_MAX)
+        """Up to these pages it is counted what was used, of each stream of reads."""
         self.mmap_miss = 0
         """How many more faults have missed than hit."""
         self.prev_index = -1

@@ -11,12 +11,13 @@ Not here: the decision (ondemand.py), the size of the pipe (pipe.py), the line b
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT
 from . import reclaim
 from .arena import MARKED
-from .lru import Run, unused_flags
+from .lru import Run, read_ahead_flags, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
 from .request import Request
 from .sync import MakeWaiter, Steps
@@ -129,7 +130,7 @@ def fault_readahead(file: OpenFile, index: int) -> None:
     if mapping.is_uptodate(index) or index in mapping.in_flight:
         file.mmap_miss = max(0, file.mmap_miss - 1)
         if take_marker(mapping, index, index + 1) >= 0:
-            hit_marker(file, index, FAULT_PAGES)
+            hit_marker(file, index, 1)
         return
     if file.random or not window_pages_max(file):
         return
@@ -190,11 +191,17 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
             return
         if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file)):
             yield from waits.popleft().steps()
-    with mapping.zone.lock:
-        others = {page for at, page in mapping.in_flight.items() if start_index <= at < stop_index}
-        waits += [page.join(page.index, make_waiter, wants_lock=False) for page in others]
     while waits:
         yield from waits.popleft().steps()
+    # What others have asked for, and what an operation has taken page by page.  But a store that populates its own
+    # file would wait for the page that it is asked for.
+    while not mapping.zone.is_in_store_code():
+        with mapping.zone.lock:
+            index = min((at for at in mapping.in_flight if start_index <= at < stop_index), default=-1)
+            if index < 0:
+                return
+            wait = mapping.in_flight[index].join(index, make_waiter, wants_lock=False)
+        yield from wait.steps()
 
 
 # -- how much ------------------------------------------------------------------------------------------------
@@ -241,9 +248,10 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     window = ondemand(state, access)
     if window is None:
         return None
-    if file.ra_scale <= 1:  # else he has said that he is sequential
-        window = window.cut(max(0, credit), at_least=0 if hit_marker else req_pages)
-    file.ra_credit -= window.page_count
+    if file.ra_scale > 1:  # he has said that he is sequential
+        return window
+    window = window.cut(max(0, credit), at_least=0 if hit_marker else req_pages)
+    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))
     return window if window.page_count else None
 
 
@@ -253,13 +261,16 @@ def _earned(file: OpenFile, index: int, req_pages: int, max_pages: int) -> int:
 
     Threads that share a file may lose some of it: an estimate, as all that is kept in an open file about its readers.
     """
-    mapping, start_index = file.mapping, file.ra_seen
-    if not 0 <= index - start_index <= max_pages:
-        start_index = index  # he has jumped
-    file.ra_seen = index + req_pages
-    frame = mapping.base + start_index
-    here_pages = index - start_index - mapping.arena.uptodate[frame : mapping.base + index].count(0)
-    used_pages = here_pages - _unused_pages(mapping, start_index, index) + req_pages
+    mapping, seen = file.mapping, file.ra_seen
+    # Several streams may share the file: this one is that which was last seen just before.
+    start_index = max((at for at in list(seen) if 0 <= index - at <= max_pages), default=index)
+    with suppress(ValueError):  # a stream that is new; or another thread was faster
+        seen.remove(start_index)
+    seen.append(index + req_pages)
+    used_pages = req_pages
+    if start_index < index:
+        between = Run(mapping.arena, mapping.base + start_index, index - start_index)
+        used_pages += read_ahead_flags(between).count(1) - unused_flags(between).count(1)
     credit = _allowance_pages(file) if file.ra_credit is None else file.ra_credit
     return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)
 

@@ -63,7 +63,11 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
         with zone.lock:
             may_wait = _waiting_can_help(zone)
             if was_served or not (may_wait and zone.memory_waiters):
-                granted = _grant(zone, page_count)
+                try:
+                    granted = _grant(zone, page_count)
+                except BaseException:  # the victim function is not ours
+                    zone.wake_memory_waiter()
+                    raise
                 if granted or not may_wait:
                     zone.wake_memory_waiter()
                     if granted:

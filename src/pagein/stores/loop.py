@@ -62,7 +62,11 @@ class _LoopThread:
             if self._loop is None:
                 loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=loop.run_forever, name="pagein-loop", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # no thread is to be had
+                    loop.close()
+                    raise
                 self._loop = loop
             return self._loop
 
