@@ -510,3 +510,17 @@ def test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one(scene):
     assert populated.running
     subject.ops.complete(3)
     assert populated.result() == 4 * PAGE_SIZE
+
+
+def test_a_reader_earns_what_he_has_used_of_a_window_longer_than_the_next_may_be(scene, monkeypatch):
+    """The largest window may have become shorter meanwhile: he has not jumped for that."""
+    subject = scene.open(runs=[], page_count=6_000, cap_pages=24_000, random=False)
+    for at in range(0, 1024, 32):
+        read_page(subject, at, 32)
+    state = subject.file._file.ra
+    monkeypatch.setattr(type(subject.mapping.device.pipe), "window_bytes", lambda pipe, share_bytes: 64 * PAGE_SIZE)
+    before = subject.file._file.ra_credit
+    for at in range(1024, state.start + 1, 32):
+        read_page(subject, at, 32)
+    assert before is not None
+    assert subject.file._file.ra_credit > before

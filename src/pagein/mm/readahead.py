@@ -234,7 +234,7 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if file.random or not max_pages:
         return None if hit_marker else Window(file.ra, index, min(req_pages, _wanted_pages_max(file)))
     mapping, state = file.mapping, file.ra
-    file.ra_credit = credit = _earned(file, index, req_pages, max_pages)
+    file.ra_credit = credit = _earned(file, index, req_pages)
     access = Access(
         index,
         min(req_pages, _wanted_pages_max(file)),
@@ -255,7 +255,7 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     return window if window.page_count else None
 
 
-def _earned(file: OpenFile, index: int, req_pages: int, max_pages: int) -> int:
+def _earned(file: OpenFile, index: int, req_pages: int) -> int:
     """A reader's credit: an allowance, and two pages for each that he has used since he was last here, and that he uses
     now: what he was lent is paid for as it is used, and the second is what he has earned.
 
@@ -263,7 +263,7 @@ def _earned(file: OpenFile, index: int, req_pages: int, max_pages: int) -> int:
     """
     mapping, seen = file.mapping, file.ra_seen
     # Several streams may share the file: this one is that which was last seen just before.
-    start_index = max((at for at in list(seen) if 0 <= index - at <= max_pages), default=index)
+    start_index = max((at for at in list(seen) if 0 <= index - at <= CREDIT_PAGES_MAX), default=index)
     with suppress(ValueError):  # a stream that is new; or another thread was faster
         seen.remove(start_index)
     seen.append(index + req_pages)
