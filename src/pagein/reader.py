@@ -33,6 +33,8 @@ T = TypeVar("T")
 Advice = Literal["normal", "sequential", "random", "willneed", "dontneed"]
 ADVICE: tuple[Advice, ...] = ("normal", "sequential", "random", "willneed", "dontneed")
 
+ALL_PLAIN = b"\1" * (1 << 16)
+"""The flags of pages that are here, and bear no marker: whether some are all so is one comparison, and no copy."""
 PIN_SWEEP_MASK = 0xFF
 """Every 256th view looks whether it is time to sweep out those that have ended."""
 
@@ -124,7 +126,7 @@ class PageReader(io.BufferedIOBase):
                         filemap.after_lost_race(self._mapping, offset, offset + size)
                 else:
                     uptodate = self._uptodate[first : last + 1]
-                    if not uptodate.strip(b"\1") and offset + size <= self._mapping.i_size:  # (b)
+                    if ALL_PLAIN.startswith(uptodate) and offset + size <= self._mapping.i_size:  # (b)
                         data = self._memory[start:end]  # (c)
                         if self._generations[region] == generation:  # (d)
                             self._referenced[first : last + 1] = uptodate  # all ones
@@ -223,7 +225,7 @@ class PageReader(io.BufferedIOBase):
                 # Pinned first, and Uptodate tested then: mm/pin.py.
                 self._pin((first, stop, shown))
                 uptodate = self._uptodate[first:stop]
-                if not uptodate.strip(b"\1") and offset + size <= self._mapping.i_size:
+                if ALL_PLAIN.startswith(uptodate) and offset + size <= self._mapping.i_size:
                     self._referenced[first:stop] = uptodate  # all ones
                     self._hits = hits = self._hits + 1
                     if not hits & PIN_SWEEP_MASK and len(self._pins.entries) > self._pins.sweep_at:
