@@ -82,7 +82,7 @@ _COUNT = """\
 
 _PREAD_GENERATION = "            generation = self._generations[region]  # (a)\n"
 _PREAD_ONE = "if self._uptodate[first] == 1 and offset + size <= self._mapping.i_size:"
-_PREAD_MANY = 'if not uptodate.strip(b"\\1") and offset + size <= self._mapping.i_size:'
+_PREAD_MANY = "if ALL_PLAIN.startswith(uptodate) and offset + size <= self._mapping.i_size:"
 _LATE = "(generation := self._generations[region]) >= 0"
 
 _COPY_GENERATION = "    generation = arena.generations[region]  # (a)\n"

@@ -22,8 +22,9 @@ from sys import getrefcount
 Entry = tuple[int, int, object]
 """(first frame, stop frame, what nobody else refers to once the pin has ended)."""
 
-SWEEP_AT = 1024
-"""Entries of pins that have ended are swept out when so many entries have gathered, at a constant cost each."""
+SWEEP_AT = 4096
+"""Entries of pins that have ended are swept out when so many have gathered, at a constant cost each: with fewer, the
+switch to the worker that does it costs more than the sweep."""
 
 
 class Pins:
