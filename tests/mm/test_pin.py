@@ -95,7 +95,7 @@ def test_entries_that_have_ended_are_swept_out_in_time(monkeypatch):
     pins.sweep()
     assert pins.sweep_at == 10
     assert pins.entries == []
-    assert SWEEP_AT == 1024
+    assert SWEEP_AT == 4096
 
 
 def test_pins_that_are_entered_during_a_sweep_stay():
