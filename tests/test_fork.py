@@ -1,10 +1,10 @@
 """Fork: a child starts with the same files and an empty cache of its own; its parent notices nothing."""
 
 import os
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from tests.forking import in_child
 
 import pagein
 from pagein.stores import MemoryStore
@@ -22,24 +22,6 @@ DATA = os.urandom(1 << 20) + b"the end"
 def cache() -> Iterator[pagein.PageCache]:
     with pagein.PageCache("256 KiB") as cache:
         yield cache
-
-
-def in_child(check: Callable[[], object]) -> None:
-    """Run *check* in a forked child and fail with what it printed if it failed there."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            check()
-            os._exit(0)
-        except BaseException:
-            os.write(writing, traceback.format_exc().encode())
-            os._exit(1)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(child, 0)
-    assert status == 0, said
 
 
 def test_a_child_reads_every_byte_through_an_empty_cache_and_the_parent_keeps_its_own(cache: pagein.PageCache) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from tests.forking import in_child
 
 from pagein import File, Inode, PageCache
 from pagein.stores.source import Opened
@@ -25,7 +24,6 @@ pytestmark = [
 
 CAP_PAGES = 16
 FILE_PAGES = 64
-CHILD_TIMEOUT_S = 10
 
 
 @pytest.fixture
@@ -40,27 +38,6 @@ def open_file(cache: PageCache, ops: ScriptedOps | None = None) -> tuple[Inode, 
     file = inode.open()
     file.advise("random")
     return inode, file
-
-
-def in_child(check: Callable[[], object]) -> None:
-    """Run *check* in a forked child, and fail with what it printed if it failed or hung there."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's handler is the parent's
-            signal.alarm(CHILD_TIMEOUT_S)
-            check()
-            os._exit(0)
-        except BaseException:
-            os.write(writing, traceback.format_exc().encode())
-            os._exit(1)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(child, 0)
-    assert status == 0, said or f"the child hung: it ended with status {status}"
 
 
 def content(first: int, stop: int) -> bytes:
@@ -147,7 +124,9 @@ def test_a_view_whose_pages_are_on_their_way_is_not_shown_in_a_child(cache: Page
 
     thread = threading.Thread(target=view, daemon=True)
     thread.start()
-    ops.started_page(2)
+    page = ops.started_page(2)
+    while not page.waiter_count:  # until then it may be inside the store, with the lock that is the store's own
+        os.sched_yield()
     in_child(check)
     ops.complete(2)
     thread.join(PATIENCE_S)

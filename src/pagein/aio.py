@@ -45,7 +45,7 @@ async def open(source: Any, *, cache: PageCache | None = None, **store_options: 
     def look_up() -> _HitReader:
         return cache._file_of(cache._look_up(found), _HitReader)
 
-    return AsyncFile(await _on_worker(cache._zone, look_up, undo=cache.close_unwanted))
+    return AsyncFile(await _on_worker(cache._zone, look_up, undo=cache._close_unwanted))
 
 
 class AsyncFile:

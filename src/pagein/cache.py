@@ -133,7 +133,9 @@ class PageCache:
         """
         wrap = text_layer(mode, encoding, errors, newline)
         found = stores.source_of(source, **store_options)
-        return self._zone.io.shielded(lambda: wrap(self._file_of(self._look_up(found), File)), undo=self.close_unwanted)
+        return self._zone.io.shielded(
+            lambda: wrap(self._file_of(self._look_up(found), File)), undo=self._close_unwanted
+        )
 
     def inode(
         self, ops: AddressSpaceOperations, *, size_bytes: int, key: Hashable = None, name: str | None = None
@@ -395,7 +397,7 @@ class PageCache:
             self._leaving.clear()
         return unended
 
-    def close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
+    def _close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
         """Close what was opened for somebody who was interrupted.  What that raises the next call tells that closes."""
         try:
             file.close()

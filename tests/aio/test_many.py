@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from tests.aio.sources import LaterBytes, Place, in_time, open_file, page_at, read_page, turns
+from tests.forking import CHILD_TIMEOUT_S, in_child
 
 import pagein
 from pagein import PageCache
@@ -24,7 +22,6 @@ from pagein.units import PAGE_SIZE, page_count_for
 
 MANY = 5000
 PAGES = 1000
-CHILD_TIMEOUT_S = 30
 
 
 def blocking() -> ScriptedOps:
@@ -168,26 +165,6 @@ def test_one_loop_after_another_may_use_a_file(cache: PageCache) -> None:
 
 
 # -- another process ----------------------------------------------------------------------------------------------
-
-
-def in_child(check: Callable[[], object]) -> None:
-    """Run *check* in a forked child, and fail with what it printed if it failed or hung there."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's handler is the parent's
-            signal.alarm(CHILD_TIMEOUT_S)
-            check()
-            os._exit(0)
-        except BaseException:
-            os.write(writing, traceback.format_exc().encode())
-            os._exit(1)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        said = pipe.read().decode()
-    _, status = os.waitpid(child, 0)
-    assert status == 0, said or "it hung"
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")

@@ -62,7 +62,7 @@ def test_a_source_that_breaks_off_is_an_error_and_what_came_is_told(capsys: pyte
         request_count = server.stats().request_count
     assert ended.status == 1
     assert "128 KiB of 3 MiB in the cache" in ended.out
-    assert request_count <= 16
+    assert request_count <= 8
     assert ended.complaint.startswith(f"pagein: {server.url('data')}: ")
 
 

@@ -124,7 +124,9 @@ def test_item_18_a_run_ends_before_a_page_that_is_in_flight(scene):
     subject.ops.complete(HERE)
     assert first.result() == subject.content(HERE)
     assert second.result() == subject.content(0, 6)
-    assert subject.ops.asked() == [("readpage", HERE, 1), ("readahead", 0, 3), ("readahead", 4, 2)]
+    first_call, *calls = subject.ops.asked()
+    assert first_call == ("readpage", HERE, 1)
+    assert (sorted(calls) if scene.blocking else calls) == [("readahead", 0, 3), ("readahead", 4, 2)]
     subject.assert_at_rest(*range(6))
 
 

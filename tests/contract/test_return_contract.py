@@ -221,7 +221,8 @@ def test_item_06_readahead_without_an_operation_leaves_no_page_locked(scene, ans
     subject.file.seek(0)
     assert subject.file.read() == subject.content(0, 40)
     assert settle(subject.zone, PATIENCE_S)
-    assert sorted(call.index for call in subject.ops.calls) == list(range(40)), "each page once"
+    calls = [call.index for call in subject.ops.calls]
+    assert (sorted(calls) if scene.blocking else calls) == list(range(40)), "each page once; workers have no order"
     assert all(call.locked and call.owned and not call.uptodate for call in subject.ops.calls)
     subject.assert_at_rest(*range(40))
 
@@ -235,7 +236,9 @@ def test_item_06_readahead_without_an_operation_honours_every_answer(scene):
     subject = scene.open(script, random=False)
     reader = scene.start(subject.file.pread, 8 * PAGE_SIZE, 0)
     scene.until(lambda: subject.waiting_for(2) == 1)
-    scene.until(lambda: sorted(subject.mapping.in_flight) == [2, 5])  # all others are unlocked, behind the error too
+    if scene.blocking:  # the worker goes on while the reader waits
+        scene.until(lambda: sorted(subject.mapping.in_flight) == [2, 5])
+    assert sorted(subject.mapping.in_flight) == [2, 5], "all others are unlocked, those behind the error too"
     assert all(page.owner is None for page in subject.zone.locked)
     assert subject.uptodate() == [0, 1]
     subject.ops.complete(5, first)

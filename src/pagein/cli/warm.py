@@ -93,6 +93,7 @@ class _Warming:
                         return
                     size_bytes = min(self._step_bytes, left_bytes - offset, file.size_bytes - offset)
                     if file.populate(offset, size_bytes) < size_bytes:
+                        file.advise("random")  # nothing beyond it
                         file.pread(size_bytes, offset)  # which raises why it did not come, or brings it after all
                 left_bytes -= min(file.size_bytes, left_bytes)
         except BaseException as error:  # raised again by come()

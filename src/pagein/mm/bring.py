@@ -96,7 +96,7 @@ def bring(
         if marker_index >= 0:  # before the wait, as in Linux: the pipe is not to run dry
             hit_marker(file, marker_index, index + want_pages - marker_index)
         yield from wait.steps()
-        if mapping.is_uptodate(index):
+        if wait.page.filled or mapping.is_uptodate(index):
             return limit_pages
         _raise_mistake(holder.error)
     else:
@@ -106,9 +106,9 @@ def bring(
             return limit_pages  # another reader was faster: look again
         yield from request.steps(index, make_waiter)
         _raise_own(file, request, invalidations)
-        if mapping.is_uptodate(index):
+        if request.brought(index) or mapping.is_uptodate(index):
             return min(limit_pages * 2, UNLIMITED)
-    # Somebody's fetch of it failed, or the page went again: get in line for the lock and ask for it alone.
+    # Somebody's fetch of it failed: get in line for the lock and ask for it alone.
     page = yield from lock_uptodate(file, index, make_waiter)
     if page is not None:
         page.unlock()

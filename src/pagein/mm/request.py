@@ -100,6 +100,10 @@ class Request:
             request = request._merged_into
         return request
 
+    def brought(self, index: int) -> bool:
+        """Whether page *index* is known to have been brought, though it may have been evicted since."""
+        return self.page.filled and self.page.index <= index < self.page.index + self.page.page_count
+
     def returned(self) -> None:
         """The operation has returned, or raised."""
         with self.device.zone.lock:

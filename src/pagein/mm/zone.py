@@ -179,7 +179,7 @@ class Zone:
         try:
             yield
         finally:
-            depth = self._in_store_code.pop(here) - 1
+            depth = self._in_store_code.pop(here, 1) - 1  # gone in a child that the operation has forked
             if depth:
                 self._in_store_code[here] = depth
 
