@@ -22,6 +22,7 @@ from pagein.mm.pipe import (
     PIECE_BYTES_UNIT,
     PIECE_PIPES,
     PROBE_BYTES_MAX,
+    WIDTH_FILLING,
     WIDTH_MAX,
     WIDTH_START,
     WINDOW_BYTES_START,
@@ -334,6 +335,25 @@ def test_where_each_connection_is_slow_requests_become_as_many_as_it_takes(conne
     scan.run(1600)
     assert scan.filled_since(400) >= 0.8
     assert statistics.median(widths) >= 0.75 * connections, "also after it had to prove itself again"
+
+
+@pytest.mark.parametrize("latency_s", [0.1, 0.5])
+def test_while_requests_mostly_wait_there_are_many_of_them(latency_s):
+    """What was seen of a long pipe says little of it, and none of them takes bandwidth from the others."""
+    scan = Scan(Store(latency_s, 700 * MB))
+    widths: list[int] = []
+    scan.on_end = lambda: widths.append(scan.pipe.width)
+    scan.run(24)
+    assert widths[0] == WIDTH_START
+    assert max(widths) >= WIDTH_FILLING
+
+
+@on_stores(lambda store: store.pipe_bytes <= MIB)
+def test_where_requests_mostly_wait_because_they_are_small_they_become_larger_and_not_more(store):
+    scan = Scan(store)
+    while len(scan.ended) < 24 and scan.pipe.width == WIDTH_START:
+        scan.run(len(scan.ended) + 1)
+    assert scan.pipe.width <= 2 * WIDTH_START
 
 
 def test_a_reader_who_asks_for_little_at_once_is_no_reason_to_try_more():

@@ -45,6 +45,9 @@ PROBE_BYTES_MAX = 128 << 10
 WIDTH_START = 4
 """So many requests of readahead are in flight at least.  Few, because they share the bandwidth: of many, the first
 would come hardly earlier than the last, and it is the first that the reader waits for."""
+WIDTH_FILLING = 12
+"""So many while the largest pieces wait longer than they arrive: the pipe is longer than what was seen of it, and none
+of them takes bandwidth from the others."""
 WIDTH_MAX = 32
 WIDTH_GAIN = 1.25
 """Twice as many are kept, if so much more came of it (BBR leaves its start-up by the same test)."""
@@ -197,7 +200,16 @@ class Pipe:
     def width(self) -> int:
         """How many requests of readahead should be in flight."""
         width = max(self._proved_width, math.ceil(IN_FLIGHT_PIPES * self.pipe_bytes / PIECE_BYTES_MAX) + 1)
+        if self._is_long:
+            width = max(width, WIDTH_FILLING)
         return min(2 * width if self._is_probing else width, WIDTH_MAX)
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether the pipe holds more than a few pieces, however large."""
+        if PIECE_PIPES * self.pipe_bytes < WIDTH_START * PIECE_BYTES_MAX:
+            return False  # then pieces grow, not their number
+        return len(self._durations_s) == FULL_FETCHES and max(self._durations_s) <= 2 * self.latency_s
 
     def window_bytes(self, share_bytes: int) -> int:
         """The largest window of one stream, at most *share_bytes*."""
