@@ -113,6 +113,12 @@ def test_the_window_of_one_access(state, reader, window):
     assert ondemand(state, reader) == expected
 
 
+def test_a_window_that_grows_keeps_its_start_and_its_marker():
+    window = Window(ReadaheadState(160, 512, 500), 160, 512, 172)
+    assert window.grown(2048) == Window(ReadaheadState(160, 2048, 2036), 160, 2048, 172)
+    assert window.grown(100) == window
+
+
 @given(
     state=st.builds(ReadaheadState, st.integers(0, 1000), st.integers(0, 600), st.integers(0, 600)),
     reader=st.builds(

@@ -465,6 +465,50 @@ def test_a_sequential_reader_soon_has_as_much_ahead_of_him_as_a_window_may_have(
     assert subject.file._file.ra.size >= min(768, readahead.window_pages_max(subject.file._file))
 
 
+def test_one_who_reads_on_from_a_store_of_which_only_the_latency_is_known_is_lent_several_windows_at_once(scene):
+    """Each would cost the time that a request waits.  In few requests, the first of which comes early."""
+    subject = scene.open(runs=[run_started] * 6, page_count=FILE_PAGES, cap_pages=4 * FILE_PAGES, random=False)
+    subject.mapping.device.answered(0.05)
+    readahead.adopt_head(subject.mapping, subject.content(0, 32))
+    read_page(subject, 0, 32)
+    assert asked(subject) == [(32, 128)], "who has read only what came by itself costs no more than before"
+    reader = scene.start(read_page, subject, 32, 32)
+    scene.until(lambda: subject.waiting_for(32) == 1)
+    assert asked(subject) == [(32, 128), (160, 256), (416, 512), (928, 1024)]
+    assert subject.mapping.device.queued_count == 1, "and the rest of 8 MiB, by the width of the pipe"
+    for index, _ in asked(subject):
+        subject.ops.complete(index)
+    reader.result()
+    assert asked(subject)[4:] == [(1952, 256)]
+    subject.ops.complete(1952)
+
+
+@pytest.mark.parametrize("piece_pages", [128, 1024])
+def test_each_request_of_a_long_window_is_marked_but_not_each_small_one(scene, monkeypatch, piece_pages):
+    """They share the bandwidth, and end together: whoever asks at the next window's start lets the pipe run dry."""
+    subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=4 * FILE_PAGES, random=False)
+    monkeypatch.setattr(readahead, "_piece_pages", lambda file: piece_pages)
+    pipe = subject.mapping.device.pipe
+    pipe.ended(pipe.started(0.0), 0.01, 10 << 20)
+    readahead._submit_ahead(subject.file._file, 0, 4096, 0)
+    assert len(asked(subject)) == 4096 // piece_pages
+    assert marked(subject) == [0, 1024, 2048, 3072]
+
+
+@pytest.mark.parametrize("advice", ["normal", "sequential"])
+def test_what_is_ahead_of_a_reader_is_two_windows_at_most(scene, monkeypatch, advice):
+    """However many markers there are."""
+    subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=4 * FILE_PAGES, random=False)
+    monkeypatch.setattr(readahead, "window_pages_max", lambda file: 512)
+    monkeypatch.setattr(readahead, "MARK_PAGES", 16)
+    monkeypatch.setattr(readahead, "_piece_pages", lambda file: 64)
+    subject.file.advise(advice)
+    for at in range(0, 4000, 8):
+        read_page(subject, at, 8)
+        assert max(subject.uptodate()) <= at + 8 + 2 * 512
+    assert subject.cache.stats().misses == 1
+
+
 def test_two_streams_in_one_file_each_earn_what_they_use(scene):
     """They take turns, and neither is taken for a jump of the other."""
     subject = scene.open(runs=[], page_count=6_000, cap_pages=12_000, random=False)

@@ -58,6 +58,12 @@ class Window(NamedTuple):
     marker_index: int = -1
     """The page whose reader asks for the next window; -1 for none."""
 
+    def grown(self, page_count: int) -> Window:
+        """At least *page_count* pages of it; for what is added, nobody waits."""
+        size = max(self.page_count, page_count)
+        state = ReadaheadState(self.start, size, self.state.async_size + size - self.page_count)
+        return Window(state, self.start, size, self.marker_index)
+
     def cut(self, page_count: int, *, at_least: int) -> Window:
         """At most *page_count* pages of it, or *at_least* so many if it has them."""
         page_count = min(self.page_count, max(page_count, at_least))

@@ -48,6 +48,14 @@ ALLOWANCE_BYTES_MAX = 32 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
 ALLOWANCE_BYTES_S = 1e9
 """...at this rate, until the store's is known."""
+MARK_PAGES = (4 << 20) >> PAGE_SHIFT
+"""In a window of several requests each bears a marker, but they are so far apart at least: each costs a switch of
+threads."""
+START_PAGES = (8 << 20) >> PAGE_SHIFT
+"""The window of one who reads on behind what came first, from a store of which only the latency is known: as far as
+his allowance goes, since every doubling costs the time that a request waits..."""
+START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
+"""...but only once his windows have grown to so much by themselves."""
 CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
 """However much a reader has used, he cannot waste more than so much at a time."""
 
@@ -250,7 +258,11 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         return None
     if file.ra_scale > 1:  # he has said that he is sequential
         return window
-    window = window.cut(max(0, credit), at_least=0 if hit_marker else req_pages)
+    if hit_marker and not mapping.device.pipe.bandwidth_bytes_s and window.page_count >= START_PAGES_MIN:
+        window = window.grown(min(START_PAGES, max_pages))
+    piece_pages = _piece_pages(file)
+    lent_pages = credit - credit % piece_pages if hit_marker and credit > piece_pages else credit  # in whole pieces
+    window = window.cut(max(0, lent_pages), at_least=0 if hit_marker else req_pages)
     file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))
     return window if window.page_count else None
 
@@ -312,10 +324,16 @@ def _hole_index(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0) -> None:
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
+    is_start = not (wanted_stop or file.mapping.device.pipe.bandwidth_bytes_s)
     while index < stop_index:
         index, page = _grab_ahead(file.mapping, index, min(index + piece_pages, stop_index), wanted_stop=wanted_stop)
         if page is not None:
+            if 0 <= marker_index <= page.index - MARK_PAGES:
+                # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
+                marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
+            if is_start and piece_pages < START_PAGES // 2:  # few requests, the first of which comes early
+                piece_pages *= 2
         elif index < stop_index:
             return
 
