@@ -84,7 +84,8 @@ def sync_readahead(
         return None
     next_index = index + page.page_count
     is_all = next_index >= own_stop and window.start == index
-    request = _submit(file, page, window.marker_index, wanted=True)
+    reader_calls = is_all and mapping.ops.readers_call  # else what is ahead would be asked for only after his own came
+    request = _submit(file, page, window.marker_index, wanted=True, reader_calls=reader_calls)
     if not is_all:
         _submit_ahead(file, next_index, own_stop, window.marker_index, wanted_stop=index + req_pages)
         if window.start != index:
@@ -350,10 +351,12 @@ def _grab_ahead(
             return index + page.page_count, page
 
 
-def _submit(file: OpenFile, page: LockedPage, marker_index: int, *, wanted: bool) -> Request:
+def _submit(
+    file: OpenFile, page: LockedPage, marker_index: int, *, wanted: bool, reader_calls: bool = False
+) -> Request:
     if page.index <= marker_index < page.index + page.page_count:
         page.marker_index = marker_index
     device = page.mapping.device
-    request = Request(device, file, page, wanted=wanted)
+    request = Request(device, file, page, wanted=wanted, reader_calls=reader_calls)
     device.submit(request)
     return request
