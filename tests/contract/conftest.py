@@ -1,6 +1,7 @@
 """Every contract test runs twice: as in production, and with the contract asserted at run time.
 
-A file with a fixture `mode` of its own runs also with operations that may block, which I/O workers call.
+A file with a fixture `mode` of its own runs also with operations that may block, which I/O workers call, and with
+such as a reader calls himself who would only wait for them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,6 @@ def blocking(mode: str) -> bool:
 
 
 @pytest.fixture
-def scene(debug: bool, blocking: bool) -> Iterator[Scene]:
-    with Scene(debug=debug, blocking=blocking) as scene:
+def scene(debug: bool, blocking: bool, mode: str) -> Iterator[Scene]:
+    with Scene(debug=debug, blocking=blocking, readers_call=mode == "readers call") as scene:
         yield scene

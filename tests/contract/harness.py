@@ -199,11 +199,15 @@ def _check_and_close(cache: PageCache) -> None:
 
 class Scene:
     """Threads and subjects of one test.  *debug* is the cache's: None leaves it to the environment.  With *blocking*,
-    the operations of its stores are such as may block, and are called by I/O workers."""
+    the operations of its stores are such as may block, and are called by I/O workers; with *readers_call*, such as
+    readers call who would only wait for them."""
 
-    def __init__(self, *, debug: bool | None, blocking: bool = False, door: WatchedDoor | None = None) -> None:
+    def __init__(
+        self, *, debug: bool | None, blocking: bool = False, readers_call: bool = False, door: WatchedDoor | None = None
+    ) -> None:
         self.debug = debug
         self.blocking = blocking
+        self.readers_call = readers_call
         self.door = door or WatchedDoor()
         self._tasks: list[Task[object]] = []
         self._gates: list[Gate] = []
@@ -246,6 +250,7 @@ class Scene:
             if runs is not None:
                 ops = ScriptedRunOps(script, default=default, runs=runs)
         ops.blocking = self.blocking
+        ops.readers_call = self.readers_call
         ops.requests_max = requests_max
         self._stores.append(ops)
         cache = cache or self.cache(cap_pages)

@@ -30,7 +30,7 @@ from pagein.units import PAGE_SIZE
 HERE = 3
 
 
-@pytest.fixture(params=["plain", "debug", "blocking"])
+@pytest.fixture(params=["plain", "debug", "blocking", "readers call"])
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

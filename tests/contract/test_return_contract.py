@@ -49,7 +49,7 @@ HERE = 3
 """The page that is asked for.  Path `RUN` reads the one behind it as well."""
 
 
-@pytest.fixture(params=["plain", "debug", "blocking"])
+@pytest.fixture(params=["plain", "debug", "blocking", "readers call"])
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -29,8 +29,10 @@ LINE: Functions = [
 ]
 HANDOVER: Functions = [*LINE, ByLine(bring._raise_own), ByLine(Page._after_unlock)]
 
-KINDS = ["at once", "later", "blocking", "blocking, later"]
-"""How a store answers: by the thread that asks, by another one, and so if an I/O worker calls it."""
+READERS_CALL = "by who waits, or later"
+KINDS = ["at once", "later", READERS_CALL, "blocking", "blocking, later"]
+"""How a store answers: by the thread that asks, by another one, by a reader who would only wait for that one, and so if
+an I/O worker calls it."""
 
 on_every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -54,6 +56,7 @@ def opened(
     asynchronous = kind.endswith("later")
     store = store_type(world.door, world.fetches, failures=failures, asynchronous=asynchronous, run_pages=1)
     store.blocking = kind.startswith("blocking")
+    store.readers_call = kind == READERS_CALL
     file = world.cache.inode(store, size_bytes=pages * PAGE_SIZE).open()
     file.advise("random")
     return file, store

@@ -15,8 +15,8 @@ import pytest
 from tests.contract.harness import Task
 
 from pagein.mm import workqueue as workqueue_module
-from pagein.mm.sync import Door, MakeWaiter, Steps, Waiter
-from pagein.mm.workqueue import IDLE_S, WORKERS_MAX, Workqueue
+from pagein.mm.sync import Door, Errand, MakeWaiter, Steps, Waiter
+from pagein.mm.workqueue import IDLE_S, LENT_MAX, WORKERS_MAX, Workqueue
 from pagein.testing.stores import PATIENCE_S, Gate
 
 
@@ -340,6 +340,78 @@ def test_an_error_of_steps_is_the_caller_s(queue):
 
     with pytest.raises(OSError, match="the one"):
         queue.shielded_steps(steps)
+
+
+class Errands:
+    """Steps that have one thing done, and then wait until it has been."""
+
+    def __init__(self, queue: Workqueue) -> None:
+        self.gate = Gate()
+        self.started = threading.Semaphore(0)
+        self._queue = queue
+
+    def steps(self, make_waiter: MakeWaiter) -> Steps[str]:
+        done, name = make_waiter(), ["nobody"]
+
+        def do() -> None:
+            self.gate.pass_through()
+            name[0] = threading.current_thread().name
+            done.wake()
+            self._queue.kick()
+
+        def start() -> None:
+            threading.Thread(target=do, name="somebody else").start()
+            self.started.release()
+
+        yield Errand(do, start)
+        yield done
+        return name[0]
+
+
+def test_an_errand_is_done_by_the_worker_if_a_caller_waits_for_it(queue):
+    errands = Errands(queue)
+    errands.gate.open()
+    assert queue.shielded_steps(errands.steps) == "test-1"
+
+
+def test_an_errand_is_done_here_where_no_signal_arrives():
+    queue = Workqueue(Door(), "none")
+    errands = Errands(queue)
+    errands.gate.open()
+    call = Task(lambda: (queue.shielded_steps(errands.steps), threading.current_thread().name))
+    name, here = call.result()
+    assert name == here
+
+
+def test_an_errand_of_steps_that_nobody_waits_with_takes_no_worker(queue, door):
+    errands, ended = Errands(queue), threading.Semaphore(0)
+    results: list[tuple[str | None, BaseException | None]] = []
+
+    def note(result: str | None, error: BaseException | None) -> None:
+        results.append((result, error))
+        ended.release()
+
+    for _ in range(WORKERS_MAX):
+        queue.run_detached(errands.steps, note)
+        assert errands.started.acquire(timeout=PATIENCE_S)
+    assert len(door.threads) < WORKERS_MAX
+    errands.gate.open()
+    for _ in range(WORKERS_MAX):
+        assert ended.acquire(timeout=PATIENCE_S)
+    assert results == [("somebody else", None)] * WORKERS_MAX
+
+
+def test_workers_are_left_while_errands_take_for_ever(queue):
+    """Callers who were interrupted leave theirs behind: those beyond `LENT_MAX` are somebody else's."""
+    errands = Errands(queue)
+    calls = [Task(partial(queue.shielded_steps, errands.steps)) for _ in range(WORKERS_MAX)]
+    for _ in range(WORKERS_MAX - LENT_MAX):
+        assert errands.started.acquire(timeout=PATIENCE_S)
+    assert queue.shielded(threading.get_ident) != threading.get_ident()
+    errands.gate.open()
+    names = [call.result() for call in calls]
+    assert names.count("somebody else") == WORKERS_MAX - LENT_MAX
+    assert queue.shielded_steps(errands.steps) != "somebody else", "the tokens have come back"
 
 
 # -- threads ---------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import threading
 from array import array
 
 import pytest
 from tests.stores.reading import DATA, MIB, raises_errno
 
 import pagein
+import pagein.aio
 from pagein.stores import AsyncRangeOperations, RangeOperations, read_range
 
 
@@ -90,3 +93,77 @@ def test_so_it_is_without_a_cache(more_bytes: int) -> None:
     with raises_errno(errno.EIO, "Fetching"):
         read_range(ops, 0, 4096)
     assert read_range(ops, 0, 4096) == DATA[:4096]
+
+
+class FetchingHere(Fetching):
+    """Notes who fetches; *refuses*: has it fetched on the loop all the same."""
+
+    readers_call = True
+
+    def __init__(self, more_bytes: int = 0, *, failures: int = 0, refuses: bool = False) -> None:
+        super().__init__(more_bytes, failures=failures)
+        self.refuses = refuses
+        self.threads: list[str] = []
+
+    async def fetch(self, offset_bytes: int, size_bytes: int) -> array[int]:
+        self.threads.append(threading.current_thread().name)
+        return await super().fetch(offset_bytes, size_bytes)
+
+    def fetch_here(self, offset_bytes: int, size_bytes: int) -> array[int] | None:
+        if self.refuses:
+            return None
+        self.threads.append(threading.current_thread().name)
+        self.failures -= 1
+        more_bytes = self.more_bytes if self.failures >= 0 else 0
+        return array("I", DATA[offset_bytes : offset_bytes + size_bytes + more_bytes])
+
+
+@pytest.mark.parametrize("size_bytes", [4096, 16384])
+def test_a_reader_who_waits_for_nothing_else_fetches_himself(size_bytes: int) -> None:
+    """The main thread by a worker, another thread right there; what is ahead of a reader is fetched on the loop."""
+    ops = FetchingHere()
+    with pagein.PageCache("16M") as cache, cache.inode(ops, size_bytes=3 * MIB).open() as file:
+        assert file.pread(size_bytes, MIB) == DATA[MIB : MIB + size_bytes]
+        found = []
+        reader = threading.Thread(target=lambda: found.append(file.pread(size_bytes, 2 * MIB)), name="reader")
+        reader.start()
+        reader.join()
+        assert found == [DATA[2 * MIB : 2 * MIB + size_bytes]]
+        assert (ops.threads[0].rpartition("-")[0], ops.threads[1:]) == ("pagein-work", ["reader"])
+        ops.threads.clear()
+        assert b"".join(file.pread(4096, offset) for offset in range(0, MIB, 4096)) == DATA[:MIB]
+        assert ops.threads[0].startswith("pagein-work")
+        assert set(ops.threads[1:]) == {"pagein-loop"}
+
+
+def test_a_reader_in_an_event_loop_has_it_fetched() -> None:
+    ops = FetchingHere()
+
+    async def read(cache: pagein.PageCache) -> bytes:
+        file = pagein.aio.AsyncFile(cache._file_of(cache.inode(ops, size_bytes=len(DATA)), pagein.aio._HitReader))
+        async with file:
+            return await file.pread(4096, MIB)
+
+    with pagein.PageCache("16M") as cache:
+        assert asyncio.run(read(cache)) == DATA[MIB : MIB + 4096]
+    assert ops.threads == ["pagein-loop"]
+
+
+def test_who_cannot_fetch_here_has_it_fetched_on_the_loop() -> None:
+    ops = FetchingHere(refuses=True)
+    with pagein.PageCache("16M", debug=True) as cache, cache.inode(ops, size_bytes=len(DATA)).open() as file:
+        file.advise("random")
+        assert file.pread(4096, MIB) == DATA[MIB : MIB + 4096]
+        assert file.pread(16384, 2 * MIB) == DATA[2 * MIB : 2 * MIB + 16384]
+    assert ops.threads == ["pagein-loop"] * 2
+
+
+@pytest.mark.parametrize("more_bytes", [-4, -4096, 4])
+def test_so_is_a_fetch_here_of_another_length(more_bytes: int) -> None:
+    ops = FetchingHere(more_bytes, failures=1)
+    with pagein.PageCache("16M", debug=True) as cache, cache.inode(ops, size_bytes=MIB, name="it").open() as file:
+        file.advise("random")
+        with raises_errno(errno.EIO, "it"):
+            file.pread(4096, 4096)
+        assert cache.stats().resident_bytes == 0
+        assert file.read() == DATA[:MIB]

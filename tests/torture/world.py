@@ -36,7 +36,8 @@ class StampStore(AddressSpaceOperations):
     """Fills a page in two halves, with a switch between them, as a slow store would.
 
     *failures*: how many of the first fetches fail; *truncations*: how many before them ask for another look-up.
-    *asynchronous*: another thread ends the read.  *run_pages*: how many pages `readahead` takes at a time, if any.
+    *asynchronous*: another thread ends the read, unless its caller would only wait for it.
+    *run_pages*: how many pages `readahead` takes at a time, if any.
     """
 
     blocking = False
@@ -71,7 +72,7 @@ class StampStore(AddressSpaceOperations):
             page.unlock()
             return AOP_TRUNCATED_PAGE
         thread_id = self._door.thread_id()
-        if self._asynchronous:
+        if self._asynchronous and not page.caller_waits:
             self._door.start_thread("store", lambda: self._end(page, thread_id))
             return 0
         self._fail_if_due(thread_id)
@@ -88,7 +89,7 @@ class StampStore(AddressSpaceOperations):
         thread_id = self._door.thread_id()
         while rac.page_count:
             page = rac.take(self._run_pages)
-            if self._asynchronous:
+            if self._asynchronous and not page.caller_waits:
                 self._door.start_thread("store", lambda page=page: self._end(page, thread_id))  # type: ignore[misc]
             else:
                 self._fail_if_due(thread_id)

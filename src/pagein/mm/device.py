@@ -74,15 +74,18 @@ class BackingDevice:
     # -- asking --------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
-        """Ask the store, now or when it is the request's turn.  Blocks: no."""
+        """Ask the store, now or when it is the request's turn; or leave it to the reader, if it is his.  Blocks: no."""
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
             needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_in_store_code())
             if not (needed or self._has_room_for(request)):
+                request.reader_calls = False  # whoever makes room for it hands it over
                 self._enqueue(request)
                 return
             self._begin(request)
+        if request.reader_calls:
+            return
         self.hand_over(request)
 
     def let_through(self, request: Request) -> None:
@@ -134,9 +137,10 @@ class BackingDevice:
             request.error = error
             self._let_go(request)
 
-    def perform(self, request: Request) -> None:
+    def perform(self, request: Request, *, caller_waits: bool = False) -> None:
         """Call the operation, and keep what it raises."""
         page = request.page
+        request.caller_waits = caller_waits
         page.owner = self.zone.door.thread_id()
         is_needed = not request.given_up and (request.wanted or not request.file.closed)
         if self.zone.closed or not (is_needed or page.waiter_count):

@@ -88,6 +88,11 @@ class Page:
         self._end_bytes = max(self._end_bytes, i_size)
 
     @property
+    def caller_waits(self) -> bool:
+        """Whether the thread that calls the operation would only wait for the page: then the operation may block."""
+        return self.request is not None and self.request.caller_waits
+
+    @property
     def buffer(self) -> memoryview:
         """The page's own memory to write into, ``size_bytes`` long.  It ends with the page's lock."""
         if self._buffer is None:

@@ -78,9 +78,12 @@ def sync_readahead(
     # A page that bore the marker, and has gone since: the window is what lies behind.
     own_stop = index + (window.page_count if window.start == index else req_pages)
     own_stop = min(own_stop, mapping.page_count, index + limit_pages if limit_pages < WANTED_PAGES_MAX else own_stop)
-    own_pages = min(max(_piece_pages(file), WANTED_PAGES_MIN), WANTED_PAGES_MAX, _wanted_pages_max(file))
+    own_pages = max(0, own_stop - index)
+    if own_pages > WANTED_PAGES_MIN:
+        own_pages = min(own_pages, max(_piece_pages(file), WANTED_PAGES_MIN), WANTED_PAGES_MAX)
+    own_pages = min(own_pages, _wanted_pages_max(file))
     with zone.lock:
-        own_pages = mapping.absent_run(index, max(0, min(own_pages, own_stop - index)))
+        own_pages = mapping.absent_run(index, own_pages)
     if not own_pages:
         return None
     granted = yield from reclaim.reserve_steps(zone, own_pages, make_waiter)
@@ -88,10 +91,13 @@ def sync_readahead(
     if page is None:
         return None
     next_index = index + page.page_count
-    request = _submit(file, page, window.marker_index, wanted=True)
-    _submit_ahead(file, next_index, own_stop, window.marker_index, wanted_stop=index + req_pages)
-    if window.start != index:
-        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
+    is_all = next_index >= own_stop and window.start == index
+    reader_calls = is_all and mapping.ops.readers_call  # else what is ahead would be asked for only after his own came
+    request = _submit(file, page, window.marker_index, wanted=True, reader_calls=reader_calls)
+    if not is_all:
+        _submit_ahead(file, next_index, own_stop, window.marker_index, wanted_stop=index + req_pages)
+        if window.start != index:
+            _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
     return request
 
 
@@ -249,7 +255,7 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         max_pages,
         prev_index=file.prev_index,
         hit_marker=hit_marker,
-        unused_pages=_unused_pages(mapping, max(state.start, index - max_pages), index),
+        unused_pages=_unused_pages(mapping, state, index, max_pages),
         history_pages=_history_pages(mapping, max(0, index - max_pages), index),
         hole_index=_hole_index(mapping, index + 1, index + 1 + max_pages) if hit_marker else None,
     )
@@ -282,7 +288,8 @@ def _earned(file: OpenFile, index: int, req_pages: int) -> int:
     used_pages = req_pages
     if start_index < index:
         between = Run(mapping.arena, mapping.base + start_index, index - start_index)
-        used_pages += read_ahead_flags(between).count(1) - unused_flags(between).count(1)
+        ahead_pages = read_ahead_flags(between).count(1)
+        used_pages += ahead_pages and ahead_pages - unused_flags(between).count(1)
     credit = _allowance_pages(file) if file.ra_credit is None else file.ra_credit
     return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)
 
@@ -293,14 +300,17 @@ def _allowance_pages(file: OpenFile) -> int:
     return int(min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX)) >> PAGE_SHIFT
 
 
-def _unused_pages(mapping: AddressSpace, start_index: int, stop_index: int) -> int:
-    """How many pages of a range were read ahead and have not been asked for since."""
-    return _unused(mapping, start_index, stop_index).count(1) if start_index < stop_index else 0
+def _unused_pages(mapping: AddressSpace, state: ReadaheadState, index: int, max_pages: int) -> int:
+    """How many pages of the last window, before one of it or at its end, have not been asked for since they came."""
+    start_index = max(state.start, index - max_pages)
+    return _unused(mapping, start_index, index).count(1) if start_index < index <= state.start + state.size else 0
 
 
 def _history_pages(mapping: AddressSpace, start_index: int, stop_index: int) -> int:
     """How many pages end at *stop_index* - 1 without one that is not here, or that nobody has used."""
     base = mapping.base
+    if start_index == stop_index or not mapping.arena.uptodate[base + stop_index - 1]:
+        return 0  # as at nearly every random read
     gap = mapping.arena.uptodate.rfind(b"\0", base + start_index, base + stop_index)
     start_index = max(start_index, gap - base + 1)
     return stop_index - start_index - 1 - _unused(mapping, start_index, stop_index).rfind(1)
@@ -359,10 +369,12 @@ def _grab_ahead(
             return index + page.page_count, page
 
 
-def _submit(file: OpenFile, page: LockedPage, marker_index: int, *, wanted: bool) -> Request:
+def _submit(
+    file: OpenFile, page: LockedPage, marker_index: int, *, wanted: bool, reader_calls: bool = False
+) -> Request:
     if page.index <= marker_index < page.index + page.page_count:
         page.marker_index = marker_index
     device = page.mapping.device
-    request = Request(device, file, page, wanted=wanted)
+    request = Request(device, file, page, wanted=wanted, reader_calls=reader_calls)
     device.submit(request)
     return request

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .sync import MakeWaiter, Steps, Waiter
+from .sync import Errand, MakeWaiter, Steps, Waiter
 
 if TYPE_CHECKING:
     from .device import BackingDevice
@@ -22,12 +22,19 @@ class Request:
     """A locked page, or run of pages, that the store is to bring."""
 
     __slots__ = (
-        "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "device", "error",
-        "file", "given_up", "keeps_lock", "outcome", "page", "wanted",
+        "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "caller_waits",
+        "device", "error", "file", "given_up", "keeps_lock", "outcome", "page", "reader_calls", "wanted",
     )  # fmt: skip
 
     def __init__(
-        self, device: BackingDevice, file: OpenFile, page: LockedPage, *, wanted: bool, keeps_lock: bool = False
+        self,
+        device: BackingDevice,
+        file: OpenFile,
+        page: LockedPage,
+        *,
+        wanted: bool,
+        keeps_lock: bool = False,
+        reader_calls: bool = False,
     ) -> None:
         self.device = device
         self.file = file
@@ -36,6 +43,10 @@ class Request:
         """A reader waits for it."""
         self.keeps_lock = keeps_lock
         """And wants the page with its lock: it is asked for alone."""
+        self.reader_calls = reader_calls
+        """It is not handed over when its turn has come: its reader has it called as he begins to wait, in `steps`."""
+        self.caller_waits = False
+        """Whoever calls the operation would only wait for the pages."""
         self.given_up = False
         """The one who wanted that was interrupted."""
         self.outcome: Outcome | None = None
@@ -74,7 +85,11 @@ class Request:
 
     def steps(self, index: int, make_waiter: MakeWaiter) -> Steps[None]:
         """Wait until page *index* of it is here; or will not be, and the operation has returned: then all is known."""
-        mapping = self.page.mapping
+        mapping, device = self.page.mapping, self.device
+        if self.reader_calls:
+            # It has its place at the store, and neither it nor we stand in a line: nobody else can start it, or wake
+            # us, and whoever wants its pages meanwhile gets in line for them as behind an I/O worker.
+            yield Errand(lambda: device.perform(self, caller_waits=True), lambda: device.hand_over(self))
         with mapping.zone.lock:
             holder = mapping.in_flight.get(index)
             is_own = holder is not None and holder.request is self._last()

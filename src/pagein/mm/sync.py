@@ -42,7 +42,25 @@ T = TypeVar("T")
 MakeWaiter = Callable[[], Waiter]
 """Who runs steps says what they wait with: a thread with `Door.waiter`, somebody without one with a callback."""
 
-Steps = Generator[Waiter, None, T]
+
+class Errand:
+    """What steps yield to have something done that they would only wait for.  A thread that runs them does it itself,
+    and is not switched to another and back; where none waits with them somebody else does, and they go on at once."""
+
+    __slots__ = ("_do", "start")
+
+    def __init__(self, do: Callable[[], object], start: Callable[[], object]) -> None:
+        self._do = do
+        self.start = start
+        """Have it done.  Blocks: no."""
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Do it here, however long it takes."""
+        self._do()
+        return True
+
+
+Steps = Generator[Waiter | Errand, None, T]
 """Code that may have to wait, written once for threads and for those who cannot block: it yields each waiter that it
 has made with the `MakeWaiter` it was given, goes on when that one was woken, and returns its result.  An exception that
 comes while it waits is thrown in, so that it leaves nothing behind."""

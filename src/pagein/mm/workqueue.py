@@ -5,6 +5,7 @@ only waits, the work goes on, for the other readers it may serve, and what it re
 Why: a signal handler may raise between any two lines of the main thread, also inside ``with lock:``.  No care
 in the code can close every gap, so the code that holds page locks does not run on that thread at all.
 `run_detached` runs steps (sync.py) of which each wait costs no thread: what wakes them hands them to a worker again.
+An errand of those for which a caller waits is done by the worker that has brought them there: he has a thread to spare.
 No lock: each method takes single steps on deques, which a signal handler or a finalizer may interrupt, and call again.
 The race: who submits puts the work into the line first and looks for an idle worker then; a worker says that it is idle
 first and looks at the line then.  In any order one of the two sees the other.
@@ -19,12 +20,15 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
-from .sync import Door, MakeWaiter, Steps, Waiter, run_steps
+from .sync import Door, Errand, MakeWaiter, Steps, Waiter, run_steps
 
 T = TypeVar("T")
 
 WORKERS_MAX = 64
 """Threads at most.  Beyond, calls wait in line."""
+
+LENT_MAX = WORKERS_MAX // 2
+"""So many of them at most are on errands: where a caller was interrupted, perhaps until the store gives up."""
 
 IDLE_S = 10.0
 """A worker that had nothing to do for so long ends."""
@@ -45,6 +49,8 @@ class Workqueue:
         self._idle: deque[Waiter] = deque()
         self._vacancies: deque[int] = deque(range(1, workers_max + 1))
         """The numbers of the workers that are not there."""
+        self._to_lend = deque([True] * min(LENT_MAX, workers_max))
+        """A token for each worker that may go on an errand."""
         self._closed = False
 
     # -- for a caller who waits ------------------------------------------------------------------------
@@ -59,10 +65,14 @@ class Workqueue:
         return self._wait_for(lambda outcome: self.start(lambda: outcome.settle_with(run)), undo)
 
     def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
-        """As `shielded`, for steps; no worker waits with them."""
+        """As `shielded`, for steps; no worker waits with them, but one does their errands."""
         if not self._door.signals_arrive_here():
             return run_steps(make_steps(self._door.waiter))
-        return self._wait_for(lambda outcome: self.run_detached(make_steps, outcome.settle), undo)
+
+        def begin(outcome: _Outcome[T]) -> None:
+            self.start(lambda: self.begin(make_steps, outcome.settle, lends=True))
+
+        return self._wait_for(begin, undo)
 
     def _wait_for(self, begin: Callable[[_Outcome[T]], object], undo: Callable[[T], object] | None) -> T:
         outcome = _Outcome(self._door.waiter(), undo)
@@ -103,11 +113,23 @@ class Workqueue:
         """
         self.start(lambda: self.begin(make_steps, done))
 
-    def begin(self, make_steps: MakeSteps[T], done: Done[T]) -> None:
-        """As `run_detached`, by a worker who begins them himself: up to their first wait."""
-        detached = _Detached(self, done)
+    def begin(self, make_steps: MakeSteps[T], done: Done[T], *, lends: bool = False) -> None:
+        """As `run_detached`, by a worker who begins them himself: up to their first wait.  *lends*: he does errands."""
+        detached = _Detached(self, done, lends=lends)
         detached.steps = make_steps(detached.waiter)
         detached.advance()
+
+    def do_errand(self, errand: Errand) -> None:
+        """By the calling worker, unless too many are on errands.  (Taking a token is one step of a deque.)"""
+        try:
+            token = self._to_lend.pop()
+        except IndexError:
+            errand.start()
+            return
+        try:
+            errand.wait()
+        finally:
+            self._to_lend.append(token)
 
     def put(self, run: Callable[[], object]) -> None:
         """Put work into the line, and tell nobody: `kick` does, once the caller holds no lock.
@@ -262,11 +284,12 @@ class _Outcome(Generic[T]):
 class _Detached(Generic[T]):
     """Steps between two waits, while no thread runs them."""
 
-    __slots__ = ("_done", "_queue", "steps")
+    __slots__ = ("_done", "_lends", "_queue", "steps")
 
-    def __init__(self, queue: Workqueue, done: Done[T]) -> None:
+    def __init__(self, queue: Workqueue, done: Done[T], *, lends: bool) -> None:
         self._queue = queue
         self._done = done
+        self._lends = lends
         self.steps: Steps[T] | None = None
 
     def waiter(self) -> Waiter:
@@ -281,7 +304,11 @@ class _Detached(Generic[T]):
         """Go on to the next wait, or to the end."""
         assert self.steps is not None
         try:
-            waiter = next(self.steps)
+            while isinstance(waiter := next(self.steps), Errand):
+                if self._lends:
+                    self._queue.do_errand(waiter)
+                else:
+                    waiter.start()
         except StopIteration as end:
             self._finish(end.value, None)
         except BaseException as error:  # for whoever waits for the result

@@ -72,6 +72,8 @@ class LocalSource:
 
 
 class _LocalOperations(RangeOperations):
+    readers_call = True  # the system's cache mostly has it: then a switch of threads takes longer
+
     def __init__(self, fd: int, opened: os.stat_result, name: str) -> None:
         self._device = opened.st_dev  # each disk is as fast as it is
         self.device_name = f"local {os.major(self._device)}:{os.minor(self._device)}"

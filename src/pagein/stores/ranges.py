@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class RangeOperations(AddressSpaceOperations):
     """Give it `fill`, and you have a store.
 
-    `fill` is called by I/O workers, up to ``requests_max`` at once.  If it never waits, because the bytes are in
-    memory, set ``blocking = False``: then whoever needs a page calls it himself.
+    `fill` is called by I/O workers, up to ``requests_max`` at once; with ``readers_call`` also by readers.  If it never
+    waits, because the bytes are in memory, set ``blocking = False``: then whoever needs a page calls it himself.
     """
 
     @abstractmethod
@@ -69,6 +69,7 @@ class AsyncRangeOperations(AddressSpaceOperations):
     """Give it `fetch`, and you have a store that answers later: no thread waits for it.
 
     `fetch` is awaited on an event loop that pagein runs on a thread of its own, up to ``requests_max`` at once.
+    With ``readers_call``, a reader's thread that waits for nothing else calls `fetch_here` instead.
     """
 
     blocking = False
@@ -83,15 +84,35 @@ class AsyncRangeOperations(AddressSpaceOperations):
         opened.
         """
 
+    def fetch_here(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer | None:
+        """As `fetch`, for a thread that waits for the answer itself; None to have it fetched by `fetch`.
+
+        Blocks: as long as the store takes.  Raises: as `fetch`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} sets readers_call and must define fetch_here")
+
     def readpage(self, file: OpenFile, page: Page) -> int:
-        """Locks: page locked on entry; released when the fetch has ended (returns 0)."""
+        """Locks: page locked on entry; released when the fetch has ended (returns 0), or kept if it was made here."""
+        if page.caller_waits and self._is_brought_here(page):
+            page.set_uptodate()
+            return AOP_UPDATED_PAGE
         loop.start(lambda: self._bring(page), page.end_read)
         return 0
 
     def readahead(self, rac: ReadaheadControl) -> None:
         """The whole run at once.  Locks: the run locked on entry; released when the fetch has ended."""
         page = rac.take()
-        loop.start(lambda: self._bring(page), page.end_read)
+        if page.caller_waits and self._is_brought_here(page):
+            page.end_read()
+        else:
+            loop.start(lambda: self._bring(page), page.end_read)
+
+    def _is_brought_here(self, page: Page) -> bool:
+        data = self.fetch_here(page.offset, page.size_bytes)
+        if data is not None:
+            require_length(page.mapping.name, page.offset, page.size_bytes, memoryview(data).nbytes)
+            page.write(data)
+        return data is not None
 
     async def _bring(self, page: Page) -> None:
         page.write(await _fetch_all(self, page.mapping.name, page.offset, page.size_bytes))
