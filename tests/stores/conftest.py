@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.stores import reading
 
 from pagein.testing.httpserver import RangeServer
 
@@ -27,6 +28,12 @@ def nothing_is_left_behind() -> Iterator[None]:
     if not open_files() <= files:
         gc.collect()  # a cache's memory goes with the last object that shows it: an exception's traceback, perhaps
         assert open_files() <= files
+
+
+@pytest.fixture(params=[False, True], ids=["on the loop", "here"])
+def fetches_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of a fetch: on the loop, and by the thread that waits for it."""
+    monkeypatch.setattr(reading, "fetches_here", request.param)
 
 
 def open_files() -> set[tuple[str, str]]:

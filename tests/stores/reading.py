@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pagein
-from pagein.stores import Opened, Source, read_range, source_of
+from pagein.stores import AsyncRangeOperations, Opened, Source, read_range, source_of
 
 MIB = 1 << 20
 DATA = random.Random(1).randbytes(3 * MIB + 1234)
@@ -32,6 +32,10 @@ IMPATIENT: dict[str, Any] = {
 ONE_TRY: dict[str, Any] = {"retry_config": {"max_retries": 0}}
 
 
+fetches_here = False
+"""What the fixture of this name sets."""
+
+
 @contextmanager
 def opened(source: Any, **options: Any) -> Iterator[Opened]:
     """One version of a source, or of what `source_of` makes of it."""
@@ -44,7 +48,11 @@ def opened(source: Any, **options: Any) -> Iterator[Opened]:
 
 
 def fill(version: Opened, size_bytes: int, offset_bytes: int) -> bytes:
-    """A fetch, without a cache."""
+    """A fetch, without a cache; by the calling thread itself, if that is `fetches_here`."""
+    if fetches_here and isinstance(version.ops, AsyncRangeOperations):
+        data = version.ops.fetch_here(offset_bytes, size_bytes)
+        if data is not None:
+            return bytes(data)
     return read_range(version.ops, offset_bytes, size_bytes)
 
 

@@ -12,6 +12,8 @@ from tests.stores.scripted import ScriptedServer, response
 
 from pagein.stores import Opened
 
+pytestmark = pytest.mark.usefixtures("fetches_here")
+
 BODY = bytes(range(100))
 ETAG = '"one"'
 MODIFIED = "Sun, 22 Nov 2026 00:00:00 GMT"

@@ -17,6 +17,8 @@ from pagein.stores import source_of
 from pagein.stores.object import HEAD_BYTES
 from pagein.testing.httpserver import KINDS, RangeServer, RequestRecord
 
+pytestmark = pytest.mark.usefixtures("fetches_here")
+
 EMPTY = b""
 
 

@@ -21,9 +21,12 @@ import pagein
 from pagein.stores import source_of
 
 STOP_TIMEOUT_S = 10.0
+pytestmark = pytest.mark.usefixtures("fetches_here")
+
 MOTO = """
 import sys
 from moto.server import ThreadedMotoServer
+
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print("http://%s:%d" % server.get_host_and_port(), flush=True)
@@ -65,15 +68,21 @@ def test_a_local_object_that_is_rewritten_in_place_gives_estale(tmp_path: Path) 
     with opened((LocalStore(tmp_path), "a")) as version:
         assert fill(version, MIB, 100) == DATA[100 : 100 + MIB]
         assert isinstance(version.ops, object)
-        get = obstore.get_async
+        get, get_here = obstore.get_async, obstore.get
 
         async def get_with_a_writer(*args: Any, **options: Any) -> Any:
             result = await get(*args, **options)
             (tmp_path / "a").write_bytes(OTHER)
             return result
 
+        def get_here_with_a_writer(*args: Any, **options: Any) -> Any:
+            result = get_here(*args, **options)
+            (tmp_path / "a").write_bytes(OTHER)
+            return result
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(obstore, "get_async", get_with_a_writer)
+            patch.setattr(obstore, "get", get_here_with_a_writer)
             with raises_errno(errno.ESTALE):
                 fill(version, MIB, 100)
 
@@ -83,9 +92,10 @@ def test_an_answer_with_another_range_is_refused_whatever_obstore_lets_pass(
 ) -> None:
     store = MemoryStore()
     obstore.put(store, "a", DATA)
-    get = obstore.get_async
+    get, get_here = obstore.get_async, obstore.get
     with opened((store, "a")) as version:
         monkeypatch.setattr(obstore, "get_async", lambda *args, options: get(*args, options={"range": (0, 10)}))
+        monkeypatch.setattr(obstore, "get", lambda *args, options: get_here(*args, options={"range": (0, 10)}))
         with raises_errno(errno.EIO, "bytes 5-14, which answered with bytes 0-9"):
             fill(version, 10, 5)
 

@@ -8,6 +8,8 @@ from tests.stores.reading import DATA, ONE_TRY, fill, opened
 from pagein.stores import source_of
 from pagein.testing.httpserver import RangeServer
 
+pytestmark = pytest.mark.usefixtures("fetches_here")
+
 
 @pytest.fixture
 def objects() -> dict[str, bytes]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.stores.reading import DATA, ONE_TRY, OTHER, fill, opened, raises_errno
+from tests.stores.reading import DATA, MIB, ONE_TRY, OTHER, fill, opened, raises_errno
 
+import pagein
 from pagein.stores import object as object_store
 from pagein.testing.httpserver import RangeServer
 
@@ -112,3 +113,15 @@ sys.stdin.read()
         finally:
             reader.kill()
     assert (reader.returncode, complaints) == (0, "")
+
+
+def test_a_reader_leaves_a_server_without_ranges_to_the_loop(server: RangeServer) -> None:
+    """He asks once for the range himself; what the server says to it is no error."""
+    server.faults.set("a", "no-range")
+    with pagein.PageCache("16M") as cache, cache.open(server.url("a")) as file:
+        file.advise("random")
+        assert file.pread(1000, 2 * MIB) == DATA[2 * MIB : 2 * MIB + 1000]
+        assert file.pread(1000, MIB) == DATA[MIB : MIB + 1000]
+        assert not file._file.mapping.ops.readers_call
+        whole = [record for record in server.stats().log if record[:3] == ("GET", "a", None)]
+        assert len(whole) == 1

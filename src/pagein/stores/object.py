@@ -1,7 +1,7 @@
 """Objects read through obstore: S3, GCS, Azure, HTTP, and obstore's local and memory stores.
 
-Guarantees: a fetch is one GET of one range, for which no thread waits; the answer is copied into the cache's memory by
-a system call, while other threads run.  It is asked for by If-Match where the object has a
+Guarantees: a fetch is one GET of one range, for which no thread waits but a reader's own; the answer is copied into
+the cache's memory by a system call, while other threads run.  It is asked for by If-Match where the object has a
 strong ETag, and every answer is checked: the range it says it has, its length, and its ETag, or else its date and
 size, against the version that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer
 breaks off, obstore asks for the rest of it, if there is an ETag, and accepts only that range of an answer with the
@@ -174,6 +174,8 @@ class ObjectSource:
 
 
 class _ObjectOperations(AsyncRangeOperations):
+    readers_call = True
+
     def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
         self._store = store
         self._path = path
@@ -202,6 +204,30 @@ class _ObjectOperations(AsyncRangeOperations):
                     raise
             await self._fetch_whole()
         return await asyncio.to_thread(self._read_whole, offset_bytes, size_bytes)  # the disk may be slow
+
+    def fetch_here(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer | None:
+        """`_fetch` without the loop: by way of a future of obstore's, each answer takes some 0.4 ms longer."""
+        if not size_bytes or self._whole is not None:
+            return None
+        start, stop = offset_bytes, offset_bytes + size_bytes
+        clients.require_same_process(self._name)
+        try:
+            with self._as_os_error():
+                result = obstore.get(self._store, self._path, options=self._options(start, stop))
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            self.readers_call = False  # the server knows no ranges: `fetch` has the object whole
+            return None
+        self._require_answer(result, start, stop)
+        with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
+            data = result.bytes()
+        require_length(self._name, start, size_bytes, len(data))
+        if self._checks_afterwards:
+            with self._as_os_error():
+                now = obstore.head(self._store, self._path)
+            self._require_opened_version(now)
+        return data
 
     def close(self) -> None:
         """Let go of the temporary file, if there is one."""
