@@ -8,6 +8,8 @@ Not here: what made the error (writeback.py).
 
 from __future__ import annotations
 
+import errno
+
 Since = int
 """What an open file has seen: a number of `ErrSeq.sample` or `ErrSeq.check_and_advance`."""
 
@@ -43,3 +45,12 @@ class ErrSeq:
         if error is not None:
             self._seen = True
         return error, self._count
+
+
+def again(error: BaseException) -> BaseException:
+    """The same error for another hearer, since each who raises it adds to its traceback."""
+    if isinstance(error, OSError):
+        told: BaseException = OSError(error.errno or errno.EIO, error.strerror or str(error), error.filename)
+        told.__cause__ = error.__cause__
+        return told
+    return error
