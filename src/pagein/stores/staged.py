@@ -1,0 +1,375 @@
+"""Writing to stores that replace objects whole: what is written waits in a temporary file until it is committed.
+
+Guarantees: nobody ever sees a half-written object; a commit is all that was stored before it began, and nothing that
+was stored after; what is stored while a commit runs waits for none of its requests.  If a commit fails, all that was
+stored is still there to be read, and the next one tries again.  Nothing is uploaded that is no change.
+Assumes: ranges that are stored at the same time do not overlap, and are not being cut off.
+Costs: from the first commit on, disk (in `tempfile.gettempdir()`) for the whole object, until it is closed: it has been
+fetched to be uploaded, and is the base of the next commit.  Before that, for what was stored.
+Not here: how an object is replaced, and on which condition (`Target`: object_writing.py, fsspec_writing.py, memory.py).
+
+Layers: bytes come from the topmost layer that has them.  ``store`` writes to the top one.  A commit puts a new one on
+top, so that those below stand still: it folds them into the lowest, fetches what that has not, and uploads it.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import too_large
+from ..mm.aops import AddressSpaceOperations
+from .intervals import Intervals
+from .local import pread_up_to
+from .ranges import RangeOperations, read_range
+from .source import Opened
+from .writing import require_owner, write_all, zero
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+CHUNK_BYTES = 8 << 20
+"""So much is fetched, or copied, at once."""
+
+
+class Whole:
+    """An object as it will be: a file that does not change until the upload has ended."""
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        self.fd = fd
+        self.size_bytes = size_bytes
+
+    @property
+    def path(self) -> str:
+        """Where it can be opened, in this process only: it has no name."""
+        return f"/proc/self/fd/{self.fd}"
+
+    @contextmanager
+    def mapped(self) -> Iterator[ReadableBuffer]:
+        """Its bytes, which need not fit into memory.  Raises: OSError(ENOSPC)."""
+        if not self.size_bytes:
+            yield b""
+            return
+        try:
+            os.posix_fallocate(self.fd, 0, self.size_bytes)  # else reading a hole of it on a full tmpfs would be SIGBUS
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise
+                raise
+        mapped = mmap.mmap(self.fd, self.size_bytes, access=mmap.ACCESS_READ)
+        try:
+            yield mapped
+        finally:
+            try:
+                mapped.close()
+            except BufferError:  # a request that was given up lets go of it in a moment, and with that it ends
+                pass
+
+
+class Target(Protocol):
+    """An object to be replaced whole."""
+
+    name: str
+    device_key: Hashable
+    device_name: str
+    object_bytes_max: int | None
+
+    @property
+    def version(self) -> str:
+        """What is there, as far as we know: what was opened, or what we put there last."""
+
+    def replace(self, whole: Whole) -> None:
+        """Put *whole* in place of ``version``, which it then is.  Called by one thread at a time.
+
+        Blocks: as long as the store takes.  Raises: OSError: ESTALE if something else is there by now.
+        """
+
+
+class _Layer:
+    """A temporary file, some bytes of which count."""
+
+    def __init__(self, below_bytes: int = sys.maxsize) -> None:
+        self.staged = Intervals()
+        self.below_bytes = below_bytes
+        """What the layers below have from here on was cut off: it is zeros."""
+        self._fd = -1
+        self._fd_lock = threading.Lock()
+
+    @property
+    def fd(self) -> int:
+        with self._fd_lock:
+            if self._fd < 0:
+                with tempfile.TemporaryFile(prefix="pagein-", buffering=0) as file:
+                    self._fd = os.dup(file.fileno())  # it is closed with the layer, whoever reads it last
+            return self._fd
+
+    def read(self, buffer: memoryview, offset_bytes: int) -> None:
+        """What ends before it should has been cut off meanwhile, or punched: zeros."""
+        got_bytes = pread_up_to(self.fd, buffer, offset_bytes)
+        if got_bytes < len(buffer):
+            buffer[got_bytes:] = bytes(len(buffer) - got_bytes)
+
+    def shrink(self, size_bytes: int) -> None:
+        """Give back what lies beyond, if there is anything."""
+        if self._fd >= 0 and os.fstat(self._fd).st_size > size_bytes:
+            os.ftruncate(self._fd, size_bytes)
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
+class StagedOperations(RangeOperations):
+    """The bytes of an object as they will be."""
+
+    writable = True
+
+    def __init__(self, target: Target, base: Opened | None, *, size_bytes: int, is_change: bool) -> None:
+        self.device_name = f"{target.device_name} (staged)"  # other waits than those of the store itself
+        self.object_bytes_max = target.object_bytes_max
+        self._target = target
+        self._base = base
+        self._pid = os.getpid()
+        self._commit_lock = threading.Lock()  # held across I/O, by one fsync at a time: the others want the same
+        self._lock = threading.Condition()  # of all that follows; never held across I/O
+        self._layers = [_Layer(below_bytes=size_bytes)]
+        self._size_bytes = size_bytes
+        self._changes = int(is_change)
+        self._committed_changes = 0
+        self._writers = 0
+        self._is_freezing = False
+
+    @property
+    def device_key(self) -> Hashable:
+        """The target's, with waits of its own."""
+        return "staged", self._target.device_key
+
+    @property
+    def version(self) -> str:
+        """The version that the store has, as far as we know."""
+        return self._target.version
+
+    def close(self) -> None:
+        """Drop what is staged, committed or not.  Nobody uses these operations any more."""
+        with self._lock:
+            layers, self._layers = self._layers, []
+        for layer in layers:
+            layer.close()
+        if self._base is not None:
+            self._base.close()
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Each byte as it was at some moment of the call.  Raises: OSError of the base, for what only that has."""
+        require_owner(self._pid, self._target.name)
+        stop = offset_bytes + len(buffer)
+        while True:
+            with self._lock:
+                staged, fetched = self._plan(offset_bytes, stop)
+            if not fetched:
+                break
+            start, fetched_stop = fetched[0][0], fetched[-1][1]
+            try:  # one request, though some of it is staged
+                with buffer[start - offset_bytes : fetched_stop - offset_bytes] as part:
+                    self._fetch(part, start)
+                break
+            except OSError:
+                # A commit fetches all, and then the base is no longer there: what it has fetched is staged.
+                with self._lock:
+                    if self._plan(offset_bytes, stop)[1] == fetched:
+                        raise
+        # The layers of the plan may have been left by a commit since; whoever refers to one can read it.
+        with _named(self._target.name):
+            for layer, start, piece_stop in staged:
+                with buffer[start - offset_bytes : piece_stop - offset_bytes] as part:
+                    if layer is None:
+                        part[:] = bytes(len(part))
+                    else:
+                        layer.read(part, start)
+
+    def _plan(self, start: int, stop: int) -> tuple[list[tuple[_Layer | None, int, int]], list[tuple[int, int]]]:
+        """Where the bytes come from: pieces of layers, or of nothing (zeros); and pieces of the base, in order.
+
+        Locks: under the lock."""
+        found: list[tuple[_Layer | None, int, int]] = []
+        wanted = [(start, stop)]
+        for layer in reversed(self._layers):
+            below = []
+            for piece in wanted:
+                for at, piece_stop, is_staged in layer.staged.split(*piece):
+                    if is_staged:
+                        found.append((layer, at, piece_stop))
+                        continue
+                    cut = min(max(at, layer.below_bytes), piece_stop)
+                    if at < cut:
+                        below.append((at, cut))
+                    if cut < piece_stop:
+                        found.append((None, cut, piece_stop))
+            wanted = below
+        return found, wanted
+
+    def _fetch(self, buffer: memoryview, offset_bytes: int) -> None:
+        assert self._base is not None
+        _fill_from(self._base.ops, buffer, offset_bytes)
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Raises: OSError: EFBIG, or ENOSPC and the like of the disk with the temporary files."""
+        stop = offset_bytes + len(buffer)
+        self._require_size(stop)
+        if not buffer:
+            return
+        with self._top() as layer:
+            write_all(layer.fd, buffer, offset_bytes)  # before it counts: a fill must not find half of it
+            with self._lock:
+                layer.staged.add(offset_bytes, stop)
+                self._size_bytes = max(self._size_bytes, stop)
+                self._changes += 1
+
+    def set_size(self, size_bytes: int) -> None:
+        """Raises: OSError(EFBIG)."""
+        self._require_size(size_bytes)
+        with self._top() as layer:
+            layer.shrink(size_bytes)
+            with self._lock:
+                if size_bytes != self._size_bytes:
+                    self._changes += 1
+                layer.staged.cut(size_bytes)
+                layer.below_bytes = min(layer.below_bytes, size_bytes)
+                self._size_bytes = size_bytes
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        """Raises: OSError of the disk with the temporary files."""
+        with self._top() as layer:
+            with self._lock:
+                stop = min(offset_bytes + size_bytes, self._size_bytes)
+            if offset_bytes >= stop:
+                return
+            zero(layer.fd, offset_bytes, stop)
+            with self._lock:
+                layer.staged.add(offset_bytes, stop)
+                self._changes += 1
+
+    def _require_size(self, size_bytes: int) -> None:
+        if self.object_bytes_max is not None and size_bytes > self.object_bytes_max:
+            raise too_large(size_bytes, self.object_bytes_max, self._target.name)
+
+    @contextmanager
+    def _top(self) -> Iterator[_Layer]:
+        """The topmost layer, which a commit does not freeze before this ends."""
+        require_owner(self._pid, self._target.name)
+        with self._lock:
+            self._lock.wait_for(lambda: not self._is_freezing)  # short: what it waits for writes to the local disk
+            layer = self._layers[-1]
+            self._writers += 1
+        try:
+            with _named(self._target.name):
+                yield layer
+        finally:
+            with self._lock:
+                self._writers -= 1
+                self._lock.notify_all()
+
+    # -- a commit ------------------------------------------------------------------------------------
+
+    def fsync(self) -> None:
+        """Replace the object by what was stored before, if that is a change.  Raises: OSError; then all is kept."""
+        require_owner(self._pid, self._target.name)
+        with self._commit_lock:
+            size_bytes, changes = self._freeze()
+            if changes == self._committed_changes:
+                return
+            with _named(self._target.name):
+                self._fold()
+                self._complete(size_bytes)
+                self._target.replace(Whole(self._layers[0].fd, size_bytes))
+            with self._lock:
+                self._committed_changes = changes
+
+    def _freeze(self) -> tuple[int, int]:
+        """All that was stored, and is being stored, stands still; what comes next goes to a layer above."""
+        with self._lock:
+            self._is_freezing = True  # else writers that follow each other could keep it waiting for ever
+            self._lock.wait_for(lambda: not self._writers)
+            self._is_freezing = False
+            self._lock.notify_all()
+            if self._changes != self._committed_changes:
+                self._layers.append(_Layer())
+            return self._size_bytes, self._changes
+
+    def _fold(self) -> None:
+        """Into the lowest layer, all others that are frozen.  If it fails, they still lie above it."""
+        lowest = self._layers[0]
+        for layer in self._layers[1:-1]:
+            lowest.shrink(layer.below_bytes)
+            if layer.staged:
+                data = bytearray(CHUNK_BYTES)
+                with memoryview(data) as buffer:
+                    for start, stop in layer.staged:
+                        for at in range(start, stop, CHUNK_BYTES):
+                            with buffer[: min(CHUNK_BYTES, stop - at)] as part:
+                                layer.read(part, at)
+                                write_all(lowest.fd, part, at)
+            with self._lock:  # a fill sees it before or after; the bytes are the same
+                lowest.staged.cut(layer.below_bytes)
+                lowest.below_bytes = min(lowest.below_bytes, layer.below_bytes)
+                for start, stop in layer.staged:
+                    lowest.staged.add(start, stop)
+                self._layers.remove(layer)
+
+    def _complete(self, size_bytes: int) -> None:
+        """Into the lowest layer, all that it has not.  If it fails, what has been fetched need not be fetched again."""
+        lowest = self._layers[0]
+        os.ftruncate(lowest.fd, size_bytes)
+        for start, stop, is_staged in list(lowest.staged.split(0, size_bytes)):
+            if is_staged:
+                continue
+            cut = min(max(start, lowest.below_bytes), stop)
+            for at in range(start, cut, CHUNK_BYTES):
+                data = bytearray(min(CHUNK_BYTES, cut - at))
+                with memoryview(data) as buffer:
+                    self._fetch(buffer, at)
+                    write_all(lowest.fd, buffer, at)
+                with self._lock:
+                    lowest.staged.add(at, at + len(data))
+            zero(lowest.fd, cut, stop)  # a store that failed may have left something there
+        with self._lock:
+            lowest.staged.add(0, size_bytes)
+            lowest.below_bytes = 0
+
+
+def staged(target: Target, base: Opened | None, *, truncate: bool) -> Opened:
+    """*target* opened for writing; *base* is what is there now, if anything is, and is closed with it."""
+    size_bytes = 0 if base is None or truncate else base.size_bytes
+    ops = StagedOperations(target, base, size_bytes=size_bytes, is_change=base is None or truncate)
+    return Opened(ops, size_bytes, ops.version, close=ops.close)
+
+
+def _fill_from(ops: AddressSpaceOperations, buffer: memoryview, offset_bytes: int) -> None:
+    if isinstance(ops, RangeOperations):
+        ops.fill(buffer, offset_bytes)
+    else:
+        buffer[:] = read_range(ops, offset_bytes, len(buffer))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """An error of the temporary file says whose bytes it was to hold, and where."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            text = f"{error.strerror}, in the temporary file in {tempfile.gettempdir()} for what is written"
+            raise OSError(error.errno, text, name) from error
+        raise
