@@ -128,6 +128,28 @@ class AddressSpaceOperations:
         """
         return False
 
+    commits = False
+    """Whether nothing of what was stored is in the store, for others, before `fsync`: as of objects that are replaced
+    as a whole.  Closing a file calls it then."""
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        """How many bytes were stored that `fsync` has yet to commit; 0 for no more than a size, or a new, empty object;
+        None, as by default, if there is nothing to commit."""
+        return None
+
+    @property
+    def version(self) -> str | None:
+        """The version of the object as far as these operations know, after what they have stored; None, as by default,
+        for the one that was opened."""
+        return None
+
+    def discard(self) -> int | None:
+        """Give up what was stored and not committed; return the size of the object that is left, 0 if there is none;
+        None, as by default, if there was nothing to give up.  Blocks: yes.
+        """
+        return None
+
     def direct_write(self, data: memoryview, offset_bytes: int) -> int:
         """Write past the cache; how many bytes, or 0 for "not here": then it is written through the cache.
 

@@ -111,6 +111,49 @@ def drop_beyond_end(mapping: AddressSpace) -> None:
                 page.unlock()
 
 
+def discard(mapping: AddressSpace, object_bytes: int | None = None) -> None:
+    """Give up what the store does not have: dirty pages go, and the size is the store's.  With *object_bytes* the store
+    has gone back to an object of that size, and every page goes.
+
+    Takes ``i_rwsem``.  Blocks: for writers, and for pages that are read or stored.
+    Raises: OSError(EBUSY), after the rest, if a view shows some of it: that stays as it is.
+    """
+    with mapping.i_rwsem.exclusive():
+        kept_pages = 0
+        mapping.invalidations += 1
+        for index in _here_or_in_flight(mapping, 0, mapping.frame_count):
+            page = mapping.lock_if_here(index)
+            if page is not None:
+                try:
+                    _wait(page)
+                    kept_pages += not _discard_locked(page, is_clean_too=object_bytes is not None)
+                finally:
+                    page.unlock()
+        if kept_pages:
+            raise busy(mapping.name, kept_pages)
+        with mapping.zone.lock, mapping.dirty_lock:
+            mapping.size_owed = None
+            mapping.disk_size = mapping.disk_size if object_bytes is None else object_bytes
+            mapping.i_size = mapping.disk_size
+        drop_beyond_end(mapping)
+
+
+def _discard_locked(page: LockedPage, *, is_clean_too: bool) -> bool:
+    mapping, zone, run = page.mapping, page.mapping.zone, page.run
+    with zone.lock:
+        if not page.uptodate or not (is_clean_too or run.arena.dirty[run.frame]):
+            return True
+        if reclaim.is_pinned(run):
+            return False
+        cleared = mapping.clear_dirty(page.index, page.page_count, uptodate=False)
+        page.removed = bool(reclaim.remove_runs(zone, [run], into=NOT_QUEUED))
+        if page.removed:
+            zone.dirty.cancelled(cleared)
+        elif cleared:  # pinned in this very moment
+            mapping.mark_dirty(page.index, page.page_count)
+        return page.removed
+
+
 def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
     """Have the store make the whole pages of [offset, offset + size_bytes) zeros; False if it cannot: then the caller
     writes zeros.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
