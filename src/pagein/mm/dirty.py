@@ -10,6 +10,7 @@ Not here: who cleans (writeback.py, flusher.py).
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,7 +69,7 @@ class DirtyState:
     """The dirty pages of a zone."""
 
     def __init__(self, zone: Zone, limits: Limits) -> None:
-        self._zone = zone
+        self._zone = weakref.proxy(zone)  # no cycle: a cache that nobody has goes at once
         self.limits = limits
         self.pages = 0
         """Dirty, or granted to a writer who has not used them."""

@@ -7,6 +7,8 @@ Not here: how (writeback.py), how much (dirty.py).
 
 from __future__ import annotations
 
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .sync import Waiter, run_steps
@@ -24,7 +26,8 @@ class Flusher:
     """The flusher of one zone.  The zone's lock guards its state."""
 
     def __init__(self, zone: Zone) -> None:
-        self._zone = zone
+        self._zone = weakref.proxy(zone)  # no cycle: a cache that nobody has goes at once...
+        self._strong_zone = weakref.ref(zone)
         self._is_running = False
         self._is_kicked = False
         self._is_closed = False
@@ -51,8 +54,10 @@ class Flusher:
             if self._is_running or self._is_closed:
                 return
             self._is_running = True
+        zone = self._strong_zone()
+        assert zone is not None, "its caller has it"
         try:
-            self._zone.door.start_thread("pagein-flush", self._run)
+            zone.door.start_thread("pagein-flush", partial(self._run, zone))  # ...but not while it is dirty
         except BaseException:
             with self._zone.lock:
                 self._is_running = False
@@ -66,9 +71,9 @@ class Flusher:
             if waiter is not None:
                 waiter.wake()
 
-    def _run(self) -> None:
+    def _run(self, zone: Zone) -> None:
         while self._wait():
-            self._turn()
+            self._turn(zone)
 
     def _wait(self) -> bool:
         """Until it is time; False to end, because nothing is dirty."""
@@ -89,8 +94,7 @@ class Flusher:
             self._is_kicked = False
         return True
 
-    def _turn(self) -> None:
-        zone = self._zone
+    def _turn(self, zone: Zone) -> None:
         with zone.lock:
             mappings = self._dirty_mappings()
             now_s = zone.door.now_s()

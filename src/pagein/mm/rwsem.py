@@ -9,6 +9,7 @@ Not here: reading, which takes no such lock, as in most file systems of Linux.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ class RwSem:
     __slots__ = ("_held", "_mapping", "_waiters")
 
     def __init__(self, mapping: AddressSpace) -> None:
-        self._mapping = mapping
+        self._mapping = weakref.proxy(mapping)  # no cycle: a mapping that nobody has goes at once
         self._held = False
         self._waiters: deque[Waiter] = deque()
 
