@@ -91,7 +91,9 @@ class Inode:
 
     def note_version(self) -> None:
         """The version is what the store made of what was written."""
-        self.version = self.mapping.ops.version or self.version
+        version = getattr(self.mapping.ops, "version", None)  # as stores/source.py says; a user's may have another
+        if isinstance(version, str):
+            self.version = version
 
     def can_be_written_on(self, opened: Opened) -> bool:
         """Whether it can stand for what was just opened for writing: the same bytes, and room."""

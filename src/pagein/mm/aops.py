@@ -138,12 +138,6 @@ class AddressSpaceOperations:
         None, as by default, if there is nothing to commit."""
         return None
 
-    @property
-    def version(self) -> str | None:
-        """The version of the object as far as these operations know, after what they have stored; None, as by default,
-        for the one that was opened."""
-        return None
-
     def discard(self) -> int | None:
         """Give up what was stored and not committed; return the size of the object that is left, 0 if there is none;
         None, as by default, if there was nothing to give up.  Blocks: yes.
