@@ -26,7 +26,7 @@ BACKGROUND_SHARE, LIMIT_SHARE = 0.10, 0.20
 dirty_ratio."""
 AGE_S = 30.0
 """What has been dirty for so long is written back.  Linux: dirty_expire_centisecs."""
-BUDGET_PAGES_MAX = 1024
+BUDGET_PAGES_MAX = 4096
 """What a writer may make dirty before he comes here again, at most..."""
 BUDGET_SHARE = 8
 """...and of what is left below the limit, this share."""
@@ -125,11 +125,11 @@ class DirtyState:
 
     def _pause_pages(self, granted: int) -> int:
         """So many pages have to be cleaned before a writer who was granted so many goes on."""
-        limits = self.limits
+        limits, others = self.limits, self.pages + self.writeback_pages - granted
         over_pages = self.pages + self.writeback_pages - limits.freerun_pages
         if over_pages <= 0:
             return 0
-        return granted * over_pages // max(1, limits.limit_pages - limits.freerun_pages)
+        return min(others, granted * over_pages // max(1, limits.limit_pages - limits.freerun_pages))
 
     def budget_pages(self) -> int:
         """What a writer may be granted beyond what he needs now.  Zone's lock held."""

@@ -72,15 +72,19 @@ class Flusher:
                 waiter.wake()
 
     def _run(self, zone: Zone) -> None:
-        while self._wait():
-            self._turn(zone)
+        try:
+            while self._wait():
+                self._turn(zone)
+        except BaseException:  # a mistake of ours, of which the thread tells: the next kick starts another
+            self._is_running = False
+            raise
 
     def _wait(self) -> bool:
         """Until it is time; False to end, because nothing is dirty."""
         with self._zone.lock:
             # Pages under write-back may fail, and be dirty again.
             if self._is_closed or not (self._is_kicked or self._dirty_mappings()):
-                self._is_running = False
+                self._is_running = False  # under the lock, so that whoever makes something dirty next starts another
                 self._zone.dirty.wake_all()
                 return False
             waiter = self._zone.door.waiter()
