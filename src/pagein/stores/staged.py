@@ -24,7 +24,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import too_large
+from ..errors import stale, too_large
 from ..mm.aops import AddressSpaceOperations
 from .intervals import Intervals
 from .local import pread_up_to
@@ -339,7 +339,10 @@ class StagedOperations(RangeOperations):
             for at in range(start, cut, CHUNK_BYTES):
                 data = bytearray(min(CHUNK_BYTES, cut - at))
                 with memoryview(data) as buffer:
-                    self._fetch(buffer, at)
+                    try:
+                        self._fetch(buffer, at)
+                    except FileNotFoundError as error:
+                        raise stale(self._target.name, was=self.version, now="deleted") from error
                     write_all(lowest.fd, buffer, at)
                 with self._lock:
                     lowest.staged.add(at, at + len(data))
