@@ -290,7 +290,6 @@ class PageCache:
 
         Blocks: interruptibly.  Raises: UnwrittenDataError naming the files for which it failed.
         """
-        self._flush_texts()
         self._shielded(partial(self._write_out_all, fsync_steps))
         self._sweep()
 
@@ -306,34 +305,32 @@ class PageCache:
         """
         if self._zone.door.is_finalizing():
             return  # of the threads that it would need, none runs any more
-        unended = self._write_out_and_close(discard=discard) if not self._zone.closed else []
+        unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
         if unended:
             clause = "a read that was started is ended before the cache is closed"
             raise ContractViolation(clause, "; ".join(unended))
         self._raise_first_failure()
 
-    def _write_out_and_close(self, *, discard: bool) -> list[str]:
-        if not discard:
-            self._flush_texts()
-        return self._shielded(partial(self._close, discard=discard))
-
-    def _flush_texts(self) -> None:
-        with self._table.lock:
-            texts = list(self._texts)
-        for text in texts:
-            if not text.closed:
-                text.flush()
-
     def _write_out_all(
         self, steps: Callable[..., Any] = unwritten.write_out_steps, *, of: Iterable[Inode] | None = None
     ) -> None:
         """Raises: UnwrittenDataError, if something could not be written."""
+        self._flush_texts()
         self._follow_up()
         inodes = list(self._table.written if of is None else of)
         cause = unwritten.write_out_all(self._zone, inodes, steps)
         if cause is not None:
             unwritten.require_written(inodes, cause)
+
+    def _flush_texts(self) -> None:
+        with self._table.lock:
+            texts = list(self._texts)
+        for text in texts:
+            try:
+                text.flush()
+            except ValueError:  # closed, or detached
+                pass
 
     def _close(self, *, discard: bool) -> list[str]:
         """What of the store's reads was never ended, if debug mode knows."""
@@ -414,8 +411,8 @@ class _Owner:
         cache = self._cache
         return cache._zone.io.shielded(lambda: unwritten.save_as(cache._table, file, source, store_options))
 
-    def discard(self) -> int:
-        return self._cache._zone.io.shielded(lambda: unwritten.discard(self._cache._table, self._inode))
+    def discard(self, file: OpenFile) -> int:
+        return self._cache._zone.io.shielded(lambda: unwritten.discard_by(self._cache._table, self._inode, file))
 
 
 _caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
@@ -451,7 +448,6 @@ def _write_out_at_exit() -> None:
     for cache in caches_with_data():
         if not cache._zone.closed:
             try:
-                cache._flush_texts()
                 cache._shielded(cache._write_out_all)
             except BaseException as error:
                 sys.excepthook(type(error), error, error.__traceback__)

@@ -47,7 +47,7 @@ class Owner(Protocol):
     def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
         """As `File.save_as`."""
 
-    def discard(self) -> int:
+    def discard(self, file: OpenFile) -> int:
         """As `File.discard`."""
 
 
@@ -58,13 +58,15 @@ class File(PageWriter):
     ``pread``, ``preadinto``, ``view`` and ``pwrite`` use no position, and on a hit no lock.
     """
 
-    __slots__ = ("_appends", "_lock", "_mode", "_owner", "_pos", "_writes")
+    __slots__ = ("_appends", "_is_below_text", "_lock", "_mode", "_owner", "_pos", "_writes")
 
     def __init__(self, *args: Any, mode: Mode = READ, owner: Owner, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mode = mode
         self._writes, self._appends = mode.writes, mode.appends
         self._owner = owner
+        self._is_below_text = False
+        """Whether a `TextFile` closes it, which may have more to write, also if the collector finds this one first."""
         self._pos = self._mapping.i_size if mode.appends else 0
         self._lock = threading.RLock()
 
@@ -246,7 +248,8 @@ class File(PageWriter):
 
     def _write_at_end(self, buffer: ReadableBuffer) -> int:
         count = self._pwrite_long(buffer, None)
-        self._pos = self._mapping.i_size
+        if count:
+            self._pos = self._mapping.i_size
         return count
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -292,7 +295,7 @@ class File(PageWriter):
         The file is what the store holds then.  Blocks: interruptibly.
         """
         self._check_open()
-        return self._owner.discard() if self._writes else 0
+        return self._owner.discard(self._file) if self._writes else 0
 
     # -- what a file is ------------------------------------------------------------------------------------
 
@@ -361,6 +364,10 @@ class File(PageWriter):
         """Not in a finalizer inside one of our locks, nor when the interpreter has ended."""
         door = self._mapping.zone.door
         return not (door.holds_locks_here or door.is_finalizing())
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_below_text", False):
+            super().__del__()
 
     def _become_late(self) -> None:
         """A finalizer is about to write the last of it, and to close it: both are only noted."""

@@ -17,6 +17,12 @@ from .modes import Mode, parse_mode
 class TextFile(io.TextIOWrapper):
     """Text that is written, collected in pieces of 8 KiB."""
 
+    def detach(self) -> Any:
+        """The file below, which is no longer this one's."""
+        file = super().detach()
+        file._is_below_text = False  # type: ignore[attr-defined]  # a File
+        return file
+
     def __del__(self) -> None:
         # The garbage collector may run this inside any lock of ours.  What `io` would do here is to write and to close.
         try:
@@ -48,6 +54,7 @@ def _as_text(file: File, mode: str, encoding: str | None, errors: str | None, ne
     kind = TextFile if file.writable() else io.TextIOWrapper
     try:
         text = kind(cast(Any, file), io.text_encoding(encoding), errors, newline)
+        file._is_below_text = kind is TextFile
         text.mode = mode  # type: ignore[misc]  # as `open` does
         return text
     except BaseException:

@@ -118,6 +118,14 @@ def discard(table: InodeTable, inode: Inode) -> int:
     return given_up
 
 
+def discard_by(table: InodeTable, inode: Inode, file: OpenFile) -> int:
+    """`discard`, by the user of *file*, who need not hear any more why it could not be written."""
+    given_up = discard(table, inode)
+    with inode.mapping.zone.lock:
+        _, file.wb_seen = inode.mapping.wb_err.check_and_advance(file.wb_seen)
+    return given_up
+
+
 def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
     """Write a file's bytes to *source*, past the cache, since that may be full of what cannot be written.
 
