@@ -33,13 +33,18 @@ class Target:
     device_name = "target"
     object_bytes_max: int | None = None
 
-    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, base: Base | None = None) -> None:
         self.uploads: list[bytes] = []
-        self.before = before
+        self.base = base
+        self.before: Callable[[], None] = lambda: None
 
     @property
     def version(self) -> str:
         return f"upload {len(self.uploads)}"
+
+    def opened(self) -> Opened | None:
+        base = Base(self.uploads[-1]) if self.uploads else self.base
+        return Opened(base, len(base.data), self.version) if base else None
 
     def replace(self, whole: Whole) -> None:
         with whole.mapped() as data:
@@ -63,18 +68,18 @@ class Base(RangeOperations):
 
 
 @pytest.fixture
-def target() -> Target:
-    return Target()
-
-
-@pytest.fixture
 def base() -> Base:
     return Base(DATA)
 
 
 @pytest.fixture
-def version(target: Target, base: Base) -> Iterator[Opened]:
-    made = staged(target, Opened(base, len(DATA), "base"), truncate=False)
+def target(base: Base) -> Target:
+    return Target(base)
+
+
+@pytest.fixture
+def version(target: Target) -> Iterator[Opened]:
+    made = staged(target, truncate=False)
     yield made
     made.close()
 
@@ -182,18 +187,19 @@ def test_a_hole_is_zeros_and_does_not_change_the_size(version: Opened, target: T
 
 
 @pytest.mark.parametrize("base_data", [None, DATA])
-def test_a_new_file_is_there_after_fsync_though_nothing_was_stored(target: Target, base_data: bytes | None) -> None:
-    base = None if base_data is None else Opened(Base(base_data), len(base_data), "base")
-    version = staged(target, base, truncate=True)
+def test_a_new_file_is_there_after_fsync_though_nothing_was_stored(base_data: bytes | None) -> None:
+    target = Target(None if base_data is None else Base(base_data))
+    version = staged(target, truncate=True)
     assert version.size_bytes == 0
     ops_of(version).fsync()
     assert target.uploads == [b""]
     version.close()
 
 
-def test_a_file_beyond_what_the_store_takes_is_refused_when_it_is_stored(target: Target) -> None:
+def test_a_file_beyond_what_the_store_takes_is_refused_when_it_is_stored() -> None:
+    target = Target()
     target.object_bytes_max = 1000
-    version = staged(target, None, truncate=False)
+    version = staged(target, truncate=False)
     store(version, b"x" * 10, 990)
     with raises_errno(errno.EFBIG):
         store(version, b"x" * 10, 991)
@@ -206,7 +212,7 @@ def test_a_file_beyond_what_the_store_takes_is_refused_when_it_is_stored(target:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["store", "store", "store", "size", "punch", "fill", "fsync", "failing"]),
+        st.sampled_from(["store", "store", "store", "size", "punch", "fill", "fsync", "failing", "discard"]),
         st.integers(0, 3000),
         st.integers(1, 900),
     ),
@@ -217,8 +223,9 @@ STEPS = st.lists(
 @settings(max_examples=300)
 @given(STEPS, st.integers(0, 2000))
 def test_any_order_of_operations_gives_the_bytes_of_a_file(steps: list[tuple[str, int, int]], base_bytes: int) -> None:
-    target, model = Target(), bytearray(DATA[:base_bytes])
-    version = staged(target, Opened(Base(bytes(model)), base_bytes, "base"), truncate=False)
+    model = bytearray(DATA[:base_bytes])
+    target = Target(Base(bytes(model)))
+    version = staged(target, truncate=False)
     ops = ops_of(version)
     committed = bytes(model)
     for number, (what, offset, size) in enumerate(steps):
@@ -245,6 +252,11 @@ def test_any_order_of_operations_gives_the_bytes_of_a_file(steps: list[tuple[str
                     with raises_errno(errno.EACCES):
                         ops.fsync()
                 target.before = lambda: None
+            case "discard":
+                owed = ops.uncommitted_bytes
+                assert ops.discard() == (None if owed is None else len(committed))
+                model[:] = committed
+                assert ops.uncommitted_bytes is None
             case "fsync":
                 ops.fsync()
                 committed = target.uploads[-1] if target.uploads else committed
@@ -255,6 +267,47 @@ def test_any_order_of_operations_gives_the_bytes_of_a_file(steps: list[tuple[str
 
 def fail() -> None:
     raise OSError(errno.EACCES, "refused", "target")
+
+
+def test_how_many_bytes_wait_for_a_commit_is_told(version: Opened, target: Target) -> None:
+    ops = ops_of(version)
+    assert ops.commits
+    assert ops.uncommitted_bytes is None
+    ops.set_size(1000)
+    assert ops.uncommitted_bytes == 0
+    store(version, b"x" * 100, 0)
+    store(version, b"x" * 100, 50)
+    assert ops.uncommitted_bytes == 150
+    ops.set_size(120)
+    assert ops.uncommitted_bytes == 120
+
+    def meanwhile() -> None:
+        store(version, b"y" * 10, 0)
+        assert ops.uncommitted_bytes == 120
+        fail()
+
+    target.before = meanwhile
+    with raises_errno(errno.EACCES):
+        ops.fsync()
+    assert ops.uncommitted_bytes == 120
+    target.before = lambda: store(version, b"z" * 7, 100)
+    ops.fsync()
+    assert ops.uncommitted_bytes == 7
+    assert ops.discard() == 120
+    assert content(version, 120) == b"y" * 10 + b"x" * 110
+    target.before = lambda: None
+    ops.fsync()
+    assert len(target.uploads) == 1
+
+
+def test_a_new_file_that_is_given_up_is_not_made(target: Target) -> None:
+    target.base = None
+    version = staged(target, truncate=False)
+    store(version, b"x", 0)
+    assert ops_of(version).discard() == 0
+    ops_of(version).fsync()
+    assert target.uploads == []
+    version.close()
 
 
 # -- a commit that fails, or takes its time ----------------------------------------------------------
@@ -400,11 +453,10 @@ def test_a_store_that_fails_leaves_nothing_in_what_is_committed(
 # -- threads -----------------------------------------------------------------------------------------
 
 
-def test_with_four_writers_readers_and_commits_at_once_each_commit_has_whole_blocks_none_older_than_the_last(
-    target: Target,
-) -> None:
+def test_with_four_writers_readers_and_commits_at_once_each_commit_has_whole_blocks_none_older_than_the_last() -> None:
     blocks, rounds = 32, 60
-    version = staged(target, Opened(Base(bytes(blocks * BLOCK)), blocks * BLOCK, "base"), truncate=False)
+    target = Target(Base(bytes(blocks * BLOCK)))
+    version = staged(target, truncate=False)
     ops = ops_of(version)
     done = [0] * blocks
     ended = threading.Event()

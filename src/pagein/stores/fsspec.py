@@ -113,16 +113,9 @@ class FsspecSource:
         with _as_os_error(self.name, passing=(TypeError, ValueError)):
             fs, path = self._locate()
         reader = Reader(fs, path, self.name)
-        try:
-            with _as_os_error(self.name):
-                seen = reader.look()
-                if not _has_ranges(fs):
-                    reader.open_file()
-        except BaseException:
-            reader.close()
-            raise
-        ops = _FsspecOperations(reader, seen)
-        return Opened(ops, seen.size_bytes, ops.version, close=reader.close)
+        with _as_os_error(self.name):
+            seen = reader.look()
+        return opened(reader, seen)
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
         """One ``info``.  Raises: OSError: EROFS of filesystems that are known not to write; ENOENT, EEXIST, …"""
@@ -138,18 +131,7 @@ class FsspecSource:
             raise not_found(self.name)
         if seen is not None and exclusive:
             raise exists(self.name)
-        base = None
-        if seen is not None:
-            try:
-                if not _has_ranges(fs) and not truncate:
-                    with _as_os_error(self.name):
-                        reader.open_file()
-            except BaseException:
-                reader.close()
-                raise
-            ops = _FsspecOperations(reader, seen)
-            base = Opened(ops, seen.size_bytes, ops.version, close=reader.close)
-        return staged(FsspecTarget(reader, seen), base, truncate=truncate)
+        return staged(FsspecTarget(reader, seen), truncate=truncate)
 
 
 class Seen(NamedTuple):
@@ -160,6 +142,19 @@ class Seen(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.validators} size={self.size_bytes}".lstrip()
+
+
+def opened(reader: Reader, seen: Seen) -> Opened:
+    """What was seen, to be read through *reader*.  Raises: OSError."""
+    try:
+        with _as_os_error(reader.name):
+            if not _has_ranges(reader.fs):
+                reader.open_file()
+    except BaseException:
+        reader.close()
+        raise
+    ops = _FsspecOperations(reader, seen)
+    return Opened(ops, seen.size_bytes, ops.version, close=reader.close)
 
 
 class _FsspecOperations(RangeOperations):

@@ -25,6 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ..errors import read_only_source, short_fetch, stale
 from . import policy
+from .source import Opened
 from .staged import CHUNK_BYTES, Whole
 
 if TYPE_CHECKING:
@@ -74,6 +75,14 @@ class FsspecTarget:
     def version(self) -> str:
         """What is there, as far as we know."""
         return str(self._expected) if self._expected else "absent"
+
+    def opened(self) -> Opened | None:
+        """That, to be read.  Raises: OSError."""
+        if self._expected is None:
+            return None
+        from .fsspec import Reader, opened
+
+        return opened(Reader(self._reader.fs, self._reader.path, self.name), self._expected)
 
     def replace(self, whole: Whole) -> None:
         """Raises: OSError: ESTALE, EACCES, ENOSPC, …"""

@@ -45,13 +45,16 @@ class MemoryStore:
 
         Raises: OSError(ESTALE).
         """
+        return self._put_if(path, data, version).version
+
+    def _put_if(self, path: str, data: bytes | bytearray | memoryview, version: str | None) -> _Object:
         copy = bytes(data)
         with self._lock:
             now = self._objects.get(path)
             if (now.version if now else None) != version:
                 raise stale(_name_of(path), was=version or "absent", now=now.version if now else "deleted")
             new = self._objects[path] = _Object(copy, f"put-{next(self._put_counts)}")
-        return new.version
+        return new
 
     def delete(self, path: str) -> None:
         """Raises: OSError(ENOENT)."""
@@ -83,7 +86,7 @@ class _MemorySource:
         found = self._store._get(self._path)
         if found is None:
             raise (is_directory if self._store._has_below(self._path) else not_found)(self.name)
-        return self._opened(found)
+        return _opened(self._store, self._path, found)
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
         """Raises: OSError: ENOENT, EEXIST, EISDIR."""
@@ -94,11 +97,7 @@ class _MemorySource:
             return self.open()  # which says why not
         if found is not None and exclusive:
             raise exists(self.name)
-        target = _MemoryTarget(self._store, self._path, found.version if found else None)
-        return staged(target, self._opened(found) if found else None, truncate=truncate)
-
-    def _opened(self, found: _Object) -> Opened:
-        return Opened(_MemoryOperations(self._store, self._path, found), len(found.data), found.version)
+        return staged(_MemoryTarget(self._store, self._path, found), truncate=truncate)
 
 
 class _MemoryTarget:
@@ -106,19 +105,26 @@ class _MemoryTarget:
     device_name = "memory"
     object_bytes_max: int | None = None
 
-    def __init__(self, store: MemoryStore, path: str, version: str | None) -> None:
+    def __init__(self, store: MemoryStore, path: str, found: _Object | None) -> None:
         self.name = _name_of(path)
         self._store = store
         self._path = path
-        self._version = version
+        self._found = found
 
     @property
     def version(self) -> str:
-        return self._version or "absent"
+        return self._found.version if self._found else "absent"
+
+    def opened(self) -> Opened | None:
+        return _opened(self._store, self._path, self._found) if self._found else None
 
     def replace(self, whole: Whole) -> None:
         with whole.mapped() as data, memoryview(data) as view:
-            self._version = self._store.put_if(self._path, view, self._version)
+            self._found = self._store._put_if(self._path, view, self._found.version if self._found else None)
+
+
+def _opened(store: MemoryStore, path: str, found: _Object) -> Opened:
+    return Opened(_MemoryOperations(store, path, found), len(found.data), found.version)
 
 
 class _MemoryOperations(RangeOperations):

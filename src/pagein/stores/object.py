@@ -207,11 +207,7 @@ class WritableObjectSource(ObjectSource):
         if found is not None and exclusive:
             raise exists(self.name)
         target.expect(found)
-        base = None
-        if found is not None:
-            ops = ObjectOperations(self._store, self._path, found.meta, self.name)
-            base = Opened(ops, found.meta["size"], ops.version, close=ops.close)
-        return staged(target, base, truncate=truncate)
+        return staged(target, truncate=truncate)
 
 
 class ObjectOperations(AsyncRangeOperations):

@@ -25,7 +25,8 @@ from obstore import exceptions, store as obstore_store
 from ..errors import stale, store_failed
 from . import clients, policy
 from .clients import ObjectStore
-from .object import NEVER, is_same_version, is_strong, version_of
+from .object import NEVER, ObjectOperations, is_same_version, is_strong, version_of
+from .source import Opened
 from .staged import Whole
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ class ObjectTarget:
     def version(self) -> str:
         """What is there, as far as we know."""
         return version_of(self._expected.meta) if self._expected else "absent"
+
+    def opened(self) -> Opened | None:
+        """That, to be read."""
+        if self._expected is None:
+            return None
+        ops = ObjectOperations(self._store, self._path, self._expected.meta, self.name)
+        return Opened(ops, self._expected.meta["size"], ops.version, close=ops.close)
 
     def expect(self, found: Found | None) -> None:
         """This is what may be replaced; None: nothing."""

@@ -84,6 +84,9 @@ class Target(Protocol):
     def version(self) -> str:
         """What is there, as far as we know: what was opened, or what we put there last."""
 
+    def opened(self) -> Opened | None:
+        """That version, to be read; None if it is that nothing is there.  Raises: OSError."""
+
     def replace(self, whole: Whole) -> None:
         """Put *whole* in place of ``version``, which it then is.  Called by one thread at a time.
 
@@ -132,19 +135,23 @@ class StagedOperations(RangeOperations):
     """The bytes of an object as they will be."""
 
     writable = True
+    commits = True
 
-    def __init__(self, target: Target, base: Opened | None, *, size_bytes: int, is_change: bool) -> None:
+    def __init__(self, target: Target, *, truncate: bool) -> None:
         self.device_name = f"{target.device_name} (staged)"  # other waits than those of the store itself
         self.object_bytes_max = target.object_bytes_max
         self._target = target
-        self._base = base
+        self._base = base = target.opened()
+        self._former_bases: list[Opened | None] = []  # some fill may still be reading from one
         self._pid = os.getpid()
         self._commit_lock = threading.Lock()  # held across I/O, by one fsync at a time: the others want the same
         self._lock = threading.Condition()  # of all that follows; never held across I/O
-        self._layers = [_Layer(below_bytes=size_bytes)]
-        self._size_bytes = size_bytes
-        self._changes = int(is_change)
+        self._size_bytes = 0 if base is None or truncate else base.size_bytes
+        self._layers = [_Layer(below_bytes=self._size_bytes)]
+        self._changes = int(base is None or truncate)
         self._committed_changes = 0
+        self._new = Intervals()  # what was stored since the last commit began...
+        self._committing = Intervals()  # ...and what that has not committed, because it still runs, or has failed
         self._writers = 0
         self._is_freezing = False
 
@@ -158,14 +165,48 @@ class StagedOperations(RangeOperations):
         """The version that the store has, as far as we know."""
         return self._target.version
 
+    @property
+    def size_bytes(self) -> int:
+        """How long the object is with what was stored."""
+        with self._lock:
+            return self._size_bytes
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        """How many bytes the next commit has new, or None if there is nothing to commit."""
+        with self._lock:
+            if self._changes == self._committed_changes:
+                return None
+            both = Intervals()
+            for start, stop in (*self._new, *self._committing):
+                both.add(start, stop)
+        return sum(stop - start for start, stop in both)
+
+    def discard(self) -> int | None:
+        """Give up what was not committed; the size of what is in the store, as far as we know.  Raises: OSError."""
+        require_owner(self._pid, self._target.name)
+        with self._commit_lock:
+            if self.uncommitted_bytes is None:
+                return None
+            base = self._target.opened()
+            with self._writers_ended():
+                self._former_bases.append(self._base)
+                self._base = base
+                self._size_bytes = 0 if base is None else base.size_bytes
+                self._layers = [_Layer(below_bytes=self._size_bytes)]
+                self._committed_changes = self._changes
+                self._new, self._committing = Intervals(), Intervals()
+                return self._size_bytes
+
     def close(self) -> None:
         """Drop what is staged, committed or not.  Nobody uses these operations any more."""
         with self._lock:
             layers, self._layers = self._layers, []
         for layer in layers:
             layer.close()
-        if self._base is not None:
-            self._base.close()
+        for base in (self._base, *self._former_bases):
+            if base is not None:
+                base.close()
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -234,6 +275,7 @@ class StagedOperations(RangeOperations):
             write_all(layer.fd, buffer, offset_bytes)  # before it counts: a fill must not find half of it
             with self._lock:
                 layer.staged.add(offset_bytes, stop)
+                self._new.add(offset_bytes, stop)
                 self._size_bytes = max(self._size_bytes, stop)
                 self._changes += 1
 
@@ -245,7 +287,8 @@ class StagedOperations(RangeOperations):
             with self._lock:
                 if size_bytes != self._size_bytes:
                     self._changes += 1
-                layer.staged.cut(size_bytes)
+                for intervals in (layer.staged, self._new, self._committing):
+                    intervals.cut(size_bytes)
                 layer.below_bytes = min(layer.below_bytes, size_bytes)
                 self._size_bytes = size_bytes
 
@@ -259,6 +302,7 @@ class StagedOperations(RangeOperations):
             zero(layer.fd, offset_bytes, stop)
             with self._lock:
                 layer.staged.add(offset_bytes, stop)
+                self._new.add(offset_bytes, stop)
                 self._changes += 1
 
     def _require_size(self, size_bytes: int) -> None:
@@ -296,17 +340,29 @@ class StagedOperations(RangeOperations):
                 self._target.replace(Whole(self._layers[0].fd, size_bytes))
             with self._lock:
                 self._committed_changes = changes
+                self._committing = Intervals()
 
     def _freeze(self) -> tuple[int, int]:
         """All that was stored, and is being stored, stands still; what comes next goes to a layer above."""
+        with self._writers_ended():
+            if self._changes != self._committed_changes:
+                self._layers.append(_Layer())
+                for start, stop in self._new:
+                    self._committing.add(start, stop)
+                self._new = Intervals()
+            return self._size_bytes, self._changes
+
+    @contextmanager
+    def _writers_ended(self) -> Iterator[None]:
+        """No writer is under way, and none begins.  Locks: runs under the lock."""
         with self._lock:
             self._is_freezing = True  # else writers that follow each other could keep it waiting for ever
             self._lock.wait_for(lambda: not self._writers)
-            self._is_freezing = False
-            self._lock.notify_all()
-            if self._changes != self._committed_changes:
-                self._layers.append(_Layer())
-            return self._size_bytes, self._changes
+            try:
+                yield
+            finally:
+                self._is_freezing = False
+                self._lock.notify_all()
 
     def _fold(self) -> None:
         """Into the lowest layer, all others that are frozen.  If it fails, they still lie above it."""
@@ -352,11 +408,10 @@ class StagedOperations(RangeOperations):
             lowest.below_bytes = 0
 
 
-def staged(target: Target, base: Opened | None, *, truncate: bool) -> Opened:
-    """*target* opened for writing; *base* is what is there now, if anything is, and is closed with it."""
-    size_bytes = 0 if base is None or truncate else base.size_bytes
-    ops = StagedOperations(target, base, size_bytes=size_bytes, is_change=base is None or truncate)
-    return Opened(ops, size_bytes, ops.version, close=ops.close)
+def staged(target: Target, *, truncate: bool) -> Opened:
+    """*target* opened for writing."""
+    ops = StagedOperations(target, truncate=truncate)
+    return Opened(ops, ops.size_bytes, ops.version, close=ops.close)
 
 
 def _fill_from(ops: AddressSpaceOperations, buffer: memoryview, offset_bytes: int) -> None:
