@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .mm.mapping import OpenFile
 
-SHORT_BYTES_MAX = 8 << 20
+SHORT_BYTES_MAX = 1 << 20
 """The leaf lock is held while so many bytes are copied, at most."""
 SLICE_BYTES_MAX = 32 << 10
 """Beyond, a system call copies, while other threads run; and the memory need not be zeroed first."""
@@ -35,12 +35,15 @@ SLICE_BYTES_MAX = 32 << 10
 class PageWriter(PageReader):
     """The part of `pagein.File` that writes and knows no position."""
 
-    __slots__ = ("_arena_write", "_dirty")
+    __slots__ = ("_arena_write", "_dirty", "_size_max")
 
     def __init__(self, file: OpenFile, **arguments: Any) -> None:
         super().__init__(file, **arguments)
         arena = file.mapping.arena
         self._arena_write = arena.write
+        most = file.mapping.ops.object_bytes_max
+        room_bytes = file.mapping.frame_count << PAGE_SHIFT  # the frames behind are another file's
+        self._size_max = room_bytes if most is None else min(most, room_bytes)
         self._dirty: Any = arena.dirty if file.writable else READ_ONLY
 
     def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
@@ -60,7 +63,7 @@ class PageWriter(PageReader):
             if is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct:
                 mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
                 with mapping.dirty_lock:
-                    if mapping.short_writes and offset <= mapping.i_size:
+                    if mapping.short_writes and offset <= mapping.i_size and offset + size <= self._size_max:
                         if first == last:
                             fresh = 1 - dirty[first]
                             if uptodate[first] and fresh <= mapping.dirty_budget:
@@ -73,7 +76,7 @@ class PageWriter(PageReader):
                                         mapping.i_size = offset + size  # after the bytes: they may be read now
                                     return size
                                 dirty[first] = 1 - fresh
-                        elif self._write_short(data, start, first, last + 1):
+                        elif self._write_short(cast(bytes, data), start, first, last + 1):
                             mapping.i_size = max(mapping.i_size, offset + size)
                             return size
         except (IndexError, OverflowError, TypeError):
@@ -83,14 +86,16 @@ class PageWriter(PageReader):
     def _write_short(self, data: bytes, start: int, first: int, stop: int) -> bool:
         """The short way into several pages.  Locks: ``dirty_lock``."""
         mapping, uptodate, dirty = self._mapping, self._uptodate, self._dirty
-        was = dirty[first:stop]
+        marks, pages = ones(stop - first), slice(first, stop)
+        if 0 in uptodate[pages] or dirty[pages].count(0) > mapping.dirty_budget:
+            return False
+        # No call until it is decided: a signal handler that writes here too would take these marks for another's.
+        was = dirty[pages]
+        dirty[pages] = marks
+        if 0 in uptodate[pages]:
+            dirty[pages] = was
+            return False
         fresh = was.count(0)
-        if fresh > mapping.dirty_budget or 0 in uptodate[first:stop] or len(was) < stop - first:
-            return False
-        dirty[first:stop] = ones(stop - first)
-        if 0 in uptodate[first:stop]:
-            dirty[first:stop] = was
-            return False
         mapping.dirty_budget -= fresh
         mapping.dirty_pages += fresh
         if len(data) <= SLICE_BYTES_MAX:
@@ -102,6 +107,9 @@ class PageWriter(PageReader):
     def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
         """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None."""
         self._check_writable()
+        if self._mapping.dirty_lock_is_held_here():
+            # Of a signal handler or a finalizer that came in between; others would wait for him, and he for them.
+            raise RuntimeError(f"reentrant write to {self.name!r}: a write of the same thread has not ended")
         if offset is not None:
             offset = checked("offset", offset)
         with memoryview(data) as view, view.cast("B") as source:
@@ -127,7 +135,7 @@ class PageWriter(PageReader):
         self._check_writable()
         size_bytes = checked("size", size_bytes)
         mapping = self._mapping
-        mapping.zone.workqueue.shielded(partial(truncate.truncate, mapping, size_bytes))
+        mapping.zone.workqueue.shielded(partial(truncate.truncate, mapping, size_bytes, self._file))
 
     def fsync(self) -> None:
         """Have the store hold, durably, everything that was written to the file before.
@@ -148,12 +156,13 @@ class PageWriter(PageReader):
 def _write_all(
     file: OpenFile, source: memoryview, offset: int | None, make_waiter: MakeWaiter, *, is_direct: bool
 ) -> Steps[int]:
-    if is_direct and offset is not None:
-        return (yield from direct.direct_write(file, source, offset, make_waiter))
     done = 0
     while True:
-        at = None if offset is None else offset + done
-        done += yield from write.perform_write(file, source[done:], at, make_waiter)
+        if is_direct and offset is not None:
+            done += yield from direct.direct_write(file, source[done:], offset + done, make_waiter)
+        else:
+            at = None if offset is None else offset + done
+            done += yield from write.perform_write(file, source[done:], at, make_waiter)
         if done >= len(source):
             return done
 

@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT, page_count_for
+from .page import Writeback
 from .sync import MakeWaiter, Steps
 from .truncate import drop_beyond_end, invalidate_inode_pages2, require_room
-from .write import write_locked
+from .write import require_open, write_locked
 from .writeback import Sync, on_io_steps, write_back
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ def direct_write(file: OpenFile, data: memoryview, offset: int, make_waiter: Mak
     mapping = file.mapping
     yield from mapping.i_rwsem.acquire_steps(make_waiter)
     try:
+        require_open(file)
         require_room(mapping, offset + len(data))
         if (yield from _may_pass_by(mapping, offset, len(data), make_waiter)):
-            store = partial(mapping.ops.direct_write, data, offset)
-            written = yield from on_io_steps(mapping.zone, store, make_waiter)
+            written = yield from _pass_by(mapping, data, offset, make_waiter)
             if written:
                 _note_written(mapping, offset, written)
                 return written
@@ -59,10 +60,27 @@ def _may_pass_by(mapping: AddressSpace, offset: int, size_bytes: int, make_waite
     return True
 
 
+def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
+    """Have it stored.  It counts as write-back meanwhile, so that nobody tells the store another size."""
+    zone, first = mapping.zone, offset >> PAGE_SHIFT
+    page_count = page_count_for(offset + len(data)) - first
+    with zone.lock:
+        if mapping.size_owed is not None:
+            return 0
+        writeback = Writeback(page_count)
+        writeback.enter(mapping, first)
+        mapping.store_end = max(mapping.store_end, offset + len(data))
+    try:
+        return (yield from on_io_steps(zone, partial(mapping.ops.direct_write, data, offset), make_waiter))
+    finally:
+        with zone.lock:
+            writeback.piece_ended(mapping, first, page_count, None)
+
+
 def _note_written(mapping: AddressSpace, offset: int, written: int) -> None:
     zone = mapping.zone
     with zone.lock, mapping.dirty_lock:
-        mapping.disk_size = max(mapping.disk_size, offset + written)
+        mapping.note_stored(offset + written)
         mapping.i_size = max(mapping.i_size, offset + written)
     try:  # what a reader has brought meanwhile may be from before
         invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(offset + written))

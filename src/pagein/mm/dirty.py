@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Container
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import closed_cache
 from .errseq import again
 from .sync import MakeWaiter, Steps, Waiter
 
@@ -79,7 +82,12 @@ class DirtyState:
         """Cleaned so far, ever: what slowed writers wait for."""
         self.failures = 0
         self.last_failure: BaseException | None = None
-        self._waiters: deque[tuple[int, Waiter]] = deque()
+        self._waiters: deque[tuple[int, Waiter, AddressSpace]] = deque()
+
+    @property
+    def is_too_much(self) -> bool:
+        """Whether write-back should begin."""
+        return self.pages > self.limits.background_pages
 
     # -- for writers -----------------------------------------------------------------------------------
 
@@ -93,6 +101,8 @@ class DirtyState:
         failures = self.failures
         while True:
             with zone.lock:
+                if zone.closed:
+                    raise closed_cache()
                 room_pages = limits.limit_pages - self.pages - self.writeback_pages
                 if room_pages < 1:
                     self._recall_budgets()
@@ -107,10 +117,10 @@ class DirtyState:
                     granted, wait_pages = 0, 1
                 waiter = make_waiter() if wait_pages else None
                 if waiter is not None:
-                    self._waiters.append((self.cleaned_pages + wait_pages, waiter))
+                    self._waiters.append((self.cleaned_pages + wait_pages, waiter, mapping))
             if waiter is not None:
-                zone.flusher.kick()
                 try:
+                    zone.flusher.kick()
                     yield waiter
                 except BaseException:
                     with zone.lock:
@@ -118,8 +128,9 @@ class DirtyState:
                     if granted:
                         self.give_back(granted)
                     raise
-            elif self.pages > limits.background_pages:
-                zone.flusher.kick()
+            elif self.is_too_much:
+                with suppress(RuntimeError):  # no thread is to be had: the next who comes by tries again
+                    zone.flusher.kick()
             if granted:
                 return granted
 
@@ -162,16 +173,22 @@ class DirtyState:
         self.writeback_pages -= page_count
         if error is None:
             self.cleaned_pages += page_count
+            self._wake()
         else:
             self.pages += page_count
-            self.failures += 1
-            self.last_failure = error
-        self._wake(everybody=error is not None)
+            self.failed(error)
+
+    def failed(self, error: BaseException) -> None:
+        """Nothing could be stored: who waits for that hears why."""
+        self.failures += 1
+        self.last_failure = error
+        self._wake(everybody=True)
 
     def redirtied(self, page_count: int) -> None:
         """The store has declined, and they are dirty again."""
         self.writeback_pages -= page_count
         self.pages += page_count
+        self._wake(everybody=True)  # who waits for just these kicks the flusher again
 
     def cancelled(self, page_count: int) -> None:
         """Dirty pages were given up."""
@@ -182,14 +199,22 @@ class DirtyState:
     def _wake(self, *, everybody: bool = False) -> None:
         if self._waiters:
             below = self.pages + self.writeback_pages <= self.limits.freerun_pages
-            left: deque[tuple[int, Waiter]] = deque()
-            for target, waiter in self._waiters:
-                if everybody or below or target <= self.cleaned_pages:
-                    waiter.wake()
+            left: deque[tuple[int, Waiter, AddressSpace]] = deque()
+            for entry in self._waiters:
+                if everybody or below or entry[0] <= self.cleaned_pages:
+                    entry[1].wake()
                 else:
-                    left.append((target, waiter))
+                    left.append(entry)
             self._waiters = left
 
     def wake_all(self) -> None:
-        """The cache is being closed.  Zone's lock held."""
+        """Let everybody look again.  Zone's lock held."""
         self._wake(everybody=True)
+
+    def wake_writers_of_others(self, busy: Container[AddressSpace]) -> None:
+        """Let those look again of whose own files nothing is being cleaned: they might wait for a store that does not
+        answer.  Zone's lock held."""
+        woken = [entry for entry in self._waiters if entry[2] not in busy]
+        self._waiters = deque(entry for entry in self._waiters if entry[2] in busy)
+        for entry in woken:
+            entry[1].wake()

@@ -11,7 +11,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .sync import Waiter, run_steps
+from .sync import Waiter
 from .writeback import Sync, write_back
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Flusher:
         self._is_kicked = False
         self._is_closed = False
         self._is_memory_short = False
+        self._busy: set[AddressSpace] = set()
+        """Those of which a pass has not ended: a store that does not answer keeps nobody else waiting."""
         self._waiter: Waiter | None = None
 
     def kick(self) -> None:
@@ -73,45 +75,80 @@ class Flusher:
 
     def _run(self, zone: Zone) -> None:
         try:
-            while self._wait():
+            while self._wait(zone):
                 self._turn(zone)
         except BaseException:  # a mistake of ours, of which the thread tells: the next kick starts another
-            self._is_running = False
+            with zone.lock:
+                self._is_running = False
+                _wake_waiters(zone)
             raise
 
-    def _wait(self) -> bool:
+    def _wait(self, zone: Zone) -> bool:
         """Until it is time; False to end, because nothing is dirty."""
-        with self._zone.lock:
-            # Pages under write-back may fail, and be dirty again.
-            if self._is_closed or not (self._is_kicked or self._dirty_mappings()):
+        with zone.lock:
+            # What is under write-back may fail, and be dirty again.
+            is_needed = any(mapping.dirty_pages or mapping.under_writeback for mapping in zone.mappings)
+            if self._is_closed or not (self._is_kicked or self._busy or is_needed):
                 self._is_running = False  # under the lock, so that whoever makes something dirty next starts another
-                self._zone.dirty.wake_all()
+                _wake_waiters(zone)
                 return False
-            waiter = self._zone.door.waiter()
+            waiter = zone.door.waiter()
             if self._is_kicked:
                 waiter.wake()
             else:
                 self._waiter = waiter
         waiter.wait(INTERVAL_S)
-        with self._zone.lock:
+        with zone.lock:
             self._waiter = None
             self._is_kicked = False
         return True
 
     def _turn(self, zone: Zone) -> None:
         with zone.lock:
-            mappings = self._dirty_mappings()
-            now_s = zone.door.now_s()
+            now_s, limits = zone.door.now_s(), zone.dirty.limits
             everything, self._is_memory_short = self._is_memory_short, False
-        for mapping in mappings:
-            is_old = now_s - mapping.dirty_since_s >= zone.dirty.limits.age_s
-            if is_old or everything or zone.dirty.pages > zone.dirty.limits.background_pages:
-                run_steps(write_back(mapping, Sync.NONE, zone.door.waiter))
+            excess_pages = zone.dirty.pages - limits.background_pages
+            due = []
+            for mapping in self._dirty_mappings():
+                is_old = now_s - mapping.dirty_since_s >= limits.age_s
+                if is_old or everything or excess_pages > 0:
+                    excess_pages -= mapping.dirty_pages
+                    due.append(mapping)
+            self._busy.update(due)
+            if not due:
+                zone.dirty.wake_writers_of_others(self._busy)
+            if not self._busy:
+                _wake_waiters(zone)  # who waits for pages to be cleaned waits for nothing
+        for mapping in due:
+            try:
+                zone.workqueue.run_detached(
+                    partial(write_back, mapping, Sync.NONE), partial(self._ended, zone, mapping)
+                )
+            except (ValueError, RuntimeError) as error:  # closed; no thread is to be had
+                self._ended(zone, mapping, None, error)
+
+    def _ended(
+        self, zone: Zone, mapping: AddressSpace, result: BaseException | None, error: BaseException | None
+    ) -> None:
+        """A pass has ended.  Its failures have been noted; if it could not be made at all, nobody waits for it."""
         with zone.lock:
-            if not any(mapping.dirty_pages for mapping in mappings):
-                zone.dirty.wake_all()  # who waits for pages to be cleaned waits for nothing
+            self._busy.discard(mapping)
+            if error is not None:
+                zone.dirty.failed(error)
+            _wake_waiters(zone)
+            waiter, self._waiter = self._waiter, None  # there may be more by now
+            is_well = result is None and error is None
+            self._is_kicked |= is_well and bool(mapping.dirty_pages) and zone.dirty.is_too_much
+            if waiter is not None:
+                waiter.wake()
 
     def _dirty_mappings(self) -> list[AddressSpace]:
-        """Those with dirty pages, the longest dirty first.  Zone's lock held."""
-        dirty = [mapping for mapping in self._zone.mappings if mapping.dirty_pages or mapping.under_writeback]
+        """Those with dirty pages, and no pass; the longest dirty first.  Zone's lock held."""
+        dirty = [mapping for mapping in self._zone.mappings if mapping.dirty_pages and mapping not in self._busy]
         return sorted(dirty, key=lambda mapping: mapping.dirty_since_s)
+
+
+def _wake_waiters(zone: Zone) -> None:
+    """Let who waits for clean pages, or for memory, look again; he kicks again if he has to.  Zone's lock held."""
+    zone.dirty.wake_all()
+    zone.wake_memory_waiter()

@@ -51,6 +51,12 @@ class AddressSpace:
         """How many bytes the store holds of it: what lies beyond is zeros, or in the cache."""
         self.frame_count = frames_for(max(page_count_for(i_size), room_pages))
         """How many frames it has: how far it may grow."""
+        self.store_end = i_size
+        """Beyond this the store has nothing: it was never given more, whatever became of that."""
+        self.store_calls = 0
+        """Operations that are storing pages of it..."""
+        self.store_waiters: list[Waiter] = []
+        """...and who waits until one of them has returned."""
         self.size_owed: int | None = None
         """The store has to be told this size before anything more is stored (writeback.py)..."""
         self.size_waiters: list[Waiter] | None = None
@@ -86,14 +92,20 @@ class AddressSpace:
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
         self.size_owed = self.size_waiters = None
+        self.store_calls, self.store_waiters = 0, []
+        self.disk_size = self.i_size  # nothing of it is zeros for certain: the operations know what became of it
         self.may_write_short = self.short_writes = False
         self.start_locks_anew()
 
     def start_locks_anew(self) -> None:
         """A thread that stayed in a fork's parent may have held the old ones."""
-        self.dirty_lock = self.zone.door.lock()
+        self.dirty_lock = self.zone.door.reentrant_lock()
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
         self.i_rwsem = RwSem(self)
+
+    def dirty_lock_is_held_here(self) -> bool:
+        """Whether the calling thread is in the middle of a write that goes the short way."""
+        return self.zone.door.is_owned(self.dirty_lock)
 
     @property
     def dirty_bytes(self) -> int:
@@ -344,6 +356,25 @@ class AddressSpace:
                     self.dirty_budget = 0
             return cleared
 
+    def note_stored(self, end_bytes: int) -> None:
+        """The store has taken what ends there.  A cut that it has not been told of will take off what lies behind.
+        Zone's lock held."""
+        if self.size_owed is not None:
+            end_bytes = min(end_bytes, self.size_owed)
+        self.disk_size = max(self.disk_size, end_bytes)
+
+    def take_dirty(self, index: int, most_pages: int) -> int:
+        """Clear the flags of the dirty pages from *index* on, at most so many; return how many.  Zone's lock held.
+
+        Looked at and cleared in one hold: a write that marks pages that have gone takes the marks off before it ends.
+        """
+        frame = self.base + index
+        with self.dirty_lock:
+            for plane in (self.arena.dirty, self.arena.uptodate):
+                hole = plane.find(b"\0", frame, frame + most_pages)
+                most_pages = hole - frame if hole >= 0 else most_pages
+        return self.clear_dirty(index, most_pages) if most_pages else 0
+
     def zero_beyond_end(self, index: int, page_count: int) -> int:
         """Zero what lies beyond the end of the file in a run; where the run ends, in bytes of the file.
 
@@ -354,8 +385,12 @@ class AddressSpace:
             end = max(self.i_size, index << PAGE_SHIFT)
             if end < stop and self.i_size & PAGE_OFFSET_MASK and self.i_size >> PAGE_SHIFT >= index:
                 page_stop = (self.i_size | PAGE_OFFSET_MASK) + 1
-                shift = self.base << PAGE_SHIFT
-                self.arena.memory[shift + self.i_size : shift + page_stop] = bytes(page_stop - self.i_size)
+                start = (self.base << PAGE_SHIFT) + self.i_size
+                zeros = bytes(page_stop - self.i_size)
+                if self.arena.memory[start : start + len(zeros)] != zeros:
+                    # A reader that saw an older, larger size is still copying: he looks again.
+                    self.arena.bump_generation(start >> PAGE_SHIFT, 1)
+                    self.arena.memory[start : start + len(zeros)] = zeros
             return min(end, stop)
 
     def dirty_runs(self, start_index: int, stop_index: int) -> Iterator[tuple[int, int]]:

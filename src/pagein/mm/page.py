@@ -49,8 +49,14 @@ class Writeback:
         self._waiters.append(waiter)
         return waiter
 
-    def piece_ended(self, page_count: int, error: BaseException | None) -> None:
-        """So many pages of it."""
+    def enter(self, mapping: AddressSpace, index: int) -> None:
+        """It has begun, with the page at *index*."""
+        mapping.under_writeback.update(dict.fromkeys(range(index, index + self._pages_left), self))
+
+    def piece_ended(self, mapping: AddressSpace, index: int, page_count: int, error: BaseException | None) -> None:
+        """So many pages of it, from *index* on."""
+        for at in range(index, index + page_count):
+            del mapping.under_writeback[at]
         self.error = self.error or error
         self._pages_left -= page_count
         if not self._pages_left:
@@ -133,7 +139,7 @@ class Page:
     @property
     def is_hole(self) -> bool:
         """Whether the store has nothing of it, though the file has: it is zeros."""
-        return self.mapping.disk_size <= self.offset < self.mapping.i_size
+        return self._end_bytes <= self.offset < self.mapping.i_size
 
     @property
     def content(self) -> memoryview:
@@ -199,10 +205,11 @@ class Page:
 
     def owe_writeback(self) -> None:
         """Its dirty flags were cleared so that it can be stored.  Zone's lock held."""
+        frame = self.run.frame
+        # From here on, so that it stays until what became of it is known, also if it is stored under its lock.
+        self.mapping.arena.writeback[frame : frame + self.page_count] = ones(self.page_count)
         self.writeback = Writeback(self.page_count)
-        self.mapping.under_writeback.update(
-            dict.fromkeys(range(self.index, self.index + self.page_count), self.writeback)
-        )
+        self.writeback.enter(self.mapping, self.index)
 
     def set_writeback(self) -> None:
         """It is about to be stored.  Locks: page locked; it is unlocked next.  Linux: the same."""
@@ -211,8 +218,6 @@ class Page:
             self._check_locked("write-back of a page begins under its lock")
             if self.in_writeback or self.writeback is None:
                 raise ContractViolation("write-back of a page that was dirty begins once", repr(self))
-            frame = self.run.frame
-            mapping.arena.writeback[frame : frame + self.page_count] = ones(self.page_count)
             self.in_writeback = True
 
     def end_writeback(self, error: BaseException | None = None) -> None:
@@ -223,31 +228,28 @@ class Page:
         with self.mapping.zone.lock:
             if not self.in_writeback:
                 raise ContractViolation("write-back of a page is ended exactly once", repr(self))
-            frame = self.run.frame
-            self.mapping.arena.writeback[frame : frame + self.page_count] = bytes(self.page_count)
-            self.in_writeback = False
             self.settle_writeback(error)
 
     def settle_writeback(self, error: BaseException | None = None, *, declined: bool = False) -> None:
         """What became of it: stored; failed, and dirty again; or *declined*, and dirty still.  Zone's lock held."""
         mapping, zone, writeback = self.mapping, self.mapping.zone, self.writeback
         assert writeback is not None
-        self.writeback = None
-        for index in range(self.index, self.index + self.page_count):
-            del mapping.under_writeback[index]
+        self.writeback, self.in_writeback = None, False
+        frame = self.run.frame
+        mapping.arena.writeback[frame : frame + self.page_count] = bytes(self.page_count)
         if declined:
             mapping.mark_dirty(self.index, self.page_count)
             zone.dirty.redirtied(self.page_count)
         else:
             if error is None:
-                mapping.disk_size = max(mapping.disk_size, self.offset + self.size_bytes)
+                mapping.note_stored(self.offset + self.size_bytes)
                 zone.counters["written_bytes"] += self.size_bytes
             else:
                 mapping.wb_err.set(error)
                 zone.counters["failed_writes"] += 1
                 mapping.mark_dirty(self.index, self.page_count)
             zone.dirty.writeback_ended(self.page_count, error)
-        writeback.piece_ended(self.page_count, error)
+        writeback.piece_ended(mapping, self.index, self.page_count, error)
         zone.wake_memory_waiter()  # it may be evicted now
 
     def _check_locked(self, clause: str) -> None:

@@ -14,7 +14,7 @@ import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import busy, cannot_grow, too_large
+from ..errors import busy, cannot_grow, closed_file, too_large
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, page_count_for
 from . import reclaim
 from .lru import NOT_QUEUED, Run
@@ -22,7 +22,7 @@ from .sync import run_steps
 from .writeback import Sync, wait_on_writeback, write_back
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace
+    from .mapping import AddressSpace, OpenFile
     from .page import LockedPage
 
 _BATCH_PAGES = 4096
@@ -66,20 +66,27 @@ def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index:
         raise busy(mapping.name, kept_pages)
 
 
-def truncate(mapping: AddressSpace, size_bytes: int) -> None:
+def truncate(mapping: AddressSpace, size_bytes: int, file: OpenFile | None = None) -> None:
     """Make a file that is open for writing shorter or longer; what is added is zeros.  Linux: truncate_setsize.
 
     Takes ``i_rwsem``.  Blocks: for writers, and for pages beyond the new end that are read or stored.
-    Raises: OSError(EFBIG).
+    Raises: OSError(EFBIG); ValueError if the *file* through which that is done was closed.
     """
     with mapping.i_rwsem.exclusive():
+        if file is not None and file.closed:
+            raise closed_file()
+        mapping.check_usable()
         require_room(mapping, size_bytes)
         if size_bytes < mapping.i_size:
-            _set_size(mapping, size_bytes)
+            with mapping.zone.lock, mapping.dirty_lock:
+                mapping.i_size = size_bytes
+                # Owed from here on, because nothing may be stored before the store knows; also if it has less, but may
+                # have more by a request that failed, or is about to be told a larger size.
+                owed_bytes = mapping.size_owed
+                if size_bytes < mapping.store_end or (owed_bytes is not None and size_bytes < owed_bytes):
+                    mapping.size_owed = size_bytes if owed_bytes is None else min(owed_bytes, size_bytes)
+                    mapping.disk_size = min(mapping.disk_size, size_bytes)
             drop_beyond_end(mapping)
-            with mapping.zone.lock:
-                if size_bytes < mapping.disk_size:
-                    mapping.disk_size = mapping.size_owed = size_bytes
         elif size_bytes > mapping.i_size:
             drop_beyond_end(mapping)
             _set_size(mapping, size_bytes)
@@ -132,9 +139,10 @@ def discard(mapping: AddressSpace, object_bytes: int | None = None) -> None:
         if kept_pages:
             raise busy(mapping.name, kept_pages)
         with mapping.zone.lock, mapping.dirty_lock:
-            mapping.size_owed = None
-            mapping.disk_size = mapping.disk_size if object_bytes is None else object_bytes
-            mapping.i_size = mapping.disk_size
+            if object_bytes is not None:
+                mapping.size_owed = None
+                mapping.disk_size = mapping.store_end = object_bytes
+            mapping.i_size = mapping.disk_size  # a size that is still owed is told: what was cut off is cut off
         drop_beyond_end(mapping)
 
 
@@ -213,7 +221,7 @@ def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = No
     with mapping.zone.lock, mapping.dirty_lock:
         mapping.i_size = size_bytes
         if disk_size is not None:
-            mapping.disk_size = disk_size
+            mapping.disk_size = mapping.store_end = disk_size
 
 
 def _grow(mapping: AddressSpace, size_bytes: int) -> None:

@@ -10,8 +10,10 @@ Not here: the short way of a write to pages that are here (pagein.writer); how m
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import closed_file
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import ones
@@ -40,9 +42,17 @@ def perform_write(file: OpenFile, data: memoryview, offset: int | None, make_wai
     mapping = file.mapping
     yield from mapping.i_rwsem.acquire_steps(make_waiter)
     try:
+        require_open(file)
         return (yield from write_locked(file, data, mapping.i_size if offset is None else offset, make_waiter))
     finally:
         mapping.i_rwsem.release()
+
+
+def require_open(file: OpenFile) -> None:
+    """Raises: ValueError if the file has been closed: who closes it waits for ``i_rwsem`` before he writes back."""
+    if file.closed:
+        raise closed_file()
+    file.mapping.check_usable()
 
 
 def write_locked(file: OpenFile, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
@@ -66,6 +76,7 @@ def zero_range(file: OpenFile, offset: int, size_bytes: int, make_waiter: MakeWa
     mapping = file.mapping
     yield from mapping.i_rwsem.acquire_steps(make_waiter)
     try:
+        require_open(file)
         stop = min(offset + size_bytes, mapping.i_size)
         if punch_hole(mapping, offset, stop - offset):
             head_stop, tail_start = page_count_for(offset) << PAGE_SHIFT, stop >> PAGE_SHIFT << PAGE_SHIFT
@@ -177,7 +188,8 @@ def write_end(page: LockedPage, stop: int) -> int:
             arena.uptodate[frame : frame + count] = ones(count)
         mapping.i_size = max(mapping.i_size, stop)
     if is_first:
-        mapping.zone.flusher.start()
+        with suppress(RuntimeError):  # no thread is to be had: whoever has to wait for it hears of that
+            mapping.zone.flusher.start()
     return fresh
 
 

@@ -6,131 +6,32 @@ dirty while it is stored is stored again; a page that failed stays dirty, and it
 Not stable: who writes to a page need not wait until it is stored; what is stored then may be a mixture, and the page
 is dirty again.
 Assumes: callers hold no page lock; may hold ``i_rwsem``, which is never taken in here.
-Not here: when (flusher.py, dirty.py), a page's own part (page.py).
+Not here: when (flusher.py, dirty.py), a page's own part (page.py), the operation's (wbc.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from enum import Enum, auto
+import errno
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import ContractViolation
+from ..errors import closed_cache
 from ..units import PAGE_SHIFT
-from .aops import AOP_WRITEPAGE_ACTIVATE
 from .errseq import again
 from .page import LockedPage
 from .sync import MakeWaiter, Steps, Waiter
+from .wbc import Sync as Sync, WritebackControl as WritebackControl
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace, OpenFile
-    from .page import Page, Writeback
+    from .page import Writeback
     from .zone import Zone
 
 T = TypeVar("T")
 
 REQUESTS_MAX = 4
 """So many runs of one file are stored at once."""
-
-
-class Sync(Enum):
-    """What write-back is for.  Linux: WB_SYNC_NONE, WB_SYNC_ALL."""
-
-    NONE = auto()
-    """To have fewer dirty pages: what is being written already is passed over, and an error ends it."""
-    ALL = auto()
-    """For integrity: everything is written, waited for, and attempted although something before it failed."""
-
-
-class WritebackControl:
-    """A run of locked pages to store.  An operation takes pages off its front; what it takes it ends."""
-
-    def __init__(self, page: LockedPage, sync: Sync) -> None:
-        self.sync = sync
-        self.first_error: BaseException | None = None
-        self._taken: list[Page] = []
-        self._rest: Page | None = page
-        self._zone = page.mapping.zone
-        self._mapping = page.mapping
-
-    @property
-    def page_count(self) -> int:
-        """Pages that have not been taken."""
-        return self._rest.page_count if self._rest else 0
-
-    def take(self, page_count: int | None = None) -> Page:
-        """Take the first *page_count* pages, by default all, as one `Page` that is stored and ended as one."""
-        rest = self._rest
-        if rest is None:
-            raise ContractViolation("writepages takes only the pages of its run", "WritebackControl.take()")
-        if page_count is None or page_count >= rest.page_count:
-            self._rest = None
-        else:
-            rest = rest.split_head(page_count)
-        self._taken.append(rest)
-        return rest
-
-    def __iter__(self) -> Iterator[Page]:
-        """Take the pages one by one."""
-        while self._rest:
-            yield self.take(1)
-
-    def redirty(self, page: Page) -> None:
-        """Decline to store a page now: it stays dirty.  Locks: page locked.  Linux: redirty_page_for_writepage."""
-        with self._zone.lock:
-            if page.writeback is not None:
-                page.settle_writeback(declined=True)
-
-    def write_each_page(self) -> None:
-        """The fallback of an operation without ``writepages``: `writepage` for each page, every return honoured."""
-        ops = self._mapping.ops
-        for page in self:
-            try:
-                code = ops.writepage(page, self)
-            except OSError as error:
-                self._fail(page, error)
-                if self.sync is Sync.NONE:
-                    return
-                continue
-            if code == AOP_WRITEPAGE_ACTIVATE and page.locked:
-                page.unlock()
-            elif code or page.locked:
-                clause = "writepage returns 0 with the page unlocked, or AOP_WRITEPAGE_ACTIVATE with it locked"
-                raise ContractViolation(clause, f"{type(ops).__name__}.writepage of {page!r} returned {code!r}")
-
-    def settle(self, error: BaseException | None) -> None:
-        """The operation has returned, or raised *error*: account for each page of the run."""
-        if self._rest is not None:  # not taken: not stored
-            rest = self.take()
-            if error is None:
-                self.redirty(rest)
-                rest.unlock()
-        for page in self._taken:
-            if error is not None:
-                self._fail(page, error)
-            else:
-                self._returned(page)
-
-    def _returned(self, page: Page) -> None:
-        with self._zone.lock:
-            if (
-                page.writeback is not None and not page.in_writeback
-            ):  # it was stored under its lock; else its I/O ends it
-                page.settle_writeback()
-        if page.locked:
-            page.unlock()
-
-    def _fail(self, page: Page, error: BaseException) -> None:
-        self.first_error = self.first_error or error
-        if page.in_writeback:
-            page.end_writeback(error)
-        else:
-            with self._zone.lock:
-                if page.writeback is not None:
-                    page.settle_writeback(error)
-        if page.locked:
-            page.unlock()
 
 
 # -- a pass over a file --------------------------------------------------------------------------------------
@@ -144,60 +45,87 @@ class _Pass:
         self.zone = mapping.zone
         self.sync = sync
         self.error: BaseException | None = None
+        self.stored_pages = self.declined_pages = 0
         self._make_waiter = make_waiter
         self._begun: list[Writeback] = []
         self._calls = 0
-        self._waiter: Waiter | None = None
+
+    def turn_steps(self) -> Steps[None]:
+        """Wait until the store may be given something more of this file.  The turn is taken: `start`, or `pass_on`."""
+        while True:
+            with self.zone.lock:
+                if self.mapping.store_calls < REQUESTS_MAX:
+                    self.mapping.store_calls += 1
+                    self._calls += 1
+                    return
+                waiter = self._wait_for_a_call()
+            yield waiter
 
     def start(self, page: LockedPage) -> None:
-        """Have a run stored.  Blocks: no, unless the store says that it does not."""
+        """Have a run stored.  Blocks: no, unless the store says that it does not, or no thread is to be had."""
         wbc = WritebackControl(page, self.sync)
         assert page.writeback is not None
         self._begun.append(page.writeback)
-        with self.zone.lock:
-            self._calls += 1
         if not self.mapping.ops.blocking:
-            self._perform(wbc)
+            self._perform(wbc, page)
             return
         page.owner = None
         try:
-            self.zone.io.start(partial(self._perform, wbc))
-        except (ValueError, RuntimeError) as error:  # closed; no thread is to be had
-            self._ended(wbc, error)
+            self.zone.io.start(partial(self._perform, wbc, page))
+        except ValueError as error:  # the cache was closed
+            self._ended(wbc, page.page_count, error)
+        except RuntimeError:  # the process has no thread left, or is ending
+            self._perform(wbc, page)
 
-    def _perform(self, wbc: WritebackControl) -> None:
+    def pass_on(self) -> None:
+        """Give the turn back: an operation has returned, or there was nothing to store."""
+        with self.zone.lock:
+            self.mapping.store_calls -= 1
+            self._calls -= 1
+            waiters, self.mapping.store_waiters = self.mapping.store_waiters, []
+            for waiter in waiters:
+                waiter.wake()
+
+    def _wait_for_a_call(self) -> Waiter:
+        waiter = self._make_waiter()
+        self.mapping.store_waiters.append(waiter)
+        return waiter
+
+    def _perform(self, wbc: WritebackControl, page: LockedPage) -> None:
         failure: BaseException | None = None
-        if wbc._rest is not None:
-            wbc._rest.owner = self.zone.door.thread_id()
+        page.owner = self.zone.door.thread_id()
+        page_count = page.page_count  # it may be taken in parts
         try:
             with self.zone.in_store_code():
                 self.mapping.ops.writepages(wbc)
         except BaseException as error:  # for who calls fsync
             failure = error
-        self._ended(wbc, failure)
+        self._ended(wbc, page_count, failure)
 
-    def _ended(self, wbc: WritebackControl, error: BaseException | None) -> None:
-        wbc.settle(error)
-        with self.zone.lock:
+    def _ended(self, wbc: WritebackControl, page_count: int, error: BaseException | None) -> None:
+        try:
+            wbc.settle(error)
+        except BaseException as violation:  # of the operation, which ends a page of its own twice
+            self.error = self.error or violation
+        finally:
             self.error = self.error or wbc.first_error
-            self._calls -= 1
-            waiter, self._waiter = self._waiter, None
-            if waiter is not None:
-                waiter.wake()
-
-    def steps_until(self, calls_max: int) -> Steps[None]:
-        """Wait until at most so many operations have not returned."""
-        while True:
-            with self.zone.lock:
-                if self._calls <= calls_max:
-                    return
-                waiter = self._waiter = self._make_waiter()
-            yield waiter
+            self.declined_pages += wbc.declined_pages
+            self.stored_pages += page_count - wbc.declined_pages
+            self.pass_on()
 
     def end_steps(self) -> Steps[None]:
         """Wait until everything that was begun has been stored, or has failed."""
-        yield from self.steps_until(0)
-        for writeback in self._begun:
+        while True:
+            with self.zone.lock:
+                if not self._calls:
+                    break
+                waiter = self._wait_for_a_call()
+            yield waiter
+        yield from self.wait_steps(self._begun)
+
+    def wait_steps(self, begun: Iterable[Writeback]) -> Steps[None]:
+        """Wait until these have ended, and note if one has failed."""
+        for writeback in begun:
             yield from wait_on_writeback(self.zone, writeback, self._make_waiter)
             self.error = self.error or writeback.error
 
@@ -220,51 +148,81 @@ def write_back(
     others had begun to store.  Blocks: yes.
     """
     stop_index = mapping.frame_count if stop_index is None else stop_index
-    zone = mapping.zone
-    if mapping.size_owed is not None:
-        error = yield from _tell_size(mapping, make_waiter)
-        if error is not None:
+    while True:
+        walk = _Pass(mapping, sync, make_waiter)
+        if mapping.size_owed is not None:
+            walk.error = yield from _tell_size(mapping, make_waiter)
+        if walk.error is None:
+            yield from _walk(walk, start_index, stop_index, make_waiter)
+        if walk.error is not None or sync is Sync.NONE or not walk.declined_pages:
+            return walk.error
+        if not walk.stored_pages:
+            with mapping.zone.lock:
+                mapping.wb_err.set(error := OSError(errno.EAGAIN, "the store declines to store it now", mapping.name))
             return error
-    with zone.lock:  # the snapshot: what becomes dirty later is not chased.  Linux: the TOWRITE tag
+
+
+def _walk(walk: _Pass, start_index: int, stop_index: int, make_waiter: MakeWaiter) -> Steps[None]:
+    mapping, sync = walk.mapping, walk.sync
+    with mapping.zone.lock:  # the snapshot: what becomes dirty later is not chased.  Linux: the TOWRITE tag
         runs = list(mapping.dirty_runs(start_index, stop_index))
-        others = {begun for at, begun in mapping.under_writeback.items() if start_index <= at < stop_index}
-    walk = _Pass(mapping, sync, make_waiter)
+        others = _begun_by_others(mapping, start_index, stop_index)
     for first, count in runs:
         index: int | None = first
         while index is not None and index < first + count and not (walk.error and sync is Sync.NONE):
-            yield from walk.steps_until(REQUESTS_MAX - 1)
-            page, index = yield from _lock_for_io(mapping, index, first + count, sync, make_waiter)
+            yield from walk.turn_steps()
+            page = None
+            try:
+                page, index = yield from _lock_for_io(walk, index, first + count, make_waiter)
+            finally:
+                if page is None:
+                    walk.pass_on()
             if page is not None:
                 walk.start(page)
     yield from walk.end_steps()
     if sync is Sync.ALL:
-        for other in others:
-            yield from wait_on_writeback(zone, other, make_waiter)
-    return walk.error
+        with mapping.zone.lock:  # another pass may have begun meanwhile what was dirty in the snapshot
+            others |= _begun_by_others(mapping, start_index, stop_index)
+        yield from walk.wait_steps(others)
 
 
-def _lock_for_io(
-    mapping: AddressSpace, index: int, stop_index: int, sync: Sync, make_waiter: MakeWaiter
+def _begun_by_others(mapping: AddressSpace, start_index: int, stop_index: int) -> set[Writeback]:
+    return {begun for index, begun in mapping.under_writeback.items() if start_index <= index < stop_index}
+
+
+def _lock_for_io(  # noqa: PLR0912  # one loop, of which each branch is one reason to wait or to end
+    walk: _Pass, index: int, stop_index: int, make_waiter: MakeWaiter
 ) -> Steps[tuple[LockedPage | None, int | None]]:
     """The first dirty pages of a range, locked, their dirty flags cleared; and where to go on, None at its end."""
+    mapping = walk.mapping
     zone, arena, base = mapping.zone, mapping.arena, mapping.base
     while True:
+        if mapping.size_owed is not None:  # cut meanwhile
+            if walk.sync is Sync.NONE:
+                return None, None
+            walk.error = walk.error or (yield from _tell_size(mapping, make_waiter))
+            if walk.error is not None:
+                return None, None
         with zone.lock:
             frame = arena.dirty.find(b"\1", base + index, base + stop_index)
-            if frame < 0 or zone.closed or mapping.size_owed is not None:  # cut meanwhile: the next pass tells it first
+            if zone.closed and frame >= 0:
+                walk.error = walk.error or closed_cache()
+            if frame < 0 or zone.closed:
                 return None, None
+            if mapping.size_owed is not None:
+                continue
             index = frame - base
             holder, stored = mapping.in_flight.get(index), mapping.under_writeback.get(index)
             if holder is None and stored is None:
                 page = _lock_run(mapping, index, stop_index)
                 if page is not None:
                     return page, page.index + page.page_count
-                continue  # it lies beyond the end of the file, and is clean now
+                continue  # it lies beyond the end of the file, and is clean now; or was marked for a moment
             if holder is not None:
                 wait = holder.join(index, make_waiter, wants_lock=False)
+            elif walk.sync is Sync.NONE:
+                return None, index + 1
             elif stored is not None:
-                if sync is Sync.NONE:
-                    return None, index + 1
                 waiter = stored.join(make_waiter)
         if holder is not None:
             yield from wait.steps()
@@ -274,24 +232,24 @@ def _lock_for_io(
 
 def _lock_run(mapping: AddressSpace, index: int, stop_index: int) -> LockedPage | None:
     """Lock dirty pages from *index* on and clear their flags; None if they lie beyond the end.  Zone's lock held."""
-    zone, arena, frame = mapping.zone, mapping.arena, mapping.base + index
     most = min(stop_index - index, max(1, mapping.ops.write_bytes_max >> PAGE_SHIFT))
-    clean = arena.dirty.find(b"\0", frame, frame + most)
-    count = clean - frame if clean >= 0 else most
     for table in (mapping.in_flight, mapping.under_writeback):
         if table:
-            count = next((at for at in range(count) if index + at in table), count)
+            most = next((at for at in range(most) if index + at in table), most)
+    count = mapping.take_dirty(index, most)
+    if not count:
+        return None
     page = mapping.lock_run(index, count)
-    cleared = mapping.clear_dirty(index, count)
     # The size after the flags: a write that makes the file longer meanwhile makes the page dirty again.
     end_bytes = mapping.zero_beyond_end(index, count)
     if end_bytes <= index << PAGE_SHIFT:
-        zone.dirty.cancelled(cleared)
+        mapping.zone.dirty.cancelled(count)
         page.release_in_zone()
         return None
     page.end_at(end_bytes)
     page.owe_writeback()
-    zone.dirty.writeback_began(count)
+    mapping.store_end = max(mapping.store_end, end_bytes)
+    mapping.zone.dirty.writeback_began(count)
     return page
 
 
@@ -318,19 +276,29 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
     failure: BaseException | None = None
     try:
         yield from on_io_steps(zone, partial(mapping.ops.set_size, size_bytes), make_waiter)
-    except Exception as error:
+    except BaseException as error:  # also of those that are no Exception: whoever waits must be told
         failure = error
     with zone.lock:
         if failure is not None:
             mapping.wb_err.set(failure)
-        elif mapping.size_owed == size_bytes:
-            mapping.size_owed, mapping.disk_size = None, size_bytes
-        elif mapping.size_owed is not None:  # cut again meanwhile
-            mapping.disk_size = min(size_bytes, mapping.size_owed)
+            zone.dirty.failed(failure)
+            zone.wake_memory_waiter()
+        else:
+            _size_was_told(mapping, size_bytes)
         waiters, mapping.size_waiters = mapping.size_waiters or [], None
         for waiter in waiters:
             waiter.wake()
+    if failure is not None and not isinstance(failure, Exception):
+        raise failure
     return failure
+
+
+def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
+    """The store has this size now.  Nothing was stored meanwhile.  Zone's lock held."""
+    mapping.store_end = size_bytes
+    if mapping.size_owed == size_bytes:
+        mapping.size_owed = None if size_bytes <= mapping.i_size else mapping.i_size
+    mapping.disk_size = size_bytes if mapping.size_owed is None else min(size_bytes, mapping.size_owed)
 
 
 # -- fsync ---------------------------------------------------------------------------------------------------
@@ -345,7 +313,8 @@ def store_all(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExcep
             if error is None and mapping.size_owed is None:
                 if mapping.disk_size >= min(least_bytes, mapping.i_size):
                     return None
-                mapping.size_owed = mapping.i_size  # it ends in a hole
+                # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
+                mapping.size_owed = max(mapping.i_size, mapping.store_end)
         if error is not None:
             return error
 
@@ -388,7 +357,10 @@ def on_io_steps(zone: Zone, run: Callable[[], T], make_waiter: MakeWaiter) -> St
         with zone.lock:  # so that a worker is told who goes on
             waiter.wake()
 
-    zone.io.start(call)
+    try:
+        zone.io.start(call)
+    except RuntimeError:  # the process has no thread left, or is ending
+        call()
     yield waiter
     result, error = outcome.pop()
     if error is not None:
