@@ -19,7 +19,8 @@ from tests.stores.writing import content, run_script, small_disk, store, writing
 
 from pagein.stores import MemoryStore, Opened, RangeOperations
 from pagein.stores.intervals import Intervals
-from pagein.stores.staged import StagedOperations, Whole, staged
+from pagein.stores.layer import Whole
+from pagein.stores.staged import StagedOperations, staged
 
 BLOCK = 4096
 WAIT_S = 30.0
@@ -425,6 +426,23 @@ def test_a_fill_that_finds_the_base_replaced_by_our_own_commit_reads_what_that_h
     assert fill(version, MIB, MIB) == DATA[MIB : 2 * MIB]
 
 
+def test_a_fill_during_a_discard_reads_from_the_base_that_it_has_begun_with(
+    base: Base,
+) -> None:
+    other = staged(Target(base), truncate=False)
+    store(other, b"x", 0)
+
+    def discard() -> None:
+        base.before = lambda: None
+        ops_of(other)._target.base = Base(b"short")  # type: ignore[attr-defined]
+        assert ops_of(other).discard() == 5
+
+    base.before = discard
+    assert fill(other, MIB, MIB) == DATA[MIB : 2 * MIB]
+    assert content(other, 5) == b"short"
+    other.close()
+
+
 def test_a_store_that_fails_leaves_nothing_in_what_is_committed(
     version: Opened, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,8 +562,10 @@ def test_a_child_can_neither_write_to_its_parents_file_nor_read_what_was_not_com
         version = made.source("a").open_for_writing(create=False, exclusive=False, truncate=False)
         ops = version.ops
         ops.store(memoryview(b"parent"), 0)
+        ops._lock.acquire()  # as a thread that does not exist in the child may have done
         child = os.fork()
         if not child:
+            assert ops.uncommitted_bytes is None
             numbers = []
             for call in (
                 lambda: ops.store(memoryview(b"child!"), 0), lambda: ops.set_size(0), lambda: ops.punch_hole(0, 6),
@@ -558,6 +578,7 @@ def test_a_child_can_neither_write_to_its_parents_file_nor_read_what_was_not_com
             version.close()
             os._exit(numbers != ["EBADF"] * 5)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        ops._lock.release()
         ops.fsync()
         now = made.source("a").open()
         data = bytearray(6)

@@ -25,8 +25,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ..errors import read_only_source, short_fetch, stale
 from . import policy
+from .layer import Whole
 from .source import Opened
-from .staged import CHUNK_BYTES, Whole
+from .staged import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from .fsspec import Reader, Seen

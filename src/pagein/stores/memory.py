@@ -17,7 +17,7 @@ from .ranges import RangeOperations
 from .source import Opened, Source
 
 if TYPE_CHECKING:
-    from .staged import Whole
+    from .layer import Whole
 
 
 class _Object(NamedTuple):

@@ -25,9 +25,9 @@ from obstore import exceptions, store as obstore_store
 from ..errors import stale, store_failed
 from . import clients, policy
 from .clients import ObjectStore
+from .layer import Whole
 from .object import NEVER, ObjectOperations, is_same_version, is_strong, version_of
 from .source import Opened
-from .staged import Whole
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

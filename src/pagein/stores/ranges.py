@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 class RangeOperations(AddressSpaceOperations):
-    """Give it `fill`, and you have a store; give it `store` and `set_size`, say ``writable = True``, and it can be written
-    to.
+    """Give it `fill`, and you have a store; give it `store` and `set_size`, say ``writable = True``, and it can be
+    written to.
 
     `fill` is called by I/O workers, up to ``requests_max`` at once.  If it never waits, because the bytes are in
     memory, set ``blocking = False``: then whoever needs a page calls it himself.

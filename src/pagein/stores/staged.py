@@ -14,62 +14,22 @@ top, so that those below stand still: it folds them into the lowest, fetches wha
 
 from __future__ import annotations
 
-import errno
-import mmap
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ..errors import stale, too_large
-from ..mm.aops import AddressSpaceOperations
 from .intervals import Intervals
-from .local import pread_up_to
+from .layer import Layer, Whole
 from .ranges import RangeOperations, read_range
 from .source import Opened
 from .writing import require_owner, write_all, zero
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-
 CHUNK_BYTES = 8 << 20
 """So much is fetched, or copied, at once."""
-
-
-class Whole:
-    """An object as it will be: a file that does not change until the upload has ended."""
-
-    def __init__(self, fd: int, size_bytes: int) -> None:
-        self.fd = fd
-        self.size_bytes = size_bytes
-
-    @property
-    def path(self) -> str:
-        """Where it can be opened, in this process only: it has no name."""
-        return f"/proc/self/fd/{self.fd}"
-
-    @contextmanager
-    def mapped(self) -> Iterator[ReadableBuffer]:
-        """Its bytes, which need not fit into memory.  Raises: OSError(ENOSPC)."""
-        if not self.size_bytes:
-            yield b""
-            return
-        try:
-            os.posix_fallocate(self.fd, 0, self.size_bytes)  # else reading a hole of it on a full tmpfs would be SIGBUS
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot promise
-                raise
-        mapped = mmap.mmap(self.fd, self.size_bytes, access=mmap.ACCESS_READ)
-        try:
-            yield mapped
-        finally:
-            try:
-                mapped.close()
-            except BufferError:  # a request that was given up lets go of it in a moment, and with that it ends
-                pass
 
 
 class Target(Protocol):
@@ -94,43 +54,6 @@ class Target(Protocol):
         """
 
 
-class _Layer:
-    """A temporary file, some bytes of which count."""
-
-    def __init__(self, below_bytes: int = sys.maxsize) -> None:
-        self.staged = Intervals()
-        self.below_bytes = below_bytes
-        """What the layers below have from here on was cut off: it is zeros."""
-        self._fd = -1
-        self._fd_lock = threading.Lock()
-
-    @property
-    def fd(self) -> int:
-        with self._fd_lock:
-            if self._fd < 0:
-                with tempfile.TemporaryFile(prefix="pagein-", buffering=0) as file:
-                    self._fd = os.dup(file.fileno())  # it is closed with the layer, whoever reads it last
-            return self._fd
-
-    def read(self, buffer: memoryview, offset_bytes: int) -> None:
-        """What ends before it should has been cut off meanwhile, or punched: zeros."""
-        got_bytes = pread_up_to(self.fd, buffer, offset_bytes)
-        if got_bytes < len(buffer):
-            buffer[got_bytes:] = bytes(len(buffer) - got_bytes)
-
-    def shrink(self, size_bytes: int) -> None:
-        """Give back what lies beyond, if there is anything."""
-        if self._fd >= 0 and os.fstat(self._fd).st_size > size_bytes:
-            os.ftruncate(self._fd, size_bytes)
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    __del__ = close
-
-
 class StagedOperations(RangeOperations):
     """The bytes of an object as they will be."""
 
@@ -147,7 +70,7 @@ class StagedOperations(RangeOperations):
         self._commit_lock = threading.Lock()  # held across I/O, by one fsync at a time: the others want the same
         self._lock = threading.Condition()  # of all that follows; never held across I/O
         self._size_bytes = 0 if base is None or truncate else base.size_bytes
-        self._layers = [_Layer(below_bytes=self._size_bytes)]
+        self._layers = [Layer(below_bytes=self._size_bytes)]
         self._changes = int(base is None or truncate)
         self._committed_changes = 0
         self._new = Intervals()  # what was stored since the last commit began...
@@ -173,7 +96,9 @@ class StagedOperations(RangeOperations):
 
     @property
     def uncommitted_bytes(self) -> int | None:
-        """How many bytes the next commit has new, or None if there is nothing to commit."""
+        """How many bytes the next commit has new, or None if there is nothing to commit, or it is not ours to do."""
+        if os.getpid() != self._pid:
+            return None
         with self._lock:
             if self._changes == self._committed_changes:
                 return None
@@ -193,15 +118,17 @@ class StagedOperations(RangeOperations):
                 self._former_bases.append(self._base)
                 self._base = base
                 self._size_bytes = 0 if base is None else base.size_bytes
-                self._layers = [_Layer(below_bytes=self._size_bytes)]
+                self._layers = [Layer(below_bytes=self._size_bytes)]
                 self._committed_changes = self._changes
                 self._new, self._committing = Intervals(), Intervals()
                 return self._size_bytes
 
     def close(self) -> None:
-        """Drop what is staged, committed or not.  Nobody uses these operations any more."""
-        with self._lock:
-            layers, self._layers = self._layers, []
+        """Drop what is staged, committed or not.  Nobody uses these operations any more.
+
+        Locks: none, since in a forked child the lock may have been left locked.
+        """
+        layers, self._layers = self._layers, []
         for layer in layers:
             layer.close()
         for base in (self._base, *self._former_bases):
@@ -216,18 +143,18 @@ class StagedOperations(RangeOperations):
         stop = offset_bytes + len(buffer)
         while True:
             with self._lock:
-                staged, fetched = self._plan(offset_bytes, stop)
+                base, (staged, fetched) = self._base, self._plan(offset_bytes, stop)
             if not fetched:
                 break
             start, fetched_stop = fetched[0][0], fetched[-1][1]
             try:  # one request, though some of it is staged
                 with buffer[start - offset_bytes : fetched_stop - offset_bytes] as part:
-                    self._fetch(part, start)
+                    _fill_from(base, part, start)
                 break
             except OSError:
                 # A commit fetches all, and then the base is no longer there: what it has fetched is staged.
                 with self._lock:
-                    if self._plan(offset_bytes, stop)[1] == fetched:
+                    if base is self._base and self._plan(offset_bytes, stop)[1] == fetched:
                         raise
         # The layers of the plan may have been left by a commit since; whoever refers to one can read it.
         with _named(self._target.name):
@@ -238,11 +165,11 @@ class StagedOperations(RangeOperations):
                     else:
                         layer.read(part, start)
 
-    def _plan(self, start: int, stop: int) -> tuple[list[tuple[_Layer | None, int, int]], list[tuple[int, int]]]:
+    def _plan(self, start: int, stop: int) -> tuple[list[tuple[Layer | None, int, int]], list[tuple[int, int]]]:
         """Where the bytes come from: pieces of layers, or of nothing (zeros); and pieces of the base, in order.
 
         Locks: under the lock."""
-        found: list[tuple[_Layer | None, int, int]] = []
+        found: list[tuple[Layer | None, int, int]] = []
         wanted = [(start, stop)]
         for layer in reversed(self._layers):
             below = []
@@ -258,10 +185,6 @@ class StagedOperations(RangeOperations):
                         found.append((None, cut, piece_stop))
             wanted = below
         return found, wanted
-
-    def _fetch(self, buffer: memoryview, offset_bytes: int) -> None:
-        assert self._base is not None
-        _fill_from(self._base.ops, buffer, offset_bytes)
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -310,7 +233,7 @@ class StagedOperations(RangeOperations):
             raise too_large(size_bytes, self.object_bytes_max, self._target.name)
 
     @contextmanager
-    def _top(self) -> Iterator[_Layer]:
+    def _top(self) -> Iterator[Layer]:
         """The topmost layer, which a commit does not freeze before this ends."""
         require_owner(self._pid, self._target.name)
         with self._lock:
@@ -346,7 +269,7 @@ class StagedOperations(RangeOperations):
         """All that was stored, and is being stored, stands still; what comes next goes to a layer above."""
         with self._writers_ended():
             if self._changes != self._committed_changes:
-                self._layers.append(_Layer())
+                self._layers.append(Layer())
                 for start, stop in self._new:
                     self._committing.add(start, stop)
                 self._new = Intervals()
@@ -396,7 +319,7 @@ class StagedOperations(RangeOperations):
                 data = bytearray(min(CHUNK_BYTES, cut - at))
                 with memoryview(data) as buffer:
                     try:
-                        self._fetch(buffer, at)
+                        _fill_from(self._base, buffer, at)
                     except FileNotFoundError as error:
                         raise stale(self._target.name, was=self.version, now="deleted") from error
                     write_all(lowest.fd, buffer, at)
@@ -414,11 +337,12 @@ def staged(target: Target, *, truncate: bool) -> Opened:
     return Opened(ops, ops.size_bytes, ops.version, close=ops.close)
 
 
-def _fill_from(ops: AddressSpaceOperations, buffer: memoryview, offset_bytes: int) -> None:
-    if isinstance(ops, RangeOperations):
-        ops.fill(buffer, offset_bytes)
+def _fill_from(base: Opened | None, buffer: memoryview, offset_bytes: int) -> None:
+    assert base is not None  # else no byte of it would be wanted
+    if isinstance(base.ops, RangeOperations):
+        base.ops.fill(buffer, offset_bytes)
     else:
-        buffer[:] = read_range(ops, offset_bytes, len(buffer))
+        buffer[:] = read_range(base.ops, offset_bytes, len(buffer))
 
 
 @contextmanager
