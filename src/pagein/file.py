@@ -357,8 +357,14 @@ class File(PageWriter):
     def _shut(self) -> None:
         """Let nobody read or write through it any more."""
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
-        self._generations = self._pin = CLOSED
+        self._generations = self._pin = self._dirty = self._arena_write = CLOSED
         self._file.closed = True
+
+    def _release(self) -> bool:
+        is_first = super()._release()
+        if is_first:
+            self._dirty = self._arena_write = CLOSED  # they refer to the arena
+        return is_first
 
     def _may_wait_here(self) -> bool:
         """Not in a finalizer inside one of our locks, nor when the interpreter has ended."""

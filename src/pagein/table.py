@@ -11,6 +11,7 @@ Not here: writing back what was left (unwritten.py).
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ class InodeTable:
     """Of one cache.  Methods that say so are called with `lock` held."""
 
     def __init__(self, cache: PageCache, *, idle_max: Callable[[], int]) -> None:
-        self._cache = cache
+        self._cache_ref = weakref.ref(cache)  # no cycle: a cache that nobody has goes at once
         self._zone = cache._zone
         self._idle_max = idle_max
         self.lock = OwnedLock("the cache's lock", self._zone.door)
@@ -81,6 +82,12 @@ class InodeTable:
         self.released: deque[Released] = deque()
         self.late_writes: deque[LateWrite] = deque()
         self.orphans: deque[AddressSpace] = deque()
+
+    @property
+    def _cache(self) -> PageCache:
+        cache = self._cache_ref()
+        assert cache is not None, "it calls us"
+        return cache
 
     # -- finding one ---------------------------------------------------------------------------------------
 

@@ -221,3 +221,13 @@ def test_drop_leaves_what_is_dirty(cache: PageCache, tmp_path: Path) -> None:
         assert cache.drop() >= 1
         assert charged_pages(cache) >= 1
         assert file.pread(5, PAGE_SIZE) == b"dirty"
+
+
+def test_statistics_tell_what_is_dirty(cache: PageCache) -> None:
+    disk = Disk()
+    with binary(cache.open((disk, "a"), "wb")) as file:
+        assert cache.stats().dirty_bytes == 0
+        file.write(bytes(PAGE_SIZE + 1))
+        assert cache.stats().dirty_bytes == 2 * PAGE_SIZE
+        file.fsync()
+        assert cache.stats().dirty_bytes == 0

@@ -1,4 +1,4 @@
-"""Files that were written to and that nobody closed: collected, left at the end of the interpreter, or of their cache."""
+"""Files that were written to and that nobody closed: collected, or left at the end of the interpreter."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ ENDS = {
     "an open file": "file = cache.open(place, 'wb'); file.write(b'written')",
     "text": "text = cache.open(place, 'w'); text.write('written')",
     "text of the default cache": "text = pagein.open(place, 'w'); text.write('written')",
-    "a file in a cycle that a module keeps": "file = cache.open(place, 'wb'); file.write(b'written'); sys.kept = [file]",
+    "a file that a module keeps": "sys.kept = cache.open(place, 'wb'); sys.kept.write(b'written')",
     "a cache that nobody has": "pagein.PageCache('1 MiB').open(place, 'wb').write(b'written')",
     "an exception": "cache.open(place, 'wb').write(b'written'); sys.exit(0)",
     "a daemon thread": """

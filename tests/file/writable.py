@@ -126,7 +126,7 @@ class _WritableOperations(_Operations):
 
     def __init__(self, disk: Disk, path: str) -> None:
         super().__init__(disk, path)
-        self.commits = disk.whole  # type: ignore[misc]  # of this one
+        self.commits = disk.whole
 
     def start_with_nothing(self) -> None:
         if self.disk.whole:
