@@ -343,10 +343,11 @@ class PageCache:
         if not self._zone.closed:
             written = list(self._table.written)
             if discard:
-                for inode in written:
-                    unwritten.discard(self._table, inode)
+                self._discard_all(written)
             else:
-                self._write_out_all(of=written)  # what others have written meanwhile
+                self._write_out_all(of=written)  # what others have written meanwhile...
+                self._write_out_all(of=written)  # ...and what they were about to write when their files were closed
+                unwritten.require_written(written, None)
         self._table.forget_all()
         self._follow_up()  # also what the garbage collector has closed
         reclaim.remove_all_idle(self._zone)
@@ -357,6 +358,14 @@ class PageCache:
         self._zone.close()  # last: from then on, whoever closes once more has nothing to wait for
         self._table.end()
         return unended
+
+    def _discard_all(self, written: list[Inode]) -> None:
+        for inode in written:
+            try:
+                unwritten.discard(self._table, inode)
+            except OSError:  # a view shows some of it; the store does not even let go
+                pass
+        self._table.give_up(written)
 
     def _close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
         """Close what was opened for somebody who was interrupted.  What that raises the next call tells that closes."""

@@ -247,10 +247,37 @@ class File(PageWriter):
             return count
 
     def _write_at_end(self, buffer: ReadableBuffer) -> int:
+        if buffer.__class__ is bytes and self._append_short(buffer):
+            return len(buffer)
         count = self._pwrite_long(buffer, None)
         if count:
             self._pos = self._mapping.i_size
         return count
+
+    def _append_short(self, data: bytes) -> bool:
+        """`pwrite`'s short way within a page, at the end as it is under the lock.  (No call in there: see `pwrite`.)"""
+        mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
+        size = len(data)
+        with mapping.dirty_lock:
+            offset = mapping.i_size
+            if not (mapping.short_writes and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)):
+                return False
+            if offset + size > self._size_max:
+                return False
+            start = self._shift + offset
+            frame = start >> PAGE_SHIFT
+            fresh = 1 - dirty[frame]
+            if not uptodate[frame] or fresh > mapping.dirty_budget:
+                return False
+            dirty[frame] = 1
+            if not uptodate[frame]:  # marked first, looked at then
+                dirty[frame] = 1 - fresh
+                return False
+            mapping.dirty_budget -= fresh
+            mapping.dirty_pages += fresh
+            memory[start : start + size] = data
+            mapping.i_size = self._pos = offset + size  # after the bytes: they may be read now
+            return True
 
     def truncate(self, size: int | None = None, /) -> int:
         """Make the file *size* bytes long, by default up to the position, which stays; return the size.

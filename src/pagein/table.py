@@ -371,6 +371,16 @@ class InodeTable:
         if not inode.open_count:
             self._let_go(inode)
 
+    def give_up(self, written: list[Inode]) -> None:
+        """Nothing more is written to these."""
+        with self.lock:
+            for inode in written:
+                if inode in self.written:
+                    self._left.discard(inode)
+                    del self.written[inode]
+                    if not inode.open_count:
+                        self._let_go(inode)
+
     def _close_lingering(self) -> list[Opened]:
         """Under the lock."""
         to_close: list[Opened] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,7 +91,7 @@ def test_every_call_on_a_closed_writer_is_a_value_error(cache: PageCache, tmp_pa
     file = binary(cache.open(tmp_path / "file", "w+b"))
     file.write(b"x" * 100)
     file.close()
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "write": lambda: file.write(b"x"), "writelines": lambda: file.writelines([b"x"]), "truncate": file.truncate,
         "pwrite": lambda: file.pwrite(b"x", 0), "pwrite of many pages": lambda: file.pwrite(b"x" * 9000, 0),
         "punch_hole": lambda: file.punch_hole(0, 1), "fsync": file.fsync, "flush": file.flush, "discard": file.discard,
@@ -106,7 +106,8 @@ def test_every_call_on_a_closed_writer_is_a_value_error(cache: PageCache, tmp_pa
 def test_a_close_under_a_writer_loses_nothing_that_its_write_returned_for(cache: PageCache) -> None:
     for number in range(40):
         disk = Disk({"a": b""})
-        file, written = binary(cache.open((disk, "a"), "r+b")), []
+        file = binary(cache.open((disk, "a"), "r+b"))
+        written: list[int] = []
 
         def write(file: pagein.File = file, written: list[int] = written) -> None:
             try:
@@ -228,13 +229,8 @@ def test_several_threads_may_close_a_cache_with_unwritten_data_at_once() -> None
         outcomes = run_in_threads([lambda cache=cache: outcome_of(cache.close) for _ in range(4)])  # type: ignore[misc]
         assert outcomes == [("raised", UnwrittenDataError, errno.ENOSPC)] * 4
         disk.error = None
-        assert (
-            run_in_threads([lambda cache=cache: outcome_of(cache.close) for _ in range(4)])
-            == [  # type: ignore[misc]
-                ("returned", None, None)
-            ]
-            * 4
-        )
+        outcomes = run_in_threads([lambda cache=cache: outcome_of(cache.close) for _ in range(4)])  # type: ignore[misc]
+        assert outcomes == [("returned", None, None)] * 4
         assert disk.objects["a"] == b"new"
 
 
@@ -244,3 +240,14 @@ def test_several_threads_may_close_a_cache_with_unwritten_data_at_once() -> None
 def test_limits_that_make_no_sense_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="dirty_"):
         PageCache("1 MiB", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_cache_that_discards_what_a_view_shows_lets_go_of_the_store_all_the_same(disk: Disk) -> None:
+    cache = PageCache("1 MiB", debug=True)
+    file = binary(cache.open((disk, "a"), "r+b"))
+    file.write(b"new")
+    with file.view(3, 0) as shown:
+        cache.close(discard=True)
+        assert bytes(shown) == b"new"
+    assert disk.objects["a"] == DATA
+    assert disk.open_count == 0

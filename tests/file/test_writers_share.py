@@ -231,3 +231,11 @@ def test_statistics_tell_what_is_dirty(cache: PageCache) -> None:
         assert cache.stats().dirty_bytes == 2 * PAGE_SIZE
         file.fsync()
         assert cache.stats().dirty_bytes == 0
+        assert cache.stats().written_bytes == PAGE_SIZE + 1
+        disk.error = OSError(errno.EIO, "not now")
+        file.write(b"x")
+        with pytest.raises(OSError, match="not now"):
+            file.fsync()
+        assert cache.stats().failed_writes == 1
+        disk.error = None
+        file.fsync()
