@@ -50,6 +50,11 @@ URL = "https://host/data.bin"
         (errors.busy(URL, 3), OSError, errno.EBUSY, "3 pages are pinned"),
         (errors.cannot_grow(URL, 2 << 40, 1 << 40), OSError, errno.EFBIG, "can grow to 1 TiB, not to 2 TiB"),
         (errors.not_uptodate(URL, index=7), OSError, errno.EIO, "page 7 "),
+        (errors.read_only_source(URL), OSError, errno.EROFS, "read-only"),
+        (errors.exists(URL), FileExistsError, errno.EEXIST, "exists"),
+        (errors.being_written(URL), OSError, errno.EBUSY, "open for writing"),
+        (errors.no_such_place(URL), OSError, errno.EOPNOTSUPP, "past the cache"),
+        (errors.written_by_parent(URL), OSError, errno.EBADF, "only the parent"),
         (errors.timed_out(URL, after_s=0.25), TimeoutError, errno.ETIMEDOUT, r"within 0\.25 s"),
     ],
     ids=lambda value: errno.errorcode.get(value) if isinstance(value, int) else None,
@@ -90,7 +95,7 @@ def test_no_memory_says_how_many_pages_there_are_and_how_many_bytes_are_pinned()
         (errors.closed_cache(), "closed PageCache"),
         (errors.negative("offset", -3), "offset must be at least 0, not -3"),
         (errors.not_a_url("x://y", "why"), "cannot open 'x://y': why; accepted are a path"),
-        (errors.bad_mode("zz"), "invalid mode 'zz': accepted are"),
+        (errors.bad_mode("zz"), "invalid mode 'zz': accepted is one of"),
     ],
 )
 def test_an_error_of_the_caller_is_a_valueerror_that_says_what_is_accepted(error: ValueError, words: str) -> None:
@@ -112,10 +117,24 @@ def test_a_closed_file_says_what_files_of_the_standard_library_say() -> None:
     assert str(errors.closed_file()) == str(caught.value).rstrip(".")
 
 
-def test_a_mode_that_writes_is_unsupported_as_in_the_standard_library() -> None:
-    error = errors.read_only("r+b")
+@pytest.mark.parametrize("error", [errors.not_readable("read"), errors.not_writable("write")])
+def test_what_a_mode_does_not_allow_is_unsupported_as_in_the_standard_library(error: io.UnsupportedOperation) -> None:
     assert type(error) is io.UnsupportedOperation
-    assert "'r+b'" in str(error)
+    assert "only" in str(error)
+
+
+def test_unwritten_data_are_named_with_their_bytes_and_the_first_cause() -> None:
+    cause = OSError(errno.ENOSPC, "no space left", "b")
+    error = errors.unwritten({f"file-{number}": 1024 * number for number in range(7)}, cause)
+    assert (error.errno, error.filename, error.__cause__) == (errno.ENOSPC, "file-0", cause)
+    assert str(error).startswith("[Errno 28] not written, and kept in the cache: file-0 (0 B), file-1 (1 KiB)")
+    assert "file-4 (4 KiB) and 2 more: no space left" in str(error)
+    copy: errors.UnwrittenDataError = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.files, str(copy)) == (errors.UnwrittenDataError, error.files, str(error))
+
+
+def test_unwritten_data_without_an_errno_are_an_input_output_error() -> None:
+    assert errors.unwritten({"a": 1}, None).errno == errors.unwritten({"a": 1}, KeyError()).errno == errno.EIO
 
 
 def test_a_contract_violation_names_the_clause_and_the_operation_even_after_pickling() -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 from .cache import PageCache as PageCache
 from .default import default_cache as default_cache
-from .errors import ContractViolation as ContractViolation
-from .file import BinaryMode, File as File, TextMode
+from .errors import ContractViolation as ContractViolation, UnwrittenDataError as UnwrittenDataError
+from .file import File as File
 from .inode import Inode as Inode
 from .mm.aops import (
     AOP_TRUNCATED_PAGE as AOP_TRUNCATED_PAGE,
@@ -27,10 +27,12 @@ from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOp
 __all__ = [
     "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations",
     "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
-    "StoreStats", "aio", "default_cache", "open",
+    "StoreStats", "UnwrittenDataError", "aio", "default_cache", "open",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from _typeshed import OpenBinaryMode, OpenTextMode
+
     from . import aio as aio
 
 
@@ -42,11 +44,11 @@ def __getattr__(name: str) -> Any:
 
 
 @overload
-def open(source: Any, mode: BinaryMode = "rb", *, cache: PageCache | None = None, **store_options: Any) -> File: ...
+def open(source: Any, mode: OpenBinaryMode = "rb", *, cache: PageCache | None = None, **store_options: Any) -> File: ...
 @overload
 def open(
     source: Any,
-    mode: TextMode,
+    mode: OpenTextMode,
     *,
     cache: PageCache | None = None,
     encoding: str | None = None,

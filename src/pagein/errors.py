@@ -186,13 +186,8 @@ def beyond_page(at: int, size_bytes: int, page_bytes: int) -> ValueError:
 
 def bad_mode(mode: str) -> ValueError:
     """Not a mode of `open`."""
-    return ValueError(f"invalid mode {mode!r}: accepted are 'r', 'rb' and 'rt'")
-
-
-def read_only(mode: str) -> io.UnsupportedOperation:
-    """A mode that writes; both an `OSError` and a `ValueError`, as from Python's own files."""
-    text = f"mode {mode!r} writes, and pagein only reads: accepted are 'r', 'rb' and 'rt'"
-    return io.UnsupportedOperation(text)
+    accepted = "one of 'r', 'w', 'a' and 'x', perhaps with '+', and perhaps with one of 'b' and 't'"
+    return ValueError(f"invalid mode {mode!r}: accepted is {accepted}")
 
 
 # -- the contract ------------------------------------------------------------------------------------
@@ -211,3 +206,68 @@ class ContractViolation(AssertionError):
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.clause}"
+
+
+# -- writing -----------------------------------------------------------------------------------------
+
+
+class UnwrittenDataError(OSError):
+    """Files have data that could not be written to their store.  They stay in the cache, which stays open.
+
+    The errno is that of the first cause, which is also the ``__cause__``; ``files`` says how many bytes of which file.
+    """
+
+    files: dict[str, int]
+
+
+_NAMES_MAX = 5
+
+
+def unwritten(files: dict[str, int], cause: BaseException | None) -> UnwrittenDataError:
+    """So many bytes of these files are in no store."""
+    named = [f"{name} ({format_size(size_bytes)})" for name, size_bytes in list(files.items())[:_NAMES_MAX]]
+    more = f" and {len(files) - _NAMES_MAX} more" if len(files) > _NAMES_MAX else ""
+    why = ""
+    if cause is not None:
+        why = f": {getattr(cause, 'strerror', None) or str(cause) or type(cause).__name__}"
+    text = f"not written, and kept in the cache: {', '.join(named)}{more}{why}"
+    error = UnwrittenDataError(getattr(cause, "errno", None) or errno.EIO, text, next(iter(files), None))
+    error.files = dict(files)
+    error.__cause__ = cause
+    return error
+
+
+def read_only_source(source: str) -> OSError:
+    """EROFS: its store can only be read."""
+    return OSError(errno.EROFS, "its store is read-only", source)
+
+
+def exists(source: str) -> OSError:
+    """EEXIST (`FileExistsError`): it was to be made, and is there."""
+    return OSError(errno.EEXIST, "file or object exists", source)
+
+
+def being_written(source: str) -> OSError:
+    """EBUSY: it cannot be replaced as a whole while it is open for writing, or has unwritten data."""
+    return OSError(errno.EBUSY, "is open for writing, or has data that are not written yet", source)
+
+
+def no_such_place(source: str) -> OSError:
+    """EOPNOTSUPP: a store that takes pages of the cache only."""
+    return OSError(errno.EOPNOTSUPP, "its store takes no bytes past the cache", source)
+
+
+def written_by_parent(source: str) -> OSError:
+    """EBADF: a child has nothing of what its parent was writing when it forked."""
+    text = "was open for writing when this process was forked, and only the parent has it; open it again"
+    return OSError(errno.EBADF, text, source)
+
+
+def not_readable(what: str) -> io.UnsupportedOperation:
+    """The file's mode is for writing only; as from Python's own files."""
+    return io.UnsupportedOperation(f"{what}: the file is open for writing only")
+
+
+def not_writable(what: str) -> io.UnsupportedOperation:
+    """The file's mode is for reading only; as from Python's own files."""
+    return io.UnsupportedOperation(f"{what}: the file is open for reading only")

@@ -1,49 +1,73 @@
-"""`File`: what `pagein.open` returns.  It reads as Python's own ``open(path, "rb")`` does; the page cache is its
-buffer.
+"""`File`: what `pagein.open` returns.  It reads and writes as Python's own ``open(path, "r+b")`` does; the page cache
+is its buffer.
 
-Guarantees: everything that the documentation of `io.BufferedIOBase` promises of a readable, seekable file; after an
-error the position is where it was.
+Guarantees: everything that the documentation of `io.BufferedIOBase` promises of a seekable file, in each mode; after an
+error the position is where it was; `close` tells what could not be written, and loses none of it.
 Assumes: nothing about threads: those that share a file share its position, and take turns.
-Not here: reads at given offsets, and what a hit is (reader.py).
+Not here: reads and writes at given offsets, and what a hit is (reader.py, writer.py); text (text.py); which inode a
+file is of, and what becomes of what it has not written (cache.py, unwritten.py).
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
-from collections.abc import Callable
 from operator import index as as_int
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from .errors import bad_mode, closed_file, read_only
+from .errors import closed_file, not_readable, not_writable, written_by_parent
 from .mm import filemap
+from .mm.aops import AddressSpaceOperations
 from .mm.arena import REGION_SHIFT
-from .reader import CLOSED, PageReader, checked, position_after
+from .modes import READ, Mode
+from .reader import CLOSED, checked, position_after
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
+from .writer import PageWriter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from .mm.mapping import OpenFile
+    from .mm.page import Page
+
 _SEEK_SET = os.SEEK_SET
-BinaryMode = Literal["rb", "br"]
-TextMode = Literal["r", "rt", "tr"]
 
 
-class File(PageReader):
-    """A file read through a page cache.  Made by `PageCache.open`, `Inode.open` and `pagein.open`.
+class Owner(Protocol):
+    """What a file asks of the cache that it was opened through."""
 
-    ``read``, ``seek`` and their kind share one position, under a lock, as in `io.BufferedReader`; ``pread``,
-    ``preadinto`` and ``view`` use no position, and on a hit no lock.
+    def write_out(self, file: OpenFile) -> None:
+        """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""
+
+    def write_late(self, offset: int | None, data: bytes) -> None:
+        """Write this at the next turn: a finalizer had it, inside any lock.  One step."""
+
+    def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
+        """As `File.save_as`."""
+
+    def discard(self, file: OpenFile) -> int:
+        """As `File.discard`."""
+
+
+class File(PageWriter):
+    """A file read and written through a page cache.  Made by `PageCache.open`, `Inode.open` and `pagein.open`.
+
+    ``read``, ``write``, ``seek`` and their kind share one position, under a lock, as in `io.BufferedRandom`;
+    ``pread``, ``preadinto``, ``view`` and ``pwrite`` use no position, and on a hit no lock.
     """
 
-    __slots__ = ("_lock", "_pos")
+    __slots__ = ("_appends", "_is_below_text", "_lock", "_mode", "_owner", "_pos", "_writes")
 
-    mode = "rb"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, mode: Mode = READ, owner: Owner, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._pos = 0
+        self._mode = mode
+        self._writes, self._appends = mode.writes, mode.appends
+        self._owner = owner
+        self._is_below_text = False
+        """Whether a `TextFile` closes it, which may have more to write, also if the collector finds this one first."""
+        self._pos = self._mapping.i_size if mode.appends else 0
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
@@ -201,12 +225,116 @@ class File(PageReader):
         self._check_open()
         return max(0, self._mapping.i_size - self._pos)
 
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def write(self, buffer: ReadableBuffer, /) -> int:
+        """Write all of *buffer* at the position, or, in an appending mode, at the end; return how many bytes.
+
+        It is in the cache then, and every reader of the file sees it; see `fsync` and `close` for the store.
+        Blocks: interruptibly, while too much is dirty.
+        Raises: OSError of the store, if it is not to be had there and then (a page that is overwritten in part, a
+        full cache): some of it may have been written, and the position is where it was.
+        """
+        if not self._writes:
+            self._check_open()
+            raise not_writable("write")
+        with self._lock:
+            if self._appends:
+                return self._write_at_end(buffer)
+            offset = self._pos
+            count = self.pwrite(buffer, offset)
+            self._pos = offset + count
+            return count
+
+    def _write_at_end(self, buffer: ReadableBuffer) -> int:
+        if buffer.__class__ is bytes and self._append_short(buffer):
+            return len(buffer)
+        count = self._pwrite_long(buffer, None)
+        if count:
+            self._pos = self._mapping.i_size
+        return count
+
+    def _append_short(self, data: bytes) -> bool:
+        """`pwrite`'s short way within a page, at the end as it is under the lock.  (No call in there: see `pwrite`.)"""
+        mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
+        size = len(data)
+        with mapping.dirty_lock:
+            offset = mapping.i_size
+            if not (mapping.short_writes and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)):
+                return False
+            if offset + size > self._size_max:
+                return False
+            start = self._shift + offset
+            frame = start >> PAGE_SHIFT
+            fresh = 1 - dirty[frame]
+            if not uptodate[frame] or fresh > mapping.dirty_budget:
+                return False
+            dirty[frame] = 1
+            if not uptodate[frame]:  # marked first, looked at then
+                dirty[frame] = 1 - fresh
+                return False
+            mapping.dirty_budget -= fresh
+            mapping.dirty_pages += fresh
+            memory[start : start + size] = data
+            mapping.i_size = self._pos = offset + size  # after the bytes: they may be read now
+            return True
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Make the file *size* bytes long, by default up to the position, which stays; return the size.
+
+        What is added is zeros.  Blocks: interruptibly.
+        Raises: OSError: EINVAL for a negative size, EFBIG for one that has no room, EBUSY if a view shows what would
+        have to go, the store's.
+        """
+        self._check_open()
+        if not self._writes:
+            raise not_writable("truncate")
+        size = self._pos if size is None else checked("size", size, least=None)
+        if size < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
+        with self._lock:
+            self.set_size(size)
+        return size
+
+    def flush(self) -> None:
+        """Nothing: what was written is in the cache already, where every reader sees it."""
+        self._check_open()
+
+    def _check_writable(self) -> None:
+        super()._check_writable()
+        if isinstance(self._mapping.ops, WrittenByParent):
+            raise written_by_parent(self.name)
+
+    def save_as(self, source: Any, **store_options: Any) -> int:
+        """Write the file, as it is in the cache now, to another place; return how many bytes.  For data that their own
+        store does not take.
+
+        What others write meanwhile may be in it or not.  What this file has not written stays so.
+        Blocks: interruptibly; who is interrupted leaves what is at *source* as it was, if it is an object that is
+        replaced as a whole.  Raises: OSError of either store; EROFS; EBUSY if *source* is being written itself.
+        """
+        self._check_open()
+        return self._owner.save_as(self._file, source, store_options)
+
+    def discard(self) -> int:
+        """Give up what the file's store does not have yet, also of others who write it; return how many bytes.
+
+        The file is what the store holds then.  Blocks: interruptibly.
+        """
+        self._check_open()
+        return self._owner.discard(self._file) if self._writes else 0
+
     # -- what a file is ------------------------------------------------------------------------------------
 
+    @property
+    def mode(self) -> str:
+        """How it was opened, as `io.FileIO` says it."""
+        return self._mode.name
+
     def readable(self) -> bool:
-        """True."""
+        """Whether it may be read."""
         self._check_open()
-        return True
+        return self._mode.reads
 
     def seekable(self) -> bool:
         """True."""
@@ -214,9 +342,9 @@ class File(PageReader):
         return True
 
     def writable(self) -> bool:
-        """False."""
+        """Whether it may be written to."""
         self._check_open()
-        return False
+        return self._writes
 
     def isatty(self) -> bool:
         """False."""
@@ -228,23 +356,56 @@ class File(PageReader):
         self._check_open()
         raise io.UnsupportedOperation("fileno: a cached file has no descriptor")
 
-    def flush(self) -> None:
-        """Nothing: there is nothing unwritten."""
-        self._check_open()
-
     def detach(self) -> NoReturn:
         """Raises `io.UnsupportedOperation`: there is no raw file below."""
         raise io.UnsupportedOperation("detach: there is no raw file below a page cache")
 
-    def write(self, buffer: ReadableBuffer, /) -> int:
-        """Raises `io.UnsupportedOperation`."""
-        self._check_open()
-        raise io.UnsupportedOperation("write: the file is open for reading only")
+    # -- the end -------------------------------------------------------------------------------------------
 
-    def truncate(self, size: int | None = None, /) -> int:
-        """Raises `io.UnsupportedOperation`."""
-        self._check_open()
-        raise io.UnsupportedOperation("truncate: the file is open for reading only")
+    def close(self) -> None:
+        """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm.
+
+        One that was written to hands what is dirty to its store first, and where the store replaces objects as a
+        whole, replaces it; `fsync` before, if it has to survive the machine.
+        Blocks: interruptibly, and then it goes on behind.
+        Raises: OSError if that fails, and each error of write-back that this file has not told of yet.  It is closed
+        all the same, and its data are kept in the cache: for the next who opens it, and for `PageCache.close`.
+        """
+        if self._writes and self._release_token is not None and self._may_wait_here():
+            # First, so that nothing becomes dirty behind what is written back here.
+            self._shut()
+            try:
+                self._owner.write_out(self._file)
+            except BaseException:
+                self._release()  # the next who closes something sees to the rest
+                raise
+        super().close()
+
+    def _shut(self) -> None:
+        """Let nobody read or write through it any more."""
+        self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
+        self._generations = self._pin = self._dirty = self._arena_write = CLOSED
+        self._file.closed = True
+
+    def _release(self) -> bool:
+        is_first = super()._release()
+        if is_first:
+            self._dirty = self._arena_write = CLOSED  # they refer to the arena
+        return is_first
+
+    def _may_wait_here(self) -> bool:
+        """Not in a finalizer inside one of our locks, nor when the interpreter has ended."""
+        door = self._mapping.zone.door
+        return not (door.holds_locks_here or door.is_finalizing())
+
+    def __del__(self) -> None:
+        if not getattr(self, "_is_below_text", False):
+            super().__del__()
+
+    def _become_late(self) -> None:
+        """A finalizer is about to write the last of it, and to close it: both are only noted."""
+        if self._writes and self._release_token is not None:
+            self.__class__ = _LateFile
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot pickle a pagein.File: open its source again where it is needed")
@@ -253,28 +414,78 @@ class File(PageReader):
         self._lock = threading.RLock()
 
 
-def _as_text(file: File, encoding: str | None, errors: str | None, newline: str | None) -> io.TextIOWrapper:
-    try:
-        return io.TextIOWrapper(cast(Any, file), io.text_encoding(encoding), errors, newline)
-    except BaseException:
-        file.close()
-        raise
+class _LateFile(File):
+    """One that belongs to a finalizer, which may run inside any lock of ours."""
+
+    __slots__ = ()
+
+    def write(self, buffer: ReadableBuffer, /) -> int:
+        data = bytes(buffer)
+        self._owner.write_late(None if self._appends else self._pos, data)
+        self._pos += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._release()
 
 
-def text_layer(
-    mode: str, encoding: str | None, errors: str | None, newline: str | None
-) -> Callable[[File], File | io.TextIOWrapper]:
-    """What a mode puts around a file.  Raises: as `open` for a mode that it would refuse, too."""
-    if not isinstance(mode, str):
-        raise TypeError(f"mode must be str, not {type(mode).__name__}")
-    letters = set(mode)
-    if len(mode) != len(letters) or letters - set("rwxabt+") or len(letters & set("rwxa")) != 1 or letters >= set("bt"):
-        raise bad_mode(mode)
-    if letters & set("wxa+"):
-        raise read_only(mode)
-    if "b" not in letters:
-        return lambda file: _as_text(file, encoding, errors, newline)
-    for what, given in (("encoding", encoding), ("errors", errors), ("newline", newline)):
-        if given is not None:
-            raise ValueError(f"binary mode does not take the argument {what}={given!r}")
-    return lambda file: file
+class WriteOnlyFile(File):
+    """A file of a mode that does not read."""
+
+    __slots__ = ()
+
+    def _refuse_reading(self, what: str) -> NoReturn:
+        self._check_open()
+        raise not_readable(what)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("read")
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("read1")
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("readinto")
+
+    def readinto1(self, buffer: WriteableBuffer, /) -> int:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("readinto1")
+
+    def peek(self, size: int = 0, /) -> bytes:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("peek")
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("readline")
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("pread")
+
+    def preadinto(self, buffer: WriteableBuffer, offset: int) -> int:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("preadinto")
+
+    def view(self, size: int, offset: int) -> memoryview:
+        """Raises `io.UnsupportedOperation`."""
+        self._refuse_reading("view")
+
+
+class WrittenByParent(AddressSpaceOperations):
+    """In a child of a fork, stands for the store of what the parent was writing: here nobody reads it, or writes it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.device_name = "written by the parent"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        """Raises: OSError(EBADF)."""
+        raise written_by_parent(self._name)
+
+    def fsync(self) -> None:
+        """Raises: OSError(EBADF)."""
+        raise written_by_parent(self._name)

@@ -1,7 +1,8 @@
 """`Inode`: one version of one object in a cache, and what its files have in common.
 
-Guarantees: it can be opened as long as anybody has it, and its frames are given back when nobody does.
-Not here: which inode is found for a source, and when the store's side of it is closed (cache.py).
+Guarantees: it can be opened as long as anybody has it, and its frames are given back when nobody does.  One that was
+written to, and has data that are in no store yet, is had by the cache.
+Not here: which inode is found for a source, and when the store's side of it is closed (table.py).
 """
 
 from __future__ import annotations
@@ -12,33 +13,56 @@ from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, overload
 
-from .errors import negative
-from .file import BinaryMode, File, TextMode, text_layer
+from .errors import exists, negative, read_only_source
+from .file import File, WrittenByParent
 from .mm import truncate
+from .mm.arena import ARENA_PAGES_MAX
 from .mm.mapping import AddressSpace
 from .stores.source import Opened
+from .text import text_layer
+from .units import PAGE_SHIFT, page_count_for
 
 if TYPE_CHECKING:
+    from _typeshed import OpenBinaryMode, OpenTextMode
+
     from .cache import PageCache
+
+ROOM_BYTES = 64 << 30
+"""How far a file may grow that is opened for writing, or to `ROOM_TIMES` its size.  It costs address space only."""
+ROOM_TIMES = 4
+ROOMY_MAX = 256
+"""So many inodes have as much room; with 16 TiB they take an eighth of what an x86-64 process can address."""
+ROOM_BYTES_OF_MANY = 1 << 30
+"""How far a file may grow if it comes after those."""
 
 
 class Inode:
     """One version of one object in a cache: what its files have in common."""
 
-    def __init__(self, cache: PageCache, opened: Opened, *, key: Hashable, name: str) -> None:
+    def __init__(self, cache: PageCache, opened: Opened, *, key: Hashable, name: str, has_room: bool = False) -> None:
         self._cache = cache
         self.key = key
         self.name = name
         self.version = opened.version
         self.ops = opened.ops
-        self.mapping = AddressSpace(cache._zone, opened.ops, opened.size_bytes, name=name)
+        self.has_room = has_room
+        """Whether it can grow."""
+        room_bytes = _room_bytes(len(cache._roomy_inodes), opened.size_bytes) if has_room else 0
+        self.mapping = AddressSpace(
+            cache._zone, opened.ops, opened.size_bytes, name=name, room_pages=room_bytes >> PAGE_SHIFT
+        )
         # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
         weakref.finalize(self, _orphan, self.mapping, cache._orphans).atexit = False
         self.start_lock_anew()
         cache._all_inodes.add(self)
+        if has_room:
+            cache._roomy_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
         self.opened: Opened | None = None
         self.open_count = 0
+        self.writer_count = 0
+        self.written_at = 0
+        """A number that grows with each end of writing to any inode: how recent its version is."""
 
     def __repr__(self) -> str:
         return f"<pagein.Inode {self.name!r}: {self.size_bytes} bytes, version {self.version!r}>"
@@ -52,12 +76,45 @@ class Inode:
         """The size of the file."""
         return self.mapping.i_size
 
+    @property
+    def unwritten_bytes(self) -> int | None:
+        """How many bytes its store does not have, or has not made visible; None if it has everything.
+
+        0 is for what has no bytes: a new size, a new object.
+        """
+        mapping = self.mapping
+        dirty_bytes = min(mapping.dirty_bytes, mapping.i_size)
+        uncommitted_bytes: int | None = mapping.ops.uncommitted_bytes
+        if uncommitted_bytes is None:
+            return dirty_bytes if mapping.is_unwritten else None
+        return min(dirty_bytes + uncommitted_bytes, mapping.i_size)
+
+    def note_version(self) -> None:
+        """The version is what the store made of what was written."""
+        version = getattr(self.mapping.ops, "version", None)  # as stores/source.py says; a user's may have another
+        if isinstance(version, str):
+            self.version = version
+
+    def can_be_written_on(self, opened: Opened) -> bool:
+        """Whether it can stand for what was just opened for writing: the same bytes, and room."""
+        return (
+            self.has_room
+            and self.version == opened.version
+            and self.size_bytes == opened.size_bytes
+            and page_count_for(ROOM_TIMES // 2 * self.size_bytes) <= self.mapping.frame_count
+            and (self.opened is None or self.opened.ops.writable)
+        )
+
+    def leave_to_parent(self) -> None:
+        """After a fork, in the child: what was being written is the parent's."""
+        self.mapping.ops = WrittenByParent(self.name)
+
     @overload
-    def open(self, mode: BinaryMode = "rb") -> File: ...
+    def open(self, mode: OpenBinaryMode = "rb") -> File: ...
     @overload
     def open(
         self,
-        mode: TextMode,
+        mode: OpenTextMode,
         *,
         encoding: str | None = None,
         errors: str | None = None,
@@ -75,9 +132,22 @@ class Inode:
         errors: str | None = None,
         newline: str | None = None,
     ) -> File | io.TextIOWrapper:
-        """A file over these pages; arguments, result and errors as for `PageCache.open`."""
-        wrap = text_layer(mode, encoding, errors, newline)
-        return self._cache._zone.workqueue.shielded(lambda: wrap(self._cache._file_of(self._cache._hold(self), File)))
+        """A file over these pages; arguments, result and errors as for `PageCache.open`.
+
+        It may be written to if its operations are ``writable``.
+        """
+        parsed, wrap = text_layer(mode, encoding, errors, newline)
+        cache = self._cache
+        if not parsed.writes:
+            return cache._zone.workqueue.shielded(lambda: wrap(cache._open_file(cache._table.hold(self), parsed)))
+        if not self.mapping.ops.writable:
+            raise read_only_source(self.name)
+        if parsed.exclusive:
+            raise exists(self.name)
+        return cache._zone.io.shielded(
+            lambda: wrap(cache._open_file(cache._table.hold_for_writing(self, parsed), parsed)),
+            undo=cache._close_unwanted,
+        )
 
     def resize(self, size_bytes: int) -> None:
         """Tell the cache that the object has become shorter or longer.
@@ -97,6 +167,11 @@ class Inode:
     def resident(self) -> list[tuple[int, int]]:
         """Which pages are in the cache: runs of (first index, page count), in order."""
         return list(self.mapping.resident())
+
+
+def _room_bytes(roomy_count: int, size_bytes: int) -> int:
+    least = ROOM_BYTES if roomy_count < ROOMY_MAX else ROOM_BYTES_OF_MANY
+    return max(size_bytes, min(max(least, ROOM_TIMES * size_bytes), ARENA_PAGES_MAX << PAGE_SHIFT))
 
 
 def _orphan(mapping: AddressSpace, orphans: deque[AddressSpace]) -> None:

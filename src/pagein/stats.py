@@ -46,6 +46,8 @@ class StoreStats:
 class CacheStats:
     """A cache at one moment.  Counts are since it was made.
 
+    ``dirty_bytes`` are in pages that their store does not have yet, or that are on their way to it; ``written_bytes``
+    is what stores were given, and took.
     ``hits`` and ``misses`` count reads (``hits`` is exact unless threads share one `File`); ``waits`` counts reads
     that waited for a page another was fetching; ``requests``, ``pages_read`` and ``fetched_bytes`` what stores were
     asked and what came; ``evictions`` and ``refaults`` pages.  Of the pages that came without being asked for
@@ -55,6 +57,7 @@ class CacheStats:
     size_bytes: int
     resident_bytes: int
     pinned_bytes: int
+    dirty_bytes: int
     bookkeeping_bytes: int
     inodes: int
     open_files: int
@@ -66,6 +69,8 @@ class CacheStats:
     requests_in_flight: int
     pages_read: int
     fetched_bytes: int
+    written_bytes: int
+    failed_writes: int
     evictions: int
     refaults: int
     drops: int
@@ -78,7 +83,7 @@ class CacheStats:
 
 COUNTED = (
     "misses", "waits", "requests", "failed_requests", "pages_read", "fetched_bytes", "evictions", "refaults", "drops",
-    "lost_races", "read_ahead", "read_ahead_unused",
+    "lost_races", "read_ahead", "read_ahead_unused", "written_bytes", "failed_writes",
 )  # fmt: skip
 """The statistics that a zone counts under these names."""
 
@@ -94,6 +99,7 @@ def cache_stats(zone: Zone, *, size_bytes: int, inodes: int, open_files: int, hi
         size_bytes=size_bytes,
         resident_bytes=zone.resident_bytes(),
         pinned_bytes=reclaim.pinned_bytes(zone),
+        dirty_bytes=sum(mapping.dirty_bytes for mapping in zone.all_mappings()),
         bookkeeping_bytes=zone.planes_bytes() + zone.queues.size_bytes(),
         inodes=inodes,
         open_files=open_files,

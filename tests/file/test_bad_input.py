@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -311,9 +310,3 @@ def test_every_use_of_a_closed_cache_is_a_value_error(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="closed"):
             use()
     assert cache.stats().open_files == cache.stats().resident_bytes == 0
-
-
-def test_a_mode_that_writes_is_an_unsupported_operation(cache: PageCache, tmp_path: Path) -> None:
-    with pytest.raises(io.UnsupportedOperation, match="pagein only reads"):
-        cache.open(tmp_path / "file", "wb")
-    assert not (tmp_path / "file").exists()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from tests.file.sources import binary, inode_of, outcome_of
@@ -61,14 +62,28 @@ def test_the_mode_is_binary_unless_said(cache: PageCache, path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", WRITING_MODES)
-def test_a_mode_that_writes_is_unsupported_and_touches_nothing(mode: str, cache: PageCache, path: Path) -> None:
-    for target in (path, path.with_name("new")):
-        with pytest.raises(io.UnsupportedOperation, match="accepted are 'r', 'rb' and 'rt'"):
-            cache.open(target, mode)
-    with pytest.raises(io.UnsupportedOperation):
-        inode_of(cache, b"")[0].open(mode)
-    assert path.read_bytes() == CONTENT
-    assert not path.with_name("new").exists()
+def test_a_mode_that_writes_is_refused_where_the_store_only_reads_and_touches_nothing(
+    mode: str, cache: PageCache, path: Path
+) -> None:
+    inode, ops = inode_of(cache, CONTENT)
+    for call in (lambda: inode.open(mode), lambda: cache.open((ReadOnlyStore(), "a"), mode)):
+        with pytest.raises(OSError, match="read-only") as raised:
+            call()
+        assert raised.value.errno == errno.EROFS
+    assert not ops.fetches
+    assert cache.stats().open_files == 0
+
+
+class ReadOnlyStore:
+    """Whose objects cannot be opened for writing, nor at all."""
+
+    key, name = "read-only", "a"
+
+    def source(self, path: str) -> ReadOnlyStore:
+        return self
+
+    def open(self) -> NoReturn:
+        raise AssertionError("nobody reads it")
 
 
 @pytest.mark.parametrize("mode", BAD_MODES)

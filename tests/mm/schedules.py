@@ -28,7 +28,7 @@ HIT_PATH: Functions = [
     File._line_piece, filemap.copy_if_uptodate, filemap._copy_locked,
 ]  # fmt: skip
 REMOVAL: Functions = [
-    ByLine(reclaim.remove_runs), ByLine(reclaim._without_pinned), ByLine(reclaim.clean_up_after_lost_race),
+    ByLine(reclaim.remove_runs), ByLine(reclaim._without_held), ByLine(reclaim.clean_up_after_lost_race),
     ByLine(Arena.punch), Arena.bump_generation, ByLine(Pins.spans), ByLine(Page.set_uptodate),
 ]  # fmt: skip
 RESIZE: Functions = [

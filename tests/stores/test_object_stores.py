@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import obstore
 import pytest
 from obstore.store import LocalStore, MemoryStore, S3Store
+from tests.stores.moto import moto_server
 from tests.stores.reading import DATA, MIB, OTHER, fill, opened, raises_errno, read_whole
 
 import pagein
 from pagein.stores import source_of
 
-STOP_TIMEOUT_S = 10.0
 pytestmark = pytest.mark.usefixtures("fetches_here")
-
-MOTO = """
-import sys
-from moto.server import ThreadedMotoServer
-
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print("http://%s:%d" % server.get_host_and_port(), flush=True)
-sys.stdin.read()
-server.stop()
-"""
-
 
 # -- obstore's memory and local stores ---------------------------------------------------------------
 
@@ -113,32 +97,8 @@ def test_errors_of_a_local_store_have_the_errno_of_the_system(tmp_path: Path) ->
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    """The URL of an S3 server with an empty bucket named "bucket"."""
-    process = subprocess.Popen([sys.executable, "-c", MOTO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        url = process.stdout.readline().strip()
-        assert url, f"moto ended with status {process.wait(STOP_TIMEOUT_S)} before it listened"
-        create_bucket(url, "bucket")
+    with moto_server() as url:
         yield url
-    finally:
-        process.stdin.close()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-
-
-def create_bucket(url: str, name: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=STOP_TIMEOUT_S)
-    try:
-        connection.request("PUT", f"/{name}")
-        assert connection.getresponse().status == 200
-    finally:
-        connection.close()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from pagein.stores import LocalStore, MemoryStore, source_of
 from pagein.stores.fsspec import FsspecSource
 from pagein.stores.local import LocalSource
-from pagein.stores.object import ObjectSource
+from pagein.stores.object import ObjectSource, WritableObjectSource
 
 TIMEOUT_S = 30.0
 
@@ -46,9 +46,9 @@ class Elsewhere:
         ("HTTPS://host/a", ObjectSource),
         ("http://[::1]/a", ObjectSource),
         ("http://host/a::b", ObjectSource),
-        ("s3://bucket/a", ObjectSource),
-        ("s3a://bucket/a", ObjectSource),
-        ("gs://bucket/a::b", ObjectSource),
+        ("s3://bucket/a", WritableObjectSource),
+        ("s3a://bucket/a", WritableObjectSource),
+        ("gs://bucket/a::b", WritableObjectSource),
         ("memory://a", FsspecSource),
         ("ftp://host/a", FsspecSource),
         ("zip://a::b.zip", FsspecSource),
@@ -57,7 +57,7 @@ class Elsewhere:
         ("zip://a::simplecache::http://host/b", FsspecSource),
         ("file:///a::b", LocalSource),
         ("file::http://host/a", FsspecSource),
-        ((obstore.store.MemoryStore(), "a"), ObjectSource),
+        ((obstore.store.MemoryStore(), "a"), WritableObjectSource),
         ((fsspec.filesystem("memory"), "a"), FsspecSource),
         ((fsspec.filesystem("memory"), Path("a")), FsspecSource),
         ((LocalStore("/"), "a"), LocalSource),

@@ -17,9 +17,11 @@ import click
 
 from .cat import cat
 from .complaints import complain
+from .cp import cp
 from .demo import demo
 from .read import read
 from .stat import stat
+from .sync import sync
 from .warm import warm
 
 EXIT_USAGE = 2
@@ -32,7 +34,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 @click.version_option(package_name="pagein", message="%(prog)s %(version)s")
 @click.pass_context
 def pagein(context: click.Context) -> None:
-    """Read files, URLs and objects through a page cache.
+    """Read and write files, URLs and objects through a page cache.
 
     A SOURCE is a path, a URL (http:, https:, s3:, gs:, az:, file:), or any other URL or chain that fsspec knows.
     """
@@ -40,7 +42,7 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (cat, stat, read, warm, demo):
+for command in (cat, cp, sync, stat, read, warm, demo):
     pagein.add_command(command)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .mapping import OpenFile
     from .page import Page
     from .rac import ReadaheadControl
+    from .writeback import WritebackControl
 
 # Much larger than the bytes of a page, as in Linux (include/linux/fs.h), so that a leaked code is seen at once.
 AOP_WRITEPAGE_ACTIVATE = 0x80000
@@ -76,3 +77,80 @@ class AddressSpaceOperations:
         reader who needs a page that did not come calls `readpage` and hears that answer.
         """
         rac.read_each_page()
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    writable = False
+    """Whether the files of it may be written to; else EROFS.  Who says so gives it `writepage` or `writepages`."""
+    object_bytes_max: int | None = None
+    """How large a file may become; beyond, EFBIG."""
+    write_bytes_max = 8 << 20
+    """How much write-back hands over at once, at most."""
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        """Store one page: ``page.set_writeback()``, ``page.unlock()``, write ``page.content``, which ends where the
+        file ends, and call ``page.end_writeback(error=None)``, from any thread; return 0.
+
+        To decline: ``wbc.redirty(page)``, and either unlock it and return 0, or return AOP_WRITEPAGE_ACTIVATE with
+        the page still locked.
+        Locks: page locked and Uptodate on entry, its dirty flag cleared; on return unlocked, but for ACTIVATE.
+        Blocks: as long as it likes.  Raises: OSError: the page stays dirty, and who calls fsync hears of it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define writepage(page, wbc) or writepages(wbc)")
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        """Store a run of pages, in one request where the store can: ``page = wbc.take()``, then as in `writepage`.
+        The default asks `writepage` for each page in turn.
+
+        Locks: every page of the run locked on entry; what was not taken stays dirty, and is unlocked by the core.
+        Up to `writeback.REQUESTS_MAX` calls at once, for pages that do not overlap.
+        """
+        wbc.write_each_page()
+
+    def set_size(self, size_bytes: int) -> None:
+        """The file is shorter or longer from now on; what is added is zeros.  Blocks: yes.  Raises: OSError.
+
+        Locks: the inode's ``i_rwsem``; no page beyond the new end is under write-back, nor the one that is cut.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define set_size(size_bytes)")
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        """Bytes [offset_bytes, offset_bytes + size_bytes) are zeros from now on.  Blocks: yes.  Raises: OSError;
+        NotImplementedError, and then the core writes the zeros.
+
+        Locks: the inode's ``i_rwsem``; none of the pages is under write-back.
+        """
+        raise NotImplementedError
+
+    def fsync(self) -> None:
+        """Make durable, or visible to others, what was stored until now.  Blocks: yes.  Raises: OSError."""
+
+    def launder_page(self, page: Page) -> bool:
+        """Store a dirty page that is about to be dropped, at once; False, as by default, if it should stay.
+
+        Locks: page locked.  Blocks: yes.  Raises: OSError.
+        """
+        return False
+
+    commits = False
+    """Whether nothing of what was stored is in the store, for others, before `fsync`: as of objects that are replaced
+    as a whole.  Closing a file calls it then."""
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        """How many bytes were stored that `fsync` has yet to commit; 0 for no more than a size, or a new, empty object;
+        None, as by default, if there is nothing to commit."""
+        return None
+
+    def discard(self) -> int | None:
+        """Give up what was stored and not committed; return the size of the object that is left, 0 if there is none;
+        None, as by default, if there was nothing to give up.  Blocks: yes.
+        """
+        return None
+
+    def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+        """Write past the cache; how many bytes, or 0 for "not here": then it is written through the cache.
+
+        Locks: the inode's ``i_rwsem``; no page of the range is in the cache.  Blocks: yes.  Raises: OSError.
+        """
+        return 0

@@ -41,7 +41,7 @@ _PUNCH_BYTES_MAX = 1 << 20
 """One call of madvise() holds the GIL; this bounds it to about a millisecond."""
 
 _FLAG_PLANES = 5
-_UPTODATE, _LRU = 0, 2
+_UPTODATE, _LRU, _DIRTY = 0, 2, 3
 """Where two of the planes lie in their file."""
 _MAP_FIXED = 0x10
 """mman.h's value on Linux, macOS and the BSDs; Python's mmap does not name it."""
@@ -142,6 +142,12 @@ class Arena:
         """
         for start, stop in self._with_memory(_UPTODATE, first_frame, stop_frame):
             for run in _PRESENT.finditer(self.uptodate, start, stop):
+                yield run.span()
+
+    def dirty_frames(self, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
+        """The runs of dirty frames in a range, in order."""
+        for start, stop in self._with_memory(_DIRTY, first_frame, stop_frame):
+            for run in _PRESENT.finditer(self.dirty, start, stop):
                 yield run.span()
 
     def first_present(self, first_frame: int, stop_frame: int) -> int:

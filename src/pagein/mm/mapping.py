@@ -8,17 +8,20 @@ Not here: what a locked page is for (filemap.py, truncate.py), the lock's order 
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
 from ..errors import closed_cache, closed_file
-from ..units import page_count_for
+from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 from . import reclaim
-from .arena import frames_for
+from .arena import frames_for, ones
+from .errseq import ErrSeq
 from .lru import NOT_QUEUED, Run
 from .ondemand import ReadaheadState
-from .page import LockedPage, Page
-from .sync import MakeWaiter, Steps, run_steps
+from .page import LockedPage, Page, Writeback
+from .rwsem import RwSem
+from .sync import MakeWaiter, Steps, Waiter, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,17 +31,51 @@ if TYPE_CHECKING:
     from .zone import Zone
 
 
+SHORT_WRITES = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Whether a write may go the short way: marking a page dirty before looking whether it is still here takes a fence
+between the two, which only the GIL gives.  Without it every write takes the page's lock."""
+
+
 class AddressSpace:
     """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
 
-    def __init__(self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?") -> None:
+    def __init__(
+        self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
+    ) -> None:
         self.zone = zone
         self.ops = ops
         self.device = zone.device_of(ops)
         self.name = name
         self.i_size = i_size
-        self.frame_count = frames_for(page_count_for(i_size))
+        self.disk_size = i_size
+        """How many bytes the store holds of it: what lies beyond is zeros, or in the cache."""
+        self.frame_count = frames_for(max(page_count_for(i_size), room_pages))
         """How many frames it has: how far it may grow."""
+        self.store_end = i_size
+        """Beyond this the store has nothing: it was never given more, whatever became of that."""
+        self.store_calls = 0
+        """Operations that are storing pages of it..."""
+        self.store_waiters: list[Waiter] = []
+        """...and who waits until one of them has returned."""
+        self.size_owed: int | None = None
+        """The store has to be told this size before anything more is stored (writeback.py)..."""
+        self.size_waiters: list[Waiter] | None = None
+        """...and who waits until somebody has done so; None if nobody is about to."""
+        self.dirty_pages = 0
+        """Its pages whose dirty flag is set..."""
+        self.dirty_budget = 0
+        """...and how many more may be set without asking (dirty.py).  Both, and the flags, under ``dirty_lock``."""
+        self.dirty_since_s = 0.0
+        """When the first of them became dirty."""
+        self.may_write_short = False
+        """Somebody has it open for writing, and no thread of a child of a fork does..."""
+        self.short_writes = False
+        """...and nobody holds ``i_rwsem``: a write to pages that are here needs ``dirty_lock`` only (pagein.writer)."""
+        self.under_writeback: dict[int, Writeback] = {}
+        self.wb_err = ErrSeq()
+        self.room_ahead_pages = 0
+        """So many pages were made ready beyond the end, the last time (write.py)."""
+        self.start_locks_anew()
         self.arena, self.base = zone.reserve_frames(self.frame_count)
         self.in_flight: dict[int, Page] = {}
         with zone.lock:
@@ -47,6 +84,33 @@ class AddressSpace:
         """No file uses it: no page may be locked, its frames may be gone."""
         self.invalidations = 0
         """How often pages were invalidated: tells a reader whose own read failed that the page has gone since."""
+
+    def start_anew(self) -> None:
+        """After a fork, in the child: no pages, and nothing of what the parent has not written."""
+        self.in_flight = {}
+        self.under_writeback = {}
+        self.dirty_pages = self.dirty_budget = 0
+        self.dirty_since_s = 0.0
+        self.size_owed = self.size_waiters = None
+        self.store_calls, self.store_waiters = 0, []
+        self.disk_size = self.i_size  # nothing of it is zeros for certain: the operations know what became of it
+        self.may_write_short = self.short_writes = False
+        self.start_locks_anew()
+
+    def start_locks_anew(self) -> None:
+        """A thread that stayed in a fork's parent may have held the old ones."""
+        self.dirty_lock = self.zone.door.reentrant_lock()
+        """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
+        self.i_rwsem = RwSem(self)
+
+    def dirty_lock_is_held_here(self) -> bool:
+        """Whether the calling thread is in the middle of a write that goes the short way."""
+        return self.zone.door.is_owned(self.dirty_lock)
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Bytes of its pages that the store does not have yet, or that are on their way to it."""
+        return self.dirty_pages + len(self.under_writeback) << PAGE_SHIFT
 
     @property
     def page_count(self) -> int:
@@ -139,16 +203,19 @@ class AddressSpace:
             return self.lock_with_reservation(wait.index, owner=None)
         return self._lock(wait.index, 1, None) if self.is_uptodate(wait.index) else None
 
-    def grab_run(self, index: int, page_count: int, *, wanted_pages: int) -> LockedPage | None:
+    def grab_run(
+        self, index: int, page_count: int, *, wanted_pages: int, beyond_end: bool = False
+    ) -> LockedPage | None:
         """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
 
-        Pages after the first *wanted_pages* count as read ahead.
+        Pages after the first *wanted_pages* count as read ahead.  None *beyond_end* is locked unless he is a writer.
         Returns None, and gives the reservation back, if the first is here or in flight by now.
         """
         with self.zone.lock:
             self._check_usable_or_return(page_count)
             # The end again: who makes the file shorter moves it first and looks for pages in flight then.
-            absent = self.absent_run(index, max(0, min(page_count, self.page_count - index)))
+            stop_index = self.frame_count if beyond_end else self.page_count
+            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))
             self.zone.uncharge(page_count - absent, reserved=True)
             if not absent:
                 return None
@@ -160,6 +227,13 @@ class AddressSpace:
                 self._admit(index + wanted_pages, absent - wanted_pages, read_ahead=True)
             return self._lock(index, absent, self.zone.door.thread_id())
 
+    def lock_run(self, index: int, page_count: int) -> LockedPage:
+        """Lock pages that are here and not in flight, as one.  Locks: the zone's lock is held."""
+        page = self._lock(index, page_count, self.zone.door.thread_id())
+        if self.zone.checks:
+            self.zone.checks.changed_content([page.run])  # whoever has made them dirty has changed them
+        return page
+
     def absent_run(self, index: int, page_count: int) -> int:
         """How many pages from *index* on are neither here nor in flight.  Locks: the zone's lock is held."""
         first = self.base + index
@@ -170,6 +244,15 @@ class AddressSpace:
             else:
                 absent = next((at for at in range(absent) if index + at in self.in_flight), absent)
         return absent
+
+    def here_run(self, index: int, page_count: int) -> int:
+        """How many pages from *index* on are here and not in flight.  Locks: the zone's lock is held."""
+        first = self.base + index
+        hole = self.arena.uptodate.find(b"\0", first, first + page_count)
+        here = hole - first if hole >= 0 else page_count
+        if self.in_flight:
+            here = next((at for at in range(here) if index + at in self.in_flight), here)
+        return here
 
     def next_absent(self, index: int, stop_index: int) -> int:
         """The first page of a range that is neither here nor in flight, else *stop_index*.  Zone's lock held."""
@@ -234,6 +317,89 @@ class AddressSpace:
         self.arena.punch(run.frame, run.page_count)
         self.zone.uncharge(run.page_count)
 
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether the store does not have all that is written."""
+        is_size_known = self.size_owed is None and self.disk_size >= self.i_size
+        return bool(self.dirty_pages or self.under_writeback) or not is_size_known
+
+    # -- dirty flags, under the zone's lock ------------------------------------------------------------------
+
+    def mark_dirty(self, index: int, page_count: int) -> None:
+        """Set the dirty flags of a run.  Who calls it has seen to ``zone.dirty.pages``.  Zone's lock held."""
+        frame = self.base + index
+        with self.dirty_lock:
+            flags = self.arena.dirty[frame : frame + page_count]
+            self.dirty_pages += page_count - flags.count(1)
+            self.zone.dirty.pages -= flags.count(1)  # they were counted before
+            self.arena.dirty[frame : frame + page_count] = ones(page_count)
+            self.dirty_since_s = self.dirty_since_s or self.zone.door.now_s()
+
+    def clear_dirty(self, index: int, page_count: int, *, uptodate: bool = True) -> int:
+        """Clear the dirty flags of a run, and, unless it stays *uptodate*, those too, so that no write goes the short
+        way to it any more; return how many were dirty.  Linux: clear_page_dirty_for_io, cancel_dirty_page.
+
+        Who calls it sees to ``zone.dirty.pages``.  Zone's lock held.
+        """
+        frame = self.base + index
+        with self.dirty_lock:
+            if not uptodate:
+                self.arena.uptodate[frame : frame + page_count] = bytes(page_count)
+            flags = self.arena.dirty[frame : frame + page_count]
+            cleared = flags.count(1)
+            if cleared:
+                self.arena.dirty[frame : frame + page_count] = bytes(page_count)
+                self.dirty_pages -= cleared
+                if not self.dirty_pages:
+                    self.dirty_since_s = 0.0
+                    self.zone.dirty.pages -= self.dirty_budget  # so that the next one to dirty it notes the time
+                    self.dirty_budget = 0
+            return cleared
+
+    def note_stored(self, end_bytes: int) -> None:
+        """The store has taken what ends there.  A cut that it has not been told of will take off what lies behind.
+        Zone's lock held."""
+        if self.size_owed is not None:
+            end_bytes = min(end_bytes, self.size_owed)
+        self.disk_size = max(self.disk_size, end_bytes)
+
+    def take_dirty(self, index: int, most_pages: int) -> int:
+        """Clear the flags of the dirty pages from *index* on, at most so many; return how many.  Zone's lock held.
+
+        Looked at and cleared in one hold: a write that marks pages that have gone takes the marks off before it ends.
+        """
+        frame = self.base + index
+        with self.dirty_lock:
+            for plane in (self.arena.dirty, self.arena.uptodate):
+                hole = plane.find(b"\0", frame, frame + most_pages)
+                most_pages = hole - frame if hole >= 0 else most_pages
+        return self.clear_dirty(index, most_pages) if most_pages else 0
+
+    def zero_beyond_end(self, index: int, page_count: int) -> int:
+        """Zero what lies beyond the end of the file in a run; where the run ends, in bytes of the file.
+
+        Nothing but an interrupted write can have left something there, or a store beyond the end of a memory map.
+        """
+        stop = index + page_count << PAGE_SHIFT
+        with self.dirty_lock:  # a write may be about to make the file longer
+            end = max(self.i_size, index << PAGE_SHIFT)
+            if end < stop and self.i_size & PAGE_OFFSET_MASK and self.i_size >> PAGE_SHIFT >= index:
+                page_stop = (self.i_size | PAGE_OFFSET_MASK) + 1
+                start = (self.base << PAGE_SHIFT) + self.i_size
+                zeros = bytes(page_stop - self.i_size)
+                if self.arena.memory[start : start + len(zeros)] != zeros:
+                    # A reader that saw an older, larger size is still copying: he looks again.
+                    self.arena.bump_generation(start >> PAGE_SHIFT, 1)
+                    self.arena.memory[start : start + len(zeros)] = zeros
+            return min(end, stop)
+
+    def dirty_runs(self, start_index: int, stop_index: int) -> Iterator[tuple[int, int]]:
+        """The runs of dirty pages in a range as (first index, page count), in order."""
+        if self.dirty_pages:
+            stop_frame = self.base + min(stop_index, self.frame_count)
+            for start, stop in self.arena.dirty_frames(self.base + start_index, stop_frame):
+                yield start - self.base, stop - start
+
     # -- what is here, and whether it may be used ----------------------------------------------------------
 
     def resident(self) -> Iterator[tuple[int, int]]:
@@ -252,9 +418,12 @@ class AddressSpace:
             yield from wait.steps()
 
     def suspend(self) -> bool:
-        """Let no page be locked from now on, unless one is at this moment; then False."""
-        with self.zone.lock:
-            self.suspended = self.suspended or not self.in_flight
+        """Let no page be locked, or written to, from now on; False if one is at this moment, or is dirty."""
+        with self.zone.lock, self.dirty_lock:
+            is_busy = self.in_flight or self.under_writeback or self.dirty_pages or self.i_rwsem.held
+            if not (self.suspended or is_busy):
+                self.suspended = True
+                self.may_write_short = self.short_writes = False
             return self.suspended
 
     def resume(self, ops: AddressSpaceOperations) -> None:
@@ -263,6 +432,13 @@ class AddressSpace:
         with self.zone.lock:
             self.ops, self.device = ops, device
             self.suspended = False
+        self.allow_writing(ops.writable)
+
+    def allow_writing(self, may_write: bool) -> None:
+        """Whether pages may be written to.  A write that has begun ends before this returns."""
+        with self.dirty_lock:
+            self.may_write_short = may_write and SHORT_WRITES
+            self.short_writes = self.may_write_short and not self.i_rwsem.held
 
     @property
     def usable(self) -> bool:
@@ -297,10 +473,16 @@ class OpenFile:
         "ra_scale",
         "ra_seen",
         "random",
+        "wb_seen",
+        "writable",
     )
 
-    def __init__(self, mapping: AddressSpace) -> None:
+    def __init__(self, mapping: AddressSpace, *, writable: bool = False) -> None:
         self.mapping = mapping
+        self.writable = writable
+        with mapping.zone.lock:
+            self.wb_seen = mapping.wb_err.sample()
+            """Which errors of write-back its user has heard of."""
         self.ra = ReadaheadState()
         self.ra_scale = 1.0
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""

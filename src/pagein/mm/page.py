@@ -16,7 +16,7 @@ from ..errors import ContractViolation, beyond_page
 from ..units import PAGE_SHIFT
 from .arena import MARKED, ones
 from .lru import Run
-from .sync import MakeWaiter, Steps, run_steps
+from .sync import MakeWaiter, Steps, Waiter, run_steps
 from .wait import Wait
 
 if TYPE_CHECKING:
@@ -24,6 +24,44 @@ if TYPE_CHECKING:
 
     from .mapping import AddressSpace
     from .request import Request
+
+
+class Writeback:
+    """Pages that are stored as one, perhaps in pieces: from the moment that their dirty flags are cleared until what
+    became of all of them is known.  The zone's lock guards it."""
+
+    __slots__ = ("_pages_left", "_waiters", "error")
+
+    def __init__(self, page_count: int) -> None:
+        self._pages_left = page_count
+        self._waiters: list[Waiter] = []
+        self.error: BaseException | None = None
+        """Of the first piece that failed."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all of it has been stored, or has failed."""
+        return not self._pages_left
+
+    def join(self, make_waiter: MakeWaiter) -> Waiter:
+        """What to wait with for its end."""
+        waiter = make_waiter()
+        self._waiters.append(waiter)
+        return waiter
+
+    def enter(self, mapping: AddressSpace, index: int) -> None:
+        """It has begun, with the page at *index*."""
+        mapping.under_writeback.update(dict.fromkeys(range(index, index + self._pages_left), self))
+
+    def piece_ended(self, mapping: AddressSpace, index: int, page_count: int, error: BaseException | None) -> None:
+        """So many pages of it, from *index* on."""
+        for at in range(index, index + page_count):
+            del mapping.under_writeback[at]
+        self.error = self.error or error
+        self._pages_left -= page_count
+        if not self._pages_left:
+            while self._waiters:
+                self._waiters.pop().wake()
 
 
 class Page:
@@ -36,6 +74,7 @@ class Page:
         "_waits",
         "error",
         "filled",
+        "in_writeback",
         "index",
         "mapping",
         "marker_index",
@@ -43,13 +82,14 @@ class Page:
         "page_count",
         "removed",
         "request",
+        "writeback",
     )
 
     def __init__(self, mapping: AddressSpace, index: int, page_count: int, owner: int | None) -> None:
         self.mapping = mapping
         self.index = index
         self.page_count = page_count
-        self._end_bytes = mapping.i_size
+        self._end_bytes = min(mapping.i_size, mapping.disk_size)
         self._brought = False
         self.owner = owner
         """The thread that holds the lock; None once it belongs to an I/O (readpage returned 0)."""
@@ -63,6 +103,10 @@ class Page:
         """The page of it whose reader asks for the next window; -1 for none (Linux: PG_readahead)."""
         self.request: Request | None = None
         """What was asked of the store, of which this is a part."""
+        self.in_writeback = False
+        """The store is being given what is in it: that outlives its lock."""
+        self.writeback: Writeback | None = None
+        """Its dirty flag was cleared so that it can be stored, and what became of that is not known yet."""
         self._waits: deque[Wait] = deque()
         self._buffer: memoryview | None = None
 
@@ -79,13 +123,29 @@ class Page:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the file that are in it, by the size it had when the page was locked: less than a page at the
-        end.  Should the file change its size meanwhile, whoever changes it waits for this lock and puts it right."""
+        """Bytes of the file that the store has, or is to get, by the size it had when the page was locked: less than a
+        page at the end.  Should the file change its size meanwhile, whoever does that waits for this lock and puts it
+        right."""
         return max(0, min(self.page_count << PAGE_SHIFT, self._end_bytes - self.offset))
 
-    def extend_to(self, i_size: int) -> None:
+    def extend(self) -> None:
         """The file may have become longer since the page was locked, and before it is read.  Zone's lock held."""
-        self._end_bytes = max(self._end_bytes, i_size)
+        self._end_bytes = max(self._end_bytes, min(self.mapping.i_size, self.mapping.disk_size))
+
+    def end_at(self, end_bytes: int) -> None:
+        """What is written back of it ends where the file does.  Zone's lock held."""
+        self._end_bytes = end_bytes
+
+    @property
+    def is_hole(self) -> bool:
+        """Whether the store has nothing of it, though the file has: it is zeros."""
+        return self._end_bytes <= self.offset < self.mapping.i_size
+
+    @property
+    def content(self) -> memoryview:
+        """What is to be stored of it, ``size_bytes`` long: the cache's own memory, which may change meanwhile."""
+        start = self.run.frame << PAGE_SHIFT
+        return self.run.arena.read_only[start : start + self.size_bytes]
 
     @property
     def caller_waits(self) -> bool:
@@ -132,6 +192,12 @@ class Page:
             kept = self._unlock()
         self._after_unlock(kept)
 
+    def set_zeros(self) -> None:
+        """Say that all of it is zeros, as fresh memory is.  Locks: page locked, and nobody has written to it."""
+        with self.mapping.zone.lock:
+            arena, frame, count = self.run
+            arena.uptodate[frame : frame + count] = ones(count)
+
     def _set_uptodate(self) -> None:
         arena, frame, count = self.run
         arena.uptodate[frame : frame + count] = ones(count)
@@ -139,6 +205,57 @@ class Page:
             arena.uptodate[self.mapping.base + self.marker_index] = MARKED
             self.marker_index = -1
         self._brought = True
+
+    # -- write-back ------------------------------------------------------------------------------------
+
+    def owe_writeback(self) -> None:
+        """Its dirty flags were cleared so that it can be stored.  Zone's lock held."""
+        frame = self.run.frame
+        # From here on, so that it stays until what became of it is known, also if it is stored under its lock.
+        self.mapping.arena.writeback[frame : frame + self.page_count] = ones(self.page_count)
+        self.writeback = Writeback(self.page_count)
+        self.writeback.enter(self.mapping, self.index)
+
+    def set_writeback(self) -> None:
+        """It is about to be stored.  Locks: page locked; it is unlocked next.  Linux: the same."""
+        mapping = self.mapping
+        with mapping.zone.lock:
+            self._check_locked("write-back of a page begins under its lock")
+            if self.in_writeback or self.writeback is None:
+                raise ContractViolation("write-back of a page that was dirty begins once", repr(self))
+            self.in_writeback = True
+
+    def end_writeback(self, error: BaseException | None = None) -> None:
+        """It has been stored; or, with *error*, has not: then it is dirty, and who calls fsync hears of it.
+
+        From any thread, once.  Linux: end_page_writeback; but there a page that failed counts as clean.
+        """
+        with self.mapping.zone.lock:
+            if not self.in_writeback:
+                raise ContractViolation("write-back of a page is ended exactly once", repr(self))
+            self.settle_writeback(error)
+
+    def settle_writeback(self, error: BaseException | None = None, *, declined: bool = False) -> None:
+        """What became of it: stored; failed, and dirty again; or *declined*, and dirty still.  Zone's lock held."""
+        mapping, zone, writeback = self.mapping, self.mapping.zone, self.writeback
+        assert writeback is not None
+        self.writeback, self.in_writeback = None, False
+        frame = self.run.frame
+        mapping.arena.writeback[frame : frame + self.page_count] = bytes(self.page_count)
+        if declined:
+            mapping.mark_dirty(self.index, self.page_count)
+            zone.dirty.redirtied(self.page_count)
+        else:
+            if error is None:
+                mapping.note_stored(self.offset + self.size_bytes)
+                zone.counters["written_bytes"] += self.size_bytes
+            else:
+                mapping.wb_err.set(error)
+                zone.counters["failed_writes"] += 1
+                mapping.mark_dirty(self.index, self.page_count)
+            zone.dirty.writeback_ended(self.page_count, error)
+        writeback.piece_ended(mapping, self.index, self.page_count, error)
+        zone.wake_memory_waiter()  # it may be evicted now
 
     def _check_locked(self, clause: str) -> None:
         if not self.locked:
@@ -173,6 +290,10 @@ class Page:
             self._check_locked("a page is unlocked exactly once, by whoever holds its lock")
             kept = self._unlock()
         self._after_unlock(kept)
+
+    def release_in_zone(self) -> None:
+        """`unlock`, by who holds the zone's lock, of a page that was never anybody's to ask a store for."""
+        self._unlock()
 
     def _unlock(self) -> bool:
         """Under the zone's lock.  Whether an object still uses `buffer`."""
@@ -267,6 +388,7 @@ class Page:
             head = Page(self.mapping, self.index, page_count, self.owner)
             head._end_bytes = self._end_bytes
             head.request = self.request
+            head.writeback = self.writeback
             if self.request is not None:
                 self.request.page_was_split()
             self.index += page_count
@@ -291,7 +413,7 @@ class Page:
         tail._waits.clear()
         self.page_count += tail.page_count
         self.marker_index = max(self.marker_index, tail.marker_index)
-        self.extend_to(tail._end_bytes)
+        self._end_bytes = max(self._end_bytes, tail._end_bytes)
         self.mapping.replace_in_flight(tail, self)
 
     def _release_buffer(self) -> bool:

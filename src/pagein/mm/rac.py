@@ -93,6 +93,9 @@ def read_run(file: OpenFile, page: LockedPage) -> None:
     Raises: what is no OSError (a mistake in the operation), with every page released.
     """
     zone = page.mapping.zone
+    if page.is_hole:
+        page.end_read()
+        return
     rac = ReadaheadControl(file, page)
     ops = page.mapping.ops
     if type(ops).readahead is not AddressSpaceOperations.readahead:

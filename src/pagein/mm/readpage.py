@@ -39,8 +39,11 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     zone = mapping.zone
     page.error = None  # an earlier failure may have been temporary
     with zone.lock:
-        zone.counters["requests"] += 1
-        page.extend_to(mapping.i_size)
+        zone.counters["requests"] += not page.is_hole
+        page.extend()
+    if page.is_hole:
+        page.set_uptodate()
+        return Outcome.UPDATED
     if zone.checks:
         zone.checks.operation_begins(page, f"{type(mapping.ops).__name__}.readpage")
     try:

@@ -59,9 +59,12 @@ def reserve(zone: Zone, page_count: int) -> int:
 def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps[int]:
     """`reserve`, as steps.  First come, first served: whoever leaves the line lets the next one look."""
     was_served = False
+    failures = zone.dirty.failures
     while True:
         with zone.lock:
             may_wait = _waiting_can_help(zone)
+            may_clean = not may_wait and zone.dirty.failures == failures and _cleaning_can_help(zone)
+            may_wait = may_wait or may_clean
             if was_served or not (may_wait and zone.memory_waiters):
                 try:
                     granted = _grant(zone, page_count)
@@ -76,6 +79,8 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
             waiter = make_waiter()
             zone.memory_waiters.insert(0 if was_served else len(zone.memory_waiters), waiter)
         try:
+            if may_clean:
+                zone.flusher.kick_for_memory()
             yield waiter
         except BaseException:
             with zone.lock:
@@ -115,6 +120,13 @@ def _waiting_can_help(zone: Zone) -> bool:
     if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):
         return False
     return zone.reserved_pages > 0 or bool(zone.locked)
+
+
+def _cleaning_can_help(zone: Zone) -> bool:
+    """Whether pages would be released if they were written back.  The end of each write-back wakes who waits here."""
+    if zone.is_in_store_code():
+        return False
+    return any(mapping.dirty_pages or mapping.under_writeback for mapping in zone.mappings)
 
 
 def sweep_pins(zone: Zone) -> None:
@@ -306,7 +318,8 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
     The order is what lock-free readers (pagein.reader, filemap.copy_if_uptodate) rely on:
     (1) not Uptodate any more, (2) a new generation, (3) the memory goes.  A reader that began before (2) and
     looks at the generation after its copy knows that the copy may be wrong.  A view pins first and tests
-    Uptodate then, and we clear Uptodate first and test pins then: one of us sees the other.
+    Uptodate then, and we clear Uptodate first and test pins then: one of us sees the other.  So it is with a write
+    that goes the short way (pagein.writer), which marks the page dirty first.
     Locks: the zone's lock is held; no page of *runs* is locked by another.
     """
     runs = sorted(runs, key=lambda run: (run.arena.number, run.frame))
@@ -317,7 +330,7 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
         arena.bump_generation(frame, count)
     removed_pages = 0
     pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
-    for run in _merged(_without_pinned(zone.queues, runs, pins)):
+    for run in _merged(_without_held(zone.queues, runs, pins)):
         unused = _count_read_ahead(zone, run)
         run.arena.punch(run.frame, run.page_count)
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
@@ -343,15 +356,17 @@ def _count_read_ahead(zone: Zone, run: Run) -> bytes:
     return unused
 
 
-def _without_pinned(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list[tuple[int, int]]]) -> Iterator[Run]:
-    """The pieces of *runs* that nobody has pinned meanwhile; the others are Uptodate, and in their queue, again."""
+def _without_held(queues: Queues, runs: Iterable[Run], pins: Mapping[int, list[tuple[int, int]]]) -> Iterator[Run]:
+    """The pieces of *runs* that nobody has pinned or written to meanwhile; the others are Uptodate, and in their queue,
+    again."""
     for run in runs:
         arena, frame, count = run
         hit = list(_overlaps(pins[arena.number], frame, frame + count))
-        if not hit:
+        dirty = arena.dirty[frame : frame + count]
+        if not hit and 1 not in dirty:
             yield run
             continue
-        flags = bytearray(count)
+        flags = bytearray(dirty)
         for start, stop in hit:
             flags[start - frame : stop - frame] = ones(stop - start)
         for pinned, same in split_by_flag(run, bytes(flags)):

@@ -110,6 +110,15 @@ class Door:
         """A new lock."""
         return _thread.allocate_lock()
 
+    def reentrant_lock(self) -> Lock:
+        """A new lock that a thread may take again: a signal handler or a finalizer may come in between."""
+        return threading.RLock()
+
+    def is_owned(self, lock: Lock) -> bool:
+        """Whether the calling thread holds a lock of `reentrant_lock`."""
+        owned: bool = lock._is_owned()  # type: ignore[attr-defined]  # as threading.Condition asks it
+        return owned
+
     def waiter(self) -> Waiter:
         """A new one-shot waiter."""
         return _LockWaiter()

@@ -1,25 +1,28 @@
 """Removing pages by wish: invalidation, and a file that becomes shorter or longer.
 
-Guarantees: `invalidate_mapping_pages` never blocks and never touches what is in use; `truncate_setsize` moves
-i_size first, so that readers see the new end before pages go; whatever is removed is removed by
-reclaim.remove_runs, in its order.
-Assumes: callers of `truncate_setsize` and `invalidate_inode_pages2` hold no page lock, and hold the inode's own
-lock against one another (Linux: i_rwsem), as nothing here orders two truncations.
-Not here: dirty pages' write-back, which comes with writing.  A page that is dirty stays, and is reported.
+Guarantees: `invalidate_mapping_pages` never blocks and never touches what is in use; `truncate` and `truncate_setsize`
+move i_size first, so that readers see the new end before pages go; whatever is removed is removed by
+reclaim.remove_runs, in its order.  What is cut off is never stored afterwards, and reads as zeros should the file grow.
+`truncate` asks nothing of the store: write-back tells it the new size before it stores anything more (writeback.py).
+Assumes: callers hold no page lock; those of `truncate_setsize`, `invalidate_inode_pages2` and `drop_beyond_end` hold
+``i_rwsem``, as nothing here orders two truncations.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..errors import busy, cannot_grow
-from ..units import PAGE_SHIFT, PAGE_SIZE, page_count_for
+from ..errors import busy, cannot_grow, closed_file, too_large
+from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, page_count_for
 from . import reclaim
 from .lru import NOT_QUEUED, Run
+from .sync import run_steps
+from .writeback import Sync, wait_on_writeback, write_back
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace
+    from .mapping import AddressSpace, OpenFile
     from .page import LockedPage
 
 _BATCH_PAGES = 4096
@@ -43,6 +46,7 @@ def invalidate_mapping_pages(mapping: AddressSpace, start_index: int, stop_index
 def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index: int) -> None:
     """Remove every page of [start_index, stop_index), waiting for those in flight, so that all is read anew.
 
+    A page under write-back is waited for; a dirty one is laundered, if the store does that.
     Blocks: for page locks, in ascending order.  Raises: OSError(EBUSY), after removing what it could, if a page
     is dirty, or pinned (Linux leaves the holder of a reference an orphan; here a page's memory is its place).
     """
@@ -53,6 +57,8 @@ def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index:
         page = mapping.lock_if_here(index)
         if page is not None:
             try:
+                _wait(page)
+                _launder(page)
                 kept_pages += not _remove_locked(page)
             finally:
                 page.unlock()
@@ -60,8 +66,130 @@ def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index:
         raise busy(mapping.name, kept_pages)
 
 
+def truncate(mapping: AddressSpace, size_bytes: int, file: OpenFile | None = None) -> None:
+    """Make a file that is open for writing shorter or longer; what is added is zeros.  Linux: truncate_setsize.
+
+    Takes ``i_rwsem``.  Blocks: for writers, and for pages beyond the new end that are read or stored.
+    Raises: OSError(EFBIG); ValueError if the *file* through which that is done was closed.
+    """
+    with mapping.i_rwsem.exclusive():
+        if file is not None and file.closed:
+            raise closed_file()
+        mapping.check_usable()
+        require_room(mapping, size_bytes)
+        if size_bytes < mapping.i_size:
+            with mapping.zone.lock, mapping.dirty_lock:
+                mapping.i_size = size_bytes
+                # Owed from here on, because nothing may be stored before the store knows; also if it has less, but may
+                # have more by a request that failed, or is about to be told a larger size.
+                owed_bytes = mapping.size_owed
+                if size_bytes < mapping.store_end or (owed_bytes is not None and size_bytes < owed_bytes):
+                    mapping.size_owed = size_bytes if owed_bytes is None else min(owed_bytes, size_bytes)
+                    mapping.disk_size = min(mapping.disk_size, size_bytes)
+            drop_beyond_end(mapping)
+        elif size_bytes > mapping.i_size:
+            drop_beyond_end(mapping)
+            _set_size(mapping, size_bytes)
+
+
+def drop_beyond_end(mapping: AddressSpace) -> None:
+    """Drop the pages beyond the end of the file, dirty or not, and zero the rest of its last page.
+
+    What a view shows stays in its place, and becomes zeros there, as in a memory map.
+    Blocks: for pages that are read or stored.
+    """
+    first = page_count_for(mapping.i_size)
+    invalidate_mapping_pages(mapping, first, mapping.frame_count)  # nearly all of them, at once
+    for index in _here_or_in_flight(mapping, first, mapping.frame_count):
+        page = mapping.lock_if_here(index)
+        if page is not None:
+            try:
+                _wait(page)
+                _drop_locked(page)
+            finally:
+                page.unlock()
+    if mapping.i_size & PAGE_OFFSET_MASK:
+        page = mapping.lock_if_here(mapping.i_size >> PAGE_SHIFT)
+        if page is not None:
+            try:
+                _wait(page)  # it is stored as it was, or as it will be: not in between
+                _zero(page, mapping.i_size & PAGE_OFFSET_MASK, PAGE_SIZE)
+            finally:
+                page.unlock()
+
+
+def discard(mapping: AddressSpace, object_bytes: int | None = None) -> None:
+    """Give up what the store does not have: dirty pages go, and the size is the store's.  With *object_bytes* the store
+    has gone back to an object of that size, and every page goes.
+
+    Takes ``i_rwsem``.  Blocks: for writers, and for pages that are read or stored.
+    Raises: OSError(EBUSY), after the rest, if a view shows some of it: that stays as it is.
+    """
+    with mapping.i_rwsem.exclusive():
+        kept_pages = 0
+        mapping.invalidations += 1
+        for index in _here_or_in_flight(mapping, 0, mapping.frame_count):
+            page = mapping.lock_if_here(index)
+            if page is not None:
+                try:
+                    _wait(page)
+                    kept_pages += not _discard_locked(page, is_clean_too=object_bytes is not None)
+                finally:
+                    page.unlock()
+        if kept_pages:
+            raise busy(mapping.name, kept_pages)
+        with mapping.zone.lock, mapping.dirty_lock:
+            if object_bytes is not None:
+                mapping.size_owed = None
+                mapping.disk_size = mapping.store_end = object_bytes
+            mapping.i_size = mapping.disk_size  # a size that is still owed is told: what was cut off is cut off
+        drop_beyond_end(mapping)
+
+
+def _discard_locked(page: LockedPage, *, is_clean_too: bool) -> bool:
+    mapping, zone, run = page.mapping, page.mapping.zone, page.run
+    with zone.lock:
+        if not page.uptodate or not (is_clean_too or run.arena.dirty[run.frame]):
+            return True
+        if reclaim.is_pinned(run):
+            return False
+        cleared = mapping.clear_dirty(page.index, page.page_count, uptodate=False)
+        page.removed = bool(reclaim.remove_runs(zone, [run], into=NOT_QUEUED))
+        if page.removed:
+            zone.dirty.cancelled(cleared)
+        elif cleared:  # pinned in this very moment
+            mapping.mark_dirty(page.index, page.page_count)
+        return page.removed
+
+
+def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
+    """Have the store make the whole pages of [offset, offset + size_bytes) zeros; False if it cannot: then the caller
+    writes zeros.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+
+    Locks: ``i_rwsem``.  Blocks: as long as the store takes.  Raises: OSError, and the bytes are as they were.
+    """
+    first, stop = page_count_for(offset), min(offset + size_bytes, mapping.i_size) >> PAGE_SHIFT
+    if first >= stop or stop << PAGE_SHIFT > mapping.disk_size or mapping.size_owed is not None:
+        return False
+    # Stored first, so that nothing is lost should the store fail; no page of it becomes dirty meanwhile.
+    if run_steps(write_back(mapping, Sync.ALL, mapping.zone.door.waiter, first, stop)) is not None:
+        return False
+    try:
+        invalidate_inode_pages2(mapping, first, stop)
+        mapping.ops.punch_hole(first << PAGE_SHIFT, stop - first << PAGE_SHIFT)
+        # What a reader has brought meanwhile is from before.
+        invalidate_inode_pages2(mapping, first, stop)
+    except NotImplementedError:
+        return False
+    except OSError as error:
+        if error.errno == errno.EBUSY:  # a view shows some of it: its pages stay, and become zeros
+            return False
+        raise
+    return True
+
+
 def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
-    """Make a file shorter or longer: i_size first, then the pages beyond it go and the last one's tail is zeroed.
+    """The object is shorter or longer: i_size first, then the pages beyond go and the rest of the last is zeroed.
 
     Blocks: for page locks: a read in flight is waited for, never cancelled.  Raises: OSError(EBUSY) if a page
     that has to go is pinned (a shorter file is shorter all the same, a longer one is not); OSError(EFBIG).
@@ -72,15 +200,28 @@ def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
     if size_bytes >= old_bytes:
         _grow(mapping, size_bytes)
         return
-    _set_i_size(mapping, size_bytes)
+    _set_size(mapping, size_bytes, size_bytes)
     invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))
     if size_bytes % PAGE_SIZE:
         _zero_tail(mapping, size_bytes)
 
 
-def _set_i_size(mapping: AddressSpace, size_bytes: int) -> None:
-    with mapping.zone.lock:  # so that who locks a page sees one size throughout (AddressSpace.grab_run)
+def require_room(mapping: AddressSpace, size_bytes: int) -> None:
+    """Raises: OSError(EFBIG) if the file cannot become so large, here or in its store."""
+    most = mapping.ops.object_bytes_max
+    if most is not None and size_bytes > most:
+        raise too_large(size_bytes, most, mapping.name)
+    if page_count_for(size_bytes) > mapping.frame_count:
+        raise cannot_grow(mapping.name, size_bytes, mapping.frame_count << PAGE_SHIFT)
+
+
+def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = None) -> None:
+    # Under the zone's lock so that who locks a page sees one size throughout (AddressSpace.grab_run); under the other
+    # because a write that goes the short way looks at it.
+    with mapping.zone.lock, mapping.dirty_lock:
         mapping.i_size = size_bytes
+        if disk_size is not None:
+            mapping.disk_size = mapping.store_end = disk_size
 
 
 def _grow(mapping: AddressSpace, size_bytes: int) -> None:
@@ -89,7 +230,7 @@ def _grow(mapping: AddressSpace, size_bytes: int) -> None:
     # Pages that a view kept when the file became shorter.
     invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes))
     if old_bytes % PAGE_SIZE == 0:
-        _set_i_size(mapping, size_bytes)
+        _set_size(mapping, size_bytes, size_bytes)
         return
     # The last page ends in zeros, where the file may have bytes by now.  It is read anew, and not before the new
     # size is there: its lock is held until then.
@@ -97,7 +238,7 @@ def _grow(mapping: AddressSpace, size_bytes: int) -> None:
     try:
         if not _remove_locked(page):
             raise busy(mapping.name, 1)
-        _set_i_size(mapping, size_bytes)
+        _set_size(mapping, size_bytes, size_bytes)
     finally:
         page.unlock()
 
@@ -118,6 +259,45 @@ def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:
                 mapping.arena.memory[start : (run.frame + 1) << PAGE_SHIFT] = bytes(PAGE_SIZE - size_bytes % PAGE_SIZE)
     finally:
         page.unlock()
+
+
+def _wait(page: LockedPage) -> None:
+    """Until it is not under write-back."""
+    mapping = page.mapping
+    writeback = mapping.under_writeback.get(page.index)
+    if writeback is not None:
+        run_steps(wait_on_writeback(mapping.zone, writeback, mapping.zone.door.waiter))
+
+
+def _launder(page: LockedPage) -> None:
+    mapping = page.mapping
+    if mapping.arena.dirty[page.run.frame] and mapping.ops.launder_page(page):
+        with mapping.zone.lock:
+            mapping.zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))
+
+
+def _drop_locked(page: LockedPage) -> None:
+    """Drop a page, dirty or not; one that a view shows becomes zeros in its place.  Linux: truncate_inode_page."""
+    mapping, zone, run = page.mapping, page.mapping.zone, page.run
+    with zone.lock:
+        if not page.uptodate:
+            return  # gone with the unlock
+        # Both flags at once: no write goes the short way to it from here on.
+        zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count, uptodate=False))
+        page.removed = bool(reclaim.remove_runs(zone, [run], into=NOT_QUEUED))
+    if not page.removed:
+        _zero(page, 0, PAGE_SIZE)
+
+
+def _zero(page: LockedPage, start: int, stop: int) -> None:
+    """Zero bytes [start, stop) of a page that is here."""
+    arena, frame, _ = page.run
+    with page.mapping.zone.lock, page.mapping.dirty_lock:
+        if page.uptodate:
+            # A reader that saw the old size is still copying: the new generation makes it look again.
+            arena.bump_generation(frame, 1)
+            at = frame << PAGE_SHIFT
+            arena.memory[at + start : at + stop] = bytes(stop - start)
 
 
 def _remove_locked(page: LockedPage) -> bool:

@@ -24,6 +24,8 @@ from ..units import PAGE_SHIFT
 from . import debug, fork, lru
 from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
 from .device import BackingDevice
+from .dirty import DirtyState, Limits
+from .flusher import Flusher
 from .sync import SYSTEM, Door, OwnedLock, Waiter, run_steps
 from .workqueue import MakeSteps, Workqueue
 
@@ -49,9 +51,16 @@ class Zone:
     """
 
     def __init__(
-        self, cap_pages: int, *, victims: Victims, door: Door = SYSTEM, checks: debug.Checks | None = None
+        self,
+        cap_pages: int,
+        *,
+        victims: Victims,
+        door: Door = SYSTEM,
+        checks: debug.Checks | None = None,
+        dirty_limits: Limits | None = None,
     ) -> None:
         self.cap_pages = cap_pages
+        self.dirty_limits = dirty_limits or Limits.for_cap(cap_pages)
         self.victims = victims
         self.door = door
         self.checks = checks
@@ -75,6 +84,8 @@ class Zone:
         """Open files that are being read into the cache, and how many requests each has in flight or in line."""
         self._in_store_code: dict[int, int] = {}
         self.queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
+        self.dirty = DirtyState(self, self.dirty_limits)
+        self.flusher = Flusher(self)
         self.charged_pages = 0
         self.reserved_pages = 0
         """Charged to a thread that has not put them into a mapping yet."""
@@ -98,7 +109,7 @@ class Zone:
         for arena in self.arenas.values():
             arena.start_anew()
         for mapping in self.mappings:
-            mapping.in_flight = {}
+            mapping.start_anew()
         self._start()
         for mapping in self.mappings:
             mapping.device = self.device_of(mapping.ops)
@@ -223,10 +234,12 @@ class Zone:
         """Let go of every arena.  The caller has removed every page."""
         with self.lock:
             self.closed = True
+            self.dirty.wake_all()
             self.arenas.clear()
             while self.memory_waiters:
                 self.wake_memory_waiter()
             devices = list(self.devices.values())
         for device in devices:
             device.start_queued()  # which lets the pages go of what stands in line
+        self.flusher.close()
         self.io.close()

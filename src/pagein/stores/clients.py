@@ -33,6 +33,7 @@ from .policy import (
     REQUEST_TIMEOUT_S,
     RETRIES_MAX,
     RETRY_TIMEOUT_S,
+    upload_timeout_s,
 )
 
 ObjectStore = obstore_store.ObjectStore
@@ -65,13 +66,13 @@ class _Clients:
         connections are in use would be to call into a runtime that is not there."""
         self._lock = threading.Lock()
 
-    def client(self, base_url: str, options: Mapping[str, Any]) -> ObjectStore:
-        key = base_url, frozen(options)
+    def client(self, base_url: str, options: Mapping[str, Any], timeout_s: int | None) -> ObjectStore:
+        key = base_url, frozen(options), timeout_s
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = _make_client(base_url, options)
+        made = _make_client(base_url, options, timeout_s)
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > CLIENTS_MAX:
@@ -83,25 +84,28 @@ _clients = _Clients()
 os.register_at_fork(after_in_child=_clients.after_fork)
 
 
-def client_for(base_url: str, options: Mapping[str, Any], *, name: str) -> ObjectStore:
+def client_for(base_url: str, options: Mapping[str, Any], *, name: str, upload_bytes: int | None = None) -> ObjectStore:
     """An obstore store for *base_url*, without a path unless it is HTTP.  Does no I/O.
+
+    For an upload of *upload_bytes* another one: the time without a byte from the server includes that of sending.
 
     *options* are those of `obstore.store.from_url`; ``client_options`` and ``retry_config`` in them are merged into
     pagein's own.  Raises: ValueError, TypeError for options that obstore refuses.
     """
     try:
-        return _clients.client(base_url, options)
+        timeout_s = None if upload_bytes is None else upload_timeout_s(upload_bytes)
+        return _clients.client(base_url, options, timeout_s)
     except (exceptions.BaseError, ValueError) as error:
         raise not_a_url(name, _reason(error)) from error
 
 
-def _make_client(base_url: str, options: Mapping[str, Any]) -> ObjectStore:
+def _make_client(base_url: str, options: Mapping[str, Any], timeout_s: int | None) -> ObjectStore:
     initial_s, longest_s = BACKOFF_S
     given = dict(options)
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
-        "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
-        "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+        "read_timeout": timedelta(seconds=timeout_s or READ_TIMEOUT_S),
+        "timeout": timedelta(seconds=timeout_s or REQUEST_TIMEOUT_S),
     }
     if base_url.startswith("http:") or _names_plain_endpoint({**(given.get("config") or {}), **given}):
         client_options["allow_http"] = True  # whoever writes http: means it

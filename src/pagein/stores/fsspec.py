@@ -34,6 +34,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ..errors import (
+    exists,
     is_directory,
     no_ranges,
     no_size,
@@ -111,20 +112,29 @@ class FsspecSource:
         """One ``info``.  Raises: OSError; what the filesystem raises for options that it does not accept."""
         with _as_os_error(self.name, passing=(TypeError, ValueError)):
             fs, path = self._locate()
-        reader = _Reader(fs, path, self.name)
-        try:
-            with _as_os_error(self.name):
-                seen = reader.look()
-                if not _has_ranges(fs):
-                    reader.open_file()
-        except BaseException:
-            reader.close()
-            raise
-        ops = _FsspecOperations(reader, seen)
-        return Opened(ops, seen.size_bytes, ops.version, close=reader.close)
+        reader = Reader(fs, path, self.name)
+        with _as_os_error(self.name):
+            seen = reader.look()
+        return opened(reader, seen)
+
+    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+        """One ``info``.  Raises: OSError: EROFS of filesystems that are known not to write; ENOENT, EEXIST, …"""
+        from .fsspec_writing import FsspecTarget, require_writable
+        from .staged import staged
+
+        with _as_os_error(self.name, passing=(TypeError, ValueError)):
+            fs, path = self._locate()
+        require_writable(fs, self.name)
+        reader = Reader(fs, path, self.name)
+        seen = reader.look_or_none()
+        if seen is None and not create:
+            raise not_found(self.name)
+        if seen is not None and exclusive:
+            raise exists(self.name)
+        return staged(FsspecTarget(reader, seen), truncate=truncate)
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What a filesystem says of a file."""
 
     size_bytes: int
@@ -134,8 +144,21 @@ class _Seen(NamedTuple):
         return f"{self.validators} size={self.size_bytes}".lstrip()
 
 
+def opened(reader: Reader, seen: Seen) -> Opened:
+    """What was seen, to be read through *reader*.  Raises: OSError."""
+    try:
+        with _as_os_error(reader.name):
+            if not _has_ranges(reader.fs):
+                reader.open_file()
+    except BaseException:
+        reader.close()
+        raise
+    ops = _FsspecOperations(reader, seen)
+    return Opened(ops, seen.size_bytes, ops.version, close=reader.close)
+
+
 class _FsspecOperations(RangeOperations):
-    def __init__(self, reader: _Reader, opened: _Seen) -> None:
+    def __init__(self, reader: Reader, opened: Seen) -> None:
         self._reader = reader
         self._opened = opened
         self._name = reader.name
@@ -178,42 +201,64 @@ class _FsspecOperations(RangeOperations):
             raise stale(self._name, was=str(self._opened), now=str(now))
 
 
-class _Reader:
+class Reader:
     """What is asked of the filesystem, one call at a time if that is all that it can take."""
 
     def __init__(self, fs: AbstractFileSystem, path: str, name: str) -> None:
         self.name = name
+        self.fs = fs
+        self.path = path
         self.fs_id = id(fs)
         self.device_name = f"fsspec {fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]}"
         self.is_cheap_to_look_at = isinstance(_innermost(fs), LocalFileSystem | MemoryFileSystem)
-        self._fs = fs
-        self._path = path
         self._lock = _lock_of(fs)
         self._file: Any = None
 
-    def look(self) -> _Seen:
+    def look(self) -> Seen:
         """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP)."""
         with self._lock:
             # A caching filesystem would list the whole directory; and it is the object itself whose version counts.
-            fs = self._fs.fs if isinstance(self._fs, CachingFileSystem) else self._fs
-            fs.invalidate_cache(self._path)
-            info = dict(_call(fs, "info", self._path, size_bytes=0))
-            if isinstance(_innermost(fs), MemoryFileSystem):  # its info tells only when a file was created
-                info["modified"] = fs.modified(self._path)
+            fs = self.fs.fs if isinstance(self.fs, CachingFileSystem) else self.fs
+            fs.invalidate_cache(self.path)
+            info = dict(_call(fs, "info", self.path, size_bytes=0))
+            if (
+                isinstance(_innermost(fs), MemoryFileSystem) and info.get("type") == "file"
+            ):  # its info tells only when a file was created
+                info["modified"] = fs.modified(self.path)
         if info.get("type") == "directory":
             raise is_directory(self.name)
         if info.get("type") == "other":
             raise not_regular(self.name, "a device, FIFO or socket")
         if info.get("size") is None:
             raise no_size(self.name)
-        return _Seen(int(info["size"]), _validators_in(info))
+        return Seen(int(info["size"]), _validators_in(info))
+
+    def look_or_none(self) -> Seen | None:
+        """As `look`, None if nothing is there.  Raises: OSError, whatever the filesystem raises."""
+        try:
+            with _as_os_error(self.name):
+                return self.look()
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """What is called in here raises OSErrors, and is alone if it has to be.  Not to be nested."""
+        with self._lock, _as_os_error(self.name):
+            yield
+
+    def read_anew(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """As `read`, of the file that is there now.  Raises: OSError."""
+        with self.calling():
+            part = {"start": offset_bytes, "end": offset_bytes + size_bytes}
+            return bytes(_call(self.fs, "cat_file", self.path, size_bytes=size_bytes, **part))
 
     def read(self, offset_bytes: int, size_bytes: int) -> bytes:
         """Up to *size_bytes* from *offset_bytes* on; more if the filesystem does as it likes."""
         with self._lock:
             if self._file is None:
                 part = {"start": offset_bytes, "end": offset_bytes + size_bytes}
-                return bytes(_call(self._fs, "cat_file", self._path, size_bytes=size_bytes, **part))
+                return bytes(_call(self.fs, "cat_file", self.path, size_bytes=size_bytes, **part))
             self._file.seek(offset_bytes)
             data = bytes(self._file.read(size_bytes))
             while len(data) < size_bytes and (more := self._file.read(size_bytes - len(data))):
@@ -223,13 +268,13 @@ class _Reader:
     def open_file(self) -> None:
         """Read through an open file from now on."""
         with self._lock:
-            if not isinstance(self._fs, CachingFileSystem):
+            if not isinstance(self.fs, CachingFileSystem):
                 try:
-                    self._file = self._fs.open(self._path, "rb", cache_type="none")
+                    self._file = self.fs.open(self.path, "rb", cache_type="none")
                 except TypeError:  # a filesystem without such an argument
                     pass
             if self._file is None:
-                self._file = self._fs.open(self._path, "rb")
+                self._file = self.fs.open(self.path, "rb")
 
     def close(self) -> None:
         """Close that file.  Should it fail, there is nothing that anybody could lose by it, or do about it."""
@@ -303,8 +348,9 @@ def _as_os_error(name: str, *, passing: tuple[type[Exception], ...] = ()) -> Ite
 
 
 def _os_error(error: Exception, name: str) -> OSError:
-    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
-        return _os_error(error.__cause__, name)  # fsspec's HTTP says this of every failure
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) and not isinstance(cause, LookupError):
+        return _os_error(cause, name)  # fsspec's HTTP says this of every failure; its memory, of a dict without the key
     reason = f"{type(error).__name__}: {error}".removesuffix(": ")[:REASON_LENGTH_MAX]  # aiohttp quotes bodies
     status = policy.status_of(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):

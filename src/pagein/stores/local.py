@@ -8,18 +8,26 @@ like one, and a writer through mmap moves it only now and then: such a file must
 Keys are real paths.  (device, inode) would let hard links share their pages too, but an inode's number is given
 to another file as soon as it is free, and is not known before the file is opened.  Two mappings of one file cost
 memory, never a wrong byte.  Symbolic links are therefore read, though nothing else is, before `open`.
+Opened for writing, a file is written in place, and what was written before an fsync that returns is on the disk, the
+name of a new file too.  A change by somebody else is seen before a store, or after a fill, that runs while none of
+our own writes does: theirs moves mtime as ours does.  Once an fsync has failed, so does every later one: the system
+may have dropped what it could not write, and would not say so again.
 Not here: ``file:`` URLs (stores/__init__.py).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Hashable
+import threading
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 
-from ..errors import is_directory, no_size, not_regular, permission, stale
+from ..errors import is_directory, no_size, not_regular, permission, stale, store_failed
 from .ranges import RangeOperations, require_length
 from .source import Opened, Source
+from .writing import punch, require_owner, write_all
 
 
 class LocalStore:
@@ -70,6 +78,38 @@ class LocalSource:
         ops = _LocalOperations(fd, status, self.name)
         return Opened(ops, status.st_size, _version_of(status), close=lambda: os.close(fd))
 
+    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+        """What *create* and *truncate* do is done at once.  Raises: OSError as the operating system says; ESPIPE."""
+        try:
+            fd, is_new = self._open_fd(create=create, exclusive=exclusive)
+            try:
+                _require_file(os.fstat(fd), self.name)
+                if truncate:
+                    os.ftruncate(fd, 0)
+                status = os.fstat(fd)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError as error:
+            error.filename = self.name
+            raise
+        directory = os.path.dirname(_real_path(self._path)) if is_new else None
+        ops = _WritableOperations(fd, status, self.name, directory)
+        return Opened(ops, status.st_size, ops.version, close=lambda: os.close(fd))
+
+    def _open_fd(self, *, create: bool, exclusive: bool) -> tuple[int, bool]:
+        """The descriptor, and whether the file may be new: its name has to be made durable, too."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        if exclusive:
+            return os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
+        try:
+            _require_file(os.stat(self._path), self.name)
+            return os.open(self._path, flags), False
+        except (FileNotFoundError, NotADirectoryError):  # the latter of "file/", to which O_CREAT says EISDIR
+            if not create:
+                raise
+        return os.open(self._path, flags | os.O_CREAT, 0o666), True
+
 
 class _LocalOperations(RangeOperations):
     readers_call = True  # the system's cache mostly has it: then a switch of threads takes longer
@@ -96,6 +136,112 @@ class _LocalOperations(RangeOperations):
         if now != self._version:
             raise stale(self._name, was=self._version, now=now)
         require_length(self._name, offset_bytes, len(buffer), got_bytes)
+
+
+class _WritableOperations(_LocalOperations):
+    writable = True
+
+    def __init__(self, fd: int, opened: os.stat_result, name: str, directory: str | None) -> None:
+        super().__init__(fd, opened, name)
+        self._pid = os.getpid()
+        self._new_in = directory
+        self._fsync_failed: OSError | None = None
+        self._fsync_lock = threading.Lock()  # held across I/O: of two at once, the one that fails must tell the other
+        self._lock = threading.Lock()  # of the version and these two
+        self._writers = 0
+        self._changes = 0
+
+    @property
+    def version(self) -> str:
+        """The version that the file has, as far as we know."""
+        return self._version
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        require_owner(self._pid, self._name)
+        with self._lock:
+            changes = self._changes
+        with self._named():
+            got_bytes = pread_up_to(self._fd, buffer, offset_bytes)
+            with self._lock:
+                if not self._writers and changes == self._changes:  # else the version may be another by our own doing
+                    self._require_version()
+        require_length(self._name, offset_bytes, len(buffer), got_bytes)
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Raises: OSError as the system says: ENOSPC, EDQUOT, EFBIG, EPERM, EIO; ESTALE."""
+        with self._changing():
+            write_all(self._fd, buffer, offset_bytes)
+
+    def set_size(self, size_bytes: int) -> None:
+        """Raises: OSError as the system says: EFBIG, EPERM, EIO; ESTALE."""
+        with self._changing():
+            os.ftruncate(self._fd, size_bytes)
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        """Raises: NotImplementedError where there are no holes; OSError."""
+        with self._changing():
+            punch(self._fd, offset_bytes, size_bytes)
+
+    def fsync(self) -> None:
+        """Content, size, and the name of a new file.  Raises: OSError, and from then on each time."""
+        require_owner(self._pid, self._name)
+        with self._fsync_lock:
+            if self._fsync_failed is not None:
+                failed = self._fsync_failed
+                text = f"what was written may be lost, since an fsync has failed ({failed.strerror}): save it elsewhere"
+                raise store_failed(self._name, text, failed.errno or errno.EIO) from failed
+            with self._named():
+                try:
+                    os.fsync(self._fd)
+                except OSError as error:
+                    self._fsync_failed = error.with_traceback(None)
+                    raise
+                if self._new_in is not None:
+                    _fsync_directory(self._new_in)
+                    self._new_in = None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is done in here changes the file: its version is ours if it was ours before."""
+        require_owner(self._pid, self._name)
+        with self._named():
+            with self._lock:
+                if not self._writers:  # else what another of our writers does looks like somebody else's doing
+                    self._require_version()
+                self._writers += 1
+                self._changes += 1
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._writers -= 1
+                    self._changes += 1
+                    if not self._writers:
+                        self._version = _version_of(os.fstat(self._fd))
+
+    def _require_version(self) -> None:
+        now = _version_of(os.fstat(self._fd))
+        if now != self._version:
+            raise stale(self._name, was=self._version, now=now)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = self._name
+            raise
+
+
+def _fsync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that does so by itself, or not at all
+            raise
+    finally:
+        os.close(fd)
 
 
 def _real_path(path: str) -> str:

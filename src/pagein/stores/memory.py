@@ -1,7 +1,7 @@
 """Objects in this process's memory: for tests, for examples, and for bytes that should be read as files.
 
 Guarantees: an object's bytes never change; `put` replaces the object, and whoever has the old one open gets
-ESTALE at the next fetch.
+ESTALE at the next fetch.  An object that is open for writing is replaced whole, by `put_if`.
 Assumes: nothing.  Every method may be called from any thread.
 """
 
@@ -10,11 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Mapping
 from itertools import count
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import is_directory, not_found, stale
+from ..errors import exists, is_directory, not_found, stale
 from .ranges import RangeOperations
 from .source import Opened, Source
+
+if TYPE_CHECKING:
+    from .layer import Whole
 
 
 class _Object(NamedTuple):
@@ -36,6 +39,22 @@ class MemoryStore:
         """Store a copy of *data*, in place of what was there.  Equal bytes are another version, too."""
         with self._lock:
             self._objects[path] = _Object(bytes(data), f"put-{next(self._put_counts)}")
+
+    def put_if(self, path: str, data: bytes | bytearray | memoryview, version: str | None) -> str:
+        """As `put`, if what is there has that *version*, or with None, if nothing is there; returns the new version.
+
+        Raises: OSError(ESTALE).
+        """
+        return self._put_if(path, data, version).version
+
+    def _put_if(self, path: str, data: bytes | bytearray | memoryview, version: str | None) -> _Object:
+        copy = bytes(data)
+        with self._lock:
+            now = self._objects.get(path)
+            if (now.version if now else None) != version:
+                raise stale(_name_of(path), was=version or "absent", now=now.version if now else "deleted")
+            new = self._objects[path] = _Object(copy, f"put-{next(self._put_counts)}")
+        return new
 
     def delete(self, path: str) -> None:
         """Raises: OSError(ENOENT)."""
@@ -67,7 +86,45 @@ class _MemorySource:
         found = self._store._get(self._path)
         if found is None:
             raise (is_directory if self._store._has_below(self._path) else not_found)(self.name)
-        return Opened(_MemoryOperations(self._store, self._path, found), len(found.data), found.version)
+        return _opened(self._store, self._path, found)
+
+    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+        """Raises: OSError: ENOENT, EEXIST, EISDIR."""
+        from .staged import staged
+
+        found = self._store._get(self._path)
+        if found is None and (not create or not self._path or self._store._has_below(self._path)):
+            return self.open()  # which says why not
+        if found is not None and exclusive:
+            raise exists(self.name)
+        return staged(_MemoryTarget(self._store, self._path, found), truncate=truncate)
+
+
+class _MemoryTarget:
+    device_key: Hashable = "memory"
+    device_name = "memory"
+    object_bytes_max: int | None = None
+
+    def __init__(self, store: MemoryStore, path: str, found: _Object | None) -> None:
+        self.name = _name_of(path)
+        self._store = store
+        self._path = path
+        self._found = found
+
+    @property
+    def version(self) -> str:
+        return self._found.version if self._found else "absent"
+
+    def opened(self) -> Opened | None:
+        return _opened(self._store, self._path, self._found) if self._found else None
+
+    def replace(self, whole: Whole) -> None:
+        with whole.mapped() as data, memoryview(data) as view:
+            self._found = self._store._put_if(self._path, view, self._found.version if self._found else None)
+
+
+def _opened(store: MemoryStore, path: str, found: _Object) -> Opened:
+    return Opened(_MemoryOperations(store, path, found), len(found.data), found.version)
 
 
 class _MemoryOperations(RangeOperations):

@@ -14,7 +14,7 @@ temporary file, and every page comes from there until the object is closed.  It 
 memory, and one version of it serves all.  Small objects never come to that: what is asked for whole is asked for
 without a range.  obstore refuses answers without Content-Length, so an object that comes only in chunks of unknown
 number cannot be opened (EIO or EOPNOTSUPP, saying so); nor can keys with empty segments or dots (EINVAL).
-Not here: waits, retries and errors (clients.py).
+Not here: waits, retries and errors (clients.py); how an object is replaced (object_writing.py).
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ import uuid
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import obstore
 from obstore import exceptions
 
-from ..errors import is_directory, not_a_url, stale, store_failed, wrong_range
+from ..errors import exists, is_directory, not_a_url, not_found, stale, store_failed, wrong_range
 from . import clients
 from .clients import ObjectStore
 from .local import pread_up_to
@@ -52,7 +53,7 @@ CHUNK_BYTES = 64 << 10
 """At least so much of an answer is handed over at once, each time with the GIL."""
 HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
-_NEVER = datetime.fromtimestamp(0, UTC)
+NEVER = datetime.fromtimestamp(0, UTC)
 """What obstore says of an object without Last-Modified."""
 _PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 """A URL's path that obstore sends letter for letter if it is given as a key."""
@@ -67,7 +68,8 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> ObjectSource:
     base_url = f"{'gs' if scheme.lower() == 'gcs' else scheme.lower()}://{bucket}"
     store = clients.client_for(base_url, options, name=url)
     key = ("object", base_url, frozen(options), path)
-    return ObjectSource(store, path, key=key, name=f"{base_url}/{path}")
+    upload = partial(clients.client_for, base_url, options, name=url)
+    return WritableObjectSource(store, path, key=key, name=f"{base_url}/{path}", upload=upload)
 
 
 def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
@@ -93,7 +95,10 @@ def source_in_store(store: ObjectStore, path: str) -> ObjectSource:
     """The object at *path* of a store that the user has made, with the waits and retries that it was made with."""
     path = path.removeprefix("/")  # as obstore itself does
     place = re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
-    return ObjectSource(store, path, key=("object", Same(store), path), name=f"{place}:{path}")
+    key, name = ("object", Same(store), path), f"{place}:{path}"
+    if isinstance(store, clients.HTTPStore):
+        return ObjectSource(store, path, key=key, name=name)
+    return WritableObjectSource(store, path, key=key, name=name, upload=lambda *, upload_bytes: store)
 
 
 class ObjectSource:
@@ -121,14 +126,14 @@ class ObjectSource:
             raise self._os_error(error) from error
         if result.range != (0, min(HEAD_BYTES, meta["size"])) or len(data) != result.range[1]:
             return self.open()
-        ops = _ObjectOperations(self._store, self._path, meta, self.name)
+        ops = ObjectOperations(self._store, self._path, meta, self.name)
         return Opened(ops, meta["size"], ops.version, head=data, close=ops.close)
 
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
         self._require_name()
         meta = self._head()
-        ops = _ObjectOperations(self._store, self._path, meta, self.name)
+        ops = ObjectOperations(self._store, self._path, meta, self.name)
         return Opened(ops, meta["size"], ops.version, close=ops.close)
 
     def _require_name(self) -> None:
@@ -161,7 +166,9 @@ class ObjectSource:
 
     def _os_error(self, error: Exception) -> OSError:
         """What obstore raised, as the OSError to raise from it; what is no object may be a prefix of others."""
-        known = clients.os_error(error, self.name)
+        return self._or_directory(clients.os_error(error, self.name))
+
+    def _or_directory(self, known: OSError) -> OSError:
         return is_directory(self.name) if known.errno == errno.ENOENT and self._is_prefix() else known
 
     def _is_prefix(self) -> bool:
@@ -173,7 +180,39 @@ class ObjectSource:
             return False
 
 
-class _ObjectOperations(AsyncRangeOperations):
+class Upload(Protocol):
+    """The client for an upload of so many bytes."""
+
+    def __call__(self, *, upload_bytes: int) -> ObjectStore:
+        """It may be the one that everybody has."""
+
+
+class WritableObjectSource(ObjectSource):
+    """One object of a store other than HTTP."""
+
+    def __init__(self, store: ObjectStore, path: str, *, key: Hashable, name: str, upload: Upload) -> None:
+        super().__init__(store, path, key=key, name=name)
+        self._upload = upload
+
+    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+        """One HEAD.  Raises: OSError: ENOENT, EEXIST, EISDIR, EACCES, …"""
+        from .object_writing import ObjectTarget
+        from .staged import staged
+
+        self._require_name()
+        target = ObjectTarget(self._store, self._path, self.name, upload=self._upload)
+        found = target.look()
+        if found is None and (not create or self._is_prefix()):
+            raise self._or_directory(not_found(self.name))
+        if found is not None and exclusive:
+            raise exists(self.name)
+        target.expect(found)
+        return staged(target, truncate=truncate)
+
+
+class ObjectOperations(AsyncRangeOperations):
+    """One version of an object, range by range."""
+
     readers_call = True
 
     def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
@@ -182,18 +221,20 @@ class _ObjectOperations(AsyncRangeOperations):
         self._opened = opened
         self._name = name
         self.device_name = name.removesuffix(path).rstrip("/:")
-        self._if_match = opened["e_tag"] if _is_strong(opened["e_tag"]) else None
+        self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
         self._whole: BinaryIO | None = None
         self._whole_lock = asyncio.Lock()
-        self.version = _version_of(opened)
+        self.version = version_of(opened)
 
     @property
     def device_key(self) -> Hashable:
+        """The store, whichever object."""
         return "object", id(self._store)
 
     async def fetch(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
+        """Raises: OSError: ESTALE if it is another version by now."""
         if not size_bytes:
             return b""
         if self._whole is None:
@@ -324,36 +365,38 @@ class _ObjectOperations(AsyncRangeOperations):
         if was["e_tag"] and was["e_tag"] == now["e_tag"] and was["size"] != now["size"] and self._if_match:
             asked, got = f"an object of {was['size']} bytes", f"the same one of {now['size']} bytes"
             raise wrong_range(self._name, asked=asked, got=got)
-        if not _is_same_version(was, now):
-            raise stale(self._name, was=self.version, now=_version_of(now))
+        if not is_same_version(was, now):
+            raise stale(self._name, was=self.version, now=version_of(now))
 
 
 # -- versions ----------------------------------------------------------------------------------------
 
 
-def _is_strong(etag: str | None) -> bool:
+def is_strong(etag: str | None) -> bool:
+    """Whether equal ones are told to mean equal bytes."""
     return etag is not None and not etag.startswith("W/")
 
 
-def _is_same_version(was: ObjectMeta, now: ObjectMeta) -> bool:
+def is_same_version(was: ObjectMeta, now: ObjectMeta) -> bool:
     """Whether the validators that both answers have are equal; a strong ETag settles it."""
     if was["size"] != now["size"]:
         return False
     if was["e_tag"] and now["e_tag"]:
         if was["e_tag"] != now["e_tag"]:
             return False
-        if _is_strong(was["e_tag"]):
+        if is_strong(was["e_tag"]):
             return True
     dates = was["last_modified"], now["last_modified"]
-    return _NEVER in dates or dates[0] == dates[1]
+    return NEVER in dates or dates[0] == dates[1]
 
 
-def _version_of(meta: ObjectMeta) -> str:
+def version_of(meta: ObjectMeta) -> str:
+    """What `Opened.version` is."""
     size = f"size={meta['size']}"
-    if _is_strong(meta["e_tag"]):
+    if is_strong(meta["e_tag"]):
         return f"etag={meta['e_tag']} {size}"
     etag = f"etag={meta['e_tag']} " if meta["e_tag"] else ""
-    if meta["last_modified"] != _NEVER:
+    if meta["last_modified"] != NEVER:
         return f"{etag}modified={meta['last_modified'].isoformat()} {size}"
     return f"{etag}{size}" if etag else f"unknown={uuid.uuid4().hex} {size}"
 

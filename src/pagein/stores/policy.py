@@ -4,7 +4,7 @@ Guarantees: only what may go better the next time is tried again (a server that 
 connection that was dropped, or timed out), never what the store has refused (any other 4xx); at most `RETRIES_MAX`
 times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and are jittered, so that many readers do
 not come back at once.
-Assumes: a fetch may be repeated.
+Assumes: a fetch may be repeated; and so may an upload, by who looks first whether it was carried out.
 Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py).
 Source of the jitter: Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): "full jitter".
 """
@@ -15,6 +15,7 @@ import errno
 import random
 import time
 from collections.abc import Callable, Mapping
+from math import ceil, log2
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -28,6 +29,8 @@ ANSWER_TIMEOUT_S = 30
 """For the answer of a client that does not tell when its last byte came: so long to connect and to begin..."""
 SLOWEST_BYTES_S = 32 << 10
 """...and then no slower than this."""
+UPLOAD_SLOWEST_BYTES_S = 128 << 10
+"""An upload is no answer before its last byte was sent: it may take ANSWER_TIMEOUT_S, and its size at this rate."""
 RETRY_TIMEOUT_S = 20
 """After this no retry begins."""
 RETRIES_MAX = 5
@@ -83,6 +86,11 @@ def is_temporary(error: BaseException) -> bool:
 def answer_timeout_s(size_bytes: int) -> float:
     """How long a client may take for an answer of that size."""
     return min(ANSWER_TIMEOUT_S + size_bytes / SLOWEST_BYTES_S, REQUEST_TIMEOUT_S)
+
+
+def upload_timeout_s(size_bytes: int) -> int:
+    """How long an upload of that size may take; a power of two, because each is a client of its own."""
+    return 1 << ceil(log2(ANSWER_TIMEOUT_S + size_bytes / UPLOAD_SLOWEST_BYTES_S))
 
 
 def retrying(fetch: Callable[[], T]) -> T:

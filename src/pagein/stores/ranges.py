@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from ..mm.mapping import OpenFile
     from ..mm.page import Page
     from ..mm.rac import ReadaheadControl
+    from ..mm.writeback import WritebackControl
 
 
 class RangeOperations(AddressSpaceOperations):
-    """Give it `fill`, and you have a store.
+    """Give it `fill`, and you have a store; give it `store` and `set_size`, say ``writable = True``, and it can be
+    written to.
 
     `fill` is called by I/O workers, up to ``requests_max`` at once; with ``readers_call`` also by readers.  If it never
     waits, because the bytes are in memory, set ``blocking = False``: then whoever needs a page calls it himself.
@@ -48,6 +50,29 @@ class RangeOperations(AddressSpaceOperations):
         page = rac.take()
         self.fill(page.buffer, page.offset)
         page.end_read()
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Write all of *buffer* from *offset_bytes* on; the file becomes longer if it reaches beyond its end.
+
+        *buffer* is not kept.  What it holds may change meanwhile: then it is stored again.
+        Called by up to `writeback.REQUESTS_MAX` I/O workers at once, for ranges that do not overlap.
+        Blocks: as long as the store takes.  Raises: OSError: the pages stay dirty.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define store(buffer, offset_bytes)")
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        """The whole run at once.  Locks: the run locked on entry, unlocked while it is stored.  Raises: OSError."""
+        page = wbc.take()
+        page.set_writeback()
+        page.unlock()
+        with page.content as content:
+            self.store(content, page.offset)
+        page.end_writeback()
+
+    def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+        """Straight to `store`."""
+        self.store(data, offset_bytes)
+        return len(data)
 
 
 def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) -> bytes:

@@ -61,6 +61,19 @@ class SourceWithHead(Source, Protocol):
         """As `open`, of an object of which nothing is in the cache yet."""
 
 
+@runtime_checkable
+class WritableSource(Source, Protocol):
+    """One that can be written to.  A source without this is read-only (EROFS)."""
+
+    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+        """As `open`; ``ops.writable`` is True, and ``ops.version`` follows what is written through these operations.
+
+        *create*: make it if it is not there; *exclusive*: and fail if it is; *truncate*: start with nothing.  Where
+        objects are replaced whole, nothing of this is seen by others before the first ``ops.fsync()``.
+        Blocks: as long as the store takes.  Raises: OSError: ENOENT, EEXIST, EISDIR, EACCES, EPERM, EROFS, …
+        """
+
+
 class Store(Protocol):
     """A place with objects: ``(store, path)`` opens one of them."""
 

@@ -184,6 +184,14 @@ class Scheduler(Door):
 
     # -- the door ----------------------------------------------------------------------------------------
 
+    def reentrant_lock(self) -> _Lock:
+        """As `lock`: none of its threads has a finalizer or a signal handler that writes."""
+        return self.lock()
+
+    def is_owned(self, lock: object) -> bool:
+        """No, for the same reason."""
+        return False
+
     def lock(self) -> _Lock:
         """A lock whose holder and waiters are tasks."""
         return _Lock(self)

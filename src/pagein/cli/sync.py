@@ -1,0 +1,168 @@
+"""``pagein sync``: make a destination equal to a source, and write only what differs.
+
+Guarantees: a local file is replaced as a whole, never seen half-written; nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+
+import click
+from rich.progress import Progress as RichProgress, TaskID
+
+import pagein
+
+from ..file import File
+from ..units import format_size
+from . import screen
+from .complaints import complain
+from .copying import PIECE_BYTES, Progress, copy, passing_cache
+from .places import below, is_path, target_of
+
+_ETAG_OF_CONTENT = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
+"""As S3 and its like make them, from the bytes: objects of equal size with the same one are the same."""
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target", metavar="DESTINATION")
+@click.option("--checksum", is_flag=True, help="Compare the bytes even where size and time of change are the same.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would be copied.")
+def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
+    """Copy SOURCE to DESTINATION if they differ.
+
+    SOURCE may be a directory of this machine: then each file below it goes to the same place below DESTINATION, a
+    directory or a URL.  Nothing is deleted.
+
+    Files differ if their sizes do.  Two local files of the same size and time of change are taken to be equal, as rsync
+    takes them, and so are two objects with the same MD5 for an ETag; of all others the bytes are compared, which reads
+    both.  A copy that is a local file gets the time of change of its source, if that is local.
+
+    A file that cannot be read or written is named on stderr and passed over; the exit status is 1 then.
+    """
+    status = 0
+    counts = {"copied": 0, "the same": 0}
+    with passing_cache() as cache, screen.transfer(screen.err()) as progress:
+        pairs = list(_pairs(source, target))
+        task = progress.add_task("syncing", total=sum(pair.size_bytes for pair in pairs) or None)
+        done_bytes = 0
+        for pair in pairs:
+            try:
+                if _is_same(cache, pair, checksum=checksum):
+                    counts["the same"] += 1
+                else:
+                    counts["copied"] += 1
+                    if not dry_run:
+                        size_bytes = _copy(cache, pair, partial(_show, progress, task, done_bytes))
+                        click.echo(f"{pair.target} ({format_size(size_bytes)})")
+                    else:
+                        click.echo(pair.target)
+            except (OSError, ValueError) as error:
+                status = complain(error)
+            done_bytes += pair.size_bytes
+            progress.update(task, completed=done_bytes)
+    would = "would be copied" if dry_run else "copied"
+    click.echo(f"{counts['copied']} {would}, {counts['the same']} the same")
+    return status
+
+
+@dataclass(frozen=True)
+class _Pair:
+    source: str
+    target: str
+    size_bytes: int = 0
+    """Of the source, as far as that is known beforehand."""
+
+    @property
+    def are_paths(self) -> bool:
+        return is_path(self.source) and is_path(self.target)
+
+
+def _show(bar: RichProgress, task: TaskID, done_bytes: int, copied_bytes: int) -> None:
+    bar.update(task, completed=done_bytes + copied_bytes)
+
+
+def _pairs(source: str, target: str) -> Iterator[_Pair]:
+    if not (is_path(source) and os.path.isdir(source)):
+        size_bytes = os.stat(source).st_size if is_path(source) else 0
+        yield _Pair(source, target_of(source, target), size_bytes)
+        return
+    for directory, names, files in os.walk(source, onerror=_raise):
+        names.sort()
+        for name in sorted(files):
+            path = os.path.join(directory, name)
+            size_bytes = os.stat(path).st_size if os.path.exists(path) else 0
+            yield _Pair(path, below(target, os.path.relpath(path, source)), size_bytes)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+# -- what differs --------------------------------------------------------------------------------------
+
+
+def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool) -> bool:
+    with ExitStack() as stack:
+        source = stack.enter_context(cache.open(pair.source))
+        try:
+            target = stack.enter_context(cache.open(pair.target))
+        except FileNotFoundError:
+            return False
+        assert isinstance(source, File)
+        assert isinstance(target, File)
+        if source.size_bytes != target.size_bytes:
+            return False
+        if not checksum:
+            if pair.are_paths and _time_of(pair.source) == _time_of(pair.target):
+                return True
+            if source.version == target.version and _ETAG_OF_CONTENT.fullmatch(source.version):
+                return True
+        same = _have_same_bytes(source, target)
+    if same and pair.are_paths:
+        _take_time(pair.source, pair.target)  # so that next time it need not be read
+    return same
+
+
+def _have_same_bytes(source: File, target: File) -> bool:
+    source.advise("sequential")
+    target.advise("sequential")
+    return all(
+        source.pread(PIECE_BYTES, offset) == target.pread(PIECE_BYTES, offset)
+        for offset in range(0, source.size_bytes, PIECE_BYTES)
+    )
+
+
+def _time_of(path: str) -> int:
+    return os.stat(path).st_mtime_ns
+
+
+def _take_time(source: str, target: str) -> None:
+    status = os.stat(source)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+# -- copies --------------------------------------------------------------------------------------------
+
+
+def _copy(cache: pagein.PageCache, pair: _Pair, progress: Progress) -> int:
+    if not is_path(pair.target):
+        return copy(cache, pair.source, pair.target, progress)
+    path = os.path.realpath(pair.target)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".pagein-", dir=os.path.dirname(path)) as beside:
+        new = os.path.join(beside, os.path.basename(path))
+        size_bytes = copy(cache, pair.source, new, progress, mode="xb")
+        with suppress(FileNotFoundError):
+            shutil.copymode(path if os.path.exists(path) else pair.source, new)
+        if is_path(pair.source):
+            _take_time(pair.source, new)
+        os.replace(new, path)
+    return size_bytes

@@ -1,0 +1,89 @@
+"""Direct I/O: past the cache, and coherent with it.  Linux: generic_file_direct_write.
+
+Guarantees: what is read through the cache after a direct write is what was written; where pages cannot be dropped, or
+the store does not do it, the write goes through the cache instead.
+Not here: writing through the cache (write.py).
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..units import PAGE_SHIFT, page_count_for
+from .page import Writeback
+from .sync import MakeWaiter, Steps
+from .truncate import drop_beyond_end, invalidate_inode_pages2, require_room
+from .write import require_open, write_locked
+from .writeback import Sync, on_io_steps, write_back
+
+if TYPE_CHECKING:
+    from .mapping import AddressSpace, OpenFile
+
+
+def direct_write(file: OpenFile, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
+    """Write *data* at *offset* straight to the store; how many bytes.
+
+    Takes ``i_rwsem``.  Blocks: for write-back of the range, and as long as the store takes.  Raises: OSError.
+    """
+    mapping = file.mapping
+    yield from mapping.i_rwsem.acquire_steps(make_waiter)
+    try:
+        require_open(file)
+        require_room(mapping, offset + len(data))
+        if (yield from _may_pass_by(mapping, offset, len(data), make_waiter)):
+            written = yield from _pass_by(mapping, data, offset, make_waiter)
+            if written:
+                _note_written(mapping, offset, written)
+                return written
+        return (yield from write_locked(file, data, offset, make_waiter))
+    finally:
+        mapping.i_rwsem.release()
+
+
+def _may_pass_by(mapping: AddressSpace, offset: int, size_bytes: int, make_waiter: MakeWaiter) -> Steps[bool]:
+    """Have the range, and the size, in the store, and no page of it here; False if that cannot be."""
+    if mapping.size_owed is not None:
+        return False
+    if offset > mapping.i_size:
+        drop_beyond_end(mapping)
+    first, stop = offset >> PAGE_SHIFT, page_count_for(offset + size_bytes)
+    if (yield from write_back(mapping, Sync.ALL, make_waiter, first, stop)) is not None:
+        return False
+    try:
+        invalidate_inode_pages2(mapping, first, stop)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
+
+
+def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
+    """Have it stored.  It counts as write-back meanwhile, so that nobody tells the store another size."""
+    zone, first = mapping.zone, offset >> PAGE_SHIFT
+    page_count = page_count_for(offset + len(data)) - first
+    with zone.lock:
+        if mapping.size_owed is not None:
+            return 0
+        writeback = Writeback(page_count)
+        writeback.enter(mapping, first)
+        mapping.store_end = max(mapping.store_end, offset + len(data))
+    try:
+        return (yield from on_io_steps(zone, partial(mapping.ops.direct_write, data, offset), make_waiter))
+    finally:
+        with zone.lock:
+            writeback.piece_ended(mapping, first, page_count, None)
+
+
+def _note_written(mapping: AddressSpace, offset: int, written: int) -> None:
+    zone = mapping.zone
+    with zone.lock, mapping.dirty_lock:
+        mapping.note_stored(offset + written)
+        mapping.i_size = max(mapping.i_size, offset + written)
+    try:  # what a reader has brought meanwhile may be from before
+        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(offset + written))
+    except OSError as error:
+        with zone.lock:
+            mapping.wb_err.set(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))

@@ -1,0 +1,154 @@
+"""The flusher: the thread that writes back what has been dirty for too long, or is too much.  Linux: wb_workfn.
+
+Guarantees: one thread a zone, named; it is there from the first dirty page until there is none, or the cache is closed.
+What fails is tried again at the next turn; it is reported by fsync and close, not here.
+Not here: how (writeback.py), how much (dirty.py).
+"""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .sync import Waiter
+from .writeback import Sync, write_back
+
+if TYPE_CHECKING:
+    from .mapping import AddressSpace
+    from .zone import Zone
+
+INTERVAL_S = 5.0
+"""How often ages are looked at.  Linux: dirty_writeback_centisecs."""
+
+
+class Flusher:
+    """The flusher of one zone.  The zone's lock guards its state."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = weakref.proxy(zone)  # no cycle: a cache that nobody has goes at once...
+        self._strong_zone = weakref.ref(zone)
+        self._is_running = False
+        self._is_kicked = False
+        self._is_closed = False
+        self._is_memory_short = False
+        self._busy: set[AddressSpace] = set()
+        """Those of which a pass has not ended: a store that does not answer keeps nobody else waiting."""
+        self._waiter: Waiter | None = None
+
+    def kick(self) -> None:
+        """Too much is dirty: begin at once.  Locks: takes the zone's lock."""
+        with self._zone.lock:
+            self._is_kicked = True
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None:
+                waiter.wake()
+        self.start()
+
+    def kick_for_memory(self) -> None:
+        """Nothing but what is dirty could make room: write back all of it."""
+        self._is_memory_short = True
+        self.kick()
+
+    def start(self) -> None:
+        """Something is dirty: be there.  Locks: takes the zone's lock.  Raises: RuntimeError if there is no thread."""
+        with self._zone.lock:
+            if self._is_running or self._is_closed:
+                return
+            self._is_running = True
+        zone = self._strong_zone()
+        assert zone is not None, "its caller has it"
+        try:
+            zone.door.start_thread("pagein-flush", partial(self._run, zone))  # ...but not while it is dirty
+        except BaseException:
+            with self._zone.lock:
+                self._is_running = False
+            raise
+
+    def close(self) -> None:
+        """End the thread.  Locks: takes the zone's lock."""
+        with self._zone.lock:
+            self._is_closed = True
+            waiter, self._waiter = self._waiter, None
+            if waiter is not None:
+                waiter.wake()
+
+    def _run(self, zone: Zone) -> None:
+        try:
+            while self._wait(zone):
+                self._turn(zone)
+        except BaseException:  # a mistake of ours, of which the thread tells: the next kick starts another
+            with zone.lock:
+                self._is_running = False
+                _wake_waiters(zone)
+            raise
+
+    def _wait(self, zone: Zone) -> bool:
+        """Until it is time; False to end, because nothing is dirty."""
+        with zone.lock:
+            # What is under write-back may fail, and be dirty again.
+            is_needed = any(mapping.dirty_pages or mapping.under_writeback for mapping in zone.mappings)
+            if self._is_closed or not (self._is_kicked or self._busy or is_needed):
+                self._is_running = False  # under the lock, so that whoever makes something dirty next starts another
+                _wake_waiters(zone)
+                return False
+            waiter = zone.door.waiter()
+            if self._is_kicked:
+                waiter.wake()
+            else:
+                self._waiter = waiter
+        waiter.wait(INTERVAL_S)
+        with zone.lock:
+            self._waiter = None
+            self._is_kicked = False
+        return True
+
+    def _turn(self, zone: Zone) -> None:
+        with zone.lock:
+            now_s, limits = zone.door.now_s(), zone.dirty.limits
+            everything, self._is_memory_short = self._is_memory_short, False
+            excess_pages = zone.dirty.pages - limits.background_pages
+            due = []
+            for mapping in self._dirty_mappings():
+                is_old = now_s - mapping.dirty_since_s >= limits.age_s
+                if is_old or everything or excess_pages > 0:
+                    excess_pages -= mapping.dirty_pages
+                    due.append(mapping)
+            self._busy.update(due)
+            if not due:
+                zone.dirty.wake_writers_of_others(self._busy)
+            if not self._busy:
+                _wake_waiters(zone)  # who waits for pages to be cleaned waits for nothing
+        for mapping in due:
+            try:
+                zone.workqueue.run_detached(
+                    partial(write_back, mapping, Sync.NONE), partial(self._ended, zone, mapping)
+                )
+            except (ValueError, RuntimeError) as error:  # closed; no thread is to be had
+                self._ended(zone, mapping, None, error)
+
+    def _ended(
+        self, zone: Zone, mapping: AddressSpace, result: BaseException | None, error: BaseException | None
+    ) -> None:
+        """A pass has ended.  Its failures have been noted; if it could not be made at all, nobody waits for it."""
+        with zone.lock:
+            self._busy.discard(mapping)
+            if error is not None:
+                zone.dirty.failed(error)
+            _wake_waiters(zone)
+            waiter, self._waiter = self._waiter, None  # there may be more by now
+            is_well = result is None and error is None
+            self._is_kicked |= is_well and bool(mapping.dirty_pages) and zone.dirty.is_too_much
+            if waiter is not None:
+                waiter.wake()
+
+    def _dirty_mappings(self) -> list[AddressSpace]:
+        """Those with dirty pages, and no pass; the longest dirty first.  Zone's lock held."""
+        dirty = [mapping for mapping in self._zone.mappings if mapping.dirty_pages and mapping not in self._busy]
+        return sorted(dirty, key=lambda mapping: mapping.dirty_since_s)
+
+
+def _wake_waiters(zone: Zone) -> None:
+    """Let who waits for clean pages, or for memory, look again; he kicks again if he has to.  Zone's lock held."""
+    zone.dirty.wake_all()
+    zone.wake_memory_waiter()

@@ -1,0 +1,161 @@
+"""What is in the cache and in no store: handing it over, saving it elsewhere, giving it up.
+
+Guarantees: what fails stays in the cache, and is named.
+Assumes: runs where no signal can interrupt it; may block.  Steps may be interrupted.
+Not here: how pages are written back (mm/writeback.py); who is open for writing (table.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from . import stores
+from .errors import being_written, no_such_place, read_only_source, unwritten
+from .mm import filemap, truncate
+from .mm.errseq import again
+from .mm.mapping import OpenFile
+from .mm.sync import MakeWaiter, Steps, run_steps
+from .mm.write import perform_write
+from .mm.writeback import fsync_steps, store_all
+from .stores.ranges import RangeOperations
+from .stores.source import WritableSource
+
+if TYPE_CHECKING:
+    from .inode import Inode
+    from .mm.workqueue import MakeSteps
+    from .mm.zone import Zone
+    from .table import InodeTable
+
+PIECE_BYTES = 1 << 20
+"""`save_as` holds so much beside the cache."""
+
+
+def write_out_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
+    """Hand what is dirty to the store, and have it made visible; not more durable than a process's end asks for.
+
+    Raises: OSError: what failed, or has failed before without this file having told so.
+    """
+    mapping, zone = file.mapping, file.mapping.zone
+    if mapping.ops.commits:
+        yield from fsync_steps(file, make_waiter)
+        return
+    error = yield from store_all(mapping, make_waiter)
+    with zone.lock:
+        earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)
+    error = error or earlier
+    if error is not None:
+        try:
+            raise again(error)
+        finally:
+            del error, earlier
+
+
+def write_out_all(
+    zone: Zone, inodes: Iterable[Inode], steps: Callable[[OpenFile, MakeWaiter], Steps[None]]
+) -> BaseException | None:
+    """Run *steps* for each of *inodes*, all at once; the first error.  Blocks: until all have ended."""
+    files = [OpenFile(inode.mapping, writable=True) for inode in inodes]
+    return _first_error(zone, [lambda make_waiter, file=file: steps(file, make_waiter) for file in files])  # type: ignore[misc]
+
+
+def _first_error(zone: Zone, all_steps: list[MakeSteps[None]]) -> BaseException | None:
+    errors: list[BaseException | None] = [None] * len(all_steps)
+    waiters = [zone.door.waiter() for _ in all_steps]
+    for number, make_steps in enumerate(all_steps):
+
+        def done(_: None, error: BaseException | None, number: int = number) -> None:
+            errors[number] = error
+            waiters[number].wake()
+
+        zone.workqueue.begin(make_steps, done)
+    for waiter in waiters:
+        waiter.wait()
+    return next((error for error in errors if error is not None), None)
+
+
+def require_written(inodes: Iterable[Inode], cause: BaseException | None) -> None:
+    """Raises: UnwrittenDataError if some of *inodes* have what their store does not have."""
+    left = {inode.name: size_bytes for inode in inodes if (size_bytes := inode.unwritten_bytes) is not None}
+    if left:
+        raise unwritten(left, cause)
+
+
+def write_late(table: InodeTable, zone: Zone) -> None:
+    """Write what finalizers have noted.  What fails is told by the next call that closes something."""
+    while table.late_writes:
+        try:
+            inode, offset, data = late = table.late_writes.popleft()
+        except IndexError:  # another was faster
+            return
+        file = OpenFile(inode.mapping, writable=True)
+        with memoryview(data) as view:
+            try:
+                done = 0
+                while done < len(data):
+                    at = None if offset is None else offset + done
+                    done += run_steps(perform_write(file, view[done:], at, zone.door.waiter))
+            except OSError as error:
+                table.close_failures.append(error)
+        del late
+
+
+def discard(table: InodeTable, inode: Inode) -> int:
+    """Give up what its store does not have; return how many bytes.  The file is what the store has, then.
+
+    Raises: OSError(EBUSY) if a view shows some of it: that stays.
+    """
+    mapping = inode.mapping
+    given_up, size_was_owed = inode.unwritten_bytes or 0, mapping.size_owed is not None
+    truncate.discard(mapping)
+    left_bytes = mapping.ops.discard()
+    if left_bytes is not None or size_was_owed:
+        # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
+        with table.lock:
+            table.forget(inode)
+    if left_bytes is not None:
+        truncate.discard(mapping, left_bytes)
+    return given_up
+
+
+def discard_by(table: InodeTable, inode: Inode, file: OpenFile) -> int:
+    """`discard`, by the user of *file*, who need not hear any more why it could not be written."""
+    given_up = discard(table, inode)
+    with inode.mapping.zone.lock:
+        _, file.wb_seen = inode.mapping.wb_err.check_and_advance(file.wb_seen)
+    return given_up
+
+
+def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
+    """Write a file's bytes to *source*, past the cache, since that may be full of what cannot be written.
+
+    Raises: OSError of either store, EROFS, EBUSY, EOPNOTSUPP.
+    """
+    target = stores.source_of(source, **store_options)
+    if not isinstance(target, WritableSource):
+        raise read_only_source(target.name)
+    with table.turn_to_write(target.key):
+        if table.is_written(target.key):
+            raise being_written(target.name)
+        # What can be read is read first: nothing at the other place is touched for a file that is not here.
+        head = _read(file, 0)
+        opened = target.open_for_writing(create=True, exclusive=False, truncate=True)
+        try:
+            ops = opened.ops
+            if not isinstance(ops, RangeOperations):
+                raise no_such_place(target.name)
+            size_bytes, piece = 0, head
+            while piece:
+                with memoryview(piece) as view:
+                    ops.store(view, size_bytes)
+                size_bytes += len(piece)
+                piece = _read(file, size_bytes)
+            ops.fsync()
+        finally:
+            opened.close()
+    return size_bytes
+
+
+def _read(file: OpenFile, offset: int) -> bytes:
+    memory = file.mapping.arena.memory
+    return b"".join(filemap.read(file, offset, PIECE_BYTES, lambda start, stop: memory[start:stop]))

@@ -1,0 +1,179 @@
+"""`PageWriter`: writes to a file at given offsets, without a position: the short way into pages that are here.
+
+Guarantees: any number of threads may write at once; a write is in the cache when it returns, and whoever reads
+afterwards sees it; it is in the store once `fsync` has returned.
+The short way: one leaf lock (``mapping.dirty_lock``), no page lock.  It is open while pages are here, the writer has a
+budget of pages to make dirty (mm/dirty.py), and nobody holds ``i_rwsem``.  What makes it right: a page is marked dirty
+first and looked at then, while whoever takes pages away clears Uptodate first and looks at dirty then
+(mm/reclaim.remove_runs), and the mark is not taken off before the lock is let go.
+Not here: everything else that a write may have to do (mm/write.py); the position (file.py).
+"""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from .mm import direct, truncate, write, writeback
+from .mm.arena import ones
+from .mm.sync import MakeWaiter, Steps
+from .reader import PageReader, checked
+from .units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from .mm.mapping import OpenFile
+
+SHORT_BYTES_MAX = 1 << 20
+"""The leaf lock is held while so many bytes are copied, at most."""
+SLICE_BYTES_MAX = 32 << 10
+"""Beyond, a system call copies, while other threads run; and the memory need not be zeroed first."""
+
+
+class PageWriter(PageReader):
+    """The part of `pagein.File` that writes and knows no position."""
+
+    __slots__ = ("_arena_write", "_dirty", "_size_max")
+
+    def __init__(self, file: OpenFile, **arguments: Any) -> None:
+        super().__init__(file, **arguments)
+        arena = file.mapping.arena
+        self._arena_write = arena.write
+        most = file.mapping.ops.object_bytes_max
+        room_bytes = file.mapping.frame_count << PAGE_SHIFT  # the frames behind are another file's
+        self._size_max = room_bytes if most is None else min(most, room_bytes)
+        self._dirty: Any = arena.dirty if file.writable else READ_ONLY
+
+    def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
+        """Write all of *data* at byte *offset*; return how many bytes that were.  A gap before it becomes zeros.
+
+        With *direct* it goes straight to the store, where the store can; the cache stays coherent.
+        Blocks: interruptibly, if a page has to be brought, or while too much is dirty.
+        Raises: OSError: EFBIG, ENOMEM; the store's, if a page cannot be brought or nothing can be written back: some of
+        the data may be written then; ValueError, TypeError; io.UnsupportedOperation if not open for writing.
+        """
+        try:
+            size = len(data)  # type: ignore[arg-type]  # what has none is said clearly below
+            start = self._shift + offset
+            end = start + size
+            first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
+            is_plain = data.__class__ is bytes and end.__class__ is int
+            if is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct:
+                mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
+                with mapping.dirty_lock:
+                    if mapping.short_writes and offset <= mapping.i_size and offset + size <= self._size_max:
+                        if first == last:
+                            fresh = 1 - dirty[first]
+                            if uptodate[first] and fresh <= mapping.dirty_budget:
+                                dirty[first] = 1
+                                if uptodate[first]:  # marked first, looked at then
+                                    mapping.dirty_budget -= fresh
+                                    mapping.dirty_pages += fresh
+                                    memory[start:end] = data
+                                    if offset + size > mapping.i_size:  # noqa: PLR1730  # a call would cost as much
+                                        mapping.i_size = offset + size  # after the bytes: they may be read now
+                                    return size
+                                dirty[first] = 1 - fresh
+                        elif self._write_short(cast(bytes, data), start, first, last + 1):
+                            mapping.i_size = max(mapping.i_size, offset + size)
+                            return size
+        except (IndexError, OverflowError, TypeError):
+            pass  # beyond the arena, or no integers, or no bytes: said clearly below
+        return self._pwrite_long(data, offset, direct=direct)
+
+    def _write_short(self, data: bytes, start: int, first: int, stop: int) -> bool:
+        """The short way into several pages.  Locks: ``dirty_lock``."""
+        mapping, uptodate, dirty = self._mapping, self._uptodate, self._dirty
+        marks, pages = ones(stop - first), slice(first, stop)
+        if 0 in uptodate[pages] or dirty[pages].count(0) > mapping.dirty_budget:
+            return False
+        # No call until it is decided: a signal handler that writes here too would take these marks for another's.
+        was = dirty[pages]
+        dirty[pages] = marks
+        if 0 in uptodate[pages]:
+            dirty[pages] = was
+            return False
+        fresh = was.count(0)
+        mapping.dirty_budget -= fresh
+        mapping.dirty_pages += fresh
+        if len(data) <= SLICE_BYTES_MAX:
+            self._memory[start : start + len(data)] = data
+        else:
+            self._arena_write(data, start)
+        return True
+
+    def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
+        """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None."""
+        self._check_writable()
+        if self._mapping.dirty_lock_is_held_here():
+            # Of a signal handler or a finalizer that came in between; others would wait for him, and he for them.
+            raise RuntimeError(f"reentrant write to {self.name!r}: a write of the same thread has not ended")
+        if offset is not None:
+            offset = checked("offset", offset)
+        with memoryview(data) as view, view.cast("B") as source:
+            steps = partial(_write_all, self._file, source, offset, is_direct=direct)
+            return self._mapping.zone.shielded_steps(steps)
+
+    def punch_hole(self, offset: int, length: int) -> None:
+        """Make *length* bytes from byte *offset* on zeros, and give the store their room back where it can.  The size
+        stays as it is; beyond the end there is nothing to do.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+
+        Blocks and raises: as `pwrite`.
+        """
+        self._check_writable()
+        offset, length = checked("offset", offset), checked("length", length)
+        if length and offset < self._mapping.i_size:
+            self._mapping.zone.shielded_steps(partial(write.zero_range, self._file, offset, length))
+
+    def set_size(self, size_bytes: int) -> None:
+        """Make the file *size_bytes* long; what is added is zeros.
+
+        Blocks: for other writers, and for pages beyond that are being read or stored.  Raises: OSError(EFBIG).
+        """
+        self._check_writable()
+        size_bytes = checked("size", size_bytes)
+        mapping = self._mapping
+        mapping.zone.workqueue.shielded(partial(truncate.truncate, mapping, size_bytes, self._file))
+
+    def fsync(self) -> None:
+        """Have the store hold, durably, everything that was written to the file before.
+
+        Blocks: interruptibly, as long as the store takes; then it goes on all the same.
+        Raises: OSError of the store, also of write-back in the background since the last fsync of this very file
+        object; what could not be stored stays in the cache, and the next fsync tries again.
+        """
+        self._check_writable()
+        self._mapping.zone.shielded_steps(partial(writeback.fsync_steps, self._file))
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._dirty is READ_ONLY:
+            raise io.UnsupportedOperation("write: the file is open for reading only")
+
+
+def _write_all(
+    file: OpenFile, source: memoryview, offset: int | None, make_waiter: MakeWaiter, *, is_direct: bool
+) -> Steps[int]:
+    done = 0
+    while True:
+        if is_direct and offset is not None:
+            done += yield from direct.direct_write(file, source[done:], offset + done, make_waiter)
+        else:
+            at = None if offset is None else offset + done
+            done += yield from write.perform_write(file, source[done:], at, make_waiter)
+        if done >= len(source):
+            return done
+
+
+class _ReadOnly:
+    """Stands for the dirty flags of a file that is not open for writing, so that a write need not ask."""
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise io.UnsupportedOperation("write: the file is open for reading only")
+
+    __call__ = __getitem__
+
+
+READ_ONLY: Any = _ReadOnly()

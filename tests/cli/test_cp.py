@@ -1,0 +1,151 @@
+"""`pagein cp`: any source to any place that can be written to."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from tests.cli.command import StuckObjects, run_here, started
+
+from pagein import PageCache
+from pagein.cli import copying
+from pagein.stores import MemoryStore
+from pagein.testing.httpserver import RangeServer
+
+MIB = 1 << 20
+DATA = os.urandom(3 * MIB + 5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_it_copies_a_file(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for size in (0, 1, len(DATA)):
+        path.write_bytes(DATA[:size])
+        ended = run_here(capsys, "cp", path, tmp_path / "copy")
+        assert (ended.status, ended.out, ended.err) == (0, "", "")
+        assert (tmp_path / "copy").read_bytes() == DATA[:size]
+
+
+def test_it_copies_into_a_directory(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "into").mkdir()
+    with RangeServer({"sub/name.bin": DATA}) as server:
+        assert run_here(capsys, "cp", server.url("sub/name.bin") + "?version=1", tmp_path / "into").status in (0, 1)
+        assert run_here(capsys, "cp", server.url("sub/name.bin"), tmp_path / "into").status == 0
+    assert run_here(capsys, "cp", path, f"{tmp_path / 'into'}/").status == 0
+    assert (tmp_path / "into" / "name.bin").read_bytes() == (tmp_path / "into" / "data").read_bytes() == DATA
+
+
+def test_each_byte_is_downloaded_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RangeServer({"a": DATA}) as server:
+        assert run_here(capsys, "cp", server.url("a"), tmp_path / "copy").status == 0
+        assert server.stats().sent_bytes == len(DATA)
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_a_source_that_is_absent_leaves_the_destination_alone(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = run_here(capsys, "cp", tmp_path / "absent", path)
+    assert ended.status == 1
+    assert ended.complaint == f"pagein: {tmp_path / 'absent'}: No such file or directory"
+    assert path.read_bytes() == DATA
+
+
+def test_a_source_that_cannot_be_read_leaves_the_destination_alone(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RangeServer({"a": DATA}) as server:
+        server.faults.set("a", "status:403")
+        ended = run_here(capsys, "cp", server.url("a"), path)
+    assert ended.status == 1
+    assert "403" in ended.complaint
+    assert path.read_bytes() == DATA
+
+
+def test_a_destination_that_cannot_be_written_is_named(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RangeServer({}) as server:
+        ended = run_here(capsys, "cp", path, server.url("there"))
+        assert ended.complaint == f"pagein: {server.url('there')}: its store is read-only"
+    ended = run_here(capsys, "cp", path, path / "below")
+    assert (ended.status, "Not a directory" in ended.complaint) == (1, True)
+
+
+def test_a_file_is_not_copied_to_itself(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.with_name("link").symlink_to(path)
+    for same in (path, path.with_name("link")):
+        ended = run_here(capsys, "cp", path, same)
+        assert (ended.status, ended.complaint) == (1, f"pagein: {path} and {same} are the same file")
+    assert path.read_bytes() == DATA
+
+
+def test_an_object_is_as_it_was_if_the_source_breaks_off(tmp_path: Path) -> None:
+    """What is replaced whole is replaced only by a whole."""
+    store = MemoryStore({"a": b"as it was"})
+
+    class Breaking(dict[str, bytes]):
+        answers = 3
+
+        def get(self, name: str, default: object = None) -> bytes:
+            self.answers -= 1
+            if not self.answers:
+                server.faults.set(name, "status:403")
+            return super().get(name, default)  # type: ignore[arg-type]
+
+    with RangeServer(Breaking(data=DATA * 4)) as server, PageCache("16 MiB") as cache:
+        with pytest.raises(OSError, match="403"):
+            copying.copy(cache, server.url("data"), (store, "a"), lambda _: None)  # type: ignore[arg-type]
+        with pytest.raises(OSError, match="403"):
+            copying.copy(cache, server.url("data"), (store, "new"), lambda _: None)  # type: ignore[arg-type]
+        with cache.open((store, "a")) as file:
+            assert file.read() == b"as it was"
+        with pytest.raises(FileNotFoundError):
+            cache.open((store, "new"))
+
+
+def test_a_full_disk_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    ended = run_here(capsys, "cp", path, "/dev/full")
+    assert ended.status == 1
+    assert "/dev/full: is a character device" in ended.complaint
+
+
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    objects = StuckObjects({"data": DATA * 2}, answers=3)
+    with RangeServer(objects) as server, started("cp", server.url("data"), tmp_path / "copy") as process:
+        assert objects.stuck.wait(30.0)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30.0)
+        objects.answer_all()
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_ctrl_c_leaves_an_object_as_it_was() -> None:
+    """Cancelled between two pieces, as the command does it."""
+    store = MemoryStore({"a": b"as it was"})
+
+    def interrupt(copied_bytes: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), copying.passing_cache() as cache:
+        copying.copy(cache, (MemoryStore({"b": DATA}), "b"), (store, "a"), interrupt)  # type: ignore[arg-type]
+    with PageCache("1 MiB") as cache, cache.open((store, "a")) as file:
+        assert file.read() == b"as it was"
+
+
+def test_no_space_is_an_error_and_the_command_ends(tmp_path: Path) -> None:
+    from tests.file.writable import Disk
+
+    disk = Disk()
+    disk.error = OSError(errno.ENOSPC, "no space left", "there")
+    with pytest.raises(OSError, match="no space") as raised, copying.passing_cache() as cache:
+        copying.copy(cache, (MemoryStore({"b": DATA}), "b"), (disk, "a"), lambda _: None)  # type: ignore[arg-type]
+    assert raised.value.errno == errno.ENOSPC

@@ -1,0 +1,108 @@
+"""`pagein sync`: a destination becomes equal to its source, and only what differs is written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.cli.command import run_here
+
+from pagein.testing.httpserver import RangeServer
+
+DATA = os.urandom(100_000)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    for name in ("a", "b", "sub/c", "sub/deep/d"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(name.encode() * 1000)
+    return tree
+
+
+def files_below(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_tree_is_copied_once_and_then_only_what_differs(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    ended = run_here(capsys, "sync", tree, copy)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.endswith("4 copied, 0 the same\n")
+    assert files_below(copy) == files_below(tree)
+    assert run_here(capsys, "sync", tree, copy).out == "0 copied, 4 the same\n"
+
+    (tree / "a").write_bytes(b"other")
+    (copy / "its own").write_bytes(b"stays")
+    before = {path: path.stat().st_ino for path in copy.rglob("*") if path.is_file()}
+    ended = run_here(capsys, "sync", tree, copy)
+    assert ended.out == f"{copy / 'a'} (5 B)\n1 copied, 3 the same\n"
+    assert files_below(copy) == files_below(tree) | {"its own": b"stays"}
+    assert {path for path, number in before.items() if path.stat().st_ino != number} == {copy / "a"}
+
+
+def test_a_dry_run_writes_nothing(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capsys, "sync", "-n", tree, tmp_path / "copy")
+    assert ended.out.endswith("4 would be copied, 0 the same\n")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_bytes_are_compared_where_times_differ_and_with_checksum_also_where_they_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(DATA)
+    target.write_bytes(DATA)
+    os.utime(target, (1, 1))
+    number = target.stat().st_ino
+    assert run_here(capsys, "sync", source, target).out == "0 copied, 1 the same\n"
+    assert target.stat().st_ino == number
+    assert target.stat().st_mtime_ns == source.stat().st_mtime_ns, "the next time need not compare"
+
+    target.write_bytes(DATA[::-1])
+    os.utime(target, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+    assert run_here(capsys, "sync", source, target).out == "0 copied, 1 the same\n", "as rsync"
+    assert "1 copied" in run_here(capsys, "sync", "--checksum", source, target).out
+    assert target.read_bytes() == DATA
+
+
+def test_a_url_is_copied_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "target"
+    with RangeServer({"data": DATA}) as server:
+        assert "1 copied" in run_here(capsys, "sync", server.url("data"), target).out
+        assert run_here(capsys, "sync", server.url("data"), target).out == "0 copied, 1 the same\n"
+        target.write_bytes(DATA[:-1] + b"?" if DATA[-1:] != b"?" else DATA[:-1] + b"!")
+        assert "1 copied" in run_here(capsys, "sync", server.url("data"), target).out
+    assert target.read_bytes() == DATA
+
+
+def test_a_copy_has_the_permissions_of_what_it_replaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").write_bytes(b"new")
+    (tmp_path / "target").write_bytes(b"older")
+    (tmp_path / "target").chmod(0o640)
+    assert run_here(capsys, "sync", tmp_path / "source", tmp_path / "target").status == 0
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_fails_is_named_and_the_others_are_copied(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tree / "broken").symlink_to("nowhere")
+    (tmp_path / "copy" / "b").mkdir(parents=True)
+    ended = run_here(capsys, "sync", tree, tmp_path / "copy")
+    assert ended.status == 1
+    assert len(ended.err.splitlines()) == 2
+    assert f"pagein: {tree / 'broken'}: No such file" in ended.err
+    assert "3 copied" in ended.out
+    assert not [name for name in files_below(tmp_path / "copy") if ".pagein-" in name]
+    assert not list((tmp_path / "copy").glob(".pagein-*"))
+
+
+def test_an_absent_source_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capsys, "sync", tmp_path / "absent", tmp_path / "copy")
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.complaint == f"pagein: {tmp_path / 'absent'}: No such file or directory"

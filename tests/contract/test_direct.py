@@ -1,0 +1,219 @@
+"""Items 39 and 41: dropping pages that are dirty, and writes that go past the cache."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from tests.contract.writing import open_written
+
+from pagein.mm.page import Page
+from pagein.mm.truncate import invalidate_inode_pages2
+from pagein.testing.stores import pattern
+from pagein.testing.writable import WritableOps, redirtied, store_failing, store_started
+from pagein.units import PAGE_SIZE
+
+SIZE = 8 * PAGE_SIZE
+DATA = b"d" * 2 * PAGE_SIZE
+
+
+@pytest.fixture(params=["plain", "debug", "blocking"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def with_data(offset: int, data: bytes = DATA) -> bytes:
+    expected = bytearray(pattern(0, SIZE))
+    expected += bytes(max(0, offset - SIZE))
+    expected[offset : offset + len(data)] = data
+    return bytes(expected)
+
+
+def invalidate(subject, first: int, stop: int) -> None:
+    with subject.mapping.i_rwsem.exclusive():
+        invalidate_inode_pages2(subject.mapping, first, stop)
+
+
+# -- item 39 -----------------------------------------------------------------------------------------------------
+
+
+def test_item_39_a_dirty_page_is_not_dropped_and_the_others_are(scene):
+    subject = open_written(scene)
+    subject.read_all()
+    subject.file.pwrite(b"x", 2 * PAGE_SIZE)
+    with pytest.raises(OSError) as caught:
+        scene.start(invalidate, subject, 0, 5).result()
+    assert caught.value.errno == errno.EBUSY
+    assert subject.uptodate() == [2, 5, 6, 7]
+    subject.assert_dirty(2)
+    subject.fsync_and_assert_clean(with_data(2 * PAGE_SIZE, b"x"))
+
+
+def test_item_39_a_dirty_page_is_dropped_if_the_store_launders_it(scene):
+    class Laundry(WritableOps):
+        def launder_page(self, page: Page) -> bool:
+            self.put(bytes(page.content), page.offset)
+            return True
+
+    subject = open_written(scene, Laundry)
+    subject.file.pwrite(b"x", 2 * PAGE_SIZE)
+    scene.start(invalidate, subject, 0, 5).result()
+    assert subject.uptodate() == []
+    subject.assert_clean(with_data(2 * PAGE_SIZE, b"x"))
+
+
+def test_item_39_a_page_under_write_back_is_waited_for_and_dropped(scene):
+    subject = open_written(scene, lambda size: WritableOps(size, {2: [store_started]}))
+    subject.file.pwrite(b"x", 2 * PAGE_SIZE)
+    fsync = scene.start(subject.file.fsync)
+    subject.ops.started_store(2)
+    task = scene.start(invalidate, subject, 0, 5)
+    scene.until(lambda: task.thread_id in scene.door.waiting)
+    subject.ops.complete_store(2)
+    task.result()
+    fsync.result()
+    assert subject.uptodate() == []
+    subject.assert_clean(with_data(2 * PAGE_SIZE, b"x"))
+
+
+# -- item 41 -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [0, 100, 3 * PAGE_SIZE, SIZE, SIZE + 100, SIZE - 100])
+@pytest.mark.parametrize("is_read", [True, False], ids=["read before", "absent"])
+def test_item_41_what_was_written_directly_is_read_through_the_cache(scene, offset, is_read):
+    """It is in the store when the call returns, and nothing is dirty."""
+    subject = open_written(scene)
+    if is_read:
+        subject.read_all()
+    assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    assert subject.ops.data == with_data(offset)
+    assert subject.ops.done == [("store", offset, len(DATA))]
+    subject.assert_clean(with_data(offset))
+
+
+def test_item_41_what_is_dirty_around_it_is_stored_first(scene):
+    subject = open_written(scene)
+    subject.file.pwrite(b"x" * 3 * PAGE_SIZE, 0)
+    subject.file.pwrite(b"y", 5 * PAGE_SIZE)
+    subject.file.pwrite(b"d" * PAGE_SIZE, PAGE_SIZE // 2, direct=True)
+    expected = bytearray(with_data(0, b"x" * 3 * PAGE_SIZE))
+    expected[PAGE_SIZE // 2 : PAGE_SIZE // 2 + PAGE_SIZE] = b"d" * PAGE_SIZE
+    expected[5 * PAGE_SIZE : 5 * PAGE_SIZE + 1] = b"y"
+    assert subject.read_all() == expected
+    subject.assert_dirty(2, 5)
+    subject.fsync_and_assert_clean(bytes(expected))
+
+
+def test_item_41_a_page_that_a_view_shows_is_written_through_the_cache(scene):
+    """It cannot be dropped (EBUSY): the view shows what was written."""
+    subject = open_written(scene)
+    with subject.file.view(PAGE_SIZE, PAGE_SIZE) as view:
+        assert subject.file.pwrite(DATA, PAGE_SIZE, direct=True) == len(DATA)
+        assert view == DATA[:PAGE_SIZE]
+    subject.assert_dirty(1, 2)
+    subject.fsync_and_assert_clean(with_data(PAGE_SIZE))
+
+
+def test_item_41_a_page_that_the_store_declines_is_written_through_the_cache(scene):
+    subject = open_written(scene, lambda size: WritableOps(size, {1: [redirtied] * 3}))
+    subject.file.pwrite(b"x" * PAGE_SIZE, PAGE_SIZE)
+    assert subject.file.pwrite(DATA, PAGE_SIZE, direct=True) == len(DATA)
+    subject.assert_dirty(1, 2)
+    subject.ops._store_rows.clear()
+    subject.write_back()
+    subject.assert_dirty()
+    assert subject.ops.data == with_data(PAGE_SIZE)
+    try:
+        subject.file.fsync()
+    except OSError as error:  # that it was declined has been noted, perhaps
+        assert error.errno == errno.EAGAIN
+    subject.fsync_and_assert_clean(with_data(PAGE_SIZE))
+
+
+def test_item_41_a_page_that_cannot_be_stored_is_written_through_the_cache(scene):
+    error = OSError(errno.ENOSPC, "full")
+    subject = open_written(scene, lambda size: WritableOps(size, {1: [store_failing(error)]}))
+    subject.file.pwrite(b"x" * PAGE_SIZE, PAGE_SIZE)
+    assert subject.file.pwrite(DATA, PAGE_SIZE, direct=True) == len(DATA)
+    subject.assert_dirty(1, 2)
+    with pytest.raises(OSError, match="full"):
+        subject.file.fsync()
+    subject.fsync_and_assert_clean(with_data(PAGE_SIZE))
+
+
+def test_item_41_a_store_that_does_not_write_past_the_cache(scene):
+    class Through(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            return 0
+
+    subject = open_written(scene, Through)
+    assert subject.file.pwrite(DATA, PAGE_SIZE, direct=True) == len(DATA)
+    subject.assert_dirty(1, 2)
+    subject.fsync_and_assert_clean(with_data(PAGE_SIZE))
+
+
+def test_item_41_a_direct_write_that_fails_reaches_its_caller(scene):
+    class Full(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+    subject = open_written(scene, Full)
+    subject.file.pread(PAGE_SIZE, PAGE_SIZE)
+    with pytest.raises(OSError, match="full"):
+        subject.file.pwrite(DATA, SIZE, direct=True)
+    assert subject.mapping.i_size == SIZE
+    subject.assert_clean(pattern(0, SIZE))
+
+
+def test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old(scene):
+    gate = scene.gate()
+
+    class Slow(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            gate.pass_through()
+            return super().direct_write(data, offset_bytes)
+
+    subject = open_written(scene, Slow)
+    writer = scene.start(lambda: subject.file.pwrite(DATA, PAGE_SIZE, direct=True))
+    gate.wait_for_arrivals()
+    assert subject.file.pread(PAGE_SIZE, PAGE_SIZE) == pattern(PAGE_SIZE, PAGE_SIZE)
+    gate.open()
+    writer.result()
+    assert subject.read_all() == with_data(PAGE_SIZE)
+    subject.assert_clean(with_data(PAGE_SIZE))
+
+
+@pytest.mark.parametrize("size", [3 * PAGE_SIZE, SIZE + 3 * PAGE_SIZE], ids=["shorter", "longer"])
+def test_a_direct_write_behind_a_new_size_is_not_cut_off(scene, size):
+    subject = open_written(scene)
+    subject.file.truncate(size)
+    subject.file.pwrite(DATA, size, direct=True)
+    expected = pattern(0, SIZE)[:size] + bytes(max(0, size - SIZE)) + DATA
+    assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene):
+    """That tells the store where the hole ends, while what lies behind it is stored."""
+    gate = scene.gate()
+
+    class Slow(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            written = super().direct_write(data, offset_bytes)
+            gate.pass_through()
+            return written
+
+    subject = open_written(scene, Slow)
+    size = SIZE + 3 * PAGE_SIZE
+    subject.file.truncate(size)
+    writer = scene.start(lambda: subject.file.pwrite(DATA, size, direct=True))
+    gate.wait_for_arrivals()
+    fsync = scene.start(subject.file.fsync)
+    scene.until(lambda: not fsync.running or fsync.thread_id in scene.door.waiting)
+    gate.open()
+    writer.result()
+    fsync.result()
+    expected = pattern(0, SIZE) + bytes(3 * PAGE_SIZE) + DATA
+    assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(expected)

@@ -1,0 +1,456 @@
+"""Items 52 to 55 and 57 to 59: what write-back hands to the store, and what becomes of each page."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from tests.contract.writing import Written, open_written
+
+from pagein.errors import ContractViolation
+from pagein.mm import truncate
+from pagein.mm.aops import AOP_WRITEPAGE_ACTIVATE
+from pagein.mm.page import Page
+from pagein.mm.writeback import Sync, WritebackControl
+from pagein.testing.stores import pattern
+from pagein.testing.writable import (
+    StoreAnswer,
+    WritableOps,
+    WritableRunOps,
+    activated,
+    redirtied,
+    run_store_short,
+    run_store_started,
+    run_stored,
+    store_failed,
+    store_failing,
+    store_gated,
+    store_started,
+    stored,
+    stored_under_lock,
+)
+from pagein.units import PAGE_SHIFT, PAGE_SIZE
+
+HERE = 3
+SIZE = 8 * PAGE_SIZE
+FULL = OSError(errno.ENOSPC, "full")
+
+
+@pytest.fixture(params=["plain", "debug", "blocking"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def written(scene, stores=None, *, pages=range(5), size: int = SIZE) -> tuple[Written, bytes]:
+    """A file of which *pages* are dirty, and what it is then."""
+    subject = open_written(scene, lambda size: WritableOps(size, stores), size_bytes=size)
+    for index in pages:
+        subject.file.pwrite(bytes([65 + index]) * PAGE_SIZE, index << PAGE_SHIFT)
+    return subject, subject.read_all()
+
+
+# -- one page ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [stored, stored_under_lock], ids=["stored", "stored under the lock"])
+def test_a_page_is_handed_over_locked_uptodate_and_clean(scene, answer):
+    flags: list[tuple[bool, bool, int, int]] = []
+
+    def noted(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        run = page.run
+        flags.append((page.locked, page.uptodate, run.arena.dirty[run.frame], run.arena.writeback[run.frame]))
+        return answer(ops, page, wbc)
+
+    subject, expected = written(scene, {HERE: [noted]}, pages=[HERE])
+    subject.file.fsync()
+    assert flags == [(True, True, 0, 0)]
+    assert subject.ops.done == [("store", HERE << PAGE_SHIFT, PAGE_SIZE), ("fsync", 0, 0)]
+    subject.assert_clean(expected)
+
+
+def test_a_page_that_is_stored_late_is_under_write_back_until_then(scene):
+    """It is neither locked nor evicted; who reads it does not wait."""
+    subject, expected = written(scene, {HERE: [store_started]}, pages=[HERE])
+    fsync = scene.start(subject.file.fsync)
+    page = subject.ops.started_store(HERE)
+    scene.until(lambda: fsync.thread_id in scene.door.waiting)
+    assert (page.locked, subject.dirty(), list(subject.mapping.under_writeback)) == (False, [], [HERE])
+    truncate.invalidate_mapping_pages(subject.mapping, 0, 8)
+    assert subject.uptodate() == [HERE]
+    assert subject.file.pread(PAGE_SIZE, HERE << PAGE_SHIFT) == expected[HERE << PAGE_SHIFT :][:PAGE_SIZE]
+    subject.assert_consistent()
+    assert fsync.running
+    subject.ops.complete_store(HERE)
+    fsync.result()
+    subject.assert_clean(expected)
+
+
+def test_item_53_what_lies_behind_the_end_is_stored_as_nothing_and_comes_back_as_zeros(scene):
+    """At each write-back.  There is no shared memory map to store through; an interrupted write leaves the same."""
+    size = HERE * PAGE_SIZE + 100
+    subject, expected = written(scene, pages=[], size=size)
+    for data in (b"one", b"two"):
+        subject.file.pwrite(data, size - 3)
+        subject.put_beyond_end(b"garbage" * 100)
+        expected = expected[:-3] + data
+        subject.fsync_and_assert_clean(expected)
+        assert subject.frame(HERE)[100:] == bytes(PAGE_SIZE - 100)
+    subject.file.pwrite(b"end", size - 3)
+    subject.put_beyond_end(b"garbage" * 100)
+    subject.file.truncate(size + 1000)
+    assert subject.file.pread(2000, size) == bytes(1000)
+    subject.fsync_and_assert_clean(expected[:-3] + b"end" + bytes(1000))
+
+
+# -- writes meanwhile ------------------------------------------------------------------------------------------
+
+
+def test_item_54_a_page_that_becomes_dirty_while_it_is_stored_is_stored_again(scene):
+    """It is dirty and under write-back at once; an fsync that begins then waits for both."""
+    subject, _ = written(scene, {HERE: [store_started, store_started]}, pages=[HERE])
+    first = scene.start(subject.file.fsync)
+    page = subject.ops.started_store(HERE)
+    subject.file.pwrite(b"again", HERE << PAGE_SHIFT)
+    assert (subject.dirty(), list(subject.mapping.under_writeback)) == ([HERE], [HERE])
+    second = scene.start(subject.file.fsync)
+    scene.until(lambda: second.thread_id in scene.door.waiting)
+    assert len([call for call in subject.ops.calls if call.operation == "writepage"]) == 1
+    subject.ops.complete_store(HERE)
+    again = subject.ops.started_store(HERE)
+    assert again is not page
+    assert second.running
+    subject.ops.complete_store(HERE)
+    first.result()  # it may have waited for the second one's, too: it cannot tell that its page was not stored by it
+    second.result()
+    assert subject.ops.stored_pages() == [HERE, HERE]
+    assert subject.file.pread(5, HERE << PAGE_SHIFT) == b"again"
+    subject.assert_clean()
+
+
+def test_item_54_it_is_still_dirty_when_the_first_write_back_has_ended(scene):
+    subject, _ = written(scene, {HERE: [store_started]}, pages=[HERE])
+    first = scene.start(subject.file.fsync)
+    subject.ops.started_store(HERE)
+    subject.file.pwrite(b"again", HERE << PAGE_SHIFT)
+    subject.ops.complete_store(HERE)
+    first.result()
+    subject.assert_dirty(HERE)
+    subject.fsync_and_assert_clean()
+    assert subject.ops.stored_pages() == [HERE, HERE]
+
+
+def test_item_54_a_page_that_was_stored_in_vain_and_written_to_meanwhile_counts_once(scene):
+    subject, _ = written(scene, {HERE: [store_started]}, pages=[HERE])
+    first = scene.start(subject.file.fsync)
+    subject.ops.started_store(HERE)
+    subject.file.pwrite(b"again", HERE << PAGE_SHIFT)
+    subject.ops.complete_store(HERE, FULL)
+    with pytest.raises(OSError, match="full"):
+        first.result()
+    subject.assert_dirty(HERE)
+    assert subject.mapping.dirty_bytes == PAGE_SIZE
+    subject.fsync_and_assert_clean()
+
+
+@pytest.mark.parametrize("pages", [1, 5])
+def test_item_55_fsync_ends_though_every_page_is_written_to_while_it_is_stored(scene, pages):
+    def rewritten(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        page.set_writeback()
+        page.unlock()
+        subject.file.pwrite(b"again", page.offset)
+        ops.keep(page)
+        page.end_writeback()
+        return 0
+
+    stores: dict[int, list[StoreAnswer]] = {index: [rewritten] * 10 for index in range(pages)}
+    subject, _ = written(scene, stores, pages=range(pages))
+    subject.file.fsync()
+    assert subject.ops.stored_pages() == list(range(pages))
+    subject.assert_dirty(*range(pages))
+    for index in range(pages):
+        subject.ops._store_rows[index].clear()
+    subject.fsync_and_assert_clean()
+
+
+def test_item_55_what_becomes_dirty_behind_the_walk_is_not_chased(scene):
+    """The pages that were dirty when it began, and no others."""
+
+    def extended(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        subject.file.pwrite(b"x" * PAGE_SIZE, page.offset + 2 * PAGE_SIZE)
+        return stored(ops, page, wbc)
+
+    subject, _ = written(scene, {0: [extended], 2: [extended], 4: [extended]}, pages=[0])
+    subject.file.fsync()
+    assert subject.ops.stored_pages() == [0]
+    subject.assert_dirty(2)
+    subject.ops._store_rows.clear()
+    subject.fsync_and_assert_clean()
+
+
+# -- errors of single pages --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [store_failing(FULL), store_failed(FULL)], ids=["raises", "ends with it"])
+def test_item_57_all_pages_are_attempted_and_the_first_error_is_told(scene, answer):
+    """In Linux the page that failed counts as clean afterwards, and what was in it is lost; here it stays dirty."""
+    later = OSError(errno.EIO, "full, later")
+    subject, expected = written(scene, {2: [answer], 4: [store_failing(later)]})
+    with pytest.raises(OSError, match="full"):
+        subject.file.fsync()
+    assert [call.index for call in subject.ops.calls if call.operation == "writepage"] == [0, 1, 2, 3, 4]
+    assert subject.ops.done == [("store", index << PAGE_SHIFT, PAGE_SIZE) for index in (0, 1, 3)]
+    subject.assert_dirty(2, 4)
+    subject.fsync_and_assert_clean(expected)
+    assert subject.ops.stored_pages() == [0, 1, 3, 2, 4]
+
+
+def test_item_57_an_error_that_comes_late(scene):
+    subject, expected = written(scene, {2: [store_started]})
+    fsync = scene.start(subject.file.fsync)
+    subject.ops.wait_for_done(4)
+    subject.ops.complete_store(2, FULL)
+    with pytest.raises(OSError, match="full"):
+        fsync.result()
+    subject.assert_dirty(2)
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_item_57_write_back_for_room_ends_at_the_first_error(scene):
+    """Sync.NONE: what comes after it is not attempted, and stays dirty."""
+    subject, expected = written(scene, {2: [store_failing(FULL)]})
+    assert subject.write_back(Sync.NONE) is FULL
+    assert subject.ops.stored_pages() == [0, 1]
+    subject.assert_dirty(2, 3, 4)
+    with pytest.raises(OSError, match="full"):
+        subject.file.fsync()
+    subject.assert_clean(expected)
+
+
+@pytest.mark.parametrize("after_pages", [0, 2])
+def test_item_57_a_run_that_fails_in_its_midst(scene, after_pages):
+    """What of it was stored is clean, what was taken and what was not are dirty again."""
+
+    def answer(ops: WritableOps, wbc: WritebackControl) -> None:
+        if after_pages:
+            run_store_short(after_pages)(ops, wbc)
+        page = wbc.take(2)
+        page.set_writeback()
+        page.unlock()
+        raise FULL
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
+    subject.file.pwrite(b"x" * 5 * PAGE_SIZE, 0)
+    expected = subject.read_all()
+    with pytest.raises(OSError, match="full"):
+        subject.file.fsync()
+    subject.assert_dirty(*range(after_pages, 5))
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_item_57_fsync_does_not_make_durable_what_is_not_whole(scene):
+    """Neither when its own write-back fails..."""
+    subject, expected = written(scene, {2: [store_failing(FULL)]})
+    with pytest.raises(OSError, match="full"):
+        subject.file.fsync()
+    assert ("fsync", 0, 0) not in subject.ops.done
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_item_57_fsync_does_not_make_durable_what_another_has_failed_to_store(scene):
+    """...nor when it has waited for another's, which failed: a store of whole objects would make half of it visible."""
+    subject, expected = written(scene, {2: [store_started]})
+    other = scene.start(subject.write_back, Sync.NONE)
+    subject.ops.started_store(2)
+    subject.ops.wait_for_done(4)
+    fsync = scene.start(subject.file.fsync)
+    scene.until(lambda: fsync.thread_id in scene.door.waiting)
+    subject.ops.complete_store(2, FULL)
+    with pytest.raises(OSError, match="full"):
+        fsync.result()
+    other.result()
+    subject.assert_dirty(2)
+    assert ("fsync", 0, 0) not in subject.ops.done
+    subject.fsync_and_assert_clean(expected)
+
+
+# -- declining -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [redirtied, activated], ids=["redirtied", "activated"])
+def test_item_58_a_page_that_is_declined_stays_dirty_is_unlocked_once_and_is_no_error(scene, answer):
+    subject, expected = written(scene, {2: [answer]})
+    assert subject.write_back(Sync.NONE) is None
+    assert subject.ops.stored_pages() == [0, 1, 3, 4]
+    subject.assert_dirty(2)
+    subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("answer", [redirtied, activated], ids=["redirtied", "activated"])
+def test_item_58_fsync_does_not_say_that_what_was_declined_is_stored(scene, answer):
+    """It tries again, or fails; it does not succeed with a page that is in no store."""
+    subject, expected = written(scene, {2: [answer]})
+    try:
+        subject.file.fsync()
+    except OSError:
+        subject.assert_dirty(2)
+        assert ("fsync", 0, 0) not in subject.ops.done
+        subject.fsync_and_assert_clean(expected)
+    else:
+        subject.assert_clean(expected)
+
+
+def test_item_58_pages_that_are_not_taken_are_declined(scene):
+    subject = open_written(scene, lambda size: WritableRunOps(size, [run_store_short(2)]))
+    subject.file.pwrite(b"x" * 5 * PAGE_SIZE, 0)
+    expected = subject.read_all()
+    assert subject.write_back(Sync.NONE) is None
+    subject.assert_dirty(2, 3, 4)
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_item_58_activate_without_redirty_loses_nothing(scene):
+    """Who forgets to say that the page stays dirty is told, or taken at his word; the page is not taken for stored."""
+
+    def forgetful(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        return AOP_WRITEPAGE_ACTIVATE
+
+    subject, expected = written(scene, {2: [forgetful]}, pages=[2])
+    error = subject.write_back(Sync.NONE)
+    assert error is None or isinstance(error, ContractViolation)
+    subject.assert_dirty(2)
+    subject.ops._store_rows.clear()
+    if error is None:
+        subject.fsync_and_assert_clean(expected)
+    else:
+        with pytest.raises(ContractViolation):
+            subject.file.fsync()
+        subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("wrong", ["locked", "code"])
+def test_a_wrong_answer_is_told_and_the_page_stays_dirty(scene, wrong):
+    def answer(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        if wrong == "locked":
+            return 0
+        page.set_writeback()
+        page.unlock()
+        return 7
+
+    subject, expected = written(scene, {2: [answer]})
+    with pytest.raises(ContractViolation):
+        subject.file.fsync()
+    subject.assert_consistent()
+    assert 2 in subject.dirty()
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_a_page_that_was_stored_under_its_lock_and_has_left_the_cache_is_not_zeros(scene):
+    """Though the rest of its run is still to be stored: the file has become longer, and the store holds that page."""
+    seen: list[bytes] = []
+
+    def answer(ops: WritableOps, wbc: WritebackControl) -> None:
+        page = wbc.take(1)
+        ops.keep(page)
+        page.unlock()
+        truncate.invalidate_mapping_pages(subject.mapping, 0, 1)
+        seen.append(subject.file.pread(PAGE_SIZE, 0))
+        run_stored(ops, wbc)
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [answer]), size_bytes=0)
+    subject.file.pwrite(b"x" * 2 * PAGE_SIZE, 0)
+    subject.file.fsync()
+    assert seen == [b"x" * PAGE_SIZE]
+    subject.assert_clean(b"x" * 2 * PAGE_SIZE)
+
+
+def test_a_page_that_was_stored_under_its_lock_and_has_left_the_cache_does_not_become_dirty(scene):
+    """Though the operation fails afterwards: a dirty page that is not here would be stored as zeros."""
+
+    def answer(ops: WritableOps, wbc: WritebackControl) -> None:
+        page = wbc.take(1)
+        ops.keep(page)
+        page.unlock()
+        truncate.invalidate_mapping_pages(subject.mapping, 0, 1)
+        raise FULL
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
+    subject.file.pwrite(b"x" * 2 * PAGE_SIZE, 0)
+    expected = subject.read_all()
+    with pytest.raises(OSError, match="full"):
+        subject.file.fsync()
+    subject.assert_consistent()
+    subject.fsync_and_assert_clean(expected)
+
+
+# -- pages that go meanwhile ---------------------------------------------------------------------------------------
+
+
+def test_item_59_a_page_that_was_cut_off_before_it_was_locked_is_passed_over(scene):
+    """It is on the list of fsync, which waits for its lock; the truncation takes it first."""
+    subject, expected = written(scene, pages=[0, 2])
+    held = subject.mapping.lock_page(2)
+    truncation = scene.start(subject.file.truncate, PAGE_SIZE)
+    scene.until(lambda: held.waiter_count == 1)
+    fsync = scene.start(subject.file.fsync)
+    scene.until(lambda: fsync.thread_id in scene.door.waiting)
+    held.unlock()
+    truncation.result()
+    fsync.result()
+    subject.fsync_and_assert_clean(expected[:PAGE_SIZE])
+    assert 2 not in subject.ops.stored_pages()
+
+
+def test_item_59_a_page_that_is_cut_off_while_fsync_stands_before_it(scene):
+    """As above, but fsync has waited longer."""
+    subject, expected = written(scene, pages=[0, 2])
+    held = subject.mapping.lock_page(2)
+    fsync = scene.start(subject.file.fsync)
+    scene.until(lambda: held.waiter_count == 1)
+    truncation = scene.start(subject.file.truncate, PAGE_SIZE)
+    scene.until(lambda: held.waiter_count == 2)
+    held.unlock()
+    truncation.result()
+    fsync.result()
+    subject.fsync_and_assert_clean(expected[:PAGE_SIZE])
+    assert 2 not in subject.ops.stored_pages()
+
+
+# -- several at once -------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_stored_by_up_to_four_workers_at_once(scene):
+    """By I/O workers if the operation may block; fsync waits for all of them."""
+    if not scene.blocking:
+        pytest.skip("an operation that does not block is called by who writes back")
+    gate = scene.gate()
+    subject, expected = written(scene, {index: [store_gated(gate)] for index in range(0, 8, 2)}, pages=range(0, 8, 2))
+    fsync = scene.start(subject.file.fsync)
+    gate.wait_for_arrivals(4)
+    assert sorted(subject.mapping.under_writeback) == [0, 2, 4, 6]
+    subject.assert_consistent()
+    gate.open()
+    fsync.result()
+    subject.assert_clean(expected)
+
+
+def test_a_run_is_no_longer_than_the_store_takes_at_once(scene):
+    subject = open_written(scene, WritableRunOps)
+    subject.ops.write_bytes_max = 2 * PAGE_SIZE
+    subject.file.pwrite(b"x" * 5 * PAGE_SIZE, 0)
+    subject.file.fsync()
+    stores = [(offset >> PAGE_SHIFT, size >> PAGE_SHIFT) for operation, offset, size in subject.ops.done if size]
+    assert sorted(stores) == [(0, 2), (2, 2), (4, 1)]
+    assert {operation for operation, _, size in subject.ops.done if size} == {"store"}
+    subject.assert_clean(b"x" * 5 * PAGE_SIZE + pattern(0, SIZE)[5 * PAGE_SIZE :])
+
+
+def test_two_fsyncs_at_once_store_each_page_once(scene):
+    subject = open_written(scene, lambda size: WritableRunOps(size, [run_store_started]))
+    subject.file.pwrite(b"x" * 2 * PAGE_SIZE, 0)
+    tasks = [scene.start(subject.file.fsync) for _ in range(2)]
+    scene.until(lambda: all(task.thread_id in scene.door.waiting for task in tasks))
+    subject.ops.complete_store(0)
+    for task in tasks:
+        task.result()
+    assert subject.ops.stored_pages() == [0]
+    subject.assert_clean()

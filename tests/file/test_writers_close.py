@@ -1,0 +1,253 @@
+"""What closing writes back, what it tells, and what becomes of data that no store takes."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.file.sources import DATA, assert_nothing_left, binary, open_fds, outcome_of, run_in_threads
+from tests.file.writable import Disk
+
+import pagein
+from pagein import PageCache, UnwrittenDataError
+from pagein.units import PAGE_SIZE
+
+
+@pytest.fixture
+def own_cache() -> Iterator[PageCache]:
+    """To be closed by the test."""
+    cache = PageCache("1 MiB", debug=True)
+    yield cache
+    cache.close(discard=True)
+
+
+@pytest.fixture(params=["in place", "whole"])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    return Disk({"a": DATA}, whole=request.param == "whole")
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "no space left on disk", "a")
+
+
+# -- a file ------------------------------------------------------------------------------------------
+
+
+def test_close_hands_everything_to_the_store(disk: Disk, cache: PageCache) -> None:
+    with binary(cache.open((disk, "a"), "r+b")) as file:
+        file.pwrite(b"new", 30 * PAGE_SIZE)
+    assert disk.objects["a"] == DATA[: 30 * PAGE_SIZE] + b"new" + DATA[30 * PAGE_SIZE + 3 :]
+    assert disk.open_count == 0
+    assert disk.names_of_calls().count("fsync") == (1 if disk.whole else 0)
+
+
+def test_close_hands_a_size_over_that_no_page_tells_of(disk: Disk, cache: PageCache) -> None:
+    for size in (5000, 50_000, 0):
+        with binary(cache.open((disk, "a"), "r+b")) as file:
+            file.truncate(size)
+        assert len(disk.objects["a"]) == size
+
+
+def test_what_close_cannot_write_it_raises_and_the_next_who_opens_the_file_has_it(disk: Disk, cache: PageCache) -> None:
+    file = binary(cache.open((disk, "a"), "r+b"))
+    file.write(b"new")
+    disk.error = full()
+    with pytest.raises(OSError, match="no space") as raised:
+        file.close()
+    assert raised.value.errno == errno.ENOSPC
+    assert file.closed
+    file.close()
+    with binary(cache.open((disk, "a"))) as reader:
+        assert reader.pread(5, 0) == b"new" + DATA[3:5]
+    again = binary(cache.open((disk, "a"), "r+b"))
+    disk.error = None
+    again.close()
+    assert disk.objects["a"] == b"new" + DATA[3:]
+    assert cache.stats().open_files == 0
+    assert disk.open_count == 0
+
+
+def test_an_error_in_the_background_is_told_by_each_writer_s_close_once(cache: PageCache) -> None:
+    disk = Disk({"a": DATA})
+    files = [binary(cache.open((disk, "a"), "r+b")) for _ in range(3)]
+    files[0].write(b"new")
+    disk.error = full()
+    with pytest.raises(OSError, match="no space"):
+        files[0].fsync()
+    disk.error = None
+    files[0].fsync()
+    for file in files[1:]:
+        with pytest.raises(OSError, match="no space"):
+            file.close()
+    files[0].close()
+    assert disk.objects["a"] == b"new" + DATA[3:]
+
+
+def test_every_call_on_a_closed_writer_is_a_value_error(cache: PageCache, tmp_path: Path) -> None:
+    file = binary(cache.open(tmp_path / "file", "w+b"))
+    file.write(b"x" * 100)
+    file.close()
+    calls: dict[str, Callable[[], object]] = {
+        "write": lambda: file.write(b"x"), "writelines": lambda: file.writelines([b"x"]), "truncate": file.truncate,
+        "pwrite": lambda: file.pwrite(b"x", 0), "pwrite of many pages": lambda: file.pwrite(b"x" * 9000, 0),
+        "punch_hole": lambda: file.punch_hole(0, 1), "fsync": file.fsync, "flush": file.flush, "discard": file.discard,
+        "save_as": lambda: file.save_as(tmp_path / "other"), "read": file.read, "writable": file.writable,
+    }  # fmt: skip
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match="closed file"):
+            call()
+        assert file.closed, name
+
+
+def test_a_close_under_a_writer_loses_nothing_that_its_write_returned_for(cache: PageCache) -> None:
+    for number in range(40):
+        disk = Disk({"a": b""})
+        file = binary(cache.open((disk, "a"), "r+b"))
+        written: list[int] = []
+
+        def write(file: pagein.File = file, written: list[int] = written) -> None:
+            try:
+                for at in range(1000):
+                    file.pwrite(b"x", at)
+                    written.append(at)
+            except ValueError:
+                pass
+
+        def close(file: pagein.File = file, written: list[int] = written, number: int = number) -> None:
+            while len(written) < number:
+                os.sched_yield()
+            file.close()
+
+        run_in_threads([write, close])
+        cache.sync()
+        assert len(disk.objects["a"]) >= len(written)
+
+
+# -- a cache -----------------------------------------------------------------------------------------
+
+
+def test_a_cache_that_closes_writes_back_what_is_open_and_what_is_not(own_cache: PageCache, disk: Disk) -> None:
+    disk.error = full()
+    closed, still_open = (binary(own_cache.open((disk, name), "wb")) for name in "bc")
+    closed.write(b"closed")
+    still_open.write(b"open")
+    with pytest.raises(OSError, match="no space"):
+        closed.close()
+    disk.error = None
+    own_cache.close()
+    assert (disk.objects["b"], disk.objects["c"]) == (b"closed", b"open")
+    assert still_open.closed
+    assert disk.open_count == 0
+
+
+def test_a_cache_with_unwritten_data_names_them_and_stays_open(own_cache: PageCache, disk: Disk) -> None:
+    files = [binary(own_cache.open((disk, name), "wb")) for name in "bc"]
+    files[0].write(b"12345")
+    files[1].write(b"x" * 10_000)
+    disk.error = full()
+    for _ in range(2):
+        with pytest.raises(UnwrittenDataError, match=r"b \(5 B\), c \(9.8 KiB\): no space left") as raised:
+            own_cache.close()
+        assert raised.value.errno == errno.ENOSPC
+        assert raised.value.files == {"b": 5, "c": 10_000}
+        assert isinstance(raised.value.__cause__, OSError)
+    assert files[0].write(b"6") == 1, "the cache and its files are as they were"
+    with pytest.raises(UnwrittenDataError, match=r"c \(9.8 KiB\)"):
+        own_cache.sync()
+    disk.error = None
+    own_cache.close()
+    assert (disk.objects["b"], disk.objects["c"]) == (b"123456", b"x" * 10_000)
+
+
+def test_only_a_close_that_discards_loses_data(own_cache: PageCache, disk: Disk) -> None:
+    file = binary(own_cache.open((disk, "a"), "r+b"))
+    file.write(b"new")
+    disk.error = full()
+    with pytest.raises(OSError, match="no space"):
+        file.close()
+    own_cache.close(discard=True)
+    disk.error = None
+    assert disk.objects["a"] == DATA
+    assert disk.open_count == 0
+    own_cache.close()
+
+
+def test_an_error_that_has_healed_keeps_no_cache_open(own_cache: PageCache, disk: Disk) -> None:
+    file = binary(own_cache.open((disk, "a"), "r+b"))
+    file.write(b"new")
+    disk.error = full()
+    with pytest.raises(OSError, match="no space"):
+        file.fsync()
+    disk.error = None
+    file.fsync()
+    own_cache.close()
+    assert disk.objects["a"][:3] == b"new"
+
+
+def test_text_that_has_not_come_to_its_file_is_written_when_the_cache_closes(own_cache: PageCache, disk: Disk) -> None:
+    text = own_cache.open((disk, "t"), "w", encoding="utf-8")
+    text.write("naïve")
+    own_cache.close()
+    assert disk.objects["t"] == "naïve".encode()
+    with pytest.raises(ValueError, match="closed"):
+        text.write("more")
+
+
+def test_sync_makes_every_file_durable(own_cache: PageCache, disk: Disk) -> None:
+    text, file = own_cache.open((disk, "t"), "w"), binary(own_cache.open((disk, "b"), "wb"))
+    text.write("text")
+    file.write(b"bytes")
+    own_cache.sync()
+    assert (disk.objects["t"], disk.objects["b"]) == (b"text", b"bytes")
+    assert disk.names_of_calls().count("fsync") == 2
+    own_cache.sync()
+
+
+def test_a_cache_leaves_nothing_of_what_was_written_through_it(tmp_path: Path) -> None:
+    gc.collect()
+    fds = open_fds()
+    with PageCache("1 MiB", debug=True) as cache:
+        for number in range(20):
+            with binary(cache.open(tmp_path / f"{number}", "wb")) as file:
+                file.write(DATA)
+        assert_nothing_left(cache)
+    del cache, file
+    gc.collect()
+    assert open_fds() <= fds
+    assert all((tmp_path / f"{number}").read_bytes() == DATA for number in range(20))
+
+
+def test_several_threads_may_close_a_cache_with_unwritten_data_at_once() -> None:
+    for _ in range(20):
+        disk, cache = Disk(), PageCache("1 MiB")
+        binary(cache.open((disk, "a"), "wb")).write(b"new")
+        disk.error = full()
+        outcomes = run_in_threads([lambda cache=cache: outcome_of(cache.close) for _ in range(4)])  # type: ignore[misc]
+        assert outcomes == [("raised", UnwrittenDataError, errno.ENOSPC)] * 4
+        disk.error = None
+        outcomes = run_in_threads([lambda cache=cache: outcome_of(cache.close) for _ in range(4)])  # type: ignore[misc]
+        assert outcomes == [("returned", None, None)] * 4
+        assert disk.objects["a"] == b"new"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"dirty_limit": 0}, {"dirty_background": 0.5}, {"dirty_limit": 1.5}, {"dirty_age_s": 0}], ids=repr
+)
+def test_limits_that_make_no_sense_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="dirty_"):
+        PageCache("1 MiB", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_cache_that_discards_what_a_view_shows_lets_go_of_the_store_all_the_same(disk: Disk) -> None:
+    cache = PageCache("1 MiB", debug=True)
+    file = binary(cache.open((disk, "a"), "r+b"))
+    file.write(b"new")
+    with file.view(3, 0) as shown:
+        cache.close(discard=True)
+        assert bytes(shown) == b"new"
+    assert disk.objects["a"] == DATA
+    assert disk.open_count == 0

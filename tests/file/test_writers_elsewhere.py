@@ -1,0 +1,129 @@
+"""Data that their own store does not take: saved as another object, or given up."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.file.sources import DATA, binary, charged_pages, inode_of
+from tests.file.writable import Disk
+
+from pagein import PageCache
+from pagein.units import PAGE_SIZE
+
+
+@pytest.fixture(params=["in place", "whole"])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    return Disk({"a": DATA}, whole=request.param == "whole")
+
+
+def test_a_file_that_its_store_does_not_take_is_saved_as_another(disk: Disk, cache: PageCache, tmp_path: Path) -> None:
+    expected = b"new" + DATA[3:] + b"and more"
+    other = Disk({"there": b"before" * 99}, whole=disk.whole)
+    with binary(cache.open((disk, "a"), "r+b")) as file:
+        file.write(b"new")
+        file.pwrite(b"and more", len(DATA))
+        disk.error = OSError(errno.EDQUOT, "quota exceeded")
+        with pytest.raises(OSError, match="quota"):
+            file.fsync()
+        assert file.save_as(tmp_path / "saved") == len(expected)
+        assert file.save_as((other, "new")) == file.save_as((other, "there")) == len(expected)
+        assert (tmp_path / "saved").read_bytes() == other.objects["new"] == other.objects["there"] == expected
+        assert other.open_count == 0
+        file.discard()
+        disk.error = None
+    assert disk.objects["a"] == DATA
+
+
+def test_a_cache_that_is_full_of_what_cannot_be_written_can_be_saved(disk: Disk, small_cache: PageCache) -> None:
+    disk.error = OSError(errno.EIO, "not now")
+    file, written = binary(small_cache.open((disk, "new"), "wb")), 0
+    with pytest.raises(OSError, match="not now"):  # until the limit of what may be dirty is reached
+        while True:
+            written += file.write(bytes([written % 251]) * 1000)
+    other = Disk()
+    assert file.save_as((other, "saved")) == file.size_bytes >= written > PAGE_SIZE
+    assert other.objects["saved"][:written] == b"".join(bytes([at % 251]) * 1000 for at in range(0, written, 1000))
+    file.discard()
+    disk.error = None
+    file.close()
+
+
+def test_a_file_that_only_reads_can_be_saved_too(cache: PageCache, tmp_path: Path, path: Path) -> None:
+    with binary(cache.open(path)) as file:
+        assert file.save_as(tmp_path / "copy") == len(DATA)
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_what_is_saved_is_what_the_next_open_finds(disk: Disk, cache: PageCache) -> None:
+    with binary(cache.open((disk, "b"), "wb")) as old:
+        old.write(b"old")
+    with binary(cache.open((disk, "a"))) as file:
+        file.save_as((disk, "b"))
+    with binary(cache.open((disk, "b"))) as new:
+        assert new.read() == DATA
+
+
+def test_a_place_that_cannot_take_it_is_refused_and_left_as_it_was(disk: Disk, cache: PageCache) -> None:
+    with binary(cache.open((disk, "b"), "wb")) as busy, binary(cache.open((disk, "a"), "r+b")) as file:
+        busy.write(b"being written")
+        for place, number in (((disk, "b"), errno.EBUSY), ((disk, "a"), errno.EBUSY), ((ReadOnly(), "x"), errno.EROFS)):
+            with pytest.raises(OSError) as raised:
+                file.save_as(place)
+            assert raised.value.errno == number
+    assert (disk.objects["a"], disk.objects["b"]) == (DATA, b"being written")
+
+
+class ReadOnly:
+    key, name = "read-only", "x"
+
+    def source(self, path: str) -> Any:
+        return self
+
+
+def test_nothing_is_touched_for_a_file_that_cannot_be_read(disk: Disk, cache: PageCache) -> None:
+    inode, ops = inode_of(cache, DATA)
+    ops.failing[0] = OSError(errno.EIO, "unreadable")
+    with binary(inode.open()) as file, pytest.raises(OSError, match="unreadable"):
+        file.save_as((disk, "a"))
+    assert disk.objects["a"] == DATA
+    assert disk.names_of_calls() == []
+
+
+# -- giving up ---------------------------------------------------------------------------------------
+
+
+def test_what_is_given_up_is_gone_and_the_file_is_what_the_store_has(disk: Disk, cache: PageCache) -> None:
+    with binary(cache.open((disk, "a"), "r+b")) as file:
+        file.write(b"new")
+        file.pwrite(b"more", len(DATA) + 5)
+        assert file.discard() > 0
+        assert file.discard() == 0
+        assert file.size_bytes == len(DATA)
+        assert file.pread(len(DATA), 0) == DATA
+        file.pwrite(b"again", 0)
+    assert disk.objects["a"] == b"again" + DATA[5:]
+
+
+def test_a_new_whole_object_that_is_given_up_is_never_made(cache: PageCache) -> None:
+    disk = Disk({"a": DATA}, whole=True)
+    for name in "ab":
+        with binary(cache.open((disk, name), "wb")) as file:
+            file.write(b"half of it")
+            file.discard()
+    assert disk.objects == {"a": DATA}
+
+
+def test_what_a_view_shows_is_not_given_up(disk: Disk, cache: PageCache) -> None:
+    with binary(cache.open((disk, "a"), "r+b")) as file:
+        file.write(b"new")
+        with file.view(3, 0) as shown:
+            with pytest.raises(OSError, match="pinned") as raised:
+                file.discard()
+            assert raised.value.errno == errno.EBUSY
+            assert bytes(shown) == b"new"
+        assert file.discard() > 0
+        assert file.pread(3, 0) == DATA[:3]
+    assert charged_pages(cache) <= 41

@@ -1,0 +1,138 @@
+"""Ctrl-C on any line of opening, writing and closing a file that is written to: nothing is lost or left behind."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+
+import pytest
+from tests.contract.test_interrupted_close import LINES_MAX, interrupted
+from tests.file.sources import TIMEOUT_S, assert_nothing_left, binary
+from tests.file.writable import Disk
+
+from pagein import PageCache
+from pagein.mm import workqueue
+from pagein.units import PAGE_SIZE
+
+
+@pytest.fixture(autouse=True)
+def workers_that_missed_their_call_look_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose waker was interrupted finds out when it has been idle for long."""
+    monkeypatch.setattr(workqueue, "IDLE_S", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def handler() -> Iterator[None]:
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture(params=["in place", "whole"])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    return Disk(whole=request.param == "whole")
+
+
+def at_each_line(case: Callable[[int], bool]) -> None:
+    """Call *case* with 1, 2, … until it says that its call was not interrupted."""
+    for line in range(1, LINES_MAX):
+        if not case(line):
+            assert line > 10
+            return
+    raise AssertionError("it never came to its end")
+
+
+def test_an_open_that_was_interrupted_leaves_nothing_open(disk: Disk) -> None:
+    def case(line: int) -> bool:
+        with PageCache(16 * PAGE_SIZE) as cache:
+            was_interrupted = interrupted(partial(cache.open, (disk, f"{line}"), "wb"), line)
+            with binary(cache.open((disk, f"{line}"), "ab")) as file:
+                file.write(b"x")
+            assert_nothing_left(cache)
+        assert disk.objects[f"{line}"] == b"x"
+        assert disk.open_count == 0, line
+        return was_interrupted
+
+    at_each_line(case)
+
+
+@pytest.mark.parametrize("who", ["the file", "the cache"])
+def test_a_close_that_was_interrupted_loses_nothing(who: str, disk: Disk) -> None:
+    def case(line: int) -> bool:
+        with PageCache(16 * PAGE_SIZE) as cache:
+            file = binary(cache.open((disk, f"{line}"), "wb"))
+            file.write(b"written")
+            was_interrupted = interrupted(file.close, line)
+            if who == "the file":
+                file.close()
+        assert disk.objects[f"{line}"] == b"written", line
+        assert disk.open_count == 0, line
+        return was_interrupted
+
+    at_each_line(case)
+
+
+def test_a_cache_whose_close_was_interrupted_is_closed_by_the_next_and_loses_nothing(disk: Disk) -> None:
+    def case(line: int) -> bool:
+        cache = PageCache(16 * PAGE_SIZE)
+        text, file = cache.open((disk, f"{line}"), "w"), binary(cache.open((disk, "other"), "wb"))
+        text.write("written")
+        file.write(b"%d" % line)
+        was_interrupted = interrupted(cache.close, line)
+        cache.close()
+        assert disk.objects[f"{line}"] == b"written", line
+        assert disk.objects["other"] == b"%d" % line
+        assert disk.open_count == 0, line
+        return was_interrupted
+
+    at_each_line(case)
+
+
+def test_an_append_that_was_interrupted_is_whole_or_not_there(disk: Disk) -> None:
+    def case(line: int) -> bool:
+        disk.put("a", b"old")
+        with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "ab")) as file:
+            # No bytes, which would go the short way: its lock is let go of where only a trace function can interrupt.
+            was_interrupted = interrupted(partial(file.write, bytearray(b"new" * 2000)), line)
+            assert file.write(b"again") == 5
+        assert disk.objects["a"] in (b"oldagain", b"old" + b"new" * 2000 + b"again"), line
+        return was_interrupted
+
+    at_each_line(case)
+
+
+def test_a_close_that_waits_for_a_slow_store_goes_on_without_its_caller(disk: Disk) -> None:
+    cache = PageCache(16 * PAGE_SIZE)
+    file = binary(cache.open((disk, "a"), "wb"))
+    file.write(b"written")
+    while disk._arrived.acquire(blocking=False):
+        pass
+    disk.hold()
+    seen = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not seen.is_set():
+            seen.set()
+            raise KeyboardInterrupt
+
+    def send() -> None:
+        disk.wait_for_call()
+        main = threading.main_thread().ident
+        assert main is not None
+        while not seen.wait(0.02):  # one that comes just before the wait is seen with the next
+            signal.pthread_kill(main, signal.SIGINT)
+
+    signal.signal(signal.SIGINT, interrupt)
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        file.close()
+    sender.join(TIMEOUT_S)
+    assert file.closed
+    disk.release()
+    cache.close()
+    assert disk.objects["a"] == b"written"
+    assert disk.open_count == 0

@@ -1,0 +1,170 @@
+"""Files that were written to and that nobody closed: collected, or left at the end of the interpreter."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.file.sources import DATA, TIMEOUT_S, binary
+from tests.file.writable import Disk
+
+from pagein import PageCache, UnwrittenDataError, table
+
+
+@pytest.fixture(params=["in place", "whole"])
+def disk(request: pytest.FixtureRequest) -> Disk:
+    return Disk({"a": DATA}, whole=request.param == "whole")
+
+
+def leave_open(cache: PageCache, disk: Disk) -> None:
+    binary(cache.open((disk, "b"), "wb")).write(b"written")
+
+
+def leave_open_in_a_cycle(cache: PageCache, disk: Disk) -> None:
+    cycle: dict[str, Any] = {"file": cache.open((disk, "b"), "wb")}
+    cycle["self"] = cycle
+    cycle["file"].write(b"written")
+
+
+def leave_text_open(cache: PageCache, disk: Disk) -> None:
+    cache.open((disk, "b"), "w").write("written")
+
+
+def leave_text_open_in_a_cycle(cache: PageCache, disk: Disk) -> None:
+    cycle: dict[str, Any] = {"file": cache.open((disk, "b"), "a")}
+    cycle["self"] = cycle
+    cycle["file"].write("written")
+
+
+@pytest.mark.parametrize("leave", [leave_open, leave_open_in_a_cycle, leave_text_open, leave_text_open_in_a_cycle])
+def test_what_nobody_closed_is_written_when_the_cache_closes_at_the_latest(
+    leave: Callable[[PageCache, Disk], None], disk: Disk
+) -> None:
+    cache = PageCache("1 MiB", debug=True)
+    leave(cache, disk)
+    gc.collect()
+    with binary(cache.open((disk, "b"))) as reader:
+        assert reader.read() == b"written"
+    assert cache.stats().open_files == 0
+    cache.close()
+    assert disk.objects["b"] == b"written"
+    assert disk.open_count == 0
+
+
+def test_what_nobody_closed_and_no_store_takes_is_named(disk: Disk) -> None:
+    cache = PageCache("1 MiB", debug=True)
+    leave_text_open(cache, disk)
+    gc.collect()
+    disk.error = OSError(errno.EDQUOT, "quota exceeded")
+    with pytest.raises(UnwrittenDataError, match="quota exceeded") as raised:
+        cache.close()
+    assert raised.value.files == {"b": 7}
+    cache.close(discard=True)
+
+
+def test_a_cache_that_nobody_has_is_kept_until_its_data_are_written(disk: Disk) -> None:
+    leave_open(PageCache("1 MiB"), disk)
+    gc.collect()
+    (cache,) = [one for one in table.caches_with_data() if ("disk", disk, "b") in one._inodes]
+    cache.sync()
+    assert disk.objects["b"] == b"written"
+    assert cache not in table.caches_with_data()
+    cache.close()
+
+
+@pytest.mark.parametrize("which", ["_lock", "zone", "dirty_lock"])
+def test_text_that_is_collected_under_a_lock_of_ours_does_not_deadlock_and_is_written(which: str) -> None:
+    disk, cache = Disk(), PageCache("1 MiB", debug=True)  # no fixture, whose end would need the lock too
+    text: list[Any] = [cache.open((disk, "a"), "w")]
+    text[0].write("written")
+    mapping = text[0].buffer._mapping
+    lock = {"_lock": cache._lock, "zone": cache._zone.lock, "dirty_lock": mapping.dirty_lock}[which]
+
+    def collect_under_the_lock() -> None:
+        with lock:
+            text.clear()
+
+    thread = threading.Thread(target=collect_under_the_lock, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    cache.close()
+    assert disk.objects["a"] == b"written"
+
+
+# -- the end of the interpreter ----------------------------------------------------------------------
+
+BEGIN = """
+import faulthandler, sys
+faulthandler.dump_traceback_later(20, exit=True)
+import pagein
+from pagein.stores import MemoryStore
+place = sys.argv[1]
+cache = pagein.PageCache("1 MiB")
+"""
+
+ENDS = {
+    "an open file": "file = cache.open(place, 'wb'); file.write(b'written')",
+    "text": "text = cache.open(place, 'w'); text.write('written')",
+    "text of the default cache": "text = pagein.open(place, 'w'); text.write('written')",
+    "a file that a module keeps": "sys.kept = cache.open(place, 'wb'); sys.kept.write(b'written')",
+    "a cache that nobody has": "pagein.PageCache('1 MiB').open(place, 'wb').write(b'written')",
+    "an exception": "cache.open(place, 'wb').write(b'written'); sys.exit(0)",
+    "a daemon thread": """
+import threading
+file, wrote = cache.open(place, 'wb'), threading.Event()
+def write():
+    file.write(b'written')
+    wrote.set()
+    threading.Event().wait()
+threading.Thread(target=write, daemon=True).start()
+wrote.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_interpreter_that_ends_writes_back_what_is_open_in_silence(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    ended = run(ENDS[end], str(path))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert path.read_bytes() == b"written"
+
+
+def test_an_interpreter_that_ends_says_what_it_could_not_write() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a disk that is full")
+    ended = run(FULL, "full")
+    assert ended.returncode == 0
+    assert (
+        "UnwrittenDataError: [Errno 28] not written, and kept in the cache: here (7 B): No space left" in ended.stderr
+    )
+
+
+FULL = """
+import os
+from pagein.stores import RangeOperations
+class Full(RangeOperations):
+    writable = True
+    def fill(self, buffer, offset_bytes):
+        pass
+    def store(self, buffer, offset_bytes):
+        with open('/dev/full', 'wb', buffering=0) as full:
+            full.write(buffer)
+    set_size = store
+cache.inode(Full(), size_bytes=0, name='here').open('r+b').write(b'written')
+"""
+
+
+def run(code: str, place: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "ignore", "-c", BEGIN + code, place],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
