@@ -236,7 +236,7 @@ def test_item_57_a_run_that_fails_in_its_midst(scene, after_pages):
         page = wbc.take(2)
         page.set_writeback()
         page.unlock()
-        raise FULL
+        raise FULL.with_traceback(None)
 
     subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
     subject.file.pwrite(b"x" * 5 * PAGE_SIZE, 0)
@@ -371,7 +371,7 @@ def test_a_page_that_was_stored_under_its_lock_and_has_left_the_cache_does_not_b
         ops.keep(page)
         page.unlock()
         truncate.invalidate_mapping_pages(subject.mapping, 0, 1)
-        raise FULL
+        raise FULL.with_traceback(None)
 
     subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
     subject.file.pwrite(b"x" * 2 * PAGE_SIZE, 0)
