@@ -28,7 +28,7 @@ RECORD_BYTES = 125 * WORD_BYTES
 SLOTS = 200
 CACHE_PAGES = 16
 """So that there is write-back for want of memory, too."""
-OBJECT_RECORDS = 60
+OBJECT_RECORDS = 20
 
 
 class Step(NamedTuple):

@@ -97,11 +97,16 @@ class CachedFile:
     """A file in a `PageCache` of *cache_pages* over one of `STORES`."""
 
     def __init__(
-        self, store: str = "local", cache_pages: int = 16, *, wrap: Callable[[Any], Any] = lambda source: source
+        self,
+        store: str = "local",
+        cache_pages: int = 16,
+        *,
+        dirty_limit: float = 0.2,
+        wrap: Callable[[Any], Any] = lambda source: source,
     ) -> None:
         self.directory = _new_directory()
         self._path = os.path.join(self.directory, _NAME)
-        self.cache = PageCache(cache_pages * PAGE_SIZE)
+        self.cache = PageCache(cache_pages * PAGE_SIZE, dirty_background=dirty_limit / 2, dirty_limit=dirty_limit)
         self.source = wrap(self._source_in(store))
         self._fd = os.open(self._path, os.O_RDONLY) if store == "local" else -1
 
