@@ -7,7 +7,6 @@ import errno
 import itertools
 import random
 import threading
-from typing import cast
 
 import pytest
 from tests.contract.harness import Task
@@ -45,7 +44,7 @@ class Counted(WritableRunOps):
 def opened(cache: PageCache, *, blocking: bool = True) -> tuple[File, Counted]:
     ops = Counted(PAGES * PAGE_SIZE, cache)
     ops.blocking = blocking
-    return cast(File, cache.inode(ops, size_bytes=PAGES * PAGE_SIZE).open("r+b")), ops
+    return cache.inode(ops, size_bytes=PAGES * PAGE_SIZE).open("r+b"), ops
 
 
 # -- limits ------------------------------------------------------------------------------------------------------
@@ -70,9 +69,7 @@ def test_limits_in_pages(cap_pages, background, limit, pages):
     assert limits.background_pages <= limits.freerun_pages <= limits.limit_pages
 
 
-@pytest.mark.parametrize(
-    "shares", [(-0.1, 0.2), (0.3, 0.2), (0.1, 1.1), (0.0, 0.0), (float("nan"), 0.2)], ids=lambda shares: str(shares)
-)
+@pytest.mark.parametrize("shares", [(-0.1, 0.2), (0.3, 0.2), (0.1, 1.1), (0.0, 0.0), (float("nan"), 0.2)], ids=str)
 def test_limits_that_make_no_sense_are_refused(shares):
     with pytest.raises(ValueError, match="dirty_background and dirty_limit"):
         Limits.for_cap(100, background_share=shares[0], limit_share=shares[1])
@@ -154,8 +151,8 @@ def test_a_store_that_is_full_tells_the_writer_and_fsync_and_nothing_is_lost(cap
     errors.clear()
     try:
         file.fsync()
-    except OSError as error:  # of an attempt since the last time
-        assert error.errno == errno.ENOSPC
+    except OSError as error:
+        assert error.errno == errno.ENOSPC  # noqa: PT017 - of an attempt since the last time, if there was one
     file.fsync()
     assert ops.data == model
     assert_counts_agree(cache._zone)
@@ -210,7 +207,7 @@ def test_a_store_that_declines_all_the_time_does_not_let_a_writer_wait_for_ever(
     cache = PageCache(4 * PAGE_SIZE, dirty_background=0.1, dirty_limit=0.5)
     ops = Reluctant(PAGES * PAGE_SIZE)
     ops.blocking = True
-    file = cast(File, cache.inode(ops, size_bytes=PAGES * PAGE_SIZE).open("r+b"))
+    file = cache.inode(ops, size_bytes=PAGES * PAGE_SIZE).open("r+b")
 
     def write() -> None:
         for index in range(PAGES):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from inspect import isfunction
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from tests.contract.writing import assert_counts_agree
@@ -180,7 +180,7 @@ class Scene:
         self.file = self.open()
 
     def open(self) -> File:
-        file = cast(File, self.inode.open("r+b"))
+        file = self.inode.open("r+b")
         file.advise("random")
         return file
 
@@ -279,7 +279,7 @@ def test_a_short_write_and_eviction(size: int) -> None:
             scene.run()
             scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
-    explored(scenario, 80, SHORT + REMOVAL)
+    explored(scenario, 30, SHORT + REMOVAL)
 
 
 @pytest.mark.parametrize("size", [8, PAGE_SIZE + 8], ids=["one page", "two pages"])
@@ -296,7 +296,7 @@ def test_a_short_write_eviction_and_write_back(size: int) -> None:
             scene.run()
             scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
-    explored(scenario, 120, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
+    explored(scenario, 45, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
 
 
 @on_every_kind
@@ -314,7 +314,7 @@ def test_short_writes_and_write_back_of_their_page(kind: str) -> None:
             scene.run()
             scene.settle(scene.expected((0, b"dirty"), (8, b"C" * 16)))
 
-    explored(scenario, 60, SHORT + WRITE_BACK)
+    explored(scenario, 20, SHORT + WRITE_BACK)
 
 
 @on_every_kind
@@ -335,7 +335,7 @@ def test_short_writes_and_a_write_back_that_fails(kind: str) -> None:
                 scene.run()
             scene.settle(scene.expected((0, b"dirty"), (8, b"again")))
 
-    explored(scenario, 60, SHORT + WRITE_BACK)
+    explored(scenario, 20, SHORT + WRITE_BACK)
 
 
 def test_short_writes_that_make_the_file_longer_and_write_back() -> None:
@@ -352,7 +352,7 @@ def test_short_writes_that_make_the_file_longer_and_write_back() -> None:
             scene.run()
             scene.settle(scene.expected((0, b"dirty"), (scene.size, b"A" * 16 + b"B" * 16 + b"C" * 16)))
 
-    explored(scenario, 120, SHORT + WRITE_BACK)
+    explored(scenario, 45, SHORT + WRITE_BACK)
 
 
 # -- fsync, and who writes meanwhile ------------------------------------------------------------------------------
@@ -378,7 +378,7 @@ def test_what_was_written_before_fsync_is_in_the_store_when_it_returns(kind: str
             scene.run()
             scene.settle(scene.expected((0, b"dirty"), (0, b"mine"), (8, b"BBBB")))
 
-    explored(scenario, 60, WRITE_BACK)
+    explored(scenario, 20, WRITE_BACK)
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_a_file_that_is_cut_and_grows_again_while_it_is_stored(kind: str) -> Non
             scene.run()
             scene.settle(pattern(0, PAGE_SIZE // 2) + bytes(PAGE_SIZE * 3 // 2) + data)
 
-    explored(scenario, 80, WRITE_BACK + LONG)
+    explored(scenario, 30, WRITE_BACK + LONG)
 
 
 @on_every_kind
@@ -418,7 +418,7 @@ def test_two_truncations_and_a_writer_while_the_store_is_told(kind: str) -> None
             scene.run()
             scene.settle()
 
-    explored(scenario, 80, LOCKS)
+    explored(scenario, 30, LOCKS)
 
 
 def test_a_direct_write_behind_a_hole_and_an_fsync() -> None:
@@ -431,7 +431,7 @@ def test_a_direct_write_behind_a_hole_and_an_fsync() -> None:
             scene.run()
             scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
 
-    explored(scenario, 100, WRITE_BACK)
+    explored(scenario, 40, WRITE_BACK)
 
 
 def test_a_reader_of_what_is_written_directly_at_the_end() -> None:
@@ -449,7 +449,7 @@ def test_a_reader_of_what_is_written_directly_at_the_end() -> None:
             scene.run()
             scene.settle(scene.expected((scene.size, b"direct")))
 
-    explored(scenario, 100, WRITE_BACK + LONG)
+    explored(scenario, 60, WRITE_BACK + LONG)
 
 
 def test_readers_of_a_file_that_is_cut_and_grows() -> None:
@@ -473,7 +473,7 @@ def test_readers_of_a_file_that_is_cut_and_grows() -> None:
             scene.run()
             scene.settle(old[:100] + bytes(PAGE_SIZE - 100))
 
-    explored(scenario, 120, LONG)
+    explored(scenario, 45, LONG)
 
 
 # -- reads in flight, other writers --------------------------------------------------------------------------------
@@ -495,7 +495,7 @@ def test_a_write_and_a_read_in_flight_of_the_same_page(kind: str) -> None:
             scene.run()
             scene.settle(scene.expected((8, new)))
 
-    explored(scenario, 80, LONG)
+    explored(scenario, 30, LONG)
 
 
 @on_every_kind
@@ -508,7 +508,7 @@ def test_two_who_append_lose_nothing_of_one_another(kind: str) -> None:
                 file.write(f"{letter}{number}".encode() * 50)
 
         with Scene(scheduler, kind, pages=1) as scene:
-            files = [cast(File, scene.inode.open("a+b")) for _ in range(2)]
+            files = [scene.inode.open("a+b") for _ in range(2)]
             scene.spawn(a=partial(append, files[0], "a"), b=partial(append, files[1], "b"), fsync=scene.file.fsync)
             scene.run()
             data = scene.settle()[PAGE_SIZE:]
@@ -520,7 +520,7 @@ def test_two_who_append_lose_nothing_of_one_another(kind: str) -> None:
                 file._file.closed = True  # nothing is left to write out for them
                 file._release()
 
-    explored(scenario, 60, SHORT)
+    explored(scenario, 20, SHORT)
 
 
 def test_two_long_writes_are_not_mixed() -> None:
@@ -531,7 +531,7 @@ def test_two_long_writes_are_not_mixed() -> None:
             scene.run()
             scene.settle(scene.expected((10, one)), scene.expected((10, other)))
 
-    explored(scenario, 80, SHORT + LONG)
+    explored(scenario, 30, SHORT + LONG)
 
 
 # -- how much may be dirty -----------------------------------------------------------------------------------------
@@ -562,7 +562,7 @@ def test_a_budget_that_is_used_while_it_is_recalled(kind: str) -> None:
             scene.spawn(d=other.fsync)
             scene.settle(scene.expected((0, b"dirty"), *((index << PAGE_SHIFT, b"w" * 8) for index in range(1, 9))))
 
-    explored(scenario, 50, SHORT + BUDGETS)
+    explored(scenario, 20, SHORT + BUDGETS)
 
 
 @on_every_kind
@@ -588,7 +588,7 @@ def test_a_writer_who_waits_for_room_hears_why_there_is_none(kind: str) -> None:
             scene.run()
             scene.settle()
 
-    explored(scenario, 60, LOCKS)
+    explored(scenario, 20, LOCKS)
 
 
 @pytest.mark.parametrize("what", ["dirty", "memory"])
@@ -658,7 +658,7 @@ def test_a_mapping_that_is_suspended_while_somebody_writes() -> None:
             expected = scene.expected((8, b"late")) if outcome["written"] else scene.expected()
             scene.settle(expected)
 
-    explored(scenario, 120, [*SHORT, ByLine(AddressSpace.suspend)])
+    explored(scenario, 45, [*SHORT, ByLine(AddressSpace.suspend)])
 
 
 @on_every_kind
@@ -682,4 +682,4 @@ def test_a_file_that_is_closed_while_another_thread_writes_through_it(kind: str)
             writes = [(0, b"dirty"), (8, b"late")][: 1 + bool(written[0])]
             scene.settle(scene.expected(*writes))
 
-    explored(scenario, 80, SHORT)
+    explored(scenario, 30, SHORT)
