@@ -1,4 +1,4 @@
-"""A child that is forked while its parent writes cannot corrupt the parent's file, whatever it does, however it ends."""
+"""A child forked while its parent writes cannot corrupt the parent's file, whatever it does and however it ends."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 def test_a_child_that_ends_as_any_process_does_writes_nothing_of_its_parents(tmp_path: Path, child: str) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before" * 2000)
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT.format(child=child), path]
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT.format(child=child), str(path)]
     ended = subprocess.run(
         command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, timeout=60, check=False
     )

@@ -5,6 +5,7 @@ Guarantees: `stored` is what the store has, read without a cache.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -133,11 +134,15 @@ class CachedFile:
         """As the protocol says."""
         if self._fd >= 0:
             return os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-        opened = source_of(self.source).open()
-        try:
-            return read_range(opened.ops, 0, opened.size_bytes)
-        finally:
-            opened.close()
+        while True:
+            opened = source_of(self.source).open()
+            try:
+                return read_range(opened.ops, 0, opened.size_bytes)
+            except OSError as error:
+                if error.errno != errno.ESTALE:  # else another thread has replaced it meanwhile
+                    raise
+            finally:
+                opened.close()
 
     def drop(self) -> None:
         """As the protocol says."""
