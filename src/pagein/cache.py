@@ -411,7 +411,7 @@ class _Owner:
     def write_out(self, file: OpenFile) -> None:
         zone = self._cache._zone
         if self._inode in self._cache._table.written and not zone.closed:  # else it is the parent's, or nobody's
-            zone.shielded_steps(partial(unwritten.write_out_steps, file))
+            zone.shielded_steps(partial(unwritten.close_steps, file))
 
     def write_late(self, offset: int | None, data: bytes) -> None:
         self._cache._table.late_writes.append(LateWrite(self._inode, offset, data))

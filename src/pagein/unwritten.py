@@ -51,6 +51,14 @@ def write_out_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
             del error, earlier
 
 
+def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
+    """`write_out_steps` for a file that nobody writes through any more, but for who has begun to: he is waited for."""
+    i_rwsem = file.mapping.i_rwsem
+    yield from i_rwsem.acquire_steps(make_waiter)
+    i_rwsem.release()
+    yield from write_out_steps(file, make_waiter)
+
+
 def write_out_all(
     zone: Zone, inodes: Iterable[Inode], steps: Callable[[OpenFile, MakeWaiter], Steps[None]]
 ) -> BaseException | None:

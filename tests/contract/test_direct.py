@@ -126,8 +126,8 @@ def test_item_41_a_page_that_the_store_declines_is_written_through_the_cache(sce
     assert subject.ops.data == with_data(PAGE_SIZE)
     try:
         subject.file.fsync()
-    except OSError as error:  # that it was declined has been noted, perhaps
-        assert error.errno == errno.EAGAIN
+    except OSError as error:
+        assert error.errno == errno.EAGAIN  # noqa: PT017 - that it was declined has been noted, perhaps
     subject.fsync_and_assert_clean(with_data(PAGE_SIZE))
 
 

@@ -83,7 +83,7 @@ def test_item_56_a_second_failure_is_told_to_all_again(scene):
 
 def test_item_56_a_failed_fsync_of_the_store_is_told_to_all(scene):
     def refuse(ops: WritableOps) -> None:
-        raise FULL
+        raise FULL.with_traceback(None)
 
     subject = written(scene)
     subject.ops.before_fsync.append(refuse)

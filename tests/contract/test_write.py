@@ -322,8 +322,12 @@ def test_item_52_the_size_moves_when_the_bytes_are_there(scene):
 
 
 def test_a_write_beyond_what_the_store_takes_is_refused_and_leaves_nothing(scene):
-    subject = open_written(scene)
-    subject.ops.object_bytes_max = SIZE + 10
+    def limited(size_bytes):
+        ops = WritableOps(size_bytes)
+        ops.object_bytes_max = SIZE + 10
+        return ops
+
+    subject = open_written(scene, limited)
     subject.file.pwrite(b"x" * 10, SIZE)
     for refused in (lambda: subject.file.pwrite(b"x" * 11, SIZE), lambda: subject.file.truncate(SIZE + 11)):
         with pytest.raises(OSError) as caught:

@@ -1,7 +1,7 @@
 """Processes that write until they are killed: `python -m tests.writing.killed` starts one for each line it reads.
 
 A line says which writer, a seed and a path.  What goes to standard output, in lines: ``pid N``; ``synced THREAD SEQ``
-after each fsync; ``failed ...`` if one raised something; and ``ended STATUS``.  All started by `fork` from one process
+after each fsync; ``failed ...`` if it raised something; and ``ended STATUS``.  All started by `fork` from one process
 that has imported everything, so that a start costs milliseconds.
 Not here: who kills, and looks at what is left (test_kill.py).
 """
@@ -28,7 +28,7 @@ RECORD_BYTES = 125 * WORD_BYTES
 SLOTS = 200
 CACHE_PAGES = 16
 """So that there is write-back for want of memory, too."""
-OBJECT_RECORDS = 60
+OBJECT_RECORDS = 20
 
 
 class Step(NamedTuple):
@@ -145,8 +145,8 @@ def serve() -> None:
         writer, seed, path = line.split()
         child = os.fork()
         if child == 0:
+            say("pid", os.getpid())
             _guarded(WRITERS[writer], int(seed), path)
-        say("pid", child)
         _, status = os.waitpid(child, 0)
         say("ended", status)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pagein
 
@@ -57,8 +57,9 @@ def copy(cache: pagein.PageCache, source: str, target: str, progress: Progress, 
                 progress(copied_bytes)
             progress(reader.size_bytes)
         except BaseException:
-            writer.discard()
-            writer.close()
+            with suppress(OSError):  # what was raised first says more
+                writer.discard()
+                writer.close()
             raise
         writer.close()
         return reader.size_bytes

@@ -83,7 +83,7 @@ class AddressSpaceOperations:
     writable = False
     """Whether the files of it may be written to; else EROFS.  Who says so gives it `writepage` or `writepages`."""
     object_bytes_max: int | None = None
-    """How large a file may become; beyond, EFBIG."""
+    """How large a file may become; beyond, EFBIG.  It stays the same while the file is open."""
     write_bytes_max = 8 << 20
     """How much write-back hands over at once, at most."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..units import PAGE_SHIFT, page_count_for
 from .page import Writeback
 from .sync import MakeWaiter, Steps
-from .truncate import drop_beyond_end, invalidate_inode_pages2, require_room
+from .truncate import drop_beyond_end, extend, invalidate_inode_pages2, require_room
 from .write import require_open, write_locked
 from .writeback import Sync, on_io_steps, write_back
 
@@ -78,12 +78,14 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
 
 
 def _note_written(mapping: AddressSpace, offset: int, written: int) -> None:
-    zone = mapping.zone
-    with zone.lock, mapping.dirty_lock:
-        mapping.note_stored(offset + written)
-        mapping.i_size = max(mapping.i_size, offset + written)
-    try:  # what a reader has brought meanwhile may be from before
-        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(offset + written))
+    """Drop what a reader has brought meanwhile, as it may be from before; then the file is as long as that."""
+    zone, end = mapping.zone, offset + written
+    try:
+        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end))
+        if end > mapping.i_size:
+            extend(mapping, end)
     except OSError as error:
-        with zone.lock:
+        with zone.lock, mapping.dirty_lock:
+            mapping.note_stored(end)
+            mapping.i_size = max(mapping.i_size, end)
             mapping.wb_err.set(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))

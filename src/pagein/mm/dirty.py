@@ -98,7 +98,7 @@ class DirtyState:
         Raises: the OSError of the store if nothing can be cleaned.
         """
         zone, limits = self._zone, self.limits
-        failures = self.failures
+        failures, own_failures = self.failures, mapping.write_failures
         while True:
             with zone.lock:
                 if zone.closed:
@@ -111,8 +111,8 @@ class DirtyState:
                     granted = min(want_pages, room_pages)
                     self.pages += granted
                     wait_pages = self._pause_pages(granted)
-                elif self.failures != failures and self.last_failure is not None and not self.writeback_pages:
-                    raise again(self.last_failure)
+                elif (failure := self._hopeless(mapping, failures, own_failures)) is not None:
+                    raise again(failure)
                 else:
                     granted, wait_pages = 0, 1
                 waiter = make_waiter() if wait_pages else None
@@ -133,6 +133,20 @@ class DirtyState:
                     zone.flusher.kick()
             if granted:
                 return granted
+
+    def _hopeless(self, mapping: AddressSpace, failures: int, own_failures: int) -> BaseException | None:
+        """Why nothing will be cleaned: what was tried since then has failed, and there is nothing else to try.
+
+        Other files' failures are not this writer's, unless theirs are all the pages that are dirty.
+        """
+        if mapping.write_failures != own_failures and not mapping.under_writeback:
+            return mapping.last_failure
+        if self.failures == failures:
+            return None
+        may_be_cleaned = any(
+            other.under_writeback or (other.dirty_pages and other.last_failure is None) for other in self._zone.mappings
+        )
+        return None if may_be_cleaned else self.last_failure
 
     def _pause_pages(self, granted: int) -> int:
         """So many pages have to be cleaned before a writer who was granted so many goes on."""
@@ -168,20 +182,22 @@ class DirtyState:
         self.pages -= page_count
         self.writeback_pages += page_count
 
-    def writeback_ended(self, page_count: int, error: BaseException | None) -> None:
+    def writeback_ended(self, mapping: AddressSpace, page_count: int, error: BaseException | None) -> None:
         """They have been stored; or not, and are dirty again."""
         self.writeback_pages -= page_count
         if error is None:
             self.cleaned_pages += page_count
+            mapping.last_failure = None
             self._wake()
         else:
             self.pages += page_count
-            self.failed(error)
+            self.failed(mapping, error)
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, mapping: AddressSpace, error: BaseException) -> None:
         """Nothing could be stored: who waits for that hears why."""
+        mapping.write_failures += 1
         self.failures += 1
-        self.last_failure = error
+        mapping.last_failure = self.last_failure = error
         self._wake(everybody=True)
 
     def redirtied(self, page_count: int) -> None:

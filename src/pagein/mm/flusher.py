@@ -134,7 +134,7 @@ class Flusher:
         with zone.lock:
             self._busy.discard(mapping)
             if error is not None:
-                zone.dirty.failed(error)
+                zone.dirty.failed(mapping, error)
             _wake_waiters(zone)
             waiter, self._waiter = self._waiter, None  # there may be more by now
             is_well = result is None and error is None

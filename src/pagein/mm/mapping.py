@@ -73,6 +73,10 @@ class AddressSpace:
         """...and nobody holds ``i_rwsem``: a write to pages that are here needs ``dirty_lock`` only (pagein.writer)."""
         self.under_writeback: dict[int, Writeback] = {}
         self.wb_err = ErrSeq()
+        self.write_failures = 0
+        """How often something of it could not be stored..."""
+        self.last_failure: BaseException | None = None
+        """...and why, unless something has been stored since."""
         self.room_ahead_pages = 0
         """So many pages were made ready beyond the end, the last time (write.py)."""
         self.start_locks_anew()

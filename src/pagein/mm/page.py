@@ -253,7 +253,7 @@ class Page:
                 mapping.wb_err.set(error)
                 zone.counters["failed_writes"] += 1
                 mapping.mark_dirty(self.index, self.page_count)
-            zone.dirty.writeback_ended(self.page_count, error)
+            zone.dirty.writeback_ended(mapping, self.page_count, error)
         writeback.piece_ended(mapping, self.index, self.page_count, error)
         zone.wake_memory_waiter()  # it may be evicted now
 

@@ -198,7 +198,7 @@ def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
         raise cannot_grow(mapping.name, size_bytes, mapping.frame_count << PAGE_SHIFT)
     old_bytes = mapping.i_size
     if size_bytes >= old_bytes:
-        _grow(mapping, size_bytes)
+        extend(mapping, size_bytes)
         return
     _set_size(mapping, size_bytes, size_bytes)
     invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))
@@ -224,8 +224,11 @@ def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = No
             mapping.disk_size = mapping.store_end = disk_size
 
 
-def _grow(mapping: AddressSpace, size_bytes: int) -> None:
-    """The size last: until then nobody reads what is being removed because it is no longer the file's."""
+def extend(mapping: AddressSpace, size_bytes: int) -> None:
+    """The store has more of the file than it had.  The size last: until then nobody reads what is being removed.
+
+    Locks: ``i_rwsem``.  Blocks: for page locks.  Raises: OSError(EBUSY) if a view shows what has to go; ENOMEM.
+    """
     old_bytes = mapping.i_size
     # Pages that a view kept when the file became shorter.
     invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes))

@@ -281,7 +281,7 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
     with zone.lock:
         if failure is not None:
             mapping.wb_err.set(failure)
-            zone.dirty.failed(failure)
+            zone.dirty.failed(mapping, failure)
             zone.wake_memory_waiter()
         else:
             _size_was_told(mapping, size_bytes)

@@ -23,6 +23,9 @@ READS = frozenset({"read", "pread", "readinto", "view", "reader"})
 WRITES = frozenset({"write", "pwrite"})
 SEGMENT_OPS = 64
 """So many operations of each thread run before all threads meet, and the file is looked at as a whole."""
+SLOW = ("reader", "truncate", "punch", "fsync", "sync", "drop", "reopen")
+BRISK_SHARE = 0.15
+"""In three rounds of four, so much of the weight of what takes a worker's turn: for more of the rest."""
 EXCLUSIVE_SHARE = 0.3
 """With threads, so much of the weight of what makes them meet."""
 
@@ -57,6 +60,8 @@ class Plan:
     handles: int = 1
     """If 2, there is an open file that all threads share, beside each thread's own."""
     max_bytes: int = 40 * PAGE_SIZE
+    dirty_percent: int = 20
+    """Of the cache, what may be dirty: more lets more writes go the short way."""
     cuts: tuple[int, ...] = ()
     """Where the owner of the bytes changes: range *i* is thread ``i % threads``'s."""
 
@@ -64,11 +69,11 @@ class Plan:
     def of(cls, seed: int, *, ops: int = 5000, threads: int = 1, cache_pages: int = 16, store: str = "local") -> Plan:
         """A plan whose file's size, handles and owners follow from *seed*."""
         chance = random.Random(f"plan {seed}")
-        max_bytes = chance.choice((2, 6, 20, 40)) * PAGE_SIZE + chance.choice((0, 1, 1000, PAGE_SIZE - 1))
+        pages = chance.choice((2, 4, 6, 10, cache_pages * 3 // 2))
+        max_bytes = min(pages, 40) * PAGE_SIZE + chance.choice((0, 1, 1000, PAGE_SIZE - 1))
         cuts = sorted(_offset(chance, max_bytes) for _ in range(4 * threads)) if threads > 1 else []
-        return cls(
-            seed, ops, threads, cache_pages, store, chance.choice((1, 1, 2)), max_bytes, tuple(sorted(set(cuts)))
-        )
+        handles, dirty_percent = chance.choice((1, 1, 2)), chance.choice((20, 50, 90, 90))
+        return cls(seed, ops, threads, cache_pages, store, handles, max_bytes, dirty_percent, tuple(sorted(set(cuts))))
 
     def owned(self, thread: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """The parts of [start, stop) that are *thread*'s, as (start, stop)."""
@@ -88,6 +93,8 @@ def generate(plan: Plan) -> list[Op]:
     chance = random.Random(f"operations {plan.seed}")
     weights = {name: weight * chance.choice((0, 0.3, 1, 1, 3)) for name, weight in WEIGHTS.items()}
     weights["pwrite"], weights["pread"] = max(weights["pwrite"], 9), max(weights["pread"], 6)
+    if chance.random() < 0.75:
+        weights.update({name: weights[name] * BRISK_SHARE for name in SLOW})
     if plan.threads > 1:
         for name in ("truncate", "append"):
             weights[name] *= EXCLUSIVE_SHARE
@@ -217,7 +224,7 @@ def dumps(plan: Plan, ops: Sequence[Op]) -> str:
     cuts = ",".join(map(str, plan.cuts)) or "-"
     head = (
         f"plan seed={plan.seed} threads={plan.threads} cache_pages={plan.cache_pages} store={plan.store} "
-        f"handles={plan.handles} max_bytes={plan.max_bytes} cuts={cuts}"
+        f"handles={plan.handles} max_bytes={plan.max_bytes} dirty_percent={plan.dirty_percent} cuts={cuts}"
     )
     return "\n".join([head, *map(str, ops), ""])
 

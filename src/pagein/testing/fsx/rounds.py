@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from .exerciser import Difference, Exerciser
 from .operations import Op, Plan, dumps, generate
@@ -23,7 +24,7 @@ Make = Callable[[Plan], Subject]
 
 def cached(plan: Plan) -> Subject:
     """A file in a cache, as the plan says."""
-    return CachedFile(plan.store, plan.cache_pages)
+    return CachedFile(plan.store, plan.cache_pages, dirty_limit=plan.dirty_percent / 100)
 
 
 def replay(plan: Plan, ops: Sequence[Op], make: Make = cached) -> Difference | None:
@@ -32,9 +33,10 @@ def replay(plan: Plan, ops: Sequence[Op], make: Make = cached) -> Difference | N
     try:
         Exerciser(plan, ops, subject).run()
     except Difference as difference:
+        with suppress(Exception):  # it is known to be wrong
+            subject.clean_up()
         return difference
-    finally:
-        subject.clean_up()
+    subject.clean_up()
     return None
 
 

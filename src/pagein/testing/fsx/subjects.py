@@ -5,6 +5,7 @@ Guarantees: `stored` is what the store has, read without a cache.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -97,11 +98,16 @@ class CachedFile:
     """A file in a `PageCache` of *cache_pages* over one of `STORES`."""
 
     def __init__(
-        self, store: str = "local", cache_pages: int = 16, *, wrap: Callable[[Any], Any] = lambda source: source
+        self,
+        store: str = "local",
+        cache_pages: int = 16,
+        *,
+        dirty_limit: float = 0.2,
+        wrap: Callable[[Any], Any] = lambda source: source,
     ) -> None:
         self.directory = _new_directory()
         self._path = os.path.join(self.directory, _NAME)
-        self.cache = PageCache(cache_pages * PAGE_SIZE)
+        self.cache = PageCache(cache_pages * PAGE_SIZE, dirty_background=dirty_limit / 2, dirty_limit=dirty_limit)
         self.source = wrap(self._source_in(store))
         self._fd = os.open(self._path, os.O_RDONLY) if store == "local" else -1
 
@@ -128,11 +134,15 @@ class CachedFile:
         """As the protocol says."""
         if self._fd >= 0:
             return os.pread(self._fd, os.fstat(self._fd).st_size, 0)
-        opened = source_of(self.source).open()
-        try:
-            return read_range(opened.ops, 0, opened.size_bytes)
-        finally:
-            opened.close()
+        while True:
+            opened = source_of(self.source).open()
+            try:
+                return read_range(opened.ops, 0, opened.size_bytes)
+            except OSError as error:
+                if error.errno != errno.ESTALE:  # else another thread has replaced it meanwhile
+                    raise
+            finally:
+                opened.close()
 
     def drop(self) -> None:
         """As the protocol says."""

@@ -1,0 +1,685 @@
+"""Writers against whatever else happens to their pages, under hundreds of schedules each: eviction, write-back and its
+end, fsync, truncation and growth, reads in flight, other writers, recalled budgets, errors, and the end of the file.
+
+After each schedule everything is stored, and the store holds, byte for byte, what the cache shows: nothing that was
+written is lost, nothing that was cut off comes back, and no write is torn by another.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+from inspect import isfunction
+from types import TracebackType
+from typing import Any
+
+import pytest
+from tests.contract.writing import assert_counts_agree
+from tests.mm.schedules import LOCKS, REMOVAL, Functions, explored, may_fail_with
+
+from pagein import File, PageCache
+from pagein.mm import truncate, write, writeback
+from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
+from pagein.mm.dirty import DirtyState
+from pagein.mm.mapping import AddressSpace, OpenFile
+from pagein.mm.page import Page
+from pagein.mm.rwsem import RwSem
+from pagein.mm.writeback import WritebackControl
+from pagein.testing import scheduler as scheduler_module
+from pagein.testing.instructions import ByLine
+from pagein.testing.leaks import leaks
+from pagein.testing.scheduler import Scheduler
+from pagein.testing.stores import pattern
+from pagein.units import PAGE_SHIFT, PAGE_SIZE
+from pagein.writer import PageWriter
+
+
+def by_line(module: Any) -> Functions:
+    return [
+        ByLine(function)
+        for function in vars(module).values()
+        if isfunction(function) and function.__module__ == getattr(module, "__name__", "")
+    ]
+
+
+SHORT: Functions = [PageWriter.pwrite, PageWriter._write_short]
+"""The short way, stopped before each instruction."""
+WRITE_BACK: Functions = [
+    *by_line(writeback), ByLine(AddressSpace.take_dirty), ByLine(AddressSpace.mark_dirty),
+    ByLine(AddressSpace.zero_beyond_end), ByLine(Page.end_writeback),
+]  # fmt: skip
+LONG: Functions = [*by_line(write), *by_line(truncate), ByLine(RwSem.release)]
+BUDGETS: Functions = [ByLine(DirtyState._recall_budgets), ByLine(write._make_ready), ByLine(AddressSpace.clear_dirty)]
+
+
+class SlowStore(AddressSpaceOperations):
+    """Does everything in two halves, with a switch between them, or, if *asynchronous*, on another thread."""
+
+    writable = True
+
+    def __init__(
+        self, scheduler: Scheduler, size_bytes: int, *, blocking: bool, asynchronous: bool, failures: int = 0
+    ) -> None:
+        self.blocking = blocking
+        self.data = bytearray(pattern(0, size_bytes))
+        self.failures_left = failures
+        self.refuses_sizes = False
+        self.fsyncs = 0
+        self._scheduler = scheduler
+        self.asynchronous = asynchronous
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        if self.asynchronous:
+            self._scheduler.start_thread("read", lambda: self._end_read(page))
+            return 0
+        self._fill(page)
+        page.set_uptodate()
+        return AOP_UPDATED_PAGE
+
+    def _end_read(self, page: Page) -> None:
+        self._fill(page)
+        page.end_read()
+
+    def _fill(self, page: Page) -> None:
+        buffer = page.buffer
+        content = self.data[page.offset : page.offset + len(buffer)]
+        assert len(content) == len(buffer), "asked for what it does not hold"
+        half = len(buffer) // 2
+        buffer[:half] = content[:half]
+        self._scheduler.switch("with half a page filled")
+        buffer[half:] = content[half:]
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        page.set_writeback()
+        page.unlock()
+        if self.asynchronous:
+            self._scheduler.start_thread("store", lambda: self._end_store(page))
+        else:
+            self._store(page)
+            page.end_writeback()
+
+    def _end_store(self, page: Page) -> None:
+        try:
+            self._store(page)
+        except OSError as error:
+            page.end_writeback(error)
+        else:
+            page.end_writeback()
+
+    def _store(self, page: Page) -> None:
+        with page.content as content:
+            half, offset = len(content) // 2, page.offset
+            self._put(bytes(content[:half]), offset)
+            self._scheduler.switch("with half a run stored")
+            if self.failures_left:
+                self.failures_left -= 1
+                raise OSError(errno.ENOSPC, "full")
+            self._put(bytes(content[half:]), offset + half)
+
+    def _put(self, data: bytes, offset: int) -> None:
+        self.data += bytes(max(0, offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+
+    def set_size(self, size_bytes: int) -> None:
+        self._scheduler.switch("before a new size")
+        if self.refuses_sizes:
+            raise OSError(errno.ENOSPC, "full")
+        del self.data[size_bytes:]
+        self.data += bytes(size_bytes - len(self.data))
+        self._scheduler.switch("after a new size")
+
+    def fsync(self) -> None:
+        self.fsyncs += 1
+
+    def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+        half = len(data) // 2
+        self._put(bytes(data[:half]), offset_bytes)
+        self._scheduler.switch("with half of it written directly")
+        self._put(bytes(data[half:]), offset_bytes + half)
+        return len(data)
+
+
+KINDS = ["inline", "blocking", "later"]
+"""A store that answers the thread that asks, on an I/O worker, and by another thread."""
+
+on_every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+class Scene:
+    """A cache with one file that is written to.  At the end of a schedule all is stored, and is what it should be."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        kind: str = "inline",
+        *,
+        pages: float = 2,
+        cap_pages: int = 64,
+        background: float = 0.8,
+        limit: float = 0.9,
+        failures: int = 0,
+        debug: bool = False,
+    ) -> None:
+        self.scheduler = scheduler
+        self.cache = PageCache(
+            cap_pages * PAGE_SIZE,
+            door=scheduler,
+            debug=debug,
+            dirty_background=background,
+            dirty_limit=limit,
+            dirty_age_s=5,
+        )
+        self.size = int(pages * PAGE_SIZE)
+        self.store = SlowStore(
+            scheduler, self.size, blocking=kind == "blocking", asynchronous=kind == "later", failures=failures
+        )
+        self.inode = self.cache.inode(self.store, size_bytes=self.size)
+        self.mapping = self.inode.mapping
+        self.file = self.open()
+
+    def open(self) -> File:
+        file = self.inode.open("r+b")
+        file.advise("random")
+        return file
+
+    def warm(self, *, dirty: int | None = None) -> None:
+        """All pages here, and the one numbered *dirty* dirty, so that writers have a budget.
+
+        Before the tasks begin, where nothing may wait; and no time passes, in which the flusher would store it.
+        """
+        store = self.store
+        kind = store.blocking, store.asynchronous
+        store.blocking = store.asynchronous = False
+        self.file.pread(self.size, 0)
+        if dirty is not None:
+            self.file.pwrite(b"dirty", dirty << PAGE_SHIFT)
+        store.blocking, store.asynchronous = kind
+
+    def expected(self, *writes: tuple[int, bytes]) -> bytes:
+        """The pattern, written over."""
+        expected = bytearray(pattern(0, self.size))
+        for offset, data in writes:
+            expected += bytes(max(0, offset - len(expected)))
+            expected[offset : offset + len(data)] = data
+        return bytes(expected)
+
+    def spawn(self, **tasks: Callable[[], object]) -> None:
+        for name, run in tasks.items():
+            self.scheduler.spawn(name, run)
+
+    def evict(self) -> None:
+        for _ in range(2):
+            self.file.advise("dontneed")
+
+    def run(self) -> None:
+        self.scheduler.run()
+        self.assert_counts()
+
+    def assert_counts(self) -> None:
+        assert not self.mapping.in_flight
+        assert not self.mapping.i_rwsem.held
+        assert not self.cache._zone.dirty._waiters
+        assert_counts_agree(self.cache._zone)
+
+    def settle(self, *expected: bytes) -> bytes:
+        """Everything is stored, and is one of *expected*, in the store as in the cache."""
+
+        def fsync() -> None:
+            shown = self.file.pread(self.mapping.i_size + 1, 0)
+            self.file.fsync()
+            self.file.advise("dontneed")
+            again = self.file.pread(self.mapping.i_size + 1, 0)
+            assert shown == again == self.store.data
+            results.append(shown)
+
+        results: list[bytes] = []
+        self.scheduler.spawn("at the end", fsync)
+        self.run()
+        (data,) = results
+        if expected:
+            assert data in expected, _differences(data, expected)
+        assert not self.mapping.is_unwritten
+        assert self.cache._zone.dirty.pages == 0
+        left = leaks(self.cache._zone)
+        assert not left, left
+        return data
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.cache.close()
+
+
+def _differences(data: bytes, expected: tuple[bytes, ...]) -> str:
+    found = []
+    for one in expected:
+        at = next((at for at, (a, b) in enumerate(zip(data, one, strict=False)) if a != b), min(len(data), len(one)))
+        found.append(f"{len(data)} bytes, not {len(one)}; from {at}: {data[at : at + 16]!r}, not {one[at : at + 16]!r}")
+    return "; ".join(found)
+
+
+# -- the short way ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [8, PAGE_SIZE + 8], ids=["one page", "two pages"])
+def test_a_short_write_and_eviction(size: int) -> None:
+    """It is marked dirty first and looked at then; whoever evicts clears first and looks at the mark then."""
+    data = b"w" * size
+
+    def scenario(scheduler: Scheduler) -> None:
+        with Scene(scheduler, pages=3) as scene:
+            scene.warm(dirty=0)
+            scene.spawn(writer=lambda: scene.file.pwrite(data, PAGE_SIZE + 8), evictor=scene.evict)
+            scene.run()
+            scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
+
+    explored(scenario, 30, SHORT + REMOVAL)
+
+
+@pytest.mark.parametrize("size", [8, PAGE_SIZE + 8], ids=["one page", "two pages"])
+def test_a_short_write_eviction_and_write_back(size: int) -> None:
+    """The mark that it sets, and takes off again if the page has gone, is not taken for a dirty page."""
+    data = b"w" * size
+
+    def scenario(scheduler: Scheduler) -> None:
+        with Scene(scheduler, pages=3) as scene:
+            scene.warm(dirty=0)
+            scene.spawn(
+                writer=lambda: scene.file.pwrite(data, PAGE_SIZE + 8), evictor=scene.evict, fsync=scene.file.fsync
+            )
+            scene.run()
+            scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
+
+    explored(scenario, 45, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
+
+
+@on_every_kind
+def test_short_writes_and_write_back_of_their_page(kind: str) -> None:
+    """Before the flag is cleared, while the page is stored, at its end: the last of the writes is stored at last."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def write() -> None:
+            for number in range(3):
+                scene.file.pwrite(bytes([65 + number]) * 16, 8)
+
+        with Scene(scheduler, kind, pages=1) as scene:
+            scene.warm(dirty=0)
+            scene.spawn(writer=write, fsync=scene.file.fsync, another=scene.file.fsync)
+            scene.run()
+            scene.settle(scene.expected((0, b"dirty"), (8, b"C" * 16)))
+
+    explored(scenario, 20, SHORT + WRITE_BACK)
+
+
+@on_every_kind
+def test_short_writes_and_a_write_back_that_fails(kind: str) -> None:
+    """The page is dirty once, whoever was first; fsync says so to whom it failed, and then succeeds."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def fsync() -> None:
+            with may_fail_with(errno.ENOSPC):
+                scene.file.fsync()
+
+        with Scene(scheduler, kind, pages=1, failures=1) as scene:
+            scene.warm(dirty=0)
+            scene.spawn(writer=lambda: scene.file.pwrite(b"again", 8), fsync=fsync)
+            scene.run()
+            if scene.mapping.wb_err.check(scene.file._file.wb_seen):
+                scene.spawn(told=fsync)
+                scene.run()
+            scene.settle(scene.expected((0, b"dirty"), (8, b"again")))
+
+    explored(scenario, 20, SHORT + WRITE_BACK)
+
+
+def test_short_writes_that_make_the_file_longer_and_write_back() -> None:
+    """What is stored ends where the file did; what comes behind is stored next, and not as zeros."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def append() -> None:
+            for number in range(3):
+                scene.file.pwrite(bytes([65 + number]) * 16, scene.size + 16 * number)
+
+        with Scene(scheduler, pages=0.5) as scene:
+            scene.warm(dirty=0)
+            scene.spawn(writer=append, fsync=scene.file.fsync)
+            scene.run()
+            scene.settle(scene.expected((0, b"dirty"), (scene.size, b"A" * 16 + b"B" * 16 + b"C" * 16)))
+
+    explored(scenario, 45, SHORT + WRITE_BACK)
+
+
+# -- fsync, and who writes meanwhile ------------------------------------------------------------------------------
+
+
+@on_every_kind
+def test_what_was_written_before_fsync_is_in_the_store_when_it_returns(kind: str) -> None:
+    """Whatever another writer, and another fsync, do to the same page meanwhile."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def write_and_fsync() -> None:
+            scene.file.pwrite(b"mine", 0)
+            scene.file.fsync()
+            assert scene.store.data[:4] == b"mine"
+
+        def write() -> None:
+            for number in range(2):
+                scene.file.pwrite(bytes([65 + number]) * 4, 8)
+
+        with Scene(scheduler, kind, pages=1) as scene:
+            scene.warm(dirty=0)
+            scene.spawn(first=write_and_fsync, writer=write, second=scene.file.fsync)
+            scene.run()
+            scene.settle(scene.expected((0, b"dirty"), (0, b"mine"), (8, b"BBBB")))
+
+    explored(scenario, 20, WRITE_BACK)
+
+
+# -- sizes -----------------------------------------------------------------------------------------------------
+
+
+@on_every_kind
+def test_a_file_that_is_cut_and_grows_again_while_it_is_stored(kind: str) -> None:
+    """The store never cuts what was stored after the cut, and what was cut off does not come back."""
+    data = b"w" * PAGE_SIZE
+
+    def scenario(scheduler: Scheduler) -> None:
+        def cut_and_grow() -> None:
+            scene.file.truncate(PAGE_SIZE // 2)
+            scene.file.pwrite(data, 2 * PAGE_SIZE)
+
+        with Scene(scheduler, kind, pages=3) as scene:
+            scene.warm(dirty=2)
+            scene.spawn(truncation=cut_and_grow, fsync=scene.file.fsync, another=scene.file.fsync)
+            scene.run()
+            scene.settle(pattern(0, PAGE_SIZE // 2) + bytes(PAGE_SIZE * 3 // 2) + data)
+
+    explored(scenario, 30, WRITE_BACK + LONG)
+
+
+@on_every_kind
+def test_two_truncations_and_a_writer_while_the_store_is_told(kind: str) -> None:
+    def scenario(scheduler: Scheduler) -> None:
+        with Scene(scheduler, kind, pages=3) as scene:
+            scene.warm(dirty=2)
+            scene.spawn(
+                # Not `File.truncate`, which takes turns with a lock of Python's own.
+                shorter=lambda: scene.file.set_size(PAGE_SIZE),
+                longer=lambda: scene.file.set_size(4 * PAGE_SIZE),
+                writer=lambda: scene.file.pwrite(b"end", 2 * PAGE_SIZE),
+                fsync=scene.file.fsync,
+            )
+            scene.run()
+            scene.settle()
+
+    explored(scenario, 30, LOCKS)
+
+
+def test_a_direct_write_behind_a_hole_and_an_fsync() -> None:
+    """That tells the store where the hole ends: not after what lies behind it was stored."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        with Scene(scheduler, pages=1) as scene:
+            scene.file.truncate(2 * PAGE_SIZE)
+            scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
+            scene.run()
+            scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
+
+    explored(scenario, 40, WRITE_BACK)
+
+
+def test_a_reader_of_what_is_written_directly_at_the_end() -> None:
+    """He gets the file as it was, or as it is, and never zeros in place of what was written."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def read() -> None:
+            for _ in range(3):
+                data = scene.file.pread(PAGE_SIZE, 0)
+                assert data in (scene.expected(), scene.expected((scene.size, b"direct"))), data[-10:]
+
+        with Scene(scheduler, pages=0.5) as scene:
+            scene.warm()
+            scene.spawn(writer=lambda: scene.file.pwrite(b"direct", scene.size, direct=True), reader=read)
+            scene.run()
+            scene.settle(scene.expected((scene.size, b"direct")))
+
+    explored(scenario, 60, WRITE_BACK + LONG)
+
+
+def test_readers_of_a_file_that_is_cut_and_grows() -> None:
+    """Each byte is the old one, or a zero that the new size has brought; never what lay behind the end."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def read() -> None:
+            for _ in range(2):
+                data = scene.file.pread(PAGE_SIZE, 0)
+                assert len(data) in (100, PAGE_SIZE)
+                assert data in (old[: len(data)], (old[:100] + bytes(PAGE_SIZE))[: len(data)])
+
+        def cut_and_grow() -> None:
+            scene.file.truncate(100)
+            scene.file.truncate(PAGE_SIZE)
+
+        with Scene(scheduler, pages=1) as scene:
+            scene.warm(dirty=0)
+            old = scene.expected((0, b"dirty"))
+            scene.spawn(reader=read, truncation=cut_and_grow)
+            scene.run()
+            scene.settle(old[:100] + bytes(PAGE_SIZE - 100))
+
+    explored(scenario, 45, LONG)
+
+
+# -- reads in flight, other writers --------------------------------------------------------------------------------
+
+
+@on_every_kind
+def test_a_write_and_a_read_in_flight_of_the_same_page(kind: str) -> None:
+    """Whichever is first: the read does not overwrite what was written."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        new = b"w" * 16
+
+        def read() -> None:
+            data = scene.file.pread(PAGE_SIZE, 0)
+            assert data in (scene.expected(), scene.expected((8, new)))
+
+        with Scene(scheduler, kind, pages=1) as scene:
+            scene.spawn(reader=read, writer=lambda: scene.file.pwrite(new, 8), evictor=scene.evict, other=read)
+            scene.run()
+            scene.settle(scene.expected((8, new)))
+
+    explored(scenario, 30, LONG)
+
+
+@on_every_kind
+def test_two_who_append_lose_nothing_of_one_another(kind: str) -> None:
+    """Each record is there once and whole, those of one writer in their order."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def append(file: File, letter: str) -> None:
+            for number in range(3):
+                file.write(f"{letter}{number}".encode() * 50)
+
+        with Scene(scheduler, kind, pages=1) as scene:
+            files = [scene.inode.open("a+b") for _ in range(2)]
+            scene.spawn(a=partial(append, files[0], "a"), b=partial(append, files[1], "b"), fsync=scene.file.fsync)
+            scene.run()
+            data = scene.settle()[PAGE_SIZE:]
+            records = [data[at : at + 100] for at in range(0, len(data), 100)]
+            assert all(record == record[:2] * 50 for record in records)
+            assert [record[:2] for record in records if record[:1] == b"a"] == [b"a0", b"a1", b"a2"]
+            assert [record[:2] for record in records if record[:1] == b"b"] == [b"b0", b"b1", b"b2"]
+            for file in files:
+                file._file.closed = True  # nothing is left to write out for them
+                file._release()
+
+    explored(scenario, 20, SHORT)
+
+
+def test_two_long_writes_are_not_mixed() -> None:
+    def scenario(scheduler: Scheduler) -> None:
+        one, other = b"1" * 2 * PAGE_SIZE, b"2" * 2 * PAGE_SIZE
+        with Scene(scheduler, pages=3) as scene:
+            scene.spawn(one=lambda: scene.file.pwrite(bytearray(one), 10), other=lambda: scene.file.pwrite(other, 10))
+            scene.run()
+            scene.settle(scene.expected((10, one)), scene.expected((10, other)))
+
+    explored(scenario, 30, SHORT + LONG)
+
+
+# -- how much may be dirty -----------------------------------------------------------------------------------------
+
+
+@on_every_kind
+def test_a_budget_that_is_used_while_it_is_recalled(kind: str) -> None:
+    """Leave is counted once: used by its writer, or taken back by who needs it."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def write(first: int) -> None:
+            for index in range(first, first + 4):
+                scene.file.pwrite(b"w" * 8, index << PAGE_SHIFT)
+                assert zone.dirty.pages + zone.dirty.writeback_pages <= zone.dirty.limits.limit_pages
+
+        with Scene(scheduler, kind, pages=12, cap_pages=32, background=0.4, limit=0.5) as scene:
+            zone = scene.cache._zone
+            scene.warm(dirty=0)
+            other = scene.cache.inode(
+                SlowStore(scheduler, PAGE_SIZE * 16, blocking=False, asynchronous=False), size_bytes=PAGE_SIZE * 16
+            ).open("r+b")
+            scene.spawn(
+                a=partial(write, 1),
+                b=partial(write, 5),
+                c=lambda: other.pwrite(b"x" * 12 * PAGE_SIZE, 0),
+            )
+            scene.run()
+            scene.spawn(d=other.fsync)
+            scene.settle(scene.expected((0, b"dirty"), *((index << PAGE_SHIFT, b"w" * 8) for index in range(1, 9))))
+
+    explored(scenario, 20, SHORT + BUDGETS)
+
+
+@on_every_kind
+def test_a_writer_who_waits_for_room_hears_why_there_is_none(kind: str) -> None:
+    """A store that fails: he raises its error, or goes on once it has healed; he does not wait for ever."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def write(first: int) -> None:
+            for index in range(first, first + 3):
+                with may_fail_with(errno.ENOSPC):
+                    scene.file.pwrite(b"w" * PAGE_SIZE, index << PAGE_SHIFT)
+
+        with Scene(scheduler, kind, pages=8, cap_pages=4, background=0.2, limit=0.5, failures=3) as scene:
+            scene.spawn(a=partial(write, 0), b=partial(write, 4))
+            scene.run()
+            scene.store.failures_left = 0
+
+            def told() -> None:
+                with may_fail_with(errno.ENOSPC):
+                    scene.file.fsync()
+
+            scene.spawn(told=told)
+            scene.run()
+            scene.settle()
+
+    explored(scenario, 20, LOCKS)
+
+
+@pytest.mark.parametrize("what", ["dirty", "memory"])
+def test_a_writer_who_waits_hears_that_the_store_cannot_be_told_its_size(what: str, monkeypatch) -> None:
+    """Nothing is stored while a size is owed; who waits for that must hear why, as if a page had failed."""
+    monkeypatch.setattr(scheduler_module, "POINTS_MAX", 5000)
+
+    def scenario(scheduler: Scheduler) -> None:
+        heard: list[int | None] = []
+
+        def write() -> None:
+            for index in range(8):
+                try:
+                    scene.file.pwrite(b"w" * PAGE_SIZE, index << PAGE_SHIFT)
+                except OSError as error:
+                    heard.append(error.errno)
+                    return
+
+        def told() -> None:
+            with may_fail_with(errno.ENOSPC):
+                scene.file.fsync()
+
+        limit = 0.5 if what == "dirty" else 1.0
+        with Scene(scheduler, pages=8, cap_pages=4, background=0.2, limit=limit) as scene:
+            scene.store.refuses_sizes = True
+            scene.file.truncate(PAGE_SIZE)
+
+            def write_and_heal() -> None:
+                write()
+                scene.store.refuses_sizes = False
+                told()
+
+            scene.spawn(writer=write_and_heal)
+            scene.run()
+            assert heard
+            assert heard[0] in (errno.ENOSPC, errno.ENOMEM)
+            scene.settle()
+
+    explored(scenario, 10, LOCKS)
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def test_a_mapping_that_is_suspended_while_somebody_writes() -> None:
+    """Either it is suspended, and the write has not happened; or it is dirty, and stays."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        outcome: dict[str, object] = {}
+
+        def write() -> None:
+            try:
+                outcome["written"] = scene.file.pwrite(b"late", 8)
+            except ValueError:
+                outcome["written"] = None
+
+        def suspend() -> None:
+            outcome["suspended"] = scene.mapping.suspend()
+
+        with Scene(scheduler, pages=1) as scene:
+            scene.warm()
+            scene.spawn(writer=write, suspender=suspend)
+            scene.run()
+            if outcome["suspended"]:
+                assert scene.mapping.dirty_pages == 0
+                scene.mapping.resume(scene.store)
+            expected = scene.expected((8, b"late")) if outcome["written"] else scene.expected()
+            scene.settle(expected)
+
+    explored(scenario, 45, [*SHORT, ByLine(AddressSpace.suspend)])
+
+
+@on_every_kind
+def test_a_file_that_is_closed_while_another_thread_writes_through_it(kind: str) -> None:
+    """What the writer was told is written is in the store in the end; or he is told that the file is closed."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        written: list[int] = []
+
+        def write() -> None:
+            try:
+                written.append(other.pwrite(b"late", 8))
+            except ValueError:
+                written.append(0)
+
+        with Scene(scheduler, kind, pages=1) as scene:
+            scene.warm(dirty=0)
+            other = scene.open()
+            scene.spawn(writer=write, closer=other.close)
+            scene.run()
+            writes = [(0, b"dirty"), (8, b"late")][: 1 + bool(written[0])]
+            scene.settle(scene.expected(*writes))
+
+    explored(scenario, 30, SHORT)

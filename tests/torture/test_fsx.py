@@ -1,0 +1,59 @@
+"""Random operations on files in a cache: no byte differs from the model, from a real local file, or, after fsync and
+close, in the store."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from pagein.testing import fsx
+
+SEED = 1
+SMALL_PAGES, LARGE_PAGES = 16, 256
+
+
+def exercise(seed: int, ops: int, threads: int, cache_pages: int, store: str = "local") -> None:
+    print(f"seed {seed}")  # first, since a hang tells nothing
+    began_s = time.perf_counter()
+    fsx.exercise(seed, ops, threads=threads, cache_pages=cache_pages, store=store)
+    print(f"{ops / (time.perf_counter() - began_s):.0f} operations a second")
+
+
+@pytest.mark.parametrize(
+    ("threads", "cache_pages", "ops"),
+    [
+        (1, SMALL_PAGES, 25_000),
+        (2, SMALL_PAGES, 15_000),
+        (4, SMALL_PAGES, 10_000),
+        (1, LARGE_PAGES, 25_000),
+        (2, LARGE_PAGES, 10_000),
+        (4, LARGE_PAGES, 15_000),
+    ],
+)
+def test_no_operation_of_a_hundred_thousand_makes_a_difference(threads: int, cache_pages: int, ops: int) -> None:
+    exercise(SEED, ops, threads, cache_pages)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("store", ["memory", "obstore", "fsspec"])
+def test_nor_in_objects_that_are_replaced_as_a_whole(store: str, threads: int) -> None:
+    exercise(SEED, 3000, threads, SMALL_PAGES, store)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize(
+    ("threads", "cache_pages", "ops"),
+    [
+        (1, SMALL_PAGES, 300_000),
+        (2, SMALL_PAGES, 100_000),
+        (4, SMALL_PAGES, 100_000),
+        (1, LARGE_PAGES, 300_000),
+        (3, LARGE_PAGES, 100_000),
+        (4, LARGE_PAGES, 100_000),
+    ],
+)
+def test_nor_of_a_million(threads: int, cache_pages: int, ops: int) -> None:
+    """With other seeds each time; PAGEIN_FSX_SEED repeats them."""
+    exercise(int(os.environ.get("PAGEIN_FSX_SEED", time.time_ns() // 1000 % 10**9)), ops, threads, cache_pages)
