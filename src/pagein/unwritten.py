@@ -76,7 +76,15 @@ def _first_error(zone: Zone, all_steps: list[MakeSteps[None]]) -> BaseException 
             errors[number] = error
             waiters[number].wake()
 
-        zone.workqueue.begin(make_steps, done)
+        try:
+            zone.workqueue.run_detached(make_steps, done)
+        except RuntimeError:  # the process has no thread left, or is ending: one after the other, here
+            try:
+                run_steps(make_steps(zone.door.waiter))
+            except BaseException as error:  # the others all the same
+                done(None, error)
+            else:
+                done(None, None)
     for waiter in waiters:
         waiter.wait()
     return next((error for error in errors if error is not None), None)

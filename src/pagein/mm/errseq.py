@@ -47,6 +47,12 @@ class ErrSeq:
         return error, self._count
 
 
+def kept(error: BaseException) -> BaseException:
+    """The error as it is kept until somebody is told: a store's own without its traceback, whose frames would keep the
+    pages, and so the cache, alive.  A mistake keeps it: it says where."""
+    return error.with_traceback(None) if isinstance(error, OSError) else error
+
+
 def again(error: BaseException) -> BaseException:
     """The same error for another hearer, since each who raises it adds to its traceback."""
     if isinstance(error, OSError):

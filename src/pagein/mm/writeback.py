@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import closed_cache
 from ..units import PAGE_SHIFT
-from .errseq import again
+from .errseq import again, kept
 from .page import LockedPage
 from .sync import MakeWaiter, Steps, Waiter
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
@@ -99,7 +99,7 @@ class _Pass:
             with self.zone.in_store_code():
                 self.mapping.ops.writepages(wbc)
         except BaseException as error:  # for who calls fsync
-            failure = error
+            failure = kept(error)
         self._ended(wbc, page_count, failure)
 
     def _ended(self, wbc: WritebackControl, page_count: int, error: BaseException | None) -> None:
@@ -277,7 +277,7 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
     try:
         yield from on_io_steps(zone, partial(mapping.ops.set_size, size_bytes), make_waiter)
     except BaseException as error:  # also of those that are no Exception: whoever waits must be told
-        failure = error
+        failure = kept(error)
     with zone.lock:
         if failure is not None:
             mapping.wb_err.set(failure)
@@ -331,9 +331,9 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
         try:
             yield from on_io_steps(zone, mapping.ops.fsync, make_waiter)
         except Exception as failure:
-            error = failure
+            error = kept(failure)
             with zone.lock:
-                mapping.wb_err.set(failure)
+                mapping.wb_err.set(error)
     with zone.lock:
         earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)
     error = error or earlier
