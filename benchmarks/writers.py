@@ -99,6 +99,17 @@ class TakenStore(RangeOperations):
         os.ftruncate(self.fd, size_bytes)
 
 
+class Mount(NamedTuple):
+    """Where rclone shows a remote, and what it says about it."""
+
+    path: Path
+    log: Path
+
+    def upload_count(self, name: str) -> int:
+        """How often it has uploaded a file.  (Asking the bucket meanwhile would confuse moto.)"""
+        return self.log.read_text().count(f"INFO  : {name}: Copied (")
+
+
 def rclone_version() -> str | None:
     """None if it cannot be measured here: it, FUSE, or the right to mount is missing."""
     if not (shutil.which("rclone") and shutil.which("fusermount3") and os.access("/dev/fuse", os.R_OK | os.W_OK)):
@@ -108,13 +119,13 @@ def rclone_version() -> str | None:
 
 
 @contextmanager
-def rclone_mount(remote: str, place: Path) -> Iterator[Path]:
-    """The directory below *place* at which rclone shows *remote*."""
+def rclone_mount(remote: str, place: Path) -> Iterator[Mount]:
+    """rclone shows *remote* at a directory below *place*."""
     mount = place / "mount"
     mount.mkdir()
     command = [
         "rclone", "mount", remote, str(mount), "--config", "", "--cache-dir", str(place / "cache"),
-        "--vfs-cache-mode", "writes", "--vfs-write-back", "0s", "--dir-cache-time", "1s",
+        "--vfs-cache-mode", "writes", "--vfs-write-back", "0s", "--dir-cache-time", "1s", "-v",
     ]  # fmt: skip
     log = place / "rclone.log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -126,7 +137,7 @@ def rclone_mount(remote: str, place: Path) -> Iterator[Path]:
             if process.poll() is not None or time.monotonic() > give_up_at_s:
                 raise RuntimeError(f"rclone has not mounted {remote}: {log.read_text()[-4 * KIB :]}")
             time.sleep(0.02)
-        yield mount
+        yield Mount(mount, log)
     finally:
         if os.path.ismount(mount):
             subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=False)

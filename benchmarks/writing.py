@@ -40,7 +40,7 @@ COLD_BYTES = 256 * MIB
 PIECE_BYTES = MIB
 SEQUENTIAL_BYTES = {False: GIB, True: 256 * MIB}
 """Quick or not."""
-RECORD_BYTES, RECORDS = 100, 50_000
+RECORD_BYTES, RECORDS = 100, 20_000
 
 PWRITE, SEEK_WRITE, CLEAN = "pagein pwrite", "pagein, seek + write", "pagein pwrite, clean pages"
 SYSTEM, SYSTEM_FILE, MAPPED = "os.pwrite, tmpfs", 'open("r+b"), tmpfs', "mmap slice, tmpfs"

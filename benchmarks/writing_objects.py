@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,7 +46,7 @@ class Place(NamedTuple):
     """A bucket, and where rclone shows it, if it does."""
 
     remote: Remote
-    mount: Path | None
+    mount: writers.Mount | None
 
 
 def measure(*, quick: bool) -> Report:
@@ -121,11 +120,11 @@ def _write_all(how: Callable[[], Any], pieces: list[bytes]) -> None:
 
 def _new_by_rclone(place: Place, pieces: list[bytes], key: str) -> None:
     assert place.mount is not None
-    before = _e_tag(place.remote, key)
-    with open(place.mount / key, "wb", buffering=0) as file:
+    before = place.mount.upload_count(key)
+    with open(place.mount.path / key, "wb", buffering=0) as file:
         for piece in pieces:
             file.write(piece)
-    _wait_for_another(place.remote, key, before)
+    _wait_for_upload(place.mount, key, before)
 
 
 def _put(remote: Remote, key: str, data: bytes | bytearray) -> None:
@@ -183,14 +182,14 @@ def _change_by_s3fs(remote: Remote, key: str, writes: list[Write]) -> None:
 
 def _change_by_rclone(place: Place, key: str, writes: list[Write]) -> None:
     assert place.mount is not None
-    before = _e_tag(place.remote, key)
-    fd = os.open(place.mount / key, os.O_RDWR)
+    before = place.mount.upload_count(key)
+    fd = os.open(place.mount.path / key, os.O_RDWR)
     try:
         for offset, block in writes:
             os.pwrite(fd, block, offset)
     finally:
         os.close(fd)
-    _wait_for_another(place.remote, key, before)
+    _wait_for_upload(place.mount, key, before)
 
 
 # -- what is there ----------------------------------------------------------------------------------------------------
@@ -200,19 +199,11 @@ def _object(remote: Remote, key: str) -> bytes:
     return bytes(obstore.get(remote.store, key).bytes())
 
 
-def _e_tag(remote: Remote, key: str) -> str | None:
-    try:
-        return obstore.head(remote.store, key)["e_tag"]
-    except FileNotFoundError:
-        return None
-
-
-def _wait_for_another(remote: Remote, key: str, before: str | None) -> None:
-    """Whether rclone's upload has ended is told by the bucket only."""
+def _wait_for_upload(mount: writers.Mount, key: str, before: int) -> None:
     give_up_at_s = perf_counter() + THERE_TIMEOUT_S
-    while _e_tag(remote, key) in (before, None):
+    while mount.upload_count(key) == before:
         if perf_counter() > give_up_at_s:
-            raise RuntimeError(f"rclone has not uploaded {key}")
+            raise RuntimeError(f"rclone has not uploaded {key}: {mount.log.read_text()[-2000:]}")
         time.sleep(POLL_S)
 
 
