@@ -105,6 +105,11 @@ def at_most(spread: Spread, limit: float) -> tuple[str, bool]:
     return f"≤ {limit:g}x", float(f"{spread.median:.2f}") <= limit
 
 
+def at_least(spread: Spread, limit: float) -> tuple[str, bool]:
+    """A target for a ratio of which more is better."""
+    return f"≥ {limit:g}x", float(f"{spread.median:.2f}") >= limit
+
+
 # -- pictures ----------------------------------------------------------------------------------------------
 
 

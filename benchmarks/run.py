@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 TOPICS = (
     "hits", "readpage", "download", "memory", "misses", "scan",
     "stream", "timeline", "random_reads", "patterns", "async_hits", "s3",
+    "writing", "writing_objects",
 )  # fmt: skip
 """A file each, with TITLE, measure(quick=...) -> Report, and draw(report, figure)."""
 PEERS = ("fsspec", "aiohttp", "cachetools", "diskcache", "obstore", "aiofiles", "s3fs", "moto")

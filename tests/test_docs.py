@@ -66,9 +66,27 @@ def test_the_asyncio_how_to_runs_as_it_stands() -> None:
     run("docs/how-to/asyncio.md")
 
 
+def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:
+    names: dict[str, Any] = {}
+    exec(blocks("docs/how-to/a-writable-store.md")[1], names)  # the first is about a bucket
+    data = os.urandom(10_000)
+    with pagein.PageCache("1 MiB") as cache, cache.inode(names["Rows"]("rows.db"), size_bytes=0).open("r+b") as file:
+        file.write(data)
+        file.truncate(9_000)
+        file.fsync()
+    with pagein.PageCache("1 MiB") as cache, cache.inode(names["Rows"]("rows.db"), size_bytes=9_000).open() as file:
+        assert file.read() == data[:9_000]
+
+
+def test_an_error_of_write_back_is_told_as_the_explanation_says() -> None:
+    run("docs/explanation/writeback.md")
+
+
 def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     names = run("README.md")
     assert "CacheStats(" in capsys.readouterr().out
+    with names["cache"].open((names["store"], "numbers.bin")) as file:
+        assert (file.read(3), file.pread(2, 1_000_000)) == (b"\xff\xfe\2", b"!A")
     names["cache"].close()
 
 
