@@ -205,6 +205,7 @@ def _cold(place: Path, *, rounds: int) -> Rounds:
         turn[name] += 1
         writes = writers.random_writes(WRITES, within_bytes=COLD_BYTES, seed=turn[name])
         writers.evict_from_system(paths[name])
+        os.sync()  # what the one before has left to do is not this one's
         start = perf_counter()
         runs[name](paths[name], writes)
         return perf_counter() - start
@@ -332,6 +333,7 @@ def _durable(place: Path, size_bytes: int, *, rounds: int) -> Rounds:
 
     def run(name: str) -> float:
         path = place / "new"
+        os.sync()  # what the one before has left to do is not this one's
         start = perf_counter()
         runs[name](path)
         spent_s = perf_counter() - start
