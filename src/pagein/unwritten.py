@@ -15,9 +15,10 @@ from .errors import being_written, no_such_place, read_only_source, unwritten
 from .mm import filemap, truncate
 from .mm.errseq import again
 from .mm.mapping import OpenFile
-from .mm.sync import MakeWaiter, Steps, run_steps
+from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
 from .mm.write import perform_write
 from .mm.writeback import fsync_steps, store_all
+from .stores.local import LocalSource
 from .stores.ranges import RangeOperations
 from .stores.source import WritableSource
 
@@ -68,23 +69,29 @@ def write_out_all(
 
 
 def _first_error(zone: Zone, all_steps: list[MakeSteps[None]]) -> BaseException | None:
+    """Run all of them at once, the last on this thread, which has nothing else to do; the first error."""
     errors: list[BaseException | None] = [None] * len(all_steps)
-    waiters = [zone.door.waiter() for _ in all_steps]
-    for number, make_steps in enumerate(all_steps):
+    waiters = [zone.door.waiter() for _ in all_steps[:-1]]
 
-        def done(_: None, error: BaseException | None, number: int = number) -> None:
+    def run_here(number: int) -> None:
+        try:
+            run_steps(all_steps[number](zone.door.waiter))
+        except BaseException as error:  # the others all the same
             errors[number] = error
-            waiters[number].wake()
+
+    for number, waiter in enumerate(waiters):
+
+        def done(_: None, error: BaseException | None, number: int = number, waiter: Waiter = waiter) -> None:
+            errors[number] = error
+            waiter.wake()
 
         try:
-            zone.workqueue.run_detached(make_steps, done)
-        except RuntimeError:  # the process has no thread left, or is ending: one after the other, here
-            try:
-                run_steps(make_steps(zone.door.waiter))
-            except BaseException as error:  # the others all the same
-                done(None, error)
-            else:
-                done(None, None)
+            zone.workqueue.run_detached(all_steps[number], done)
+        except RuntimeError:  # the process has no thread left, or is ending: one after the other
+            run_here(number)
+            waiter.wake()
+    if all_steps:
+        run_here(len(all_steps) - 1)
     for waiter in waiters:
         waiter.wait()
     return next((error for error in errors if error is not None), None)
@@ -145,7 +152,8 @@ def discard_by(table: InodeTable, inode: Inode, file: OpenFile) -> int:
 def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
     """Write a file's bytes to *source*, past the cache, since that may be full of what cannot be written.
 
-    Raises: OSError of either store, EROFS, EBUSY, EOPNOTSUPP.
+    What is there stays until all has been read, unless its store writes in place and is not the local one.
+    Raises: OSError of either store, EROFS, EBUSY, EOPNOTSUPP; EINVAL if it is the same local file.
     """
     target = stores.source_of(source, **store_options)
     if not isinstance(target, WritableSource):
@@ -155,7 +163,10 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
             raise being_written(target.name)
         # What can be read is read first: nothing at the other place is touched for a file that is not here.
         head = _read(file, 0)
-        opened = target.open_for_writing(create=True, exclusive=False, truncate=True)
+        if isinstance(target, LocalSource):
+            opened = target.open_aside(beside=file.mapping.ops)
+        else:
+            opened = target.open_for_writing(create=True, exclusive=False, truncate=True)
         try:
             ops = opened.ops
             if not isinstance(ops, RangeOperations):

@@ -87,15 +87,17 @@ class PageWriter(PageReader):
         """The short way into several pages.  Locks: ``dirty_lock``."""
         mapping, uptodate, dirty = self._mapping, self._uptodate, self._dirty
         marks, pages = ones(stop - first), slice(first, stop)
-        if 0 in uptodate[pages] or dirty[pages].count(0) > mapping.dirty_budget:
-            return False
-        # No call until it is decided: a signal handler that writes here too would take these marks for another's.
         was = dirty[pages]
+        fresh = was.count(0)
+        if 0 in uptodate[pages] or fresh > mapping.dirty_budget:
+            return False
+        # From here on no call, at which a signal handler might come in, and write here too, or never come back.
+        if dirty[pages] != was:  # one has
+            return False
         dirty[pages] = marks
         if 0 in uptodate[pages]:
             dirty[pages] = was
             return False
-        fresh = was.count(0)
         mapping.dirty_budget -= fresh
         mapping.dirty_pages += fresh
         if len(data) <= SLICE_BYTES_MAX:

@@ -253,7 +253,8 @@ class Scene:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.cache.close()
+            self.scheduler.spawn("close", self.cache.close)
+            self.scheduler.run()
 
 
 def _differences(data: bytes, expected: tuple[bytes, ...]) -> str:
@@ -297,6 +298,27 @@ def test_a_short_write_eviction_and_write_back(size: int) -> None:
             scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
     explored(scenario, 45, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
+
+
+@on_every_kind
+def test_a_write_to_a_part_of_a_page_that_is_stored_and_evicted_while_he_stands_in_line(kind: str) -> None:
+    """What the store had nothing of when the writer looked may be there by the time that he gets the lock."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        def write_twice() -> None:
+            scene.file.pwrite(b"first---", 0)
+            scene.file._pwrite_long(b"second--", 8)
+
+        def evict() -> None:
+            for _ in range(3):
+                scene.evict()
+
+        with Scene(scheduler, kind, pages=0) as scene:
+            scene.spawn(writer=write_twice, fsync=scene.file.fsync, another=scene.file.fsync, evictor=evict)
+            scene.run()
+            scene.settle(b"first---second--")
+
+    explored(scenario, 60, [*LONG, ByLine(AddressSpace.lock_page_steps), ByLine(writeback._lock_run)])
 
 
 @on_every_kind

@@ -165,11 +165,15 @@ def write_begin(file: OpenFile, index: int, offset: int, stop: int, make_waiter:
     Locks: ``i_rwsem``; on return the page's.  Blocks: for the lock, for memory, for the store.  Raises: OSError.
     """
     mapping = file.mapping
-    if not _is_covered(mapping, index, offset, stop):
-        page = yield from lock_uptodate(file, index, make_waiter)
-        assert page is not None, "with i_rwsem held the file does not become shorter"
-        return page
-    return (yield from mapping.lock_page_steps(index, make_waiter))
+    while _is_covered(mapping, index, offset, stop):
+        page = yield from mapping.lock_page_steps(index, make_waiter)
+        # Looked at again: while we stood in line it may have been stored, and have left the cache.
+        if page.uptodate or _is_covered(mapping, index, offset, stop):
+            return page
+        page.unlock()
+    uptodate = yield from lock_uptodate(file, index, make_waiter)
+    assert uptodate is not None, "with i_rwsem held the file does not become shorter"
+    return uptodate
 
 
 def write_end(page: LockedPage, stop: int) -> int:
