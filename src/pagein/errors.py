@@ -252,6 +252,11 @@ def being_written(source: str) -> OSError:
     return OSError(errno.EBUSY, "is open for writing, or has data that are not written yet", source)
 
 
+def same_file(source: str, target: str) -> OSError:
+    """EINVAL: one would be overwritten with itself; the words are those of cp(1)."""
+    return OSError(errno.EINVAL, f"{source} and {target} are the same file", target)
+
+
 def no_such_place(source: str) -> OSError:
     """EOPNOTSUPP: a store that takes pages of the cache only."""
     return OSError(errno.EOPNOTSUPP, "its store takes no bytes past the cache", source)

@@ -80,7 +80,8 @@ def test_a_destination_that_cannot_be_written_is_named(path: Path, capsys: pytes
 
 def test_a_file_is_not_copied_to_itself(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.with_name("link").symlink_to(path)
-    for same in (path, path.with_name("link")):
+    path.with_name("hard").hardlink_to(path)
+    for same in (path, path.with_name("link"), path.with_name("hard")):
         ended = run_here(capsys, "cp", path, same)
         assert (ended.status, ended.complaint) == (1, f"pagein: {path} and {same} are the same file")
     assert path.read_bytes() == DATA

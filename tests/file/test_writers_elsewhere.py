@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.file.writable import Disk
 
 from pagein import PageCache
 from pagein.units import PAGE_SIZE
+from pagein.unwritten import PIECE_BYTES
 
 
 @pytest.fixture(params=["in place", "whole"])
@@ -90,6 +92,48 @@ def test_nothing_is_touched_for_a_file_that_cannot_be_read(disk: Disk, cache: Pa
         file.save_as((disk, "a"))
     assert disk.objects["a"] == DATA
     assert disk.names_of_calls() == []
+
+
+def test_a_place_stays_as_it_was_until_all_has_been_read(cache: PageCache, tmp_path: Path) -> None:
+    """A file that breaks off in the middle is not half of another."""
+    whole, there = Disk({"there": b"as it was"}, whole=True), tmp_path / "there"
+    there.write_bytes(b"as it was")
+    there.chmod(0o640)
+    inode, ops = inode_of(cache, bytes(PIECE_BYTES * 3))
+    ops.failing[PIECE_BYTES * 2 // PAGE_SIZE] = OSError(errno.EIO, "unreadable")
+    with binary(inode.open()) as file:
+        file.advise("random")  # only what is asked for
+        for place in (there, tmp_path / "new", (whole, "there"), (whole, "new")):
+            with pytest.raises(OSError, match="unreadable"):
+                file.save_as(place)
+        assert (os.listdir(tmp_path), there.read_bytes()) == (["there"], b"as it was")
+        assert (whole.objects, whole.open_count) == ({"there": b"as it was"}, 0)
+        ops.failing.clear()
+        file.save_as(there)
+    assert there.read_bytes() == bytes(PIECE_BYTES * 3)
+    assert there.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["there"]
+
+
+def test_a_file_is_not_saved_as_itself(cache: PageCache, path: Path) -> None:
+    path.with_name("symbolic").symlink_to(path)
+    path.with_name("hard").hardlink_to(path)
+    with binary(cache.open(path)) as file:
+        for same in (path, path.with_name("symbolic"), path.with_name("hard")):
+            with pytest.raises(OSError, match="are the same file") as raised:
+                file.save_as(same)
+            assert raised.value.errno == errno.EINVAL
+        assert path.read_bytes() == file.read() == DATA
+
+
+def test_what_is_saved_is_in_the_place_that_a_link_points_to(cache: PageCache, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere/new")
+    with binary(cache.open(path)) as file:
+        file.save_as(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "new").read_bytes() == DATA
+    assert os.listdir(tmp_path / "elsewhere") == ["new"]
 
 
 # -- giving up ---------------------------------------------------------------------------------------

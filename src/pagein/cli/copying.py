@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 import pagein
 
 from ..file import File
-from ..stores import source_of
+from ..stores import Source, source_of
+from ..stores.local import LocalSource
 
 REFRESH_S = 0.1
 PIECE_BYTES = 1 << 20
@@ -43,7 +44,7 @@ def copy(cache: pagein.PageCache, source: str, target: str, progress: Progress, 
 
     Raises: OSError of either; ValueError if they are the same.
     """
-    if source_of(source).key == source_of(target).key:
+    if _are_same(source_of(source), source_of(target)):
         raise ValueError(f"{source} and {target} are the same file")
     with cache.open(source) as reader:
         assert isinstance(reader, File)
@@ -63,6 +64,10 @@ def copy(cache: pagein.PageCache, source: str, target: str, progress: Progress, 
             raise
         writer.close()
         return reader.size_bytes
+
+
+def _are_same(source: Source, target: Source) -> bool:
+    return source.key == target.key or (isinstance(source, LocalSource) and source.is_file_of(target))
 
 
 class _Copying:

@@ -17,8 +17,9 @@ from .places import target_of
 def cp(source: str, target: str) -> None:
     """Copy SOURCE to DESTINATION, or into it, if that is a directory or ends with a slash.
 
-    A local file is overwritten in place.  An object is replaced as a whole, once all of SOURCE has been read: after an
-    error or Ctrl-C it is as it was.
+    A local file is overwritten in place: after an error or Ctrl-C in the middle of it, it is incomplete (`pagein sync`
+    replaces it as a whole).  An object is replaced as a whole, once all of SOURCE has been read: after an error or
+    Ctrl-C it is as it was.
     """
     target = target_of(source, target)
     with passing_cache() as cache, screen.transfer(screen.err()) as progress:

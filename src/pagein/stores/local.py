@@ -21,10 +21,12 @@ import errno
 import os
 import stat
 import threading
+import uuid
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from ..errors import is_directory, no_size, not_regular, permission, stale, store_failed
+from ..errors import is_directory, no_size, not_regular, permission, same_file, stale, store_failed
+from ..mm.aops import AddressSpaceOperations
 from .ranges import RangeOperations, require_length
 from .source import Opened, Source
 from .writing import punch, require_owner, write_all
@@ -97,6 +99,51 @@ class LocalSource:
         ops = _WritableOperations(fd, status, self.name, directory)
         return Opened(ops, status.st_size, ops.version, close=lambda: os.close(fd))
 
+    def open_aside(self, *, beside: AddressSpaceOperations | None = None) -> Opened:
+        """A new file that takes the place of this one, with its permissions, in ``ops.fsync()``; without that it goes.
+
+        *beside* is what will be read meanwhile.  Raises: OSError: EINVAL if that reads this file, whatever its name;
+        EACCES if this one may not be written to, or nothing be made in its directory.
+        """
+        path = _real_path(self._path)
+        aside = os.path.join(os.path.dirname(path), f".pagein-{uuid.uuid4().hex}")
+        try:
+            replaced = self._to_replace()
+            if replaced is not None and isinstance(beside, _LocalOperations) and beside.reads(replaced):
+                raise same_file(beside.name, self.name)
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            fd = os.open(aside, flags, 0o666 if replaced is None else 0o600)
+        except OSError as error:
+            error.filename = self.name
+            raise
+        try:
+            ops = _AsideOperations(fd, aside, path, replaced, self.name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return Opened(ops, 0, ops.version, close=ops.close)
+
+    def _to_replace(self) -> os.stat_result | None:
+        """What is there, which may be written to; None if there is nothing."""
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            if self._path.endswith("/"):
+                raise is_directory(self.name) from None
+            return None
+        _require_file(status, self.name)
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
+        return status
+
+    def is_file_of(self, other: Source) -> bool:
+        """Whether *other* is the same file, by this name or another."""
+        if not isinstance(other, LocalSource):
+            return False
+        try:
+            return self.key == other.key or os.path.samefile(self._path, other._path)
+        except OSError:  # one of them is not there
+            return False
+
     def _open_fd(self, *, create: bool, exclusive: bool) -> tuple[int, bool]:
         """The descriptor, and whether the file may be new: its name has to be made durable, too."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -122,8 +169,17 @@ class _LocalOperations(RangeOperations):
         self._name = name
 
     @property
+    def name(self) -> str:
+        """What the user called it."""
+        return self._name
+
+    @property
     def device_key(self) -> Hashable:
         return "local", self._device
+
+    def reads(self, status: os.stat_result) -> bool:
+        """Whether it is that file."""
+        return os.path.samestat(os.fstat(self._fd), status)
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         try:
@@ -231,6 +287,34 @@ class _WritableOperations(_LocalOperations):
         except OSError as error:
             error.filename = self._name
             raise
+
+
+class _AsideOperations(_WritableOperations):
+    """A new file at *aside*, which takes the place of what is at *path* with the first fsync that succeeds."""
+
+    def __init__(self, fd: int, aside: str, path: str, replaced: os.stat_result | None, name: str) -> None:
+        super().__init__(fd, os.fstat(fd), name, None)
+        self._aside: str | None = aside
+        self._path = path
+        self._mode = None if replaced is None else replaced.st_mode & 0o777
+
+    def fsync(self) -> None:
+        """Raises: OSError, and then what was there still is."""
+        super().fsync()
+        if self._aside is not None:
+            with self._named():
+                if self._mode is not None:
+                    os.fchmod(self._fd, self._mode)
+                os.replace(self._aside, self._path)
+                self._aside = None
+                _fsync_directory(os.path.dirname(self._path))
+
+    def close(self) -> None:
+        """Nobody uses it any more."""
+        os.close(self._fd)
+        if self._aside is not None:
+            with suppress(OSError):  # somebody else has removed it
+                os.unlink(self._aside)
 
 
 def _fsync_directory(path: str) -> None:
