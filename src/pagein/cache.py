@@ -318,10 +318,10 @@ class PageCache:
         """Raises: UnwrittenDataError, if something could not be written."""
         self._flush_texts()
         self._follow_up()
-        inodes = list(self._table.written if of is None else of)
-        cause = unwritten.write_out_all(self._zone, inodes, steps)
-        if cause is not None:
-            unwritten.require_written(inodes, cause)
+        with self._table.kept_open(of) as inodes:
+            cause = unwritten.write_out_all(self._zone, inodes, steps)
+            if cause is not None:
+                unwritten.require_written(inodes, cause)
 
     def _flush_texts(self) -> None:
         with self._table.lock:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -295,6 +295,16 @@ class InodeTable:
         """Whether what has this key is open for writing, or has unwritten data."""
         with self.lock:
             return self.by_key.get(key) in self.written
+
+    @contextmanager
+    def kept_open(self, inodes: Iterable[Inode] | None = None) -> Iterator[list[Inode]]:
+        """Those that are written, or these, counted: their store's side stays open though their last file is closed."""
+        with self.lock:
+            held = [self._counted(inode) for inode in list(self.written if inodes is None else inodes)]
+        try:
+            yield held
+        finally:
+            self.released.extend(Released(inode, [None], 0, wrote=False) for inode in held)
 
     # -- letting go ----------------------------------------------------------------------------------------
 

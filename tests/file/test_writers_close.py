@@ -7,13 +7,14 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.file.sources import DATA, assert_nothing_left, binary, open_fds, outcome_of, run_in_threads
 from tests.file.writable import Disk
 
 import pagein
-from pagein import PageCache, UnwrittenDataError
+from pagein import PageCache, UnwrittenDataError, unwritten
 from pagein.units import PAGE_SIZE
 
 
@@ -205,6 +206,24 @@ def test_sync_makes_every_file_durable(own_cache: PageCache, disk: Disk) -> None
     assert (disk.objects["t"], disk.objects["b"]) == (b"text", b"bytes")
     assert disk.names_of_calls().count("fsync") == 2
     own_cache.sync()
+
+
+def test_what_sync_writes_out_stays_open_in_its_store_though_its_last_writer_closes(
+    own_cache: PageCache, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, write_out_all = binary(own_cache.open((disk, "a"), "r+b")), unwritten.write_out_all
+    open_counts = []
+
+    def close_before(*arguments: Any) -> BaseException | None:
+        file.close()
+        open_counts.append(disk.open_count)
+        return write_out_all(*arguments)
+
+    file.write(b"new")
+    monkeypatch.setattr(unwritten, "write_out_all", close_before)
+    own_cache.sync()
+    assert open_counts == [1]
+    assert disk.open_count == 0
 
 
 def test_a_cache_leaves_nothing_of_what_was_written_through_it(tmp_path: Path) -> None:
