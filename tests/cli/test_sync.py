@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,9 +99,54 @@ def test_a_file_that_fails_is_named_and_the_others_are_copied(
     assert ended.status == 1
     assert len(ended.err.splitlines()) == 2
     assert f"pagein: {tree / 'broken'}: No such file" in ended.err
-    assert "3 copied" in ended.out
+    assert ended.out.endswith("3 copied, 0 the same\n")
     assert not [name for name in files_below(tmp_path / "copy") if ".pagein-" in name]
     assert not list((tmp_path / "copy").glob(".pagein-*"))
+
+
+def test_a_link_to_a_directory_is_followed_but_not_in_circles(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "e").write_bytes(b"linked")
+    (tree / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tree)
+    ended = run_here(capsys, "sync", tree, tmp_path / "copy")
+    assert (ended.status, ended.out.splitlines()[-1]) == (1, "5 copied, 0 the same")
+    assert ended.complaint == f"pagein: {tree / 'link' / 'back'}: leads back to a directory that it is in"
+    assert files_below(tmp_path / "copy") == files_below(tree) | {"link/e": b"linked"}
+
+
+def test_a_file_is_on_the_disk_before_it_replaces_another(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, int]] = []
+
+    def fsync(fd: int, fsync: Callable[[int], None] = os.fsync) -> None:
+        done.append(("fsync", os.fstat(fd).st_ino))
+        fsync(fd)
+
+    def replace(new: str, old: str, replace: Callable[[str, str], None] = os.replace) -> None:
+        done.append(("replace", os.stat(new).st_ino))
+        replace(new, old)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    assert run_here(capsys, "sync", tree / "a", tmp_path / "copy").status == 0
+    number = (tmp_path / "copy").stat().st_ino
+    assert done == [("fsync", number), ("replace", number)]
+
+
+def test_what_fails_does_not_count_as_copied(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(new: str, old: str) -> None:
+        raise OSError(errno.EIO, "broken", old)
+
+    monkeypatch.setattr(os, "replace", replace)
+    ended = run_here(capsys, "sync", tree / "a", tmp_path / "copy")
+    assert (ended.status, ended.out) == (1, "0 copied, 0 the same\n")
+    assert ended.complaint == f"pagein: {tmp_path / 'copy'}: broken"
 
 
 def test_an_absent_source_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,14 +5,15 @@ Guarantees: a local file is replaced as a whole, never seen half-written; nothin
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 
 import click
 from rich.progress import Progress as RichProgress, TaskID
@@ -22,12 +23,9 @@ import pagein
 from ..file import File
 from ..units import format_size
 from . import screen
-from .complaints import complain
+from .complaints import EXIT_ERROR, complain
 from .copying import PIECE_BYTES, Progress, copy, passing_cache
 from .places import below, is_path, target_of
-
-_ETAG_OF_CONTENT = re.compile(r'"?[0-9a-f]{32}(-[0-9]+)?"?')
-"""As S3 and its like make them, from the bytes: objects of equal size with the same one are the same."""
 
 
 @click.command()
@@ -39,18 +37,25 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
     """Copy SOURCE to DESTINATION if they differ.
 
     SOURCE may be a directory of this machine: then each file below it goes to the same place below DESTINATION, a
-    directory or a URL.  Nothing is deleted.
+    directory or a URL.  Symbolic links are followed: what they point to is copied.  Directories without files are not.
+    Nothing is deleted.
 
     Files differ if their sizes do.  Two local files of the same size and time of change are taken to be equal, as rsync
-    takes them, and so are two objects with the same MD5 for an ETag; of all others the bytes are compared, which reads
-    both.  A copy that is a local file gets the time of change of its source, if that is local.
+    takes them; of all others the bytes are compared, which reads both.  A copy that is a local file gets the time of
+    change of its source, if that is local; it is on the disk before it replaces what was there.
 
-    A file that cannot be read or written is named on stderr and passed over; the exit status is 1 then.
+    A file that cannot be read or written is named on stderr and passed over, and so is a directory; the exit status is
+    1 then.
     """
-    status = 0
+    failures: list[OSError | ValueError] = []
     counts = {"copied": 0, "the same": 0}
+
+    def fail(error: OSError | ValueError) -> None:
+        failures.append(error)
+        complain(error)
+
     with passing_cache() as cache, screen.transfer(screen.err()) as progress:
-        pairs = list(_pairs(source, target))
+        pairs = list(_pairs(source, target, fail))
         task = progress.add_task("syncing", total=sum(pair.size_bytes for pair in pairs) or None)
         done_bytes = 0
         for pair in pairs:
@@ -58,19 +63,19 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
                 if _is_same(cache, pair, checksum=checksum):
                     counts["the same"] += 1
                 else:
-                    counts["copied"] += 1
                     if not dry_run:
                         size_bytes = _copy(cache, pair, partial(_show, progress, task, done_bytes))
                         click.echo(f"{pair.target} ({format_size(size_bytes)})")
                     else:
                         click.echo(pair.target)
+                    counts["copied"] += 1
             except (OSError, ValueError) as error:
-                status = complain(error)
+                fail(error)
             done_bytes += pair.size_bytes
             progress.update(task, completed=done_bytes)
     would = "would be copied" if dry_run else "copied"
     click.echo(f"{counts['copied']} {would}, {counts['the same']} the same")
-    return status
+    return EXIT_ERROR if failures else 0
 
 
 @dataclass(frozen=True)
@@ -89,21 +94,30 @@ def _show(bar: RichProgress, task: TaskID, done_bytes: int, copied_bytes: int) -
     bar.update(task, completed=done_bytes + copied_bytes)
 
 
-def _pairs(source: str, target: str) -> Iterator[_Pair]:
+def _pairs(source: str, target: str, fail: Callable[[OSError], None]) -> Iterator[_Pair]:
     if not (is_path(source) and os.path.isdir(source)):
         size_bytes = os.stat(source).st_size if is_path(source) else 0
         yield _Pair(source, target_of(source, target), size_bytes)
         return
-    for directory, names, files in os.walk(source, onerror=_raise):
-        names.sort()
-        for name in sorted(files):
-            path = os.path.join(directory, name)
-            size_bytes = os.stat(path).st_size if os.path.exists(path) else 0
-            yield _Pair(path, below(target, os.path.relpath(path, source)), size_bytes)
+    for path in _files_below(source, fail, ()):
+        size_bytes = os.stat(path).st_size if os.path.exists(path) else 0
+        yield _Pair(path, below(target, os.path.relpath(path, source)), size_bytes)
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _files_below(directory: str, fail: Callable[[OSError], None], above: tuple[os.stat_result, ...]) -> Iterator[str]:
+    """Each file, through symbolic links too; those that lead back up fail, as what cannot be listed does."""
+    try:
+        here = os.stat(directory)
+        if any(os.path.samestat(here, one) for one in above):
+            raise OSError(errno.ELOOP, "leads back to a directory that it is in", directory)
+        paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+    except OSError as error:
+        fail(error)
+        return
+    are_directories = [os.path.isdir(path) for path in paths]
+    yield from (path for path, is_directory in zip(paths, are_directories, strict=True) if not is_directory)
+    for path in compress(paths, are_directories):
+        yield from _files_below(path, fail, (*above, here))
 
 
 # -- what differs --------------------------------------------------------------------------------------
@@ -120,11 +134,8 @@ def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool) -> bool:
         assert isinstance(target, File)
         if source.size_bytes != target.size_bytes:
             return False
-        if not checksum:
-            if pair.are_paths and _time_of(pair.source) == _time_of(pair.target):
-                return True
-            if source.version == target.version and _ETAG_OF_CONTENT.fullmatch(source.version):
-                return True
+        if not checksum and pair.are_paths and _time_of(pair.source) == _time_of(pair.target):
+            return True
         same = _have_same_bytes(source, target)
     if same and pair.are_paths:
         _take_time(pair.source, pair.target)  # so that next time it need not be read
@@ -160,9 +171,18 @@ def _copy(cache: pagein.PageCache, pair: _Pair, progress: Progress) -> int:
     with tempfile.TemporaryDirectory(prefix=".pagein-", dir=os.path.dirname(path)) as beside:
         new = os.path.join(beside, os.path.basename(path))
         size_bytes = copy(cache, pair.source, new, progress, mode="xb")
+        _fsync(new)  # else, after the machine has died, the new name may have neither the old bytes nor the new
         with suppress(FileNotFoundError):
             shutil.copymode(path if os.path.exists(path) else pair.source, new)
         if is_path(pair.source):
             _take_time(pair.source, new)
         os.replace(new, path)
     return size_bytes
+
+
+def _fsync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
