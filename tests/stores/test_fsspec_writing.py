@@ -265,3 +265,16 @@ def test_a_local_file_keeps_its_permissions(tmp_path: Path) -> None:
         store(version, b"mine", 0)
         version.ops.fsync()
     assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o640
+
+
+def test_a_directory_that_is_not_there_is_enoent_of_what_the_user_named(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "a"
+    with writing((LocalFileSystem(), path), create=True) as version:
+        store(version, b"mine", 0)
+        with pytest.raises(FileNotFoundError) as raised:
+            version.ops.fsync()
+        assert raised.value.filename == f"file:{path}"
+        assert ".pagein-" not in str(raised.value)
+        path.parent.mkdir()
+        version.ops.fsync()
+    assert path.read_bytes() == b"mine"

@@ -127,11 +127,13 @@ class FsspecTarget:
                 os.replace(aside, path)  # mv() would copy where it may not rename
             else:
                 fs.mv(aside, path)
-        except BaseException:
+        except BaseException as error:
             try:
                 fs.rm_file(aside)
             except Exception:  # it may not have come into being
                 pass
+            if isinstance(error, OSError) and error.errno is not None:  # its name is none that the user knows
+                raise OSError(error.errno, error.strerror or str(error), self.name) from error
             raise
 
     def _put(self, whole: Whole, path: str) -> None:
