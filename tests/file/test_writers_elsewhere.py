@@ -12,6 +12,7 @@ from tests.file.sources import DATA, binary, charged_pages, inode_of
 from tests.file.writable import Disk
 
 from pagein import PageCache
+from pagein.stores import MemoryStore
 from pagein.units import PAGE_SIZE
 from pagein.unwritten import PIECE_BYTES
 
@@ -57,6 +58,37 @@ def test_a_file_that_only_reads_can_be_saved_too(cache: PageCache, tmp_path: Pat
     with binary(cache.open(path)) as file:
         assert file.save_as(tmp_path / "copy") == len(DATA)
     assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_what_others_have_replaced_is_saved_whole_if_the_old_version_can_be_had(cache: PageCache) -> None:
+    store = MemoryStore({"a": DATA, "b": DATA})
+    for name, replace in (("a", lambda: store.put("a", b"theirs")), ("b", lambda: store.delete("b"))):
+        with binary(cache.open((store, name), "r+b")) as file:
+            file.write(b"mine")
+            replace()
+            with pytest.raises(OSError, match="changed while it was open"):
+                file.fsync()
+            assert file.save_as((store, "mine")) == len(DATA)
+            file.discard()
+        with binary(cache.open((store, "mine"))) as saved:
+            assert saved.read() == b"mine" + DATA[4:]
+    with binary(cache.open((store, "a"))) as theirs:
+        assert theirs.read() == b"theirs"
+
+
+def test_what_only_the_lost_version_has_cannot_be_saved_but_what_was_written_can_be_read(
+    cache: PageCache, tmp_path: Path
+) -> None:
+    disk = Disk({"a": DATA})
+    with binary(cache.open((disk, "a"), "r+b")) as file:
+        file.write(b"mine")
+        disk.put("a", bytes(len(DATA)))
+        with pytest.raises(OSError, match="changed while it was open") as raised:
+            file.save_as(tmp_path / "mine")
+        assert raised.value.errno == errno.ESTALE
+        assert not os.listdir(tmp_path)
+        assert file.pread(4, 0) == b"mine"
+        file.discard()
 
 
 def test_what_is_saved_is_what_the_next_open_finds(disk: Disk, cache: PageCache) -> None:

@@ -1,7 +1,8 @@
 """Objects in this process's memory: for tests, for examples, and for bytes that should be read as files.
 
 Guarantees: an object's bytes never change; `put` replaces the object, and whoever has the old one open gets
-ESTALE at the next fetch.  An object that is open for writing is replaced whole, by `put_if`.
+ESTALE at the next fetch.  An object that is open for writing is replaced whole, by `put_if`; whoever writes it can read
+the old one to its end, so that all of what he has can be saved elsewhere.
 Assumes: nothing.  Every method may be called from any thread.
 """
 
@@ -116,29 +117,30 @@ class _MemoryTarget:
         return self._found.version if self._found else "absent"
 
     def opened(self) -> Opened | None:
-        return _opened(self._store, self._path, self._found) if self._found else None
+        return _opened(self._store, self._path, self._found, lasts=True) if self._found else None
 
     def replace(self, whole: Whole) -> None:
         with whole.mapped() as data, memoryview(data) as view:
             self._found = self._store._put_if(self._path, view, self._found.version if self._found else None)
 
 
-def _opened(store: MemoryStore, path: str, found: _Object) -> Opened:
-    return Opened(_MemoryOperations(store, path, found), len(found.data), found.version)
+def _opened(store: MemoryStore, path: str, found: _Object, *, lasts: bool = False) -> Opened:
+    return Opened(_MemoryOperations(store, path, found, lasts=lasts), len(found.data), found.version)
 
 
 class _MemoryOperations(RangeOperations):
     blocking = False
     device_name = "memory"
 
-    def __init__(self, store: MemoryStore, path: str, opened: _Object) -> None:
+    def __init__(self, store: MemoryStore, path: str, opened: _Object, *, lasts: bool) -> None:
         self._store = store
         self._path = path
         self._opened = opened
+        self._lasts = lasts
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         now = self._store._get(self._path)
-        if now is not self._opened:
+        if now is not self._opened and not self._lasts:
             raise stale(_name_of(self._path), was=self._opened.version, now=now.version if now else "deleted")
         with memoryview(self._opened.data)[offset_bytes : offset_bytes + len(buffer)] as part:
             buffer[:] = part
