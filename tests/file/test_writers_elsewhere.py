@@ -91,6 +91,29 @@ def test_what_only_the_lost_version_has_cannot_be_saved_but_what_was_written_can
         file.discard()
 
 
+@pytest.mark.parametrize("place", ["local", "whole"])
+def test_what_was_written_can_be_put_into_the_version_that_replaced_what_was_opened(
+    cache: PageCache, tmp_path: Path, place: str
+) -> None:
+    disk, theirs = Disk({"a": DATA}, whole=True), b"theirs" * 1000
+    path = tmp_path / "a"
+    path.write_bytes(DATA)
+    source = path if place == "local" else (disk, "a")
+    with binary(cache.open(source, "r+b")) as file:
+        file.pwrite(b"mine", 100)
+        path.write_bytes(theirs)
+        disk.put("a", theirs)
+        with pytest.raises(OSError, match="changed while it was open"):
+            file.fsync()
+        piece = file.pread(4, 100)
+        file.discard()
+    with binary(cache.open(source, "r+b")) as file:
+        assert file.size_bytes == len(theirs)
+        file.pwrite(piece, 100)
+    expected = theirs[:100] + b"mine" + theirs[104:]
+    assert (path.read_bytes() if place == "local" else disk.objects["a"]) == expected
+
+
 def test_what_is_saved_is_what_the_next_open_finds(disk: Disk, cache: PageCache) -> None:
     with binary(cache.open((disk, "b"), "wb")) as old:
         old.write(b"old")
