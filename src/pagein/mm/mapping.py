@@ -238,6 +238,19 @@ class AddressSpace:
             self.zone.checks.changed_content([page.run])  # whoever has made them dirty has changed them
         return page
 
+    def admit_zeros(self, index: int, page_count: int) -> int:
+        """Make absent pages beyond the end Uptodate as they are, zeros; how many of *page_count*, which the caller has
+        reserved.  In one hold, so that nobody sees them locked.  Locks: ``i_rwsem``."""
+        with self.zone.lock:
+            self._check_usable_or_return(page_count)
+            absent = self.absent_run(index, page_count)
+            self.zone.uncharge(page_count - absent, reserved=True)
+            if absent:
+                self._admit(index, absent, read_ahead=False)
+                frame = self.base + index
+                self.arena.uptodate[frame : frame + absent] = ones(absent)
+            return absent
+
     def absent_run(self, index: int, page_count: int) -> int:
         """How many pages from *index* on are neither here nor in flight.  Locks: the zone's lock is held."""
         first = self.base + index

@@ -192,12 +192,6 @@ class Page:
             kept = self._unlock()
         self._after_unlock(kept)
 
-    def set_zeros(self) -> None:
-        """Say that all of it is zeros, as fresh memory is.  Locks: page locked, and nobody has written to it."""
-        with self.mapping.zone.lock:
-            arena, frame, count = self.run
-            arena.uptodate[frame : frame + count] = ones(count)
-
     def _set_uptodate(self) -> None:
         arena, frame, count = self.run
         arena.uptodate[frame : frame + count] = ones(count)

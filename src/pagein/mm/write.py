@@ -141,8 +141,8 @@ def _lock_pages(file: OpenFile, offset: int, stop: int, make_waiter: MakeWaiter)
         if here:
             return mapping.lock_run(index, here)
         covered = 0
-        while index + covered < stop_index and _is_covered(mapping, index + covered, offset, stop):
-            covered += 1
+        if _is_covered(mapping, index, offset, stop):  # those in between are overwritten whole
+            covered = stop_index - index - (not _is_covered(mapping, stop_index - 1, offset, stop))
         absent = mapping.absent_run(index, covered)
     if absent:
         granted = yield from reclaim.reserve_steps(zone, absent, make_waiter)
@@ -214,10 +214,5 @@ def _make_ready(mapping: AddressSpace, end: int, appended_bytes: int) -> None:
     want = max(2 * mapping.room_ahead_pages, page_count_for(appended_bytes), 1)
     want = min(want, AHEAD_PAGES_MAX, zone.cap_pages // AHEAD_SHARE, mapping.dirty_budget, mapping.frame_count - index)
     granted = reclaim.try_reserve(zone, want) if want > 0 else 0
-    if not granted:
-        return
-    page = mapping.grab_run(index, granted, wanted_pages=granted, beyond_end=True)
-    if page is not None:
-        mapping.room_ahead_pages = page.page_count
-        page.set_zeros()
-        page.unlock()
+    if granted:
+        mapping.room_ahead_pages = mapping.admit_zeros(index, granted)
