@@ -29,7 +29,7 @@ BACKGROUND_SHARE, LIMIT_SHARE = 0.10, 0.20
 dirty_ratio."""
 AGE_S = 30.0
 """What has been dirty for so long is written back.  Linux: dirty_expire_centisecs."""
-BUDGET_PAGES_MAX = 4096
+BUDGET_PAGES_MAX = 8192
 """What a writer may make dirty before he comes here again, at most..."""
 BUDGET_SHARE = 8
 """...and of what is left below the limit, this share."""

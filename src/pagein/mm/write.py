@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace, OpenFile
     from .page import LockedPage
 
-AHEAD_PAGES_MAX = 4096
-"""What is made ready beyond the end for somebody who appends: up to 16 MiB, twice as much each time..."""
+AHEAD_PAGES_MAX = 8192
+"""What is made ready beyond the end for somebody who appends: up to 32 MiB, twice as much each time..."""
 AHEAD_SHARE = 32
 """...but no more than this share of the cache."""
 
