@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -355,6 +356,77 @@ def test_after_an_fsync_that_failed_none_says_that_all_is_well(tmp_path: Path) -
         for _ in range(2):
             with raises_errno(raised.value.errno, "may be lost"):
                 version.ops.fsync()
+
+
+# -- replacing a file as a whole ---------------------------------------------------------------------
+
+
+def test_what_is_written_aside_takes_the_place_at_fsync_or_goes(file: Path) -> None:
+    before = file.stat()
+    for fsyncs in (False, True):
+        version = local.LocalSource(str(file)).open_aside()
+        store(version, OTHER, 0)
+        assert (file.read_bytes(), file.stat().st_ino) == (DATA, before.st_ino)
+        if fsyncs:
+            version.ops.fsync()
+        version.close()
+        assert os.listdir(file.parent) == [file.name]
+    assert file.read_bytes() == OTHER
+    assert file.stat().st_mode == before.st_mode
+
+
+def test_an_fsync_aside_that_fails_leaves_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    for call in ("fsync", "replace"):
+        version = local.LocalSource(str(file)).open_aside()
+        store(version, OTHER, 0)
+        with monkeypatch.context() as patch, raises_errno(errno.EIO, str(file)):
+            patch.setattr(os, call, fail)
+            version.ops.fsync()
+        version.close()
+        assert (os.listdir(file.parent), file.read_bytes()) == ([file.name], DATA)
+
+
+@pytest.mark.parametrize("name", [".", "no/such", "data.bin/", "new/", "loop", "fifo"])
+def test_what_cannot_be_replaced_is_refused_as_open_would(file: Path, name: str) -> None:
+    (file.parent / "loop").symlink_to("loop")
+    os.mkfifo(file.parent / "fifo")
+    names = sorted(os.listdir(file.parent))
+    path = f"{file.parent}/{name}"
+    with pytest.raises(OSError) as ours:
+        local.LocalSource(path).open_aside()
+    if name != "fifo":
+        with pytest.raises(OSError) as theirs:
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        assert ours.value.errno == theirs.value.errno
+    assert ours.value.filename == path
+    assert sorted(os.listdir(file.parent)) == names
+
+
+def test_a_file_is_replaced_by_who_may_write_to_it_and_its_directory(file: Path) -> None:
+    place = tempfile.mkdtemp()  # that of pytest is root's alone
+    try:
+        os.chmod(place, 0o777)
+        path = os.path.join(place, "a")
+        Path(path).write_bytes(DATA)
+        for file_mode, place_mode in ((0o444, 0o777), (0o666, 0o755)):
+            os.chmod(path, file_mode)
+            os.chmod(place, place_mode)
+            with as_nobody(), raises_errno(errno.EACCES, path):
+                local.LocalSource(path).open_aside()
+        os.chmod(path, 0o222)
+        os.chmod(place, 0o777)
+        with as_nobody():
+            version = local.LocalSource(path).open_aside()
+            store(version, OTHER, 0)
+            version.ops.fsync()
+            version.close()
+        assert Path(path).read_bytes() == OTHER
+        assert os.stat(path).st_mode & 0o777 == 0o222
+    finally:
+        shutil.rmtree(place)
 
 
 # -- processes ---------------------------------------------------------------------------------------

@@ -127,9 +127,11 @@ class LocalSource:
         """What is there, which may be written to; None if there is nothing."""
         try:
             status = os.stat(self._path)
-        except FileNotFoundError:
-            if self._path.endswith("/"):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if self._path.endswith("/"):  # to which O_CREAT says EISDIR, be it the name of a file
                 raise is_directory(self.name) from None
+            if error.errno != errno.ENOENT:
+                raise
             return None
         _require_file(status, self.name)
         os.close(os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY))
