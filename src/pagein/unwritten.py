@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import stores
-from .errors import being_written, no_such_place, read_only_source, unwritten
+from .errors import being_written, no_such_place, read_only_source, same_file, unwritten
 from .mm import filemap, truncate
 from .mm.errseq import again
 from .mm.mapping import OpenFile
@@ -153,7 +153,7 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
     """Write a file's bytes to *source*, past the cache, since that may be full of what cannot be written.
 
     What is there stays until all has been read, unless its store writes in place and is not the local one.
-    Raises: OSError of either store, EROFS, EBUSY, EOPNOTSUPP; EINVAL if it is the same local file.
+    Raises: OSError of either store, EROFS, EBUSY, EOPNOTSUPP; EINVAL if it is the same file.
     """
     target = stores.source_of(source, **store_options)
     if not isinstance(target, WritableSource):
@@ -166,6 +166,9 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
         if isinstance(target, LocalSource):
             opened = target.open_aside(beside=file.mapping.ops)
         else:
+            known = table.by_key.get(target.key)
+            if known is not None and known.mapping is file.mapping:  # a store that writes in place would empty it
+                raise same_file(target.name, target.name)
             opened = target.open_for_writing(create=True, exclusive=False, truncate=True)
         try:
             ops = opened.ops

@@ -170,7 +170,11 @@ def test_a_place_stays_as_it_was_until_all_has_been_read(cache: PageCache, tmp_p
     assert os.listdir(tmp_path) == ["there"]
 
 
-def test_a_file_is_not_saved_as_itself(cache: PageCache, path: Path) -> None:
+def test_a_file_is_not_saved_as_itself(disk: Disk, cache: PageCache, path: Path) -> None:
+    with binary(cache.open((disk, "a"))) as file:
+        with pytest.raises(OSError, match="are the same file"):
+            file.save_as((disk, "a"))
+        assert disk.objects["a"] == file.read() == DATA
     path.with_name("symbolic").symlink_to(path)
     path.with_name("hard").hardlink_to(path)
     with binary(cache.open(path)) as file:
