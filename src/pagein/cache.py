@@ -16,13 +16,13 @@ import os
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import stores, unwritten
-from .errors import ContractViolation, cap_too_small, negative
+from .errors import ContractViolation, cap_too_small, closed_cache, negative
 from .file import File, WriteOnlyFile
 from .inode import Inode as Inode
 from .mm import reclaim, truncate
@@ -37,7 +37,7 @@ from .modes import Mode
 from .reader import PageReader
 from .stats import CacheStats, cache_stats
 from .stores.source import Opened, Source
-from .table import InodeTable, LateWrite, Released, caches_with_data
+from .table import InodeTable, Released, caches_with_data
 from .text import TextFile, text_layer
 from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
 
@@ -91,6 +91,8 @@ class PageCache:
         """Text that is written: a piece of it may not have come to its file yet."""
         self._all_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
         self._roomy_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
+        self._gave_up = False
+        """Whether `close` was told to discard what is unwritten."""
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
         _caches.add(self)
 
@@ -177,11 +179,11 @@ class PageCache:
         return self._zone.workqueue.shielded(lambda: self._table.made(opened, key, title))
 
     def _look_up(self, source: Source) -> Inode:
-        self._write_late()
+        self._write_late(source.key)
         return self._table.look_up(source)
 
     def _look_up_for_writing(self, source: Source, mode: Mode) -> Inode:
-        self._write_late()
+        self._write_late(source.key)
         return self._table.look_up_for_writing(source, mode)
 
     def _file_of(self, inode: Inode, kind: type[R]) -> R:
@@ -214,8 +216,13 @@ class PageCache:
         self._table.released.append(Released(inode, token, hits, wrote))
 
     def _entered(self, file: R) -> R:
-        with self._table.lock:
-            self._files.add(file)
+        try:
+            with self._table.lock:
+                self._table.check_open()
+                self._files.add(file)
+        except ValueError:
+            file._release()
+            raise
         return file
 
     def _noted(self, file: File | io.TextIOWrapper) -> File | io.TextIOWrapper:
@@ -227,9 +234,29 @@ class PageCache:
     # -- letting go ----------------------------------------------------------------------------------------
 
     def _file_closed(self) -> None:
-        """A file was closed.  A finalizer may have done it, inside any lock of ours: then another call follows up."""
-        if not (self._zone.door.holds_locks_here or self._zone.door.is_finalizing()):
+        """A file was closed.  A finalizer may have done it, inside any lock of ours: then a worker follows up."""
+        if self._zone.door.holds_locks_here:
+            self._follow_up_soon()
+        elif not self._zone.door.is_finalizing():
             self._sweep()
+
+    def _follow_up_soon(self) -> None:
+        """Have a worker do what follows; if there is none, the next call does.  For finalizers: single steps."""
+        if not self._zone.closed:
+            self._zone.io.put(self._follow_up_behind)
+            try:
+                self._zone.io.kick_if_possible()
+            except RuntimeError:  # the interpreter is ending
+                pass
+
+    def _follow_up_behind(self) -> None:
+        self._table.begin_behind()
+        try:
+            self._follow_up()
+        except Exception as error:
+            self._table.close_failures.append(error)
+        finally:
+            self._table.end_behind()
 
     def _sweep(self) -> None:
         """Do what follows from files that were closed, where no signal can interrupt it.
@@ -243,10 +270,38 @@ class PageCache:
     def _follow_up(self) -> None:
         self._write_late()
         self._table.follow_up()
+        for inode in self._table.take_left():
+            self._write_out_behind(inode)
 
-    def _write_late(self) -> None:
-        if self._table.late_writes and not self._zone.closed:
-            unwritten.write_late(self._table, self._zone)
+    def _write_late(self, key: Hashable = None) -> None:
+        """Write what finalizers have noted, also what could not be written before of the inode that *key* finds."""
+        if self._zone.closed:
+            return
+        while self._table.late:
+            try:
+                inode = self._table.late.popleft()
+            except IndexError:  # another was faster
+                break
+            unwritten.write_late(self._table, inode, waits=False)
+        with self._table.lock:
+            known = None if key is None else self._table.by_key.get(key)
+        if known is not None:
+            unwritten.write_late(self._table, known, waits=True)
+
+    def _write_out_behind(self, inode: Inode) -> None:
+        """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""
+
+        def done(_: None, error: BaseException | None) -> None:
+            self._table.released.append(Released(inode, [None], 0, wrote=False))
+            self._table.follow_up()
+            self._table.end_behind()
+
+        self._table.begin_behind()
+        file = OpenFile(inode.mapping, writable=True)
+        try:
+            self._zone.workqueue.run_detached(partial(unwritten.close_steps, file), done)
+        except (RuntimeError, ValueError):  # no thread is left, or the cache was closed: then sync and close do it
+            done(None, None)
 
     def _raise_first_failure(self) -> None:
         try:
@@ -312,14 +367,14 @@ class PageCache:
             raise ContractViolation(clause, "; ".join(unended))
         self._raise_first_failure()
 
-    def _write_out_all(
-        self, steps: Callable[..., Any] = unwritten.write_out_steps, *, of: Iterable[Inode] | None = None
-    ) -> None:
+    def _write_out_all(self, steps: Callable[..., Any] = unwritten.write_out_steps) -> None:
         """Raises: UnwrittenDataError, if something could not be written."""
         self._flush_texts()
         self._follow_up()
-        with self._table.kept_open(of) as inodes:
+        with self._table.kept_open() as inodes:
+            failures = [unwritten.write_late(self._table, inode, waits=True) for inode in inodes]
             cause = unwritten.write_out_all(self._zone, inodes, steps)
+            cause = next((failure for failure in failures if failure is not None), cause)
             if cause is not None:
                 unwritten.require_written(inodes, cause)
 
@@ -336,18 +391,27 @@ class PageCache:
         """What of the store's reads was never ended, if debug mode knows."""
         if not discard and not self._zone.closed:
             self._write_out_all()  # first, since afterwards the files are closed
+        with self._table.closing():
+            if discard:  # at once, also if another waits for a store that does not answer
+                return self._close_all(discard=True)
+            with self._table.turn_to_write("close"):
+                return self._close_all(discard=False)
+
+    def _close_all(self, *, discard: bool) -> list[str]:
+        if not discard:
+            self._flush_texts()
         with self._table.lock:
             files = list(self._files)
         for file in files:
             file._release()
         if not self._zone.closed:
-            written = list(self._table.written)
             if discard:
-                self._discard_all(written)
+                self._discard_all(list(self._table.written))
             else:
-                self._write_out_all(of=written)  # what others have written meanwhile...
-                self._write_out_all(of=written)  # ...and what they were about to write when their files were closed
-                unwritten.require_written(written, None)
+                self._write_out_all()  # what others have written meanwhile...
+                self._write_out_all()  # ...and what they were about to write when their files were closed
+                unwritten.require_written(list(self._table.written), None)
+                self._table.wait_for_those_behind()
         self._table.forget_all()
         self._follow_up()  # also what the garbage collector has closed
         reclaim.remove_all_idle(self._zone)
@@ -365,6 +429,7 @@ class PageCache:
                 unwritten.discard(self._table, inode)
             except OSError:  # a view shows some of it; the store does not even let go
                 pass
+        self._gave_up = True
         self._table.give_up(written)
 
     def _close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
@@ -410,11 +475,32 @@ class _Owner:
 
     def write_out(self, file: OpenFile) -> None:
         zone = self._cache._zone
-        if self._inode in self._cache._table.written and not zone.closed:  # else it is the parent's, or nobody's
-            zone.shielded_steps(partial(unwritten.close_steps, file))
+        if zone.closed or self._inode not in self._cache._table.written:
+            # Whoever closed the cache has written it, or given it up; or it is the parent's.  If not, it is lost.
+            if not self._cache._gave_up and self._inode.unwritten_bytes is not None and not self._inode.is_the_parents:
+                raise closed_cache()
+        else:
+            self.write_late_first()
+            try:
+                zone.shielded_steps(partial(unwritten.close_steps, file))
+            except OSError:
+                zone.workqueue.shielded(partial(self._cache._table.note_begun, self._inode))
+                raise
 
     def write_late(self, offset: int | None, data: bytes) -> None:
-        self._cache._table.late_writes.append(LateWrite(self._inode, offset, data))
+        inode = self._inode
+        inode.late.append((offset, data))
+        # Whoever writes next goes the long way, where he writes this first.
+        inode.mapping.may_write_short = inode.mapping.short_writes = False
+        self._cache._table.late.append(inode)
+
+    def write_late_first(self) -> None:
+        inode, cache = self._inode, self._cache
+        if inode.late and inode.late_failure is None:
+            cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
+
+    def left_behind(self) -> None:
+        self._cache._follow_up_soon()
 
     def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
         cache = self._cache

@@ -42,7 +42,13 @@ class Owner(Protocol):
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""
 
     def write_late(self, offset: int | None, data: bytes) -> None:
-        """Write this at the next turn: a finalizer had it, inside any lock.  One step."""
+        """Write this soon: a finalizer had it, inside any lock.  Single steps."""
+
+    def write_late_first(self) -> None:
+        """Write what finalizers had to write, before something newer."""
+
+    def left_behind(self) -> None:
+        """A finalizer has let go of a file that was written to.  Single steps."""
 
     def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
         """As `File.save_as`."""
@@ -304,6 +310,7 @@ class File(PageWriter):
         super()._check_writable()
         if isinstance(self._mapping.ops, WrittenByParent):
             raise written_by_parent(self.name)
+        self._owner.write_late_first()
 
     def save_as(self, source: Any, **store_options: Any) -> int:
         """Write the file, as it is in the cache now, to another place; return how many bytes.  For data that their own
@@ -399,8 +406,8 @@ class File(PageWriter):
         return not (door.holds_locks_here or door.is_finalizing())
 
     def __del__(self) -> None:
-        if not getattr(self, "_is_below_text", False):
-            super().__del__()
+        if not getattr(self, "_is_below_text", False) and self._release() and self._writes:
+            self._owner.left_behind()
 
     def _become_late(self) -> None:
         """A finalizer is about to write the last of it, and to close it: both are only noted."""
@@ -426,7 +433,8 @@ class _LateFile(File):
         return len(data)
 
     def close(self) -> None:
-        self._release()
+        if self._release():
+            self._owner.left_behind()
 
 
 class WriteOnlyFile(File):

@@ -61,6 +61,10 @@ class Inode:
         self.opened: Opened | None = None
         self.open_count = 0
         self.writer_count = 0
+        self.late: deque[tuple[int | None, bytes]] = deque()
+        """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache."""
+        self.late_failure: BaseException | None = None
+        """Why that could not be done, the last time.  Who writes out tries again."""
         self.written_at = 0
         """A number that grows with each end of writing to any inode: how recent its version is."""
 
@@ -82,6 +86,10 @@ class Inode:
 
         0 is for what has no bytes: a new size, a new object.
         """
+        cached_bytes = self._unwritten_cached_bytes()
+        return sum((len(data) for _, data in list(self.late)), cached_bytes or 0) if self.late else cached_bytes
+
+    def _unwritten_cached_bytes(self) -> int | None:
         mapping = self.mapping
         dirty_bytes = min(mapping.dirty_bytes, mapping.i_size)
         uncommitted_bytes: int | None = mapping.ops.uncommitted_bytes
@@ -105,8 +113,14 @@ class Inode:
             and (self.opened is None or self.opened.ops.writable)
         )
 
+    @property
+    def is_the_parents(self) -> bool:
+        """Whether this is a child of who was writing it."""
+        return isinstance(self.mapping.ops, WrittenByParent)
+
     def leave_to_parent(self) -> None:
         """After a fork, in the child: what was being written is the parent's."""
+        self.late.clear()
         self.mapping.ops = WrittenByParent(self.name)
 
     @overload

@@ -4,7 +4,7 @@ Guarantees: one inode for one version of one source, however often it is opened;
 data that its store does not have, is the one that everybody gets, and is never forgotten; an inode is given back only
 when nobody reads, waits for, or shows a page of it, and its store's side is closed once.
 Assumes: sources with equal keys are one object (stores/source.py); everything here runs where no signal can interrupt
-it, but for what a finalizer appends to `released`, `late_writes` and `orphans`.
+it, but for what a finalizer appends to `released`, `late` and `orphans`.
 Lock order: ``InodeTable.lock`` is taken before a zone's lock and never held across a store's I/O.
 Not here: writing back what was left (unwritten.py).
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -41,14 +41,6 @@ class Released(NamedTuple):
     wrote: bool
 
 
-class LateWrite(NamedTuple):
-    """What a finalizer had to write.  At the end, if *offset* is None."""
-
-    inode: Inode
-    offset: int | None
-    data: bytes
-
-
 class InodeTable:
     """Of one cache.  Methods that say so are called with `lock` held."""
 
@@ -61,7 +53,9 @@ class InodeTable:
         self.written: dict[Inode, None] = {}
         """Inodes that are open for writing, or have unwritten data: in the order in which they were opened."""
         self._left: set[Inode] = set()
-        """Those of them that nobody has open for writing any more."""
+        """Those of them that nobody has open for writing any more..."""
+        self._left_and_begun: set[Inode] = set()
+        """...and whose data somebody has begun to hand over since."""
         self._idle: OrderedDict[Inode, None] = OrderedDict()
         """Inodes that are found and have no file, the longest idle first."""
         self._idle_with_room: OrderedDict[Inode, None] = OrderedDict()
@@ -74,13 +68,20 @@ class InodeTable:
         """What is being looked at for the first time, and who waits for that."""
         self._turns: dict[Hashable, list[Waiter]] = {}
         """What is being opened for writing, or replaced, and who waits to do the same."""
+        self._behind_count = 0
+        """How many threads, or steps without one, keep inodes open that have no file, or follow up..."""
+        self._behind_waiters: list[Waiter] = []
+        """...and who waits until they have."""
+        self._closing_count = 0
+        """How many close the cache: from when its files are closed, none is opened any more."""
         self.close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
         self.hits = 0
         self._ends_of_writing = 0
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
-        self.late_writes: deque[LateWrite] = deque()
+        self.late: deque[Inode] = deque()
+        """Those for which a finalizer had something to write (`Inode.late`), until somebody does it."""
         self.orphans: deque[AddressSpace] = deque()
 
     @property
@@ -101,6 +102,7 @@ class InodeTable:
         """
         while True:
             with self.lock:
+                self.check_open()
                 inode = self.by_key.get(source.key)
                 if inode is not None and inode in self.written:
                     return self._counted(inode)
@@ -156,6 +158,7 @@ class InodeTable:
         is_needed = False
         try:
             with self.lock:
+                self.check_open()
                 inode = self.by_key.get(source.key)
                 if inode is None or (inode not in self.written and inode.version != opened.version):
                     if inode is not None and inode.written_at > began:
@@ -186,9 +189,8 @@ class InodeTable:
 
     def hold(self, inode: Inode) -> Inode:
         """Count a file more of an inode that the user has."""
-        if self._zone.closed:
-            raise closed_cache()
         with self.lock:
+            self.check_open()
             return self._counted(inode)
 
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
@@ -214,6 +216,7 @@ class InodeTable:
             raise read_only_source(source.name)
         with self.turn_to_write(source.key):
             with self.lock:
+                self.check_open()
                 inode = self.by_key.get(source.key)
                 is_written = inode is not None and inode in self.written
                 if inode is not None and is_written:
@@ -253,6 +256,7 @@ class InodeTable:
         is_needed = False
         try:
             with self.lock:
+                self.check_open()
                 inode = self.by_key.get(source.key)
                 if inode is None or not inode.can_be_written_on(opened):
                     inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name, has_room=True))
@@ -266,9 +270,8 @@ class InodeTable:
 
     def hold_for_writing(self, inode: Inode, mode: Mode) -> Inode:
         """Count one more that writes an inode which is known; make it empty if *mode* says so.  Blocks: then."""
-        if self._zone.closed:
-            raise closed_cache()
         with self.lock:
+            self.check_open()
             self._counted_for_writing(inode)
         return self._as_asked(inode, mode)
 
@@ -286,10 +289,16 @@ class InodeTable:
         self._counted(inode)
         inode.writer_count += 1
         self._left.discard(inode)
+        self._left_and_begun.discard(inode)
         self.written[inode] = None
         inode.mapping.allow_writing(True)
         _caches_with_data[self._cache] = None
         return inode
+
+    def is_taken(self, key: Hashable) -> bool:
+        """Whether somebody has the turn (`turn_to_write`)."""
+        with self.lock:
+            return key in self._turns
 
     def is_written(self, key: Hashable) -> bool:
         """Whether what has this key is open for writing, or has unwritten data."""
@@ -297,21 +306,23 @@ class InodeTable:
             return self.by_key.get(key) in self.written
 
     @contextmanager
-    def kept_open(self, inodes: Iterable[Inode] | None = None) -> Iterator[list[Inode]]:
-        """Those that are written, or these, counted: their store's side stays open though their last file is closed."""
+    def kept_open(self) -> Iterator[list[Inode]]:
+        """Those that are written, counted: their store's side stays open though their last file is closed."""
         with self.lock:
-            held = [self._counted(inode) for inode in list(self.written if inodes is None else inodes)]
+            held = [self._counted(inode) for inode in self.written]
+            self._behind_count += 1
         try:
             yield held
         finally:
             self.released.extend(Released(inode, [None], 0, wrote=False) for inode in held)
+            self.end_behind()
 
     # -- letting go ----------------------------------------------------------------------------------------
 
     @property
     def has_work(self) -> bool:
         """Whether `follow_up` would do anything."""
-        return bool(self.released or self.orphans or self._leaving or self._lingering or self._left)
+        return bool(self.released or self.late or self.orphans or self._leaving or self._lingering or self._left)
 
     def follow_up(self) -> None:
         """Close the store's side of inodes that have no file left, and give back the pages and frames of those that
@@ -354,10 +365,9 @@ class InodeTable:
                 self._left.add(inode)
             if not inode.open_count and inode not in self.written:
                 self._let_go(inode)
-        written_late = {late.inode for late in list(self.late_writes)}
         for inode in list(self._left):
             inode.mapping.allow_writing(False)  # also for who was about to write when his file was closed
-            if inode not in written_late and inode.unwritten_bytes is None and not inode.mapping.i_rwsem.held:
+            if inode.unwritten_bytes is None and not inode.mapping.i_rwsem.held:
                 self._end_writing(inode)
         self._forget_the_longest_idle()
         return self._close_lingering()
@@ -369,9 +379,30 @@ class InodeTable:
         if self.by_key.get(inode.key) is inode:
             self._make_idle(inode)
 
+    def take_left(self) -> list[Inode]:
+        """Inodes that were left with data which nobody has begun to hand over; counted, so that they stay open."""
+        with self.lock:
+            if self._zone.closed or self._closing_count:
+                return []  # who closes the cache sees to it
+            left = [one for one in self._left - self._left_and_begun if one.unwritten_bytes is not None]
+            self._left_and_begun.update(left)
+            return [self._counted(inode) for inode in left]
+
+    def note_begun(self, inode: Inode) -> None:
+        """Who wrote it last has tried to hand its data over, and was told why not."""
+        with self.lock:
+            self._left_and_begun.add(inode)
+
+    def resume_writing(self, inode: Inode) -> None:
+        """What finalizers had to write is there: others may go the short way again."""
+        with self.lock:
+            if inode.writer_count and inode in self.written:
+                inode.mapping.allow_writing(True)
+
     def _end_writing(self, inode: Inode) -> None:
         """Its store has everything, and nobody writes it: it is as any other now.  Under the lock."""
         self._left.discard(inode)
+        self._left_and_begun.discard(inode)
         self.written.pop(inode, None)
         if not self.written:
             _caches_with_data.pop(self._cache, None)
@@ -387,6 +418,7 @@ class InodeTable:
             for inode in written:
                 if inode in self.written:
                     self._left.discard(inode)
+                    self._left_and_begun.discard(inode)
                     del self.written[inode]
                     if not inode.open_count:
                         self._let_go(inode)
@@ -432,7 +464,48 @@ class InodeTable:
         truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
         return self._zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
 
+    def begin_behind(self) -> None:
+        """Somebody follows up, or writes out, and who closes the cache waits for him."""
+        with self.lock:
+            self._behind_count += 1
+
+    def end_behind(self) -> None:
+        """It is done."""
+        with self.lock:
+            self._behind_count -= 1
+            waiters: list[Waiter] = []
+            if not self._behind_count:
+                waiters, self._behind_waiters = self._behind_waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+    def wait_for_those_behind(self) -> None:
+        """Blocks: as long as they take."""
+        with self.lock:
+            waiter = self._zone.door.waiter()
+            if self._behind_count:
+                self._behind_waiters.append(waiter)
+            else:
+                waiter.wake()
+        waiter.wait()
+
     # -- the end -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """The cache is being closed: nothing is opened any more, unless that fails."""
+        with self.lock:
+            self._closing_count += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._closing_count -= 1
+
+    def check_open(self) -> None:
+        """Raises: ValueError if the cache is, or is being, closed.  Under the lock."""
+        if self._closing_count or self._zone.closed:
+            raise closed_cache()
 
     def forget_all(self) -> None:
         """The cache is being closed."""
@@ -454,6 +527,7 @@ class InodeTable:
             self._leaving.clear()
             self.written.clear()
             self._left.clear()
+            self._left_and_begun.clear()
             _caches_with_data.pop(self._cache, None)
 
     def start_anew(self) -> None:
@@ -461,9 +535,12 @@ class InodeTable:
         written is the parent's."""
         self.lock = OwnedLock("the cache's lock", self._zone.door)
         self._opening, self._turns = {}, {}
-        self.late_writes.clear()
+        self._behind_count = self._closing_count = 0
+        self._behind_waiters = []
+        self.late.clear()
         written, self.written = self.written, {}
         self._left.clear()
+        self._left_and_begun.clear()
         _caches_with_data.pop(self._cache, None)
         for inode in written:
             self.forget(inode)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import stores
 from .errors import being_written, no_such_place, read_only_source, same_file, unwritten
 from .mm import filemap, truncate
-from .mm.errseq import again
+from .mm.errseq import again, kept
 from .mm.mapping import OpenFile
 from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
 from .mm.write import perform_write
@@ -104,23 +104,43 @@ def require_written(inodes: Iterable[Inode], cause: BaseException | None) -> Non
         raise unwritten(left, cause)
 
 
-def write_late(table: InodeTable, zone: Zone) -> None:
-    """Write what finalizers have noted.  What fails is told by the next call that closes something."""
-    while table.late_writes:
-        try:
-            inode, offset, data = late = table.late_writes.popleft()
-        except IndexError:  # another was faster
-            return
-        file = OpenFile(inode.mapping, writable=True)
-        with memoryview(data) as view:
+def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException | None:
+    """Write into the cache what finalizers had to write; return why that failed: then it stays, and is unwritten.
+
+    Without *waits*, what another is writing already is left to him.
+    """
+    turn = ("late", inode)
+    while inode.late:
+        if not waits and table.is_taken(turn):
+            return None  # he looks once more when he has given it back
+        with table.turn_to_write(turn):
+            if inode not in table.written:  # the parent's; or it was given up
+                inode.late.clear()
+            inode.late_failure = None
             try:
-                done = 0
-                while done < len(data):
-                    at = None if offset is None else offset + done
-                    done += run_steps(perform_write(file, view[done:], at, zone.door.waiter))
-            except OSError as error:
-                table.close_failures.append(error)
-        del late
+                while inode.late:
+                    _write_first_late(inode)
+            except Exception as error:
+                inode.late_failure = kept(error)
+                with table.lock, inode.mapping.zone.lock:
+                    inode.mapping.wb_err.set(inode.late_failure)
+        table.resume_writing(inode)
+        if inode.late_failure is not None:
+            return inode.late_failure
+    return None
+
+
+def _write_first_late(inode: Inode) -> None:
+    mapping = inode.mapping
+    offset, data = inode.late[0]
+    file = OpenFile(mapping, writable=True)
+    done = 0
+    with memoryview(data) as view:
+        while done < len(data):
+            at = None if offset is None else offset + done
+            done += run_steps(perform_write(file, view[done:], at, mapping.zone.door.waiter))
+            inode.late[0] = None if offset is None else offset + done, data[done:]
+    inode.late.popleft()
 
 
 def discard(table: InodeTable, inode: Inode) -> int:
@@ -129,7 +149,9 @@ def discard(table: InodeTable, inode: Inode) -> int:
     Raises: OSError(EBUSY) if a view shows some of it: that stays.
     """
     mapping = inode.mapping
-    given_up, size_was_owed = inode.unwritten_bytes or 0, mapping.size_owed is not None
+    with table.turn_to_write(("late", inode)):
+        given_up, size_was_owed = inode.unwritten_bytes or 0, mapping.size_owed is not None
+        inode.late.clear()
     truncate.discard(mapping)
     left_bytes = mapping.ops.discard()
     if left_bytes is not None or size_was_owed:

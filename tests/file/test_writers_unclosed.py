@@ -60,19 +60,61 @@ def test_what_nobody_closed_is_written_when_the_cache_closes_at_the_latest(
 
 def test_what_nobody_closed_and_no_store_takes_is_named(disk: Disk) -> None:
     cache = PageCache("1 MiB", debug=True)
+    disk.error = OSError(errno.EDQUOT, "quota exceeded")
     leave_text_open(cache, disk)
     gc.collect()
-    disk.error = OSError(errno.EDQUOT, "quota exceeded")
     with pytest.raises(UnwrittenDataError, match="quota exceeded") as raised:
         cache.close()
     assert raised.value.files == {"b": 7}
     cache.close(discard=True)
 
 
+@pytest.mark.parametrize("leave", [leave_open, leave_open_in_a_cycle, leave_text_open, leave_text_open_in_a_cycle])
+def test_what_nobody_closed_is_handed_to_the_store_without_anybody_s_asking(
+    leave: Callable[[PageCache, Disk], None], disk: Disk
+) -> None:
+    with PageCache("1 MiB") as cache:
+        leave(cache, disk)
+        gc.collect()
+        calls = ["open_for_writing", "store", "fsync"] if disk.whole else ["open_for_writing", "store"]
+        for _ in calls:
+            disk.wait_for_call()
+        assert disk.names_of_calls() == calls
+
+
+def test_text_that_was_collected_is_older_than_what_is_written_afterwards(disk: Disk) -> None:
+    with PageCache("1 MiB", debug=True) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
+        file.pwrite(b"here", 0)
+        text = cache.open((disk, "a"), "r+")
+        text.write("older text")
+        del text
+        gc.collect()
+        file.pwrite(b"newer", 0)
+        assert file.pread(10, 0) == b"newer text"
+
+
+def test_text_that_was_collected_and_cannot_be_written_is_kept_and_named(disk: Disk) -> None:
+    cache = PageCache("1 MiB", debug=True)
+    text = cache.open((disk, "a"), "r+")
+    text.write("text")
+    disk.put("a", b"another's" * 100)
+    del text
+    gc.collect()
+    for _ in range(2):
+        with pytest.raises(UnwrittenDataError, match="changed while it was open") as raised:
+            cache.close()
+        assert raised.value.files == {"a": 4}
+    cache.close(discard=True)
+    assert disk.open_count == 0
+
+
 def test_a_cache_that_nobody_has_is_kept_until_its_data_are_written(disk: Disk) -> None:
-    leave_open(PageCache("1 MiB"), disk)
+    binary((cache := PageCache("1 MiB")).open((disk, "b"), "wb")).write(b"written")
+    disk.hold()
+    del cache
     gc.collect()
     (cache,) = [one for one in table.caches_with_data() if ("disk", disk, "b") in one._inodes]
+    disk.release()
     cache.sync()
     assert disk.objects["b"] == b"written"
     assert cache not in table.caches_with_data()
