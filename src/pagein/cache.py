@@ -384,8 +384,10 @@ class PageCache:
         for text in texts:
             try:
                 text.flush()
-            except ValueError:  # closed, or detached
+            except (ValueError, OSError):  # closed, or detached; or its file keeps what it could not write
                 pass
+            except Exception as error:  # the others all the same
+                self._table.close_failures.append(error)
 
     def _close(self, *, discard: bool) -> list[str]:
         """What of the store's reads was never ended, if debug mode knows."""
@@ -435,6 +437,9 @@ class PageCache:
     def _close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
         """Close what was opened for somebody who was interrupted.  What that raises the next call tells that closes."""
         try:
+            below = file.buffer if isinstance(file, io.TextIOWrapper) else file
+            if isinstance(below, File) and below.writable():
+                below._owner.take_back_open()
             file.close()
         except Exception as error:
             self._table.close_failures.append(error)
@@ -456,6 +461,7 @@ class PageCache:
     def _start_locks_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
         self._table.start_anew()
+        self._texts = weakref.WeakSet()  # what is in them is the parent's
         for inode in list(self._all_inodes):
             inode.start_lock_anew()
         for file in self._files:
@@ -480,7 +486,9 @@ class _Owner:
             if not self._cache._gave_up and self._inode.unwritten_bytes is not None and not self._inode.is_the_parents:
                 raise closed_cache()
         else:
-            self.write_late_first()
+            if self._inode.late:
+                write_late = partial(unwritten.write_late, self._cache._table, self._inode, waits=True)
+                self._cache._zone.io.shielded(write_late)  # what that raises is told with the rest
             try:
                 zone.shielded_steps(partial(unwritten.close_steps, file))
             except OSError:
@@ -498,6 +506,9 @@ class _Owner:
         inode, cache = self._inode, self._cache
         if inode.late and inode.late_failure is None:
             cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
+
+    def take_back_open(self) -> None:
+        self._cache._zone.io.shielded(partial(unwritten.take_back_open, self._cache._table, self._inode))
 
     def left_behind(self) -> None:
         self._cache._follow_up_soon()

@@ -47,6 +47,9 @@ class Owner(Protocol):
     def write_late_first(self) -> None:
         """Write what finalizers had to write, before something newer."""
 
+    def take_back_open(self) -> None:
+        """Undo what it did to the object that this very file was opened, as nobody got it: where that can be undone."""
+
     def left_behind(self) -> None:
         """A finalizer has let go of a file that was written to.  Single steps."""
 
@@ -248,14 +251,29 @@ class File(PageWriter):
             if self._appends:
                 return self._write_at_end(buffer)
             offset = self._pos
-            count = self.pwrite(buffer, offset)
+            try:
+                count = self.pwrite(buffer, offset)
+            except OSError:
+                self._keep_for_text(buffer, offset)
+                raise
             self._pos = offset + count
             return count
+
+    def _keep_for_text(self, buffer: ReadableBuffer, offset: int | None) -> None:
+        """Text forgets what it could not write, where a buffer of Python's own keeps it."""
+        if self._is_below_text:
+            data = bytes(buffer)
+            self._owner.write_late(offset, data)
+            self._pos += len(data)
 
     def _write_at_end(self, buffer: ReadableBuffer) -> int:
         if buffer.__class__ is bytes and self._append_short(buffer):
             return len(buffer)
-        count = self._pwrite_long(buffer, None)
+        try:
+            count = self._pwrite_long(buffer, None)
+        except OSError:
+            self._keep_for_text(buffer, None)
+            raise
         if count:
             self._pos = self._mapping.i_size
         return count

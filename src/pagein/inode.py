@@ -65,6 +65,8 @@ class Inode:
         """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache."""
         self.late_failure: BaseException | None = None
         """Why that could not be done, the last time.  Who writes out tries again."""
+        self.has_one_writer_so_far = False
+        """Whether nobody has opened it for writing since the first, before whom its store had everything."""
         self.written_at = 0
         """A number that grows with each end of writing to any inode: how recent its version is."""
 
@@ -159,7 +161,7 @@ class Inode:
         if parsed.exclusive:
             raise exists(self.name)
         return cache._zone.io.shielded(
-            lambda: wrap(cache._open_file(cache._table.hold_for_writing(self, parsed), parsed)),
+            lambda: cache._noted(wrap(cache._open_file(cache._table.hold_for_writing(self, parsed), parsed))),
             undo=cache._close_unwanted,
         )
 

@@ -287,6 +287,7 @@ class InodeTable:
     def _counted_for_writing(self, inode: Inode) -> Inode:
         """Under the lock."""
         self._counted(inode)
+        inode.has_one_writer_so_far = inode not in self.written
         inode.writer_count += 1
         self._left.discard(inode)
         self._left_and_begun.discard(inode)

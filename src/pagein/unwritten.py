@@ -163,6 +163,13 @@ def discard(table: InodeTable, inode: Inode) -> int:
     return given_up
 
 
+def take_back_open(table: InodeTable, inode: Inode) -> None:
+    """The first who has opened it for writing did not get it: an object that is replaced as a whole stays as it is."""
+    with table.turn_to_write(inode.key):
+        if inode.has_one_writer_so_far and inode.mapping.ops.commits:
+            discard(table, inode)
+
+
 def discard_by(table: InodeTable, inode: Inode, file: OpenFile) -> int:
     """`discard`, by the user of *file*, who need not hear any more why it could not be written."""
     given_up = discard(table, inode)

@@ -15,6 +15,7 @@ from tests.file.writable import Disk
 
 import pagein
 from pagein import PageCache, UnwrittenDataError, unwritten
+from pagein.testing.writable import WritableOps
 from pagein.units import PAGE_SIZE
 
 
@@ -196,6 +197,48 @@ def test_text_that_has_not_come_to_its_file_is_written_when_the_cache_closes(own
     assert disk.objects["t"] == "naïve".encode()
     with pytest.raises(ValueError, match="closed"):
         text.write("more")
+
+
+def test_text_over_an_inode_of_the_user_s_is_written_at_sync(own_cache: PageCache) -> None:
+    ops = WritableOps(0)
+    text = own_cache.inode(ops, size_bytes=0).open("w")
+    text.write("text")
+    own_cache.sync()
+    assert ops.content(0, 4) == b"text"
+
+
+def test_text_that_cannot_be_flushed_is_kept_and_named_and_keeps_no_other_from_its_store(
+    own_cache: PageCache, disk: Disk
+) -> None:
+    texts: list[Any] = [own_cache.open((disk, name), mode) for name, mode in (("a", "r+"), ("b", "w"))]
+    for text in texts:
+        text.write("text")
+    disk.put("a", b"another's" * 100)
+    for _ in range(2):
+        with pytest.raises(UnwrittenDataError, match="changed while it was open") as raised:
+            own_cache.sync()
+        assert raised.value.files == {"a": 4}
+    assert disk.objects["b"] == b"text"
+
+
+def test_nothing_is_opened_once_a_cache_that_closes_has_closed_its_files(own_cache: PageCache) -> None:
+    outcomes, disk = [], Disk({"a": DATA})
+    file, note_writing = binary(own_cache.open((disk, "a"), "r+b")), disk.note_writing
+
+    def write_or_open(name: str, path: str) -> None:
+        if name == "store":
+            if file.closed:
+                outcomes.append(outcome_of(lambda: own_cache.open((disk, "b"), "wb")))
+            else:
+                file.pwrite(b"again", 0)  # so that something is left to write when the files are closed
+        note_writing(name, path)
+
+    disk.note_writing = write_or_open  # type: ignore[method-assign]
+    file.pwrite(b"once", 0)
+    own_cache.close()
+    assert outcomes == [("raised", ValueError, None)]
+    assert "b" not in disk.objects
+    assert disk.objects["a"][:5] == b"again"
 
 
 def test_sync_makes_every_file_durable(own_cache: PageCache, disk: Disk) -> None:

@@ -86,6 +86,23 @@ def test_a_child_s_end_writes_nothing_of_its_parent_s(cache: PageCache, tmp_path
     assert path.read_bytes() == b"pending in the parent"
 
 
+def test_text_that_its_parent_has_not_flushed_keeps_nothing_of_a_child_s_from_the_store(
+    cache: PageCache, tmp_path: Path
+) -> None:
+    text = cache.open(tmp_path / "parent", "w")
+    text.write("parent")
+
+    def check() -> None:
+        binary(cache.open(tmp_path / "child", "wb")).write(b"child")
+        cache.sync()
+        assert (tmp_path / "child").read_bytes() == b"child"
+        cache.close()
+
+    in_child(check)
+    text.close()
+    assert (tmp_path / "parent").read_bytes() == b"parent"
+
+
 def test_what_was_written_before_is_read_in_the_child(cache: PageCache) -> None:
     disk = Disk()
     with binary(cache.open((disk, "a"), "wb")) as file:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
+from typing import Any
 
 import pytest
 from tests.contract.test_interrupted_close import LINES_MAX, interrupted
@@ -104,6 +105,26 @@ def test_an_append_that_was_interrupted_is_whole_or_not_there(disk: Disk) -> Non
     at_each_line(case)
 
 
+def test_an_open_that_was_interrupted_replaces_no_object() -> None:
+    disk, undone = Disk({"a": b"old"}, whole=True), threading.Event()
+    with PageCache(16 * PAGE_SIZE) as cache:
+        close_unwanted = cache._close_unwanted
+
+        def undo(file: Any) -> None:
+            close_unwanted(file)
+            undone.set()
+
+        cache._close_unwanted = undo  # type: ignore[method-assign]
+        disk.hold()
+        interrupt_in_store(partial(cache.open, (disk, "a"), "wb"), disk)
+        disk.release()
+        assert undone.wait(TIMEOUT_S)
+        with binary(cache.open((disk, "a"))) as file:
+            assert file.read() == b"old"
+    assert disk.objects["a"] == b"old"
+    assert disk.open_count == 0
+
+
 def test_a_close_that_waits_for_a_slow_store_goes_on_without_its_caller(disk: Disk) -> None:
     cache = PageCache(16 * PAGE_SIZE)
     file = binary(cache.open((disk, "a"), "wb"))
@@ -111,6 +132,16 @@ def test_a_close_that_waits_for_a_slow_store_goes_on_without_its_caller(disk: Di
     while disk._arrived.acquire(blocking=False):
         pass
     disk.hold()
+    interrupt_in_store(file.close, disk)
+    assert file.closed
+    disk.release()
+    cache.close()
+    assert disk.objects["a"] == b"written"
+    assert disk.open_count == 0
+
+
+def interrupt_in_store(run: Callable[[], object], disk: Disk) -> None:
+    """Call it, with Ctrl-C once it waits for the store, which is held."""
     seen = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -129,10 +160,5 @@ def test_a_close_that_waits_for_a_slow_store_goes_on_without_its_caller(disk: Di
     sender = threading.Thread(target=send)
     sender.start()
     with pytest.raises(KeyboardInterrupt):
-        file.close()
+        run()
     sender.join(TIMEOUT_S)
-    assert file.closed
-    disk.release()
-    cache.close()
-    assert disk.objects["a"] == b"written"
-    assert disk.open_count == 0
