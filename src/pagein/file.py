@@ -344,7 +344,8 @@ class File(PageWriter):
     def discard(self) -> int:
         """Give up what the file's store does not have yet, also of others who write it; return how many bytes.
 
-        The file is what the store holds then.  Blocks: interruptibly.
+        The file is what the store holds then; who opens it afterwards looks at the store anew, and shares nothing with
+        those who have it open now.  Blocks: interruptibly.
         """
         self._check_open()
         return self._owner.discard(self._file) if self._writes else 0

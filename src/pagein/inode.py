@@ -7,6 +7,7 @@ Not here: which inode is found for a source, and when the store's side of it is 
 
 from __future__ import annotations
 
+import errno
 import io
 import weakref
 from collections import deque
@@ -31,13 +32,15 @@ ROOM_BYTES = 64 << 30
 """How far a file may grow that is opened for writing, or to `ROOM_TIMES` its size.  It costs address space only."""
 ROOM_TIMES = 4
 ROOMY_MAX = 256
-"""So many inodes have as much room; with 16 TiB they take an eighth of what an x86-64 process can address."""
+"""So many inodes with files have as much room; 16 TiB are an eighth of what an x86-64 process can address."""
 ROOM_BYTES_OF_MANY = 1 << 30
 """How far a file may grow if it comes after those."""
 
 
 class Inode:
     """One version of one object in a cache: what its files have in common."""
+
+    open_count: int
 
     def __init__(self, cache: PageCache, opened: Opened, *, key: Hashable, name: str, has_room: bool = False) -> None:
         self._cache = cache
@@ -47,7 +50,8 @@ class Inode:
         self.ops = opened.ops
         self.has_room = has_room
         """Whether it can grow."""
-        room_bytes = _room_bytes(len(cache._roomy_inodes), opened.size_bytes) if has_room else 0
+        open_count = sum(bool(one.open_count) for one in cache._roomy_inodes) if has_room else 0
+        room_bytes = _room_bytes(open_count, opened.size_bytes) if has_room else 0
         self.mapping = AddressSpace(
             cache._zone, opened.ops, opened.size_bytes, name=name, room_pages=room_bytes >> PAGE_SHIFT
         )
@@ -98,6 +102,11 @@ class Inode:
         if uncommitted_bytes is None:
             return dirty_bytes if mapping.is_unwritten else None
         return min(dirty_bytes + uncommitted_bytes, mapping.i_size)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether another has changed the object, so that its store takes nothing of it any more."""
+        return getattr(self.mapping.wb_err.check(-1), "errno", None) == errno.ESTALE
 
     def note_version(self) -> None:
         """The version is what the store made of what was written."""

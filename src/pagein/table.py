@@ -14,11 +14,11 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .errors import closed_cache, exists, read_only_source
-from .inode import Inode
+from .inode import ROOMY_MAX, Inode
 from .mm import readahead, truncate
 from .mm.sync import OwnedLock, Waiter
 from .stores.source import Opened, Source, SourceWithHead, WritableSource
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .modes import Mode
 
 IDLE_WITH_ROOM_MAX = 256
-"""Of the inodes that are kept without a file, so many that can grow: these take much address space."""
+"""Of the inodes that are kept without a file, so many that can grow: these take much address space..."""
+IDLE_WITH_ROOM_LEAST = 16
+"""...and so many if others that have files need it."""
 
 
 class Released(NamedTuple):
@@ -210,8 +212,12 @@ class InodeTable:
     def look_up_for_writing(self, source: Source, mode: Mode) -> Inode:
         """The inode of *source*, which *mode* may make, or make empty, held for one file that writes it.
 
+        Of one that nobody writes, and whose data the store does not take because another has changed the object, they
+        are given up by a mode that would cut them off anyway.
         Blocks: as long as the store takes.  Raises: OSError: EROFS, and as the store says, or the built-in `open`.
         """
+        if self.released:
+            self.follow_up()  # who still writes
         if not isinstance(source, WritableSource):
             raise read_only_source(source.name)
         with self.turn_to_write(source.key):
@@ -219,6 +225,11 @@ class InodeTable:
                 self.check_open()
                 inode = self.by_key.get(source.key)
                 is_written = inode is not None and inode in self.written
+                lost = inode if is_written and mode.truncates else None
+                if lost is not None and lost.is_stale and not lost.writer_count:
+                    is_written = False
+                else:
+                    lost = None
                 if inode is not None and is_written:
                     if mode.exclusive:
                         raise exists(source.name)
@@ -226,9 +237,20 @@ class InodeTable:
             if inode is not None and is_written:
                 return self._as_asked(inode, mode)
             opened = source.open_for_writing(create=mode.creates, exclusive=mode.exclusive, truncate=mode.truncates)
+            if lost is not None:
+                self._give_up_stale(lost)
             inode = self._held_for_writing(source, opened)
         self.follow_up()
         return inode
+
+    def _give_up_stale(self, inode: Inode) -> None:
+        with self.lock:
+            self.forget(inode)
+        inode.late.clear()
+        with suppress(OSError):  # a view shows some of it, which stays
+            truncate.discard(inode.mapping)
+        inode.mapping.ops.discard()
+        self.give_up([inode])
 
     @contextmanager
     def turn_to_write(self, key: Hashable) -> Iterator[None]:
@@ -447,7 +469,9 @@ class InodeTable:
 
     def _forget_the_longest_idle(self) -> None:
         """Under the lock."""
-        while len(self._idle_with_room) > IDLE_WITH_ROOM_MAX:
+        roomy_count, idle_count = len(self._cache._roomy_inodes), len(self._idle_with_room)
+        most = max(IDLE_WITH_ROOM_LEAST, idle_count - max(0, roomy_count - ROOMY_MAX))
+        while len(self._idle_with_room) > min(most, IDLE_WITH_ROOM_MAX):
             self.forget(next(iter(self._idle_with_room)))
         while len(self._idle) > self._idle_max():
             self.forget(next(iter(self._idle)))

@@ -99,7 +99,11 @@ def _first_error(zone: Zone, all_steps: list[MakeSteps[None]]) -> BaseException 
 
 def require_written(inodes: Iterable[Inode], cause: BaseException | None) -> None:
     """Raises: UnwrittenDataError if some of *inodes* have what their store does not have."""
-    left = {inode.name: size_bytes for inode in inodes if (size_bytes := inode.unwritten_bytes) is not None}
+    left: dict[str, int] = {}
+    for inode in inodes:
+        size_bytes = inode.unwritten_bytes
+        if size_bytes is not None:
+            left[inode.name] = left.get(inode.name, 0) + size_bytes
     if left:
         raise unwritten(left, cause)
 
@@ -150,14 +154,13 @@ def discard(table: InodeTable, inode: Inode) -> int:
     """
     mapping = inode.mapping
     with table.turn_to_write(("late", inode)):
-        given_up, size_was_owed = inode.unwritten_bytes or 0, mapping.size_owed is not None
+        given_up = inode.unwritten_bytes or 0
         inode.late.clear()
     truncate.discard(mapping)
     left_bytes = mapping.ops.discard()
-    if left_bytes is not None or size_was_owed:
-        # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
-        with table.lock:
-            table.forget(inode)
+    # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
+    with table.lock:
+        table.forget(inode)
     if left_bytes is not None:
         truncate.discard(mapping, left_bytes)
     return given_up

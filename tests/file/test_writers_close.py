@@ -15,7 +15,7 @@ from tests.file.writable import Disk
 
 import pagein
 from pagein import PageCache, UnwrittenDataError, unwritten
-from pagein.testing.writable import WritableOps
+from pagein.testing.writable import WritableOps, store_failing
 from pagein.units import PAGE_SIZE
 
 
@@ -163,6 +163,15 @@ def test_a_cache_with_unwritten_data_names_them_and_stays_open(own_cache: PageCa
     disk.error = None
     own_cache.close()
     assert (disk.objects["b"], disk.objects["c"]) == (b"123456", b"x" * 10_000)
+
+
+def test_the_bytes_of_files_of_one_name_are_added_up(own_cache: PageCache) -> None:
+    ops = WritableOps(0, default_store=store_failing(full()))
+    for _ in range(2):
+        binary(own_cache.inode(ops, size_bytes=0, name="one").open("r+b")).write(b"12345")
+    with pytest.raises(UnwrittenDataError, match="no space") as raised:
+        own_cache.close()
+    assert raised.value.files == {"one": 10}
 
 
 def test_only_a_close_that_discards_loses_data(own_cache: PageCache, disk: Disk) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.file.sources import DATA, TIMEOUT_S, binary, charged_pages, run_in_threads
 from tests.file.writable import Disk
 
-from pagein import PageCache, cache as cache_module, table
+from pagein import PageCache, cache as cache_module, inode, table
 from pagein.units import PAGE_SIZE
 
 
@@ -72,6 +72,40 @@ def test_who_writes_again_writes_on_the_same_pages(disk: Disk, cache: PageCache)
         assert file.read() == b"0\n1\n2\n3\n4\n"
     assert "fill" not in disk.names_of_calls()
     assert cache.stats().inodes == 1
+
+
+def test_who_truncates_what_another_has_changed_starts_anew(disk: Disk, cache: PageCache) -> None:
+    file = binary(cache.open((disk, "a"), "r+b"))
+    file.write(b"mine")
+    disk.put("a", b"another's")
+    if not disk.whole:
+        disk.error = OSError(errno.ESTALE, "changed", "a")  # as stores say that write in place
+    with pytest.raises(OSError, match="changed"):
+        file.close()
+    disk.error = None
+    with binary(cache.open((disk, "a"), "wb")) as new:
+        new.write(b"mine alone")
+    assert disk.objects["a"] == b"mine alone"
+    assert disk.open_count == 0
+
+
+def test_who_opens_a_file_that_was_discarded_looks_at_its_store(cache: PageCache, path: Path) -> None:
+    with binary(cache.open(path, "r+b")) as file:
+        file.write(b"mine")
+        path.write_bytes(b"another's, and longer " * 4000)
+        file.discard()
+        with binary(cache.open(path)) as reader:
+            assert reader.read() == path.read_bytes()
+
+
+def test_files_may_grow_however_many_were_written_before(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inode, "ROOMY_MAX", 4)
+    with PageCache("1 MiB") as cache:
+        for number in range(5):
+            binary(cache.open((disk, f"{number}"), "wb")).close()
+        with binary(cache.open((disk, "big"), "wb")) as file:
+            file.truncate(inode.ROOM_BYTES_OF_MANY + 1)
+            file.truncate(0)
 
 
 def test_a_foreign_change_after_the_last_writer_has_closed_is_seen(disk: Disk, cache: PageCache) -> None:
