@@ -507,6 +507,20 @@ class _Owner:
         if inode.late and inode.late_failure is None:
             cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
 
+    def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
+        self._at_exit(lambda: unwritten.write_at_exit(file, offset, data))
+
+    def write_out_at_exit(self, file: OpenFile) -> None:
+        if self._inode in self._cache._table.written and not self._cache._zone.closed:
+            self._at_exit(lambda: unwritten.write_out_at_exit(self._inode, file))
+
+    def _at_exit(self, run: Callable[[], object]) -> None:
+        # Finalizers, and io's own, are silent about what they raise.
+        try:
+            run()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+
     def take_back_open(self) -> None:
         self._cache._zone.io.shielded(partial(unwritten.take_back_open, self._cache._table, self._inode))
 

@@ -47,6 +47,12 @@ class Owner(Protocol):
     def write_late_first(self) -> None:
         """Write what finalizers had to write, before something newer."""
 
+    def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
+        """Write this where no other thread runs any more.  What is lost is told."""
+
+    def write_out_at_exit(self, file: OpenFile) -> None:
+        """As `write_out`, then.  What is lost is told."""
+
     def take_back_open(self) -> None:
         """Undo what it did to the object that this very file was opened, as nobody got it: where that can be undone."""
 
@@ -303,6 +309,21 @@ class File(PageWriter):
             mapping.i_size = self._pos = offset + size  # after the bytes: they may be read now
             return True
 
+    def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
+        door = self._mapping.zone.door
+        if not (door.holds_locks_here or door.is_finalizing()) or self.closed or not self._writes:
+            return super()._pwrite_long(data, offset, direct=direct)
+        # A finalizer, of a buffer that the user has put over this file, say.
+        if offset is not None:
+            offset = checked("offset", offset)
+        with memoryview(data) as view:
+            copy = view.tobytes()
+        if door.is_finalizing():
+            self._owner.write_at_exit(self._file, offset, copy)
+        else:
+            self._owner.write_late(offset, copy)
+        return len(copy)
+
     def truncate(self, size: int | None = None, /) -> int:
         """Make the file *size* bytes long, by default up to the position, which stays; return the size.
 
@@ -405,6 +426,9 @@ class File(PageWriter):
             except BaseException:
                 self._release()  # the next who closes something sees to the rest
                 raise
+        elif self._writes and self._release_token is not None and self._mapping.zone.door.is_finalizing():
+            self._shut()
+            self._owner.write_out_at_exit(self._file)
         super().close()
 
     def _shut(self) -> None:
@@ -425,12 +449,17 @@ class File(PageWriter):
         return not (door.holds_locks_here or door.is_finalizing())
 
     def __del__(self) -> None:
-        if not getattr(self, "_is_below_text", False) and self._release() and self._writes:
+        if getattr(self, "_is_below_text", False) or getattr(self, "_release_token", None) is None:
+            return
+        if self._writes and self._mapping.zone.door.is_finalizing():
+            self.close()
+        elif self._release() and self._writes:
             self._owner.left_behind()
 
     def _become_late(self) -> None:
         """A finalizer is about to write the last of it, and to close it: both are only noted."""
-        if self._writes and self._release_token is not None:
+        is_open = self._writes and self._release_token is not None
+        if is_open and not self._mapping.zone.door.is_finalizing():  # then it would be too late
             self.__class__ = _LateFile
 
     def __reduce__(self) -> NoReturn:

@@ -8,10 +8,10 @@ Not here: how pages are written back (mm/writeback.py); who is open for writing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import stores
-from .errors import being_written, no_such_place, read_only_source, same_file, unwritten
+from .errors import being_written, no_such_place, read_only_source, same_file, shutting_down, unwritten
 from .mm import filemap, truncate
 from .mm.errseq import again, kept
 from .mm.mapping import OpenFile
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .mm.workqueue import MakeSteps
     from .mm.zone import Zone
     from .table import InodeTable
+
+T = TypeVar("T")
 
 PIECE_BYTES = 1 << 20
 """`save_as` holds so much beside the cache."""
@@ -145,6 +147,53 @@ def _write_first_late(inode: Inode) -> None:
             done += run_steps(perform_write(file, view[done:], at, mapping.zone.door.waiter))
             inode.late[0] = None if offset is None else offset + done, data[done:]
     inode.late.popleft()
+
+
+# -- when the interpreter has ended, and no thread but this one runs ------------------------------------------
+
+
+class _NobodyWakes:
+    """Stands for a waiter: who would have to wait would do so for ever."""
+
+    def __init__(self) -> None:
+        self._is_woken = False
+
+    def wake(self) -> None:
+        self._is_woken = True
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        if not self._is_woken:
+            raise shutting_down()
+        return True
+
+
+def _run_alone(zone: Zone, steps: Steps[T]) -> T:
+    zone.flusher.close()  # it would be started, and waited for
+    for queue in (zone.workqueue, zone.io):
+        queue._idle.clear()  # who is woken there does not run
+    return run_steps(steps)
+
+
+def write_at_exit(file: OpenFile, offset: int | None, data: bytes) -> None:
+    """Raises: OSError, RuntimeError: what is lost."""
+    done = 0
+    with memoryview(data) as view:
+        while done < len(data):
+            at = None if offset is None else offset + done
+            done += _run_alone(file.mapping.zone, perform_write(file, view[done:], at, _NobodyWakes))
+
+
+def write_out_at_exit(inode: Inode, file: OpenFile) -> None:
+    """Raises: UnwrittenDataError: what is lost; also all for which the store would need threads, as objects do."""
+    if inode.unwritten_bytes is None:
+        return
+    failure: BaseException | None = None
+    if not inode.mapping.ops.commits:
+        try:
+            _run_alone(file.mapping.zone, close_steps(file, _NobodyWakes))
+        except Exception as error:
+            failure = error
+    require_written([inode], failure or shutting_down())
 
 
 def discard(table: InodeTable, inode: Inode) -> int:

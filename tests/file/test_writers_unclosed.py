@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import subprocess
 import sys
 import threading
@@ -141,6 +142,26 @@ def test_text_that_is_collected_under_a_lock_of_ours_does_not_deadlock_and_is_wr
     assert disk.objects["a"] == b"written"
 
 
+@pytest.mark.parametrize("mode", ["wb", "ab", "r+b"])
+@pytest.mark.parametrize("which", ["_lock", "zone"])
+def test_a_buffer_of_the_user_s_that_is_collected_under_a_lock_of_ours_is_written(which: str, mode: str) -> None:
+    disk, cache = Disk({"a": b""}), PageCache("1 MiB")
+    buffers: list[Any] = [io.BufferedWriter(cache.open((disk, "a"), mode))]
+    buffers[0].write(b"written")
+    lock = {"_lock": cache._lock, "zone": cache._zone.lock}[which]
+
+    def collect_under_the_lock() -> None:
+        with lock:
+            buffers.clear()
+
+    thread = threading.Thread(target=collect_under_the_lock, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    assert not thread.is_alive()
+    cache.close()
+    assert disk.objects["a"] == b"written"
+
+
 # -- the end of the interpreter ----------------------------------------------------------------------
 
 BEGIN = """
@@ -158,6 +179,15 @@ ENDS = {
     "text of the default cache": "text = pagein.open(place, 'w'); text.write('written')",
     "a file that a module keeps": "sys.kept = cache.open(place, 'wb'); sys.kept.write(b'written')",
     "a cache that nobody has": "pagein.PageCache('1 MiB').open(place, 'wb').write(b'written')",
+    "a buffer over a file": "import io; b = io.BufferedWriter(cache.open(place, 'wb')); b.write(b'written')",
+    "text over a file": "import io; t = io.TextIOWrapper(cache.open(place, 'wb')); t.write('written')",
+    "a finalizer that writes": """
+class Writer:
+    file = cache.open(place, 'wb')
+    def __del__(self):
+        self.file.write(b'written')
+writer = Writer()
+""",
     "an exception": "cache.open(place, 'wb').write(b'written'); sys.exit(0)",
     "a daemon thread": """
 import threading
@@ -178,6 +208,12 @@ def test_an_interpreter_that_ends_writes_back_what_is_open_in_silence(end: str, 
     ended = run(ENDS[end], str(path))
     assert (ended.returncode, ended.stderr) == (0, "")
     assert path.read_bytes() == b"written"
+
+
+def test_an_interpreter_that_has_ended_says_what_no_object_has() -> None:
+    ended = run("import io; b = io.BufferedWriter(cache.open((MemoryStore(), 'a'), 'wb')); b.write(b'written')", "a")
+    assert "UnwrittenDataError" in ended.stderr
+    assert "memory:a (7 B)" in ended.stderr
 
 
 def test_an_interpreter_that_ends_says_what_it_could_not_write() -> None:
