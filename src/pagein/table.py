@@ -497,7 +497,7 @@ class InodeTable:
     def end_behind(self) -> None:
         """It is done."""
         with self.lock:
-            self._behind_count -= 1
+            self._behind_count = max(0, self._behind_count - 1)  # 0 in a child that was forked in there
             waiters: list[Waiter] = []
             if not self._behind_count:
                 waiters, self._behind_waiters = self._behind_waiters, []
@@ -525,7 +525,7 @@ class InodeTable:
             yield
         finally:
             with self.lock:
-                self._closing_count -= 1
+                self._closing_count = max(0, self._closing_count - 1)
 
     def check_open(self) -> None:
         """Raises: ValueError if the cache is, or is being, closed.  Under the lock."""
