@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from pagein.mm.arena import REGION_PAGES, Arena
 from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, RUN_PAGES_MAX, SMALL, Queues, Run, split_by_flag
@@ -238,6 +238,7 @@ class Model:
 
 @settings(max_examples=60)
 @given(steps=STEPS)
+@example(steps=[("move", 4, 9, GHOST, False), ("move", 0, 5, GHOST, False)])  # forgets one that is being moved
 def test_whatever_happened_each_page_is_in_one_queue_and_comes_up_once(steps):
     model = Model()
     for step, frame, count, queue, ahead in steps:

@@ -69,19 +69,15 @@ class Queues:
 
     def push(self, run: Run, queue: int, was: int) -> None:
         """Move a run, whose pages all are in queue *was*, to the tail of *queue* (or out, with NOT_QUEUED)."""
-        for piece in _pieces(run):
-            self._set_places(piece, queue, was)
-            if queue != NOT_QUEUED:
-                self._enqueue(piece, queue & _QUEUE_MASK)
-        while queue == GHOST and self.pages[GHOST] > self.ghost_pages_max:
-            for old in self.pop(GHOST):
-                self.push(old, NOT_QUEUED, GHOST)
+        self._push(run, queue, was)
+        self._forget_oldest_ghosts()
 
     def move(self, run: Run, queue: int) -> None:
         """Move every page of a run, wherever each is, to the tail of *queue* (or out, with NOT_QUEUED)."""
         for was, same in split_by_flag(run, _places(run)):
             if (was, queue) != (NOT_QUEUED, NOT_QUEUED):
-                self.push(same, queue, was)
+                self._push(same, queue, was)
+        self._forget_oldest_ghosts()  # not before: some of them may be among those whose place was looked up
 
     def pop(self, queue: int) -> list[Run]:
         """The oldest pages of a queue, nothing if it is empty.  The caller pushes, unpops or requeues each run."""
@@ -98,7 +94,8 @@ class Queues:
         """Put at the tail what of a run `pop` gave; the rest of it stands where it is."""
         for place, same in split_by_flag(run, _places(run)):
             if place & _MARK:
-                self.push(same, place & ~_MARK, place)
+                self._push(same, place & ~_MARK, place)
+        self._forget_oldest_ghosts()
 
     def forget_range(self, run: Run) -> None:
         """Take every page of a range out, the remembered ones too: its frames become another file's."""
@@ -114,6 +111,17 @@ class Queues:
     def size_bytes(self) -> int:
         """Memory of the entries themselves."""
         return sum(fifo.size_bytes() for fifo in self._fifos)
+
+    def _push(self, run: Run, queue: int, was: int) -> None:
+        for piece in _pieces(run):
+            self._set_places(piece, queue, was)
+            if queue != NOT_QUEUED:
+                self._enqueue(piece, queue & _QUEUE_MASK)
+
+    def _forget_oldest_ghosts(self) -> None:
+        while self.pages[GHOST] > self.ghost_pages_max:
+            for old in self.pop(GHOST):
+                self._push(old, NOT_QUEUED, GHOST)
 
     def _unpack(self, packed: int, queue: int) -> list[Run]:
         page_count = packed & (1 << _COUNT_BITS) - 1
