@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import stores
 from .errors import being_written, no_such_place, read_only_source, same_file, shutting_down, unwritten
 from .mm import filemap, truncate
-from .mm.errseq import again, kept
+from .mm.errseq import kept
 from .mm.mapping import OpenFile
 from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
 from .mm.write import perform_write
-from .mm.writeback import fsync_steps, store_all
+from .mm.writeback import fsync_steps
 from .stores.local import LocalSource
 from .stores.ranges import RangeOperations
 from .stores.source import WritableSource
@@ -39,19 +39,7 @@ def write_out_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
 
     Raises: OSError: what failed, or has failed before without this file having told so.
     """
-    mapping, zone = file.mapping, file.mapping.zone
-    if mapping.ops.commits:
-        yield from fsync_steps(file, make_waiter)
-        return
-    error = yield from store_all(mapping, make_waiter)
-    with zone.lock:
-        earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)
-    error = error or earlier
-    if error is not None:
-        try:
-            raise again(error)
-        finally:
-            del error, earlier
+    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits)
 
 
 def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:

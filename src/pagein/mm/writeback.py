@@ -319,15 +319,15 @@ def store_all(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExcep
             return error
 
 
-def fsync_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
-    """Everything that was written before this is in the store, durably, once it returns without an error.
+def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True) -> Steps[None]:
+    """Everything that was written before this is in the store, and *durable*, once it returns without an error.
 
     Raises: the first error of this write-back; else an error of an earlier one that this open file has not been told
     of.  What failed stays dirty: another fsync tries again.  Linux: vfs_fsync, file_check_and_advance_wb_err.
     """
     mapping, zone = file.mapping, file.mapping.zone
     error = yield from store_all(mapping, make_waiter)
-    if error is None:  # else the store must not take what it has for the whole
+    if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
             yield from on_io_steps(zone, mapping.ops.fsync, make_waiter)
         except Exception as failure:
