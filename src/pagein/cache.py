@@ -220,8 +220,9 @@ class PageCache:
             with self._table.lock:
                 self._table.check_open()
                 self._files.add(file)
-        except ValueError:
+        except ValueError:  # the cache is being closed, and may have followed up for the last time
             file._release()
+            self._table.follow_up()
             raise
         return file
 
