@@ -156,7 +156,7 @@ def test_a_child_can_resize_what_a_thread_of_its_parent_is_resizing(cache: PageC
         assert file.pread(PAGE_SIZE, PAGE_SIZE) == b""
         assert file.resident() in ([], [(0, 1)])
 
-    assert inode._resize_lock.locked()  # type: ignore[attr-defined]
+    assert inode.mapping.i_rwsem.held
     in_child(check)
     ops.complete(5)
     thread.join(PATIENCE_S)

@@ -89,7 +89,6 @@ class PageCache:
         self._files: weakref.WeakSet[PageReader] = weakref.WeakSet()
         self._texts: weakref.WeakSet[TextFile] = weakref.WeakSet()
         """Text that is written: a piece of it may not have come to its file yet."""
-        self._all_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
         self._roomy_inodes: weakref.WeakSet[Inode] = weakref.WeakSet()
         self._gave_up = False
         """Whether `close` was told to discard what is unwritten."""
@@ -463,8 +462,6 @@ class PageCache:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
         self._table.start_anew()
         self._texts = weakref.WeakSet()  # what is in them is the parent's
-        for inode in list(self._all_inodes):
-            inode.start_lock_anew()
         for file in self._files:
             file._start_lock_anew()
             if self._zone.closed:  # there was no memory, or no descriptor, for a cache of the child's own

@@ -248,7 +248,7 @@ def exists(source: str) -> OSError:
 
 
 def being_written(source: str) -> OSError:
-    """EBUSY: it cannot be replaced as a whole while it is open for writing, or has unwritten data."""
+    """EBUSY: it cannot be replaced as a whole, or told its size, while the cache knows more of it than its store."""
     return OSError(errno.EBUSY, "is open for writing, or has data that are not written yet", source)
 
 

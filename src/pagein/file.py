@@ -328,8 +328,9 @@ class File(PageWriter):
         """Make the file *size* bytes long, by default up to the position, which stays; return the size.
 
         What is added is zeros.  Blocks: interruptibly.
-        Raises: OSError: EINVAL for a negative size, EFBIG for one that has no room, EBUSY if a view shows what would
-        have to go, the store's.
+        What a view shows of what goes becomes zeros.
+        Raises: OSError: EINVAL for a negative size, EFBIG for one that has no room.  (The store hears of it, and may
+        refuse it, when it is written back.)
         """
         self._check_open()
         if not self._writes:
@@ -356,8 +357,9 @@ class File(PageWriter):
         store does not take.
 
         What others write meanwhile may be in it or not.  What this file has not written stays so.
-        Blocks: interruptibly; who is interrupted leaves what is at *source* as it was, if it is an object that is
-        replaced as a whole.  Raises: OSError of either store; EROFS; EBUSY if *source* is being written itself.
+        Blocks: interruptibly; what fails, or is interrupted, leaves what is at *source* as it was, unless its store
+        writes in place, as a user's own may.  Raises: OSError of either store; EROFS; EINVAL if it is this very file;
+        EBUSY if *source* is being written itself.
         """
         self._check_open()
         return self._owner.save_as(self._file, source, store_options)

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, overload
 
-from .errors import exists, negative, read_only_source
+from .errors import being_written, exists, negative, read_only_source
 from .file import File, WrittenByParent
 from .mm import truncate
 from .mm.arena import ARENA_PAGES_MAX
@@ -47,7 +47,6 @@ class Inode:
         self.key = key
         self.name = name
         self.version = opened.version
-        self.ops = opened.ops
         self.has_room = has_room
         """Whether it can grow."""
         open_count = sum(bool(one.open_count) for one in cache._roomy_inodes) if has_room else 0
@@ -57,8 +56,6 @@ class Inode:
         )
         # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
         weakref.finalize(self, _orphan, self.mapping, cache._orphans).atexit = False
-        self.start_lock_anew()
-        cache._all_inodes.add(self)
         if has_room:
             cache._roomy_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
@@ -76,10 +73,6 @@ class Inode:
 
     def __repr__(self) -> str:
         return f"<pagein.Inode {self.name!r}: {self.size_bytes} bytes, version {self.version!r}>"
-
-    def start_lock_anew(self) -> None:
-        """After a fork, in the child: a thread that stayed in the parent may have held it."""
-        self._resize_lock = self._cache._zone.door.lock()
 
     @property
     def size_bytes(self) -> int:
@@ -178,13 +171,16 @@ class Inode:
         """Tell the cache that the object has become shorter or longer.
 
         Pages beyond a new end go; a last page that was not full is read anew.  Blocks: while such pages are
-        being read.  Raises: OSError(EBUSY) if a view shows pages that would have to go; ValueError; OSError(EFBIG).
+        being read.  Raises: OSError(EBUSY) if a view shows pages that would have to go, or if it is the cache that
+        knows the size, because the file is open for writing or has unwritten data; ValueError; OSError(EFBIG).
         """
         if size_bytes < 0:
             raise negative("size_bytes", size_bytes)
 
         def resize() -> None:
-            with self._resize_lock:
+            with self.mapping.i_rwsem.exclusive():
+                if self.writer_count or self.mapping.is_unwritten:
+                    raise being_written(self.name)
                 truncate.truncate_setsize(self.mapping, size_bytes)
 
         self._cache._zone.workqueue.shielded(resize)

@@ -314,7 +314,7 @@ class InodeTable:
         self._left.discard(inode)
         self._left_and_begun.discard(inode)
         self.written[inode] = None
-        inode.mapping.allow_writing(True)
+        inode.mapping.allow_short_writes(True)
         _caches_with_data[self._cache] = None
         return inode
 
@@ -389,7 +389,7 @@ class InodeTable:
             if not inode.open_count and inode not in self.written:
                 self._let_go(inode)
         for inode in list(self._left):
-            inode.mapping.allow_writing(False)  # also for who was about to write when his file was closed
+            inode.mapping.allow_short_writes(False)  # also for who was about to write when his file was closed
             if inode.unwritten_bytes is None and not inode.mapping.i_rwsem.held:
                 self._end_writing(inode)
         self._forget_the_longest_idle()
@@ -420,7 +420,7 @@ class InodeTable:
         """What finalizers had to write is there: others may go the short way again."""
         with self.lock:
             if inode.writer_count and inode in self.written:
-                inode.mapping.allow_writing(True)
+                inode.mapping.allow_short_writes(True)
 
     def _end_writing(self, inode: Inode) -> None:
         """Its store has everything, and nobody writes it: it is as any other now.  Under the lock."""

@@ -158,7 +158,7 @@ class _NobodyWakes:
 def _run_alone(zone: Zone, steps: Steps[T]) -> T:
     zone.flusher.close()  # it would be started, and waited for
     for queue in (zone.workqueue, zone.io):
-        queue._idle.clear()  # who is woken there does not run
+        queue.forget_workers()
     return run_steps(steps)
 
 

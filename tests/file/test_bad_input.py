@@ -300,7 +300,7 @@ def test_every_use_of_a_closed_cache_is_a_value_error(tmp_path: Path) -> None:
     cache.close()
     uses: dict[str, Callable[[], object]] = {
         "open": lambda: cache.open(path),
-        "inode": lambda: cache.inode(inode.ops, size_bytes=1),
+        "inode": lambda: cache.inode(inode.mapping.ops, size_bytes=1),
         "inode.open": inode.open,
         "read": file.read,
         "pread": lambda: file.pread(1, 0),

@@ -273,3 +273,25 @@ def test_statistics_tell_what_is_dirty(cache: PageCache) -> None:
         assert cache.stats().failed_writes == 1
         disk.error = None
         file.fsync()
+
+
+def test_the_size_of_what_the_cache_knows_more_of_than_its_store_cannot_be_told(cache: PageCache) -> None:
+    def refused() -> bool:
+        with pytest.raises(OSError) as caught:
+            told.resize(10)
+        return caught.value.errno == errno.EBUSY
+
+    disk = Disk({"a": DATA})
+    opened = disk.source("a").open_for_writing(create=False, exclusive=False, truncate=False)
+    told = cache.inode(opened.ops, size_bytes=len(DATA))
+    file = told.open("r+b")
+    file.pwrite(b"new", 0)
+    assert refused(), "it is open for writing"
+    disk.error = OSError(errno.EIO, "down")
+    with pytest.raises(OSError):
+        file.close()
+    assert refused(), "it has unwritten data"
+    disk.error = None
+    cache.sync()
+    told.resize(10)
+    assert told.size_bytes == 10

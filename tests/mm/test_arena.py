@@ -122,7 +122,7 @@ def test_a_full_arena_is_followed_by_another(monkeypatch):
 
 
 def pattern_of(inode, offset, size_bytes):
-    return inode.ops.content(offset, size_bytes)
+    return inode.mapping.ops.content(offset, size_bytes)
 
 
 # -- memory ----------------------------------------------------------------------------------------

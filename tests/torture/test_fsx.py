@@ -24,15 +24,15 @@ def exercise(seed: int, ops: int, threads: int, cache_pages: int, store: str = "
 @pytest.mark.parametrize(
     ("threads", "cache_pages", "ops"),
     [
-        (1, SMALL_PAGES, 25_000),
-        (2, SMALL_PAGES, 15_000),
-        (4, SMALL_PAGES, 10_000),
-        (1, LARGE_PAGES, 25_000),
-        (2, LARGE_PAGES, 10_000),
-        (4, LARGE_PAGES, 15_000),
+        (1, SMALL_PAGES, 100_000),
+        (2, SMALL_PAGES, 150_000),
+        (4, SMALL_PAGES, 250_000),
+        (1, LARGE_PAGES, 200_000),
+        (2, LARGE_PAGES, 150_000),
+        (4, LARGE_PAGES, 150_000),
     ],
 )
-def test_no_operation_of_a_hundred_thousand_makes_a_difference(threads: int, cache_pages: int, ops: int) -> None:
+def test_no_operation_of_a_million_makes_a_difference(threads: int, cache_pages: int, ops: int) -> None:
     exercise(SEED, ops, threads, cache_pages)
 
 
@@ -54,6 +54,6 @@ def test_nor_in_objects_that_are_replaced_as_a_whole(store: str, threads: int) -
         (4, LARGE_PAGES, 100_000),
     ],
 )
-def test_nor_of_a_million(threads: int, cache_pages: int, ops: int) -> None:
+def test_nor_of_a_million_others(threads: int, cache_pages: int, ops: int) -> None:
     """With other seeds each time; PAGEIN_FSX_SEED repeats them."""
     exercise(int(os.environ.get("PAGEIN_FSX_SEED", time.time_ns() // 1000 % 10**9)), ops, threads, cache_pages)

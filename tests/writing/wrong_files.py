@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from typing import Any
 
 from pagein.units import PAGE_SIZE, page_count_for
 
-PAUSE_S = 1e-4
-"""Not to wait for anything, but to let others run meanwhile."""
+TURNS_MAX = 500
+"""So often a thread that leaves a gap yields to others, if none comes into it."""
 
 
 class SmallCache:
@@ -25,6 +24,7 @@ class SmallCache:
         self.dirty: set[int] = set()
         self.size = 0
         self.lock = threading.RLock()
+        self.comers = 0
 
     # -- a subject -------------------------------------------------------------------------------------------
 
@@ -99,6 +99,15 @@ class SmallCache:
     def change(self, index: int, at: int, data: bytes) -> None:
         self.page(index)[at : at + len(data)] = data
         self.dirty.add(index)
+
+    def until_another_comes(self) -> None:
+        """Let another thread into a gap, if there is one."""
+        self.comers += 1
+        before = self.comers
+        for _ in range(TURNS_MAX):
+            if self.comers != before:
+                return
+            os.sched_yield()
 
     def append(self, data: bytes) -> int:
         with self.lock:
@@ -280,7 +289,7 @@ class NeighboursAreOverwritten(SmallCache):
         before = bytearray(self.page(index))
         before[at : at + len(data)] = data
         self.lock.release()
-        time.sleep(PAUSE_S)
+        self.until_another_comes()
         self.lock.acquire()
         self.page(index)[:] = before
         self.dirty.add(index)
@@ -291,7 +300,7 @@ class AppendsMeet(SmallCache):
 
     def append(self, data: bytes) -> int:
         end = self.size
-        time.sleep(PAUSE_S)
+        self.until_another_comes()
         return self.write(data, end)
 
 

@@ -449,10 +449,11 @@ class AddressSpace:
         with self.zone.lock:
             self.ops, self.device = ops, device
             self.suspended = False
-        self.allow_writing(ops.writable)
+        self.allow_short_writes(ops.writable)
 
-    def allow_writing(self, may_write: bool) -> None:
-        """Whether pages may be written to.  A write that has begun ends before this returns."""
+    def allow_short_writes(self, may_write: bool) -> None:
+        """Whether writes may go the short way, while nobody holds ``i_rwsem``.  One that has begun ends before this
+        returns.  (Who goes the long way looks whether his file is still open.)"""
         with self.dirty_lock:
             self.may_write_short = may_write and SHORT_WRITES
             self.short_writes = self.may_write_short and not self.i_rwsem.held

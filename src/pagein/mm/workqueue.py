@@ -171,6 +171,10 @@ class Workqueue:
             except IndexError:  # it has just ended by itself, or been given work
                 return
 
+    def forget_workers(self) -> None:
+        """The interpreter has ended: those who are idle do not run any more, and nothing is to be left to them."""
+        self._idle.clear()
+
     # -- workers -----------------------------------------------------------------------------------------
 
     def _start_worker(self) -> None:
