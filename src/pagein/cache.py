@@ -25,7 +25,7 @@ from . import stores, unwritten
 from .errors import ContractViolation, cap_too_small, closed_cache, negative
 from .file import File, WriteOnlyFile
 from .inode import Inode as Inode
-from .mm import reclaim, truncate
+from .mm import removal, truncate
 from .mm.debug import Checks, checks_from_environment
 from .mm.dirty import AGE_S, BACKGROUND_SHARE, LIMIT_SHARE, Limits
 from .mm.mapping import AddressSpace, OpenFile
@@ -416,7 +416,7 @@ class PageCache:
                 self._table.wait_for_those_behind()
         self._table.forget_all()
         self._follow_up()  # also what the garbage collector has closed
-        reclaim.remove_all_idle(self._zone)
+        removal.remove_all_idle(self._zone)
         unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
         for inode in self._table.take_lingering():  # a page is in flight: closed when it has come
             # Begun here, because another close may have closed the queue meanwhile: what was begun goes on in it.

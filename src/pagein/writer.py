@@ -5,7 +5,7 @@ afterwards sees it; it is in the store once `fsync` has returned.
 The short way: one leaf lock (``mapping.dirty_lock``), no page lock.  It is open while pages are here, the writer has a
 budget of pages to make dirty (mm/dirty.py), and nobody holds ``i_rwsem``.  What makes it right: a page is marked dirty
 first and looked at then, while whoever takes pages away clears Uptodate first and looks at dirty then
-(mm/reclaim.remove_runs), and the mark is not taken off before the lock is let go.
+(mm/removal.remove_runs), and the mark is not taken off before the lock is let go.
 Not here: everything else that a write may have to do (mm/write.py); the position (file.py).
 """
 

@@ -10,7 +10,7 @@ from inspect import isfunction
 from tests.torture.stamps import check
 
 from pagein import File
-from pagein.mm import filemap, reclaim, truncate
+from pagein.mm import filemap, removal, truncate
 from pagein.mm.arena import Arena
 from pagein.mm.page import Page
 from pagein.mm.pin import Pins
@@ -28,7 +28,7 @@ HIT_PATH: Functions = [
     File._line_piece, filemap.copy_if_uptodate, filemap._copy_locked,
 ]  # fmt: skip
 REMOVAL: Functions = [
-    ByLine(reclaim.remove_runs), ByLine(reclaim._without_held), ByLine(reclaim.clean_up_after_lost_race),
+    ByLine(removal.remove_runs), ByLine(removal._without_held), ByLine(removal.clean_up_after_lost_race),
     ByLine(Arena.punch), Arena.bump_generation, ByLine(Pins.spans), ByLine(Page.set_uptodate),
 ]  # fmt: skip
 RESIZE: Functions = [

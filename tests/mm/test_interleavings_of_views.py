@@ -11,7 +11,7 @@ from tests.torture.stamps import check
 from tests.torture.world import StampSource, World
 
 from pagein import File, PageCache
-from pagein.mm import reclaim, truncate
+from pagein.mm import reclaim, removal, truncate
 from pagein.mm.zone import Zone
 from pagein.reader import PageReader
 from pagein.testing.instructions import ByLine
@@ -19,9 +19,9 @@ from pagein.testing.scheduler import Scheduler
 from pagein.units import PAGE_SIZE
 
 VIEWS: Functions = [PageReader.view, PageReader._view_parts, ByLine(reclaim.shrink)]
-GIVE_BACK: Functions = [ByLine(PageReader._view_parts), ByLine(reclaim.remove_runs), ByLine(Zone.release_frames)]
+GIVE_BACK: Functions = [ByLine(PageReader._view_parts), ByLine(removal.remove_runs), ByLine(Zone.release_frames)]
 GROW: Functions = [
-    PageReader.view, ByLine(reclaim.remove_runs), ByLine(truncate._here_or_in_flight), ByLine(truncate._here),
+    PageReader.view, ByLine(removal.remove_runs), ByLine(truncate._here_or_in_flight), ByLine(truncate._here),
 ]  # fmt: skip
 WHOLE = 1 << 30
 """More than any file here: a view of all of it."""

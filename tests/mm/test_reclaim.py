@@ -12,7 +12,7 @@ from tests.contract.harness import Scene, Subject
 from tests.contract.paths import memory
 
 from pagein import PageCache
-from pagein.mm import filemap, reclaim, truncate
+from pagein.mm import filemap, reclaim, removal, truncate
 from pagein.mm.arena import REGION_PAGES, Arena
 from pagein.mm.filemap import LOST_RACES_MAX
 from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, SPARED, Run
@@ -213,7 +213,7 @@ def test_removal_keeps_its_order(scene, monkeypatch):
     monkeypatch.setattr(Pins, "spans", noted("pins", Pins.spans))
     monkeypatch.setattr(Arena, "punch", noted("punch", Arena.punch))
     with subject.zone.lock:
-        removed = reclaim.remove_runs(subject.zone, [Run(arena, base + 2, 2), Run(arena, base, 2)], into=NOT_QUEUED)
+        removed = removal.remove_runs(subject.zone, [Run(arena, base + 2, 2), Run(arena, base, 2)], into=NOT_QUEUED)
     monkeypatch.undo()
     assert removed == 4
     assert journal[:2] == [("bump", False, 0, True), ("bump", False, 1, True)]
@@ -332,7 +332,7 @@ def test_pages_that_came_back_meanwhile_are_not_given_back(scene):
     for index in (0, 2):
         assert memory(subject, *(((subject.mapping.base + index) * PAGE_SIZE + at) for at in (0, 1))) == b"\0"
     assert subject.zone.resident_bytes() == 4 * PAGE_SIZE
-    reclaim.clean_up_after_lost_race(subject.mapping, 0, 8)
+    removal.clean_up_after_lost_race(subject.mapping, 0, 8)
     assert subject.zone.resident_bytes() == 2 * PAGE_SIZE
     held.set_uptodate()
     held.unlock()
@@ -376,7 +376,7 @@ def test_the_hit_path_of_a_file_checks_the_generation(scene):
     assert file._line_piece(100) == b""
     assert file.tell() == 0
     file._memory = arena.memory
-    reclaim.clean_up_after_lost_race(subject.mapping, 0, 8)  # as the miss that follows would
+    removal.clean_up_after_lost_race(subject.mapping, 0, 8)  # as the miss that follows would
     assert file.readline() == subject.ops.content(0, 8)
 
 

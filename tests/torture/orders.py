@@ -19,7 +19,7 @@ import pytest
 from tests.torture.torture import TornStore
 from tests.torture.world import StampStore
 
-from pagein.mm import filemap, reclaim
+from pagein.mm import filemap, removal
 from pagein.reader import PageReader
 
 
@@ -75,7 +75,7 @@ _BUMP = """\
     for arena, frame, count in runs:
         arena.bump_generation(frame, count)
 """
-_PINS = _line(reclaim.remove_runs, "    pins = ")
+_PINS = _line(removal.remove_runs, "    pins = ")
 _COUNT = """\
     zone.counters["evictions" if into == GHOST else "drops"] += removed_pages
 """
@@ -96,7 +96,7 @@ _VIEW_UPTODATE = "            uptodate = self._uptodate[first:stop]\n"
 
 
 def _remove_runs(*changes: tuple[str, str]) -> Edit:
-    return Edit(reclaim, "remove_runs", changes)
+    return Edit(removal, "remove_runs", changes)
 
 
 def _pread(*changes: tuple[str, str]) -> Edit:

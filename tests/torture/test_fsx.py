@@ -32,6 +32,7 @@ def exercise(seed: int, ops: int, threads: int, cache_pages: int, store: str = "
         (4, LARGE_PAGES, 150_000),
     ],
 )
+@pytest.mark.timeout(600)  # half a minute each where nothing else runs
 def test_no_operation_of_a_million_makes_a_difference(threads: int, cache_pages: int, ops: int) -> None:
     exercise(SEED, ops, threads, cache_pages)
 

@@ -26,7 +26,7 @@ from tests.torture.torture import Plan, Torture
 from tests.torture.world import World
 
 from pagein import File
-from pagein.mm import filemap, reclaim
+from pagein.mm import filemap, removal
 from pagein.mm.lru import NOT_QUEUED, Run
 from pagein.reader import PageReader
 from pagein.testing.explore import FailedSchedule, Scenario, explore_all
@@ -37,7 +37,7 @@ from pagein.units import PAGE_SIZE
 
 def steps() -> tuple[Preemptible, ...]:
     """The functions whose order matters, as they are now.  Removal does one step on each line."""
-    return PageReader.pread, PageReader.view, filemap.copy_if_uptodate, ByLine(reclaim.remove_runs)
+    return PageReader.pread, PageReader.view, filemap.copy_if_uptodate, ByLine(removal.remove_runs)
 
 
 # -- every schedule with at most two preemptions -----------------------------------------------------------------
@@ -67,7 +67,7 @@ def against_removal(read: Callable[[File], None]) -> Scenario:
     def scenario(scheduler: Scheduler) -> None:
         def remove() -> None:
             with world.zone.lock:
-                reclaim.remove_runs(world.zone, [Run(mapping.arena, mapping.base, 2)], into=NOT_QUEUED)
+                removal.remove_runs(world.zone, [Run(mapping.arena, mapping.base, 2)], into=NOT_QUEUED)
 
         with World(scheduler) as world:
             file, _ = world.open(pages=2)
@@ -91,7 +91,7 @@ def while_it_is_shown(scheduler: Scheduler) -> None:
 
     def remove() -> None:
         with world.zone.lock:
-            reclaim.remove_runs(world.zone, [Run(mapping.arena, mapping.base, 1)], into=NOT_QUEUED)
+            removal.remove_runs(world.zone, [Run(mapping.arena, mapping.base, 1)], into=NOT_QUEUED)
 
     with World(scheduler) as world:
         file, _ = world.open()

@@ -8,13 +8,13 @@ import time
 import pytest
 from tests.torture.torture import Plan, Torture
 
-from pagein.mm import filemap, reclaim
+from pagein.mm import filemap, removal
 from pagein.mm.page import Page
 from pagein.reader import PageReader
 
 STEPS = (
     PageReader.pread, PageReader._fill_parts, PageReader.view, PageReader._view_parts, filemap.copy_if_uptodate,
-    reclaim.remove_runs, reclaim.clean_up_after_lost_race, Page.set_uptodate,
+    removal.remove_runs, removal.clean_up_after_lost_race, Page.set_uptodate,
 )  # fmt: skip
 
 

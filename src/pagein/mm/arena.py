@@ -2,7 +2,7 @@
 
 Guarantees: page ``index`` of a file is frame ``base + index``, so neighbours in a file are neighbours in
 memory; an untouched frame, and its flags, cost nothing; `punch` gives frames back and leaves zeros.
-Assumes: whoever punches has cleared ``uptodate`` and bumped the generation first (reclaim.remove_runs);
+Assumes: whoever punches has cleared ``uptodate`` and bumped the generation first (removal.remove_runs);
 everything but the lock-free hit path holds the zone's lock.
 Source: shared-memory files and hole punching, memfd_create(2) and madvise(2) MADV_REMOVE.  Elsewhere than
 on Linux the memory is anonymous: it cannot be handed to another process, and its residency is an estimate.

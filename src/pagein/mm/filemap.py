@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import beyond_end, no_memory, would_block
 from ..units import PAGE_SHIFT, page_count_for
-from . import reclaim
+from . import reclaim, removal
 from .arena import MARKED, REGION_SHIFT, ones
 from .bring import UNLIMITED, Bring, first_absent, ignore, lock_uptodate, start_bringing
 from .fault import Fault as Fault, FaultFlags as FaultFlags, FaultResult as FaultResult, fault as fault
@@ -187,7 +187,7 @@ def after_lost_race(mapping: AddressSpace, offset: int, stop: int) -> None:
     """What a lock-free reader of bytes [offset, stop) does whose copy an eviction spoilt."""
     index = offset >> PAGE_SHIFT
     zone = mapping.zone
-    zone.workqueue.shielded(partial(reclaim.clean_up_after_lost_race, mapping, index, page_count_for(stop) - index))
+    zone.workqueue.shielded(partial(removal.clean_up_after_lost_race, mapping, index, page_count_for(stop) - index))
 
 
 def heed_marker(file: OpenFile, offset: int, stop: int) -> None:

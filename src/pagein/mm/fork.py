@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..units import PAGE_SHIFT
 from .lru import Run, split_by_flag
-from .reclaim import disjoint
+from .removal import disjoint
 from .sync import OwnedLock
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ count tells.  A weak reference in place of the entry's strong one would tell it 
 garbage collector may clear an exporter before the memoryview that uses it (python/cpython#77894), unless the exporter
 is no garbage.  For the same reason an entry outlives its arena (`_AFTERLIFE`).
 The race: a pin is entered first and Uptodate tested then; removal clears Uptodate first and reads the pins then
-(reclaim.remove_runs).  In any order one side sees the other.  Appending to a list takes a locked instruction on
+(removal.remove_runs).  In any order one side sees the other.  Appending to a list takes a locked instruction on
 x86-64 without the GIL, and with it there is no reordering between threads.
 Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a view (pagein.reader).
 """

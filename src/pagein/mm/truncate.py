@@ -2,7 +2,7 @@
 
 Guarantees: `invalidate_mapping_pages` never blocks and never touches what is in use; `truncate` and `truncate_setsize`
 move i_size first, so that readers see the new end before pages go; whatever is removed is removed by
-reclaim.remove_runs, in its order.  What is cut off is never stored afterwards, and reads as zeros should the file grow.
+removal.remove_runs, in its order.  What is cut off is never stored afterwards, and reads as zeros should the file grow.
 `truncate` asks nothing of the store: write-back tells it the new size before it stores anything more (writeback.py).
 Assumes: callers hold no page lock; those of `truncate_setsize`, `invalidate_inode_pages2` and `drop_beyond_end` hold
 ``i_rwsem``, as nothing here orders two truncations.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import busy, cannot_grow, closed_file, too_large
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, page_count_for
-from . import reclaim
+from . import removal
 from .lru import NOT_QUEUED, Run
 from .sync import run_steps
 from .writeback import Sync, wait_on_writeback, write_back
@@ -39,7 +39,7 @@ def invalidate_mapping_pages(mapping: AddressSpace, start_index: int, stop_index
         with zone.lock:
             if zone.closed:
                 break
-            dropped_pages += reclaim.remove_idle(zone, Run(mapping.arena, mapping.base + first, count))
+            dropped_pages += removal.remove_idle(zone, Run(mapping.arena, mapping.base + first, count))
     return dropped_pages
 
 
@@ -151,10 +151,10 @@ def _discard_locked(page: LockedPage, *, is_clean_too: bool) -> bool:
     with zone.lock:
         if not page.uptodate or not (is_clean_too or run.arena.dirty[run.frame]):
             return True
-        if reclaim.is_pinned(run):
+        if removal.is_pinned(run):
             return False
         cleared = mapping.clear_dirty(page.index, page.page_count, uptodate=False)
-        page.removed = bool(reclaim.remove_runs(zone, [run], into=NOT_QUEUED))
+        page.removed = bool(removal.remove_runs(zone, [run], into=NOT_QUEUED))
         if page.removed:
             zone.dirty.cancelled(cleared)
         elif cleared:  # pinned in this very moment
@@ -255,7 +255,7 @@ def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:
             run = page.run
             start = (run.frame << PAGE_SHIFT) + size_bytes % PAGE_SIZE
             with mapping.zone.lock:
-                if reclaim.is_pinned(run):
+                if removal.is_pinned(run):
                     raise busy(mapping.name, 1)
                 # A reader that saw the old size is still copying: the new generation makes it look again.
                 mapping.arena.bump_generation(run.frame, 1)
@@ -287,7 +287,7 @@ def _drop_locked(page: LockedPage) -> None:
             return  # gone with the unlock
         # Both flags at once: no write goes the short way to it from here on.
         zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count, uptodate=False))
-        page.removed = bool(reclaim.remove_runs(zone, [run], into=NOT_QUEUED))
+        page.removed = bool(removal.remove_runs(zone, [run], into=NOT_QUEUED))
     if not page.removed:
         _zero(page, 0, PAGE_SIZE)
 
@@ -310,7 +310,7 @@ def _remove_locked(page: LockedPage) -> bool:
             return True  # gone with the unlock
         if run.arena.dirty[run.frame] or run.arena.writeback[run.frame]:
             return False
-        page.removed = bool(reclaim.remove_runs(zone, [run], into=NOT_QUEUED))
+        page.removed = bool(removal.remove_runs(zone, [run], into=NOT_QUEUED))
         return page.removed
 
 

@@ -1,7 +1,7 @@
 """A zone: all page frames of one cache, the lock that guards what happens to them, and the cap.
 
 Guarantees: ``charged_pages`` never exceeds ``cap_pages``, and no frame has memory that is not charged, but for
-the moment between a lock-free reader's look and its check (reclaim.clean_up_after_lost_race).
+the moment between a lock-free reader's look and its check (removal.clean_up_after_lost_race).
 
 Lock order: a fault's address-space lock, then page locks in ascending index, then the zone's lock, which is nearly a
 leaf (mm/pin.py): short, never held across I/O, a wait, or a store's code.  The whole tree: docs/explanation/locking.md.

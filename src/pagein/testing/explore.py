@@ -1,6 +1,6 @@
 """Which schedules to try: many by chance, each from a seed, or all with few preemptions.
 
-    explore(scenario, seeds=range(200), preempt=[File.pread, reclaim.remove_runs])
+    explore(scenario, seeds=range(200), preempt=[File.pread, removal.remove_runs])
     explore_all(scenario, preemptions_max=2, preempt=[...])
 
 Guarantees: a failure says how to repeat it (``seeds=[17]``, or the choices for `replay`), and shows every switch
