@@ -32,7 +32,8 @@ from pagein.mm import filemap, truncate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pagein.mm.mapping import AddressSpace, OpenFile
+    from pagein.mm.mapping import AddressSpace
+    from pagein.mm.openfile import OpenFile
     from pagein.mm.page import LockedPage, Page
 
 TITLE = "AOP_UPDATED_PAGE against unlock-and-wait"

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pagein import File, PageCache
-from pagein.mm.mapping import OpenFile
+from pagein.mm.openfile import OpenFile
 from pagein.stores.ranges import RangeOperations
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40

@@ -28,7 +28,8 @@ from .inode import Inode as Inode
 from .mm import removal, truncate
 from .mm.debug import Checks, checks_from_environment
 from .mm.dirty import AGE_S, BACKGROUND_SHARE, LIMIT_SHARE, Limits
-from .mm.mapping import AddressSpace, OpenFile
+from .mm.mapping import AddressSpace
+from .mm.openfile import OpenFile
 from .mm.sync import SYSTEM, Door, OwnedLock
 from .mm.victims import Victims, s3fifo
 from .mm.writeback import fsync_steps

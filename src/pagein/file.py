@@ -29,7 +29,7 @@ from .writer import PageWriter
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from .mm.mapping import OpenFile
+    from .mm.openfile import OpenFile
     from .mm.page import Page
 
 _SEEK_SET = os.SEEK_SET

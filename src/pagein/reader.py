@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from .mm.filemap import Parts
-    from .mm.mapping import OpenFile
+    from .mm.openfile import OpenFile
 
 T = TypeVar("T")
 Advice = Literal["normal", "sequential", "random", "willneed", "dontneed"]

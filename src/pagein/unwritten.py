@@ -14,7 +14,7 @@ from . import stores
 from .errors import being_written, no_such_place, read_only_source, same_file, shutting_down, unwritten
 from .mm import filemap, truncate
 from .mm.errseq import kept
-from .mm.mapping import OpenFile
+from .mm.openfile import OpenFile
 from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
 from .mm.write import perform_write
 from .mm.writeback import fsync_steps

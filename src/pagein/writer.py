@@ -24,7 +24,7 @@ from .units import PAGE_SHIFT
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from .mm.mapping import OpenFile
+    from .mm.openfile import OpenFile
 
 SHORT_BYTES_MAX = 1 << 20
 """The leaf lock is held while so many bytes are copied, at most."""

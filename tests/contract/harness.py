@@ -15,7 +15,8 @@ from typing import Generic, TypeVar, cast
 
 from pagein import File, Inode, PageCache
 from pagein.mm import bring
-from pagein.mm.mapping import AddressSpace, OpenFile
+from pagein.mm.mapping import AddressSpace
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import LockedPage
 from pagein.mm.sync import Door, Waiter, run_steps
 from pagein.mm.zone import Zone

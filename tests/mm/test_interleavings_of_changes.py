@@ -9,7 +9,7 @@ from tests.torture.stamps import check
 from tests.torture.world import StampSource, World
 
 from pagein.mm import filemap, truncate
-from pagein.mm.mapping import OpenFile
+from pagein.mm.openfile import OpenFile
 from pagein.reader import PageReader
 from pagein.testing.scheduler import Scheduler
 from pagein.units import PAGE_SIZE

@@ -14,7 +14,7 @@ from tests.torture.world import FetchError, StampStore, World
 from pagein import File
 from pagein.mm import bring, filemap
 from pagein.mm.device import BackingDevice
-from pagein.mm.mapping import OpenFile
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.request import Request
 from pagein.testing.instructions import ByLine

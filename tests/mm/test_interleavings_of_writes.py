@@ -22,7 +22,8 @@ from pagein import File, PageCache
 from pagein.mm import truncate, write, writeback
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.dirty import DirtyState
-from pagein.mm.mapping import AddressSpace, OpenFile
+from pagein.mm.mapping import AddressSpace
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rwsem import RwSem
 from pagein.mm.writeback import WritebackControl

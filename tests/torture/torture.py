@@ -29,7 +29,7 @@ from pagein import File, PageCache
 from pagein.mm import truncate
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.arena import REGION_PAGES
-from pagein.mm.mapping import OpenFile
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl
 from pagein.testing.instructions import Preemptible, Preemption

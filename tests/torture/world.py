@@ -12,7 +12,7 @@ from tests.torture.stamps import Fetches
 from pagein import File, PageCache
 from pagein.inode import Inode
 from pagein.mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AddressSpaceOperations
-from pagein.mm.mapping import OpenFile
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl
 from pagein.mm.sync import SYSTEM, Door

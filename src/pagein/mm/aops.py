@@ -21,7 +21,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .mapping import OpenFile
+    from .openfile import OpenFile
     from .page import Page
     from .rac import ReadaheadControl
     from .writeback import WritebackControl

@@ -18,7 +18,8 @@ from .readpage import Outcome
 from .sync import MakeWaiter, Steps
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .page import LockedPage, Page
     from .request import Request
 

@@ -25,7 +25,7 @@ from .sync import MakeWaiter, Steps
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .mapping import OpenFile
+    from .openfile import OpenFile
     from .zone import Zone
 
 MERGED_PAGES_MAX = 2048

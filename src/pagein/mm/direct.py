@@ -19,7 +19,8 @@ from .write import require_open, write_locked
 from .writeback import Sync, on_io_steps, write_back
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
 
 
 def direct_write(file: OpenFile, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:

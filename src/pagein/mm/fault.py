@@ -18,7 +18,7 @@ from .bring import lock_uptodate, start_bringing
 from .readahead import fault_readahead
 
 if TYPE_CHECKING:
-    from .mapping import OpenFile
+    from .openfile import OpenFile
     from .page import LockedPage
 
 

@@ -31,7 +31,8 @@ from .sync import MakeWaiter, Steps
 from .workqueue import MakeSteps
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .zone import Zone
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from .page import LockedPage
 from .readpage import Outcome, do_readpage
 
 if TYPE_CHECKING:
-    from .mapping import OpenFile
+    from .openfile import OpenFile
     from .page import Page
 
 

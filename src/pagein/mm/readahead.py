@@ -25,7 +25,8 @@ from .sync import MakeWaiter, Steps
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .page import LockedPage
     from .wait import Wait
 

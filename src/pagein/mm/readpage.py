@@ -14,7 +14,7 @@ from ..errors import ContractViolation
 from .aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE
 
 if TYPE_CHECKING:
-    from .mapping import OpenFile
+    from .openfile import OpenFile
     from .page import LockedPage
 
 

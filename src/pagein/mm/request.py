@@ -12,7 +12,7 @@ from .sync import Errand, MakeWaiter, Steps, Waiter
 
 if TYPE_CHECKING:
     from .device import BackingDevice
-    from .mapping import OpenFile
+    from .openfile import OpenFile
     from .page import LockedPage
     from .pipe import Started
     from .readpage import Outcome

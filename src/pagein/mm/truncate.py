@@ -22,7 +22,8 @@ from .sync import run_steps
 from .writeback import Sync, wait_on_writeback, write_back
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .page import LockedPage
 
 _BATCH_PAGES = 4096

@@ -23,7 +23,8 @@ from .sync import MakeWaiter, Steps
 from .truncate import drop_beyond_end, punch_hole, require_room
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .page import LockedPage
 
 AHEAD_PAGES_MAX = 8192

@@ -24,7 +24,8 @@ from .sync import MakeWaiter, Steps, Waiter
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
 
 if TYPE_CHECKING:
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .page import Writeback
     from .zone import Zone
 

@@ -31,7 +31,8 @@ from .workqueue import MakeSteps, Workqueue
 
 if TYPE_CHECKING:
     from .aops import AddressSpaceOperations
-    from .mapping import AddressSpace, OpenFile
+    from .mapping import AddressSpace
+    from .openfile import OpenFile
     from .page import Page
     from .victims import Victims
 

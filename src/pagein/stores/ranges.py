@@ -16,7 +16,7 @@ from . import loop
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-    from ..mm.mapping import OpenFile
+    from ..mm.openfile import OpenFile
     from ..mm.page import Page
     from ..mm.rac import ReadaheadControl
     from ..mm.writeback import WritebackControl

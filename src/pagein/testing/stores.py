@@ -25,7 +25,8 @@ from ..errors import short_fetch
 from ..mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AddressSpaceOperations
 
 if TYPE_CHECKING:
-    from ..mm.mapping import AddressSpace, OpenFile
+    from ..mm.mapping import AddressSpace
+    from ..mm.openfile import OpenFile
     from ..mm.page import Page
     from ..mm.rac import ReadaheadControl
 

@@ -1,0 +1,63 @@
+"""An open file description: what is known of one reader or writer of a mapping, and of nobody else.
+
+Assumes: who shares one takes turns, or does with counts that are approximate.
+Not here: the pages (mapping.py), what readahead makes of it (readahead.py), the file that a user has (pagein.file).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .ondemand import ReadaheadState
+
+if TYPE_CHECKING:
+    from .mapping import AddressSpace
+
+STREAMS_MAX = 16
+"""So many streams of reads in one open file are told apart."""
+
+
+class OpenFile:
+    """An open file description: a mapping, and what readahead remembers of this reader."""
+
+    __slots__ = (
+        "__weakref__",
+        "closed",
+        "hits",
+        "mapping",
+        "mmap_miss",
+        "must_not_wait",
+        "prev_index",
+        "ra",
+        "ra_credit",
+        "ra_scale",
+        "ra_seen",
+        "random",
+        "wb_seen",
+        "writable",
+    )
+
+    def __init__(self, mapping: AddressSpace, *, writable: bool = False) -> None:
+        self.mapping = mapping
+        self.writable = writable
+        with mapping.zone.lock:
+            self.wb_seen = mapping.wb_err.sample()
+            """Which errors of write-back its user has heard of."""
+        self.ra = ReadaheadState()
+        self.ra_scale = 1.0
+        """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
+        self.ra_credit: int | None = None
+        """So many pages he may be lent; None before the first."""
+        self.ra_seen: deque[int] = deque(maxlen=STREAMS_MAX)
+        """Up to these pages it is counted what was used, of each stream of reads."""
+        self.mmap_miss = 0
+        """How many more faults have missed than hit."""
+        self.prev_index = -1
+        """The last page of the read before, when this one came to a page that is not a plain hit."""
+        self.random = False
+        self.hits = 0
+        """Reads served by filemap.read without asking a store or waiting; approximate if threads share the file."""
+        self.closed = False
+        self.must_not_wait = False
+        """Its reader's thread is an event loop's, which has others to serve."""
