@@ -10,10 +10,8 @@ yet (unwritten.py), pages (mm/), what a source is (stores/).
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -21,9 +19,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import stores, unwritten
-from .errors import ContractViolation, cap_too_small, closed_cache, negative
-from .file import File, WriteOnlyFile
+from . import process, stores, unwritten
+from .errors import ContractViolation, cap_too_small, negative
+from .file import File
 from .inode import Inode as Inode
 from .mm import removal, truncate
 from .mm.debug import Checks, checks_from_environment
@@ -35,12 +33,14 @@ from .mm.victims import Victims, s3fifo
 from .mm.writeback import fsync_steps
 from .mm.zone import Zone
 from .modes import Mode
+from .owner import CacheOwner
 from .reader import PageReader
 from .stats import CacheStats, cache_stats
 from .stores.source import Opened, Source
-from .table import InodeTable, Released, caches_with_data
+from .table import InodeTable, Released
 from .text import TextFile, text_layer
 from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
+from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
     from _typeshed import OpenBinaryMode, OpenTextMode
@@ -94,7 +94,7 @@ class PageCache:
         self._gave_up = False
         """Whether `close` was told to discard what is unwritten."""
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
-        _caches.add(self)
+        process.caches.add(self)
 
     def __enter__(self) -> PageCache:
         return self
@@ -208,7 +208,7 @@ class PageCache:
                 on_release=partial(self._note_release, inode, wrote=mode.writes),
                 on_close=self._file_closed,
                 mode=mode,
-                owner=_Owner(self, inode),
+                owner=CacheOwner(self, inode),
             )
         )
 
@@ -467,109 +467,6 @@ class PageCache:
             file._start_lock_anew()
             if self._zone.closed:  # there was no memory, or no descriptor, for a cache of the child's own
                 file._release()
-
-
-class _Owner:
-    """What a file asks of its cache: see file.Owner."""
-
-    __slots__ = ("_cache", "_inode")
-
-    def __init__(self, cache: PageCache, inode: Inode) -> None:
-        self._cache = cache
-        self._inode = inode
-
-    def write_out(self, file: OpenFile) -> None:
-        zone = self._cache._zone
-        if zone.closed or self._inode not in self._cache._table.written:
-            # Whoever closed the cache has written it, or given it up; or it is the parent's.  If not, it is lost.
-            if not self._cache._gave_up and self._inode.unwritten_bytes is not None and not self._inode.is_the_parents:
-                raise closed_cache()
-        else:
-            if self._inode.late:
-                write_late = partial(unwritten.write_late, self._cache._table, self._inode, waits=True)
-                self._cache._zone.io.shielded(write_late)  # what that raises is told with the rest
-            try:
-                zone.shielded_steps(partial(unwritten.close_steps, file))
-            except OSError:
-                zone.workqueue.shielded(partial(self._cache._table.note_begun, self._inode))
-                raise
-
-    def write_late(self, offset: int | None, data: bytes) -> None:
-        inode = self._inode
-        inode.late.append((offset, data))
-        # Whoever writes next goes the long way, where he writes this first.
-        inode.mapping.may_write_short = inode.mapping.short_writes = False
-        self._cache._table.late.append(inode)
-
-    def write_late_first(self) -> None:
-        inode, cache = self._inode, self._cache
-        if inode.late and inode.late_failure is None:
-            cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
-
-    def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
-        self._at_exit(lambda: unwritten.write_at_exit(file, offset, data))
-
-    def write_out_at_exit(self, file: OpenFile) -> None:
-        if self._inode in self._cache._table.written and not self._cache._zone.closed:
-            self._at_exit(lambda: unwritten.write_out_at_exit(self._inode, file))
-
-    def _at_exit(self, run: Callable[[], object]) -> None:
-        # Finalizers, and io's own, are silent about what they raise.
-        try:
-            run()
-        except BaseException as error:
-            sys.excepthook(type(error), error, error.__traceback__)
-
-    def take_back_open(self) -> None:
-        self._cache._zone.io.shielded(partial(unwritten.take_back_open, self._cache._table, self._inode))
-
-    def left_behind(self) -> None:
-        self._cache._follow_up_soon()
-
-    def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
-        cache = self._cache
-        return cache._zone.io.shielded(lambda: unwritten.save_as(cache._table, file, source, store_options))
-
-    def discard(self, file: OpenFile) -> int:
-        return self._cache._zone.io.shielded(lambda: unwritten.discard_by(self._cache._table, self._inode, file))
-
-
-_caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
-_locked_for_fork: list[PageCache] = []
-
-
-def _before_fork() -> None:
-    for cache in list(_caches):
-        _locked_for_fork.append(cache)  # first, in case that a signal raises in here
-        cache._table.lock.__enter__()
-
-
-def _after_fork_in_parent() -> None:
-    while _locked_for_fork:
-        lock = _locked_for_fork.pop()._table.lock
-        if lock.held_here():
-            lock.__exit__(None, None, None)
-
-
-def _after_fork_in_child() -> None:
-    _locked_for_fork.clear()
-    for cache in list(_caches):
-        cache._start_locks_anew()
-
-
-# Registered after mm/fork.py's, and so run before it: a cache's lock is taken before its zone's.
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-@atexit.register
-def _write_out_at_exit() -> None:
-    """What was written is not lost because nobody closed its cache; what fails is told as if nobody had caught it."""
-    for cache in caches_with_data():
-        if not cache._zone.closed:
-            try:
-                cache._shielded(cache._write_out_all)
-            except BaseException as error:
-                sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _default_size_bytes() -> int:

@@ -15,55 +15,23 @@ import io
 import os
 import threading
 from operator import index as as_int
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import closed_file, not_readable, not_writable, written_by_parent
+from .errors import closed_file, not_writable, written_by_parent
 from .mm import filemap
-from .mm.aops import AddressSpaceOperations
 from .mm.arena import REGION_SHIFT
 from .modes import READ, Mode
 from .reader import CLOSED, checked, position_after
+from .stores.parents import WrittenByParent
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
 from .writer import PageWriter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from .mm.openfile import OpenFile
-    from .mm.page import Page
+    from .owner import CacheOwner
 
 _SEEK_SET = os.SEEK_SET
-
-
-class Owner(Protocol):
-    """What a file asks of the cache that it was opened through."""
-
-    def write_out(self, file: OpenFile) -> None:
-        """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""
-
-    def write_late(self, offset: int | None, data: bytes) -> None:
-        """Write this soon: a finalizer had it, inside any lock.  Single steps."""
-
-    def write_late_first(self) -> None:
-        """Write what finalizers had to write, before something newer."""
-
-    def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
-        """Write this where no other thread runs any more.  What is lost is told."""
-
-    def write_out_at_exit(self, file: OpenFile) -> None:
-        """As `write_out`, then.  What is lost is told."""
-
-    def take_back_open(self) -> None:
-        """Undo what it did to the object that this very file was opened, as nobody got it: where that can be undone."""
-
-    def left_behind(self) -> None:
-        """A finalizer has let go of a file that was written to.  Single steps."""
-
-    def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
-        """As `File.save_as`."""
-
-    def discard(self, file: OpenFile) -> int:
-        """As `File.discard`."""
 
 
 class File(PageWriter):
@@ -75,7 +43,7 @@ class File(PageWriter):
 
     __slots__ = ("_appends", "_is_below_text", "_lock", "_mode", "_owner", "_pos", "_writes")
 
-    def __init__(self, *args: Any, mode: Mode = READ, owner: Owner, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, mode: Mode = READ, owner: CacheOwner, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mode = mode
         self._writes, self._appends = mode.writes, mode.appends
@@ -485,65 +453,3 @@ class _LateFile(File):
     def close(self) -> None:
         if self._release():
             self._owner.left_behind()
-
-
-class WriteOnlyFile(File):
-    """A file of a mode that does not read."""
-
-    __slots__ = ()
-
-    def _refuse_reading(self, what: str) -> NoReturn:
-        self._check_open()
-        raise not_readable(what)
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("read")
-
-    def read1(self, size: int = -1, /) -> bytes:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("read1")
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("readinto")
-
-    def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("readinto1")
-
-    def peek(self, size: int = 0, /) -> bytes:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("peek")
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("readline")
-
-    def pread(self, size: int, offset: int) -> bytes:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("pread")
-
-    def preadinto(self, buffer: WriteableBuffer, offset: int) -> int:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("preadinto")
-
-    def view(self, size: int, offset: int) -> memoryview:
-        """Raises `io.UnsupportedOperation`."""
-        self._refuse_reading("view")
-
-
-class WrittenByParent(AddressSpaceOperations):
-    """In a child of a fork, stands for the store of what the parent was writing: here nobody reads it, or writes it."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.device_name = "written by the parent"
-
-    def readpage(self, file: OpenFile, page: Page) -> int:
-        """Raises: OSError(EBADF)."""
-        raise written_by_parent(self._name)
-
-    def fsync(self) -> None:
-        """Raises: OSError(EBADF)."""
-        raise written_by_parent(self._name)

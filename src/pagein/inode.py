@@ -15,10 +15,11 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, overload
 
 from .errors import being_written, exists, negative, read_only_source
-from .file import File, WrittenByParent
+from .file import File
 from .mm import truncate
 from .mm.arena import ARENA_PAGES_MAX
 from .mm.mapping import AddressSpace
+from .stores.parents import WrittenByParent
 from .stores.source import Opened
 from .text import text_layer
 from .units import PAGE_SHIFT, page_count_for

@@ -75,7 +75,7 @@ def test_a_child_s_end_writes_nothing_of_its_parent_s(cache: PageCache, tmp_path
     file.write(b"dirty in the parent")
 
     def check() -> None:
-        from pagein.cache import _write_out_at_exit
+        from pagein.process import _write_out_at_exit
 
         _write_out_at_exit()
         assert path.read_bytes() == (tmp_path / "other").read_bytes() == b""

@@ -1,0 +1,94 @@
+"""`CacheOwner`: what a file asks of the cache that it was opened through, for the inode that it is a file of.
+
+Guarantees: what may wait is done where no signal can interrupt it; what a finalizer calls takes single steps.
+Not here: when it is asked (file.py), how it is done (unwritten.py, table.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from . import unwritten
+from .errors import closed_cache
+
+if TYPE_CHECKING:
+    from .cache import PageCache
+    from .inode import Inode
+    from .mm.openfile import OpenFile
+
+
+class CacheOwner:
+    """For one file."""
+
+    __slots__ = ("_cache", "_inode")
+
+    def __init__(self, cache: PageCache, inode: Inode) -> None:
+        self._cache = cache
+        self._inode = inode
+
+    def write_out(self, file: OpenFile) -> None:
+        """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""
+        zone = self._cache._zone
+        if zone.closed or self._inode not in self._cache._table.written:
+            # Whoever closed the cache has written it, or given it up; or it is the parent's.  If not, it is lost.
+            if not self._cache._gave_up and self._inode.unwritten_bytes is not None and not self._inode.is_the_parents:
+                raise closed_cache()
+        else:
+            if self._inode.late:
+                write_late = partial(unwritten.write_late, self._cache._table, self._inode, waits=True)
+                self._cache._zone.io.shielded(write_late)  # what that raises is told with the rest
+            try:
+                zone.shielded_steps(partial(unwritten.close_steps, file))
+            except OSError:
+                zone.workqueue.shielded(partial(self._cache._table.note_begun, self._inode))
+                raise
+
+    def write_late(self, offset: int | None, data: bytes) -> None:
+        """Write this soon: a finalizer had it, inside any lock.  Single steps."""
+        inode = self._inode
+        inode.late.append((offset, data))
+        # Whoever writes next goes the long way, where he writes this first.
+        inode.mapping.may_write_short = inode.mapping.short_writes = False
+        self._cache._table.late.append(inode)
+
+    def write_late_first(self) -> None:
+        """Write what finalizers had to write, before something newer."""
+        inode, cache = self._inode, self._cache
+        if inode.late and inode.late_failure is None:
+            cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
+
+    def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
+        """Write this where no other thread runs any more.  What is lost is told."""
+        self._at_exit(lambda: unwritten.write_at_exit(file, offset, data))
+
+    def write_out_at_exit(self, file: OpenFile) -> None:
+        """As `write_out`, then.  What is lost is told."""
+        if self._inode in self._cache._table.written and not self._cache._zone.closed:
+            self._at_exit(lambda: unwritten.write_out_at_exit(self._inode, file))
+
+    def _at_exit(self, run: Callable[[], object]) -> None:
+        # Finalizers, and io's own, are silent about what they raise.
+        try:
+            run()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+
+    def take_back_open(self) -> None:
+        """Undo what it did to the object that this very file was opened, as nobody got it: where that can be undone."""
+        self._cache._zone.io.shielded(partial(unwritten.take_back_open, self._cache._table, self._inode))
+
+    def left_behind(self) -> None:
+        """A finalizer has let go of a file that was written to.  Single steps."""
+        self._cache._follow_up_soon()
+
+    def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
+        """As `File.save_as`."""
+        cache = self._cache
+        return cache._zone.io.shielded(lambda: unwritten.save_as(cache._table, file, source, store_options))
+
+    def discard(self, file: OpenFile) -> int:
+        """As `File.discard`."""
+        return self._cache._zone.io.shielded(lambda: unwritten.discard_by(self._cache._table, self._inode, file))

@@ -1,0 +1,58 @@
+"""What becomes of the caches when the process forks, and when the interpreter ends.
+
+Guarantees: a child inherits no cache's lock that a thread of its parent held; what was written is handed to its store
+before the interpreter ends, and what cannot be is told.
+Not here: the pages of a child (mm/fork.py).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import weakref
+from typing import TYPE_CHECKING
+
+from .mm import fork as fork  # whose hooks have to be registered before those here
+from .table import caches_with_data
+
+if TYPE_CHECKING:
+    from .cache import PageCache
+
+caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
+"""All that there are in this process."""
+_locked_for_fork: list[PageCache] = []
+
+
+def _before_fork() -> None:
+    for cache in list(caches):
+        _locked_for_fork.append(cache)  # first, in case that a signal raises in here
+        cache._table.lock.__enter__()
+
+
+def _after_fork_in_parent() -> None:
+    while _locked_for_fork:
+        lock = _locked_for_fork.pop()._table.lock
+        if lock.held_here():
+            lock.__exit__(None, None, None)
+
+
+def _after_fork_in_child() -> None:
+    _locked_for_fork.clear()
+    for cache in list(caches):
+        cache._start_locks_anew()
+
+
+# Registered after mm/fork.py's, and so run before it: a cache's lock is taken before its zone's.
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+@atexit.register
+def _write_out_at_exit() -> None:
+    """What was written is not lost because nobody closed its cache; what fails is told as if nobody had caught it."""
+    for cache in caches_with_data():
+        if not cache._zone.closed:
+            try:
+                cache._shielded(cache._write_out_all)
+            except BaseException as error:
+                sys.excepthook(type(error), error, error.__traceback__)
