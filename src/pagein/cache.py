@@ -251,13 +251,10 @@ class PageCache:
                 pass
 
     def _follow_up_behind(self) -> None:
-        self._table.begin_behind()
         try:
             self._follow_up()
         except Exception as error:
             self._table.close_failures.append(error)
-        finally:
-            self._table.end_behind()
 
     def _sweep(self) -> None:
         """Do what follows from files that were closed, where no signal can interrupt it.
@@ -269,10 +266,14 @@ class PageCache:
         self._raise_first_failure()
 
     def _follow_up(self) -> None:
-        self._write_late()
-        self._table.follow_up()
-        for inode in self._table.take_left():
-            self._write_out_behind(inode)
+        self._table.behind.begin()  # from before what was left is taken, until those who write it out have begun
+        try:
+            self._write_late()
+            self._table.follow_up()
+            for inode in self._table.take_left():
+                self._write_out_behind(inode)
+        finally:
+            self._table.behind.end()
 
     def _write_late(self, key: Hashable = None) -> None:
         """Write what finalizers have noted, also what could not be written before of the inode that *key* finds."""
@@ -295,9 +296,9 @@ class PageCache:
         def done(_: None, error: BaseException | None) -> None:
             self._table.released.append(Released(inode, [None], 0, wrote=False))
             self._table.follow_up()
-            self._table.end_behind()
+            self._table.behind.end()
 
-        self._table.begin_behind()
+        self._table.behind.begin()
         file = OpenFile(inode.mapping, writable=True)
         try:
             self._zone.workqueue.run_detached(partial(unwritten.close_steps, file), done)
@@ -397,7 +398,7 @@ class PageCache:
         with self._table.closing():
             if discard:  # at once, also if another waits for a store that does not answer
                 return self._close_all(discard=True)
-            with self._table.turn_to_write("close"):
+            with self._table.turns.turn("close"):
                 return self._close_all(discard=False)
 
     def _close_all(self, *, discard: bool) -> list[str]:
@@ -414,7 +415,7 @@ class PageCache:
                 self._write_out_all()  # what others have written meanwhile...
                 self._write_out_all()  # ...and what they were about to write when their files were closed
                 unwritten.require_written(list(self._table.written), None)
-                self._table.wait_for_those_behind()
+                self._table.behind.wait()
         self._table.forget_all()
         self._follow_up()  # also what the garbage collector has closed
         removal.remove_all_idle(self._zone)

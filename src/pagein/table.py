@@ -12,26 +12,23 @@ Not here: writing back what was left (unwritten.py).
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .errors import closed_cache, exists, read_only_source
-from .inode import ROOMY_MAX, Inode
+from .idle import IdleInodes
+from .inode import Inode
 from .mm import readahead, truncate
 from .mm.sync import OwnedLock, Waiter
 from .stores.source import Opened, Source, SourceWithHead, WritableSource
+from .turns import Busy, Turns
 
 if TYPE_CHECKING:
     from .cache import PageCache
     from .mm.mapping import AddressSpace
     from .modes import Mode
-
-IDLE_WITH_ROOM_MAX = 256
-"""Of the inodes that are kept without a file, so many that can grow: these take much address space..."""
-IDLE_WITH_ROOM_LEAST = 16
-"""...and so many if others that have files need it."""
 
 
 class Released(NamedTuple):
@@ -49,7 +46,6 @@ class InodeTable:
     def __init__(self, cache: PageCache, *, idle_max: Callable[[], int]) -> None:
         self._cache_ref = weakref.ref(cache)  # no cycle: a cache that nobody has goes at once
         self._zone = cache._zone
-        self._idle_max = idle_max
         self.lock = OwnedLock("the cache's lock", self._zone.door)
         self.by_key: dict[Hashable, Inode] = {}
         self.written: dict[Inode, None] = {}
@@ -58,22 +54,17 @@ class InodeTable:
         """Those of them that nobody has open for writing any more..."""
         self._left_and_begun: set[Inode] = set()
         """...and whose data somebody has begun to hand over since."""
-        self._idle: OrderedDict[Inode, None] = OrderedDict()
-        """Inodes that are found and have no file, the longest idle first."""
-        self._idle_with_room: OrderedDict[Inode, None] = OrderedDict()
-        """Those of them that can grow."""
+        self._idle = IdleInodes(idle_max)
         self._lingering: set[Inode] = set()
         """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
         self._leaving: set[AddressSpace] = set()
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
         self._opening: dict[Hashable, list[Waiter]] = {}
         """What is being looked at for the first time, and who waits for that."""
-        self._turns: dict[Hashable, list[Waiter]] = {}
-        """What is being opened for writing, or replaced, and who waits to do the same."""
-        self._behind_count = 0
-        """How many threads, or steps without one, keep inodes open that have no file, or follow up..."""
-        self._behind_waiters: list[Waiter] = []
-        """...and who waits until they have."""
+        self.turns = Turns(self._zone.door)
+        """Who opens something for writing, or replaces it, or closes the cache."""
+        self.behind = Busy(self._zone.door)
+        """Who keeps inodes open that have no file, or follows up: who closes the cache waits for them."""
         self._closing_count = 0
         """How many close the cache: from when its files are closed, none is opened any more."""
         self.close_failures: deque[Exception] = deque()
@@ -179,13 +170,13 @@ class InodeTable:
         Under the lock."""
         known = self.by_key.get(inode.key)
         if known is not None:
-            self._make_busy(known)
+            self._idle.discard(known)
         self.by_key[inode.key] = inode
         return inode
 
     def _counted(self, inode: Inode) -> Inode:
         """For a file.  Under the lock."""
-        self._make_busy(inode)
+        self._idle.discard(inode)
         inode.open_count += 1
         return inode
 
@@ -203,7 +194,7 @@ class InodeTable:
                 return known
             inode = Inode(self._cache, opened, key=("inode", key), name=name, has_room=opened.ops.writable)
             if key is not None:
-                self._make_idle(self._replace(inode))
+                self._idle.add(self._replace(inode))
                 self._forget_the_longest_idle()
         return inode
 
@@ -220,7 +211,7 @@ class InodeTable:
             self.follow_up()  # who still writes
         if not isinstance(source, WritableSource):
             raise read_only_source(source.name)
-        with self.turn_to_write(source.key):
+        with self.turns.turn(source.key):
             with self.lock:
                 self.check_open()
                 inode = self.by_key.get(source.key)
@@ -251,28 +242,6 @@ class InodeTable:
             truncate.discard(inode.mapping)
         inode.mapping.ops.discard()
         self.give_up([inode])
-
-    @contextmanager
-    def turn_to_write(self, key: Hashable) -> Iterator[None]:
-        """One after the other: what an open for writing does to an object is done before the next looks at it.
-
-        Blocks: yes.
-        """
-        while True:
-            with self.lock:
-                if key not in self._turns:
-                    self._turns[key] = []
-                    break
-                waiter = self._zone.door.waiter()
-                self._turns[key].append(waiter)
-            waiter.wait()
-        try:
-            yield
-        finally:
-            with self.lock:
-                waiters = self._turns.pop(key, [])
-            for waiter in waiters:
-                waiter.wake()
 
     def _held_for_writing(self, source: Source, opened: Opened) -> Inode:
         is_needed = False
@@ -318,11 +287,6 @@ class InodeTable:
         _caches_with_data[self._cache] = None
         return inode
 
-    def is_taken(self, key: Hashable) -> bool:
-        """Whether somebody has the turn (`turn_to_write`)."""
-        with self.lock:
-            return key in self._turns
-
     def is_written(self, key: Hashable) -> bool:
         """Whether what has this key is open for writing, or has unwritten data."""
         with self.lock:
@@ -331,14 +295,15 @@ class InodeTable:
     @contextmanager
     def kept_open(self) -> Iterator[list[Inode]]:
         """Those that are written, counted: their store's side stays open though their last file is closed."""
-        with self.lock:
-            held = [self._counted(inode) for inode in self.written]
-            self._behind_count += 1
+        self.behind.begin()  # first: who closes the cache sees either this, or that they have files
+        held: list[Inode] = []
         try:
+            with self.lock:
+                held = [self._counted(inode) for inode in self.written]
             yield held
         finally:
             self.released.extend(Released(inode, [None], 0, wrote=False) for inode in held)
-            self.end_behind()
+            self.behind.end()
 
     # -- letting go ----------------------------------------------------------------------------------------
 
@@ -400,7 +365,7 @@ class InodeTable:
         if inode.opened is not None:
             self._lingering.add(inode)
         if self.by_key.get(inode.key) is inode:
-            self._make_idle(inode)
+            self._idle.add(inode)
 
     def take_left(self) -> list[Inode]:
         """Inodes that were left with data which nobody has begun to hand over; counted, so that they stay open."""
@@ -458,27 +423,14 @@ class InodeTable:
                 inode.opened = None
         return to_close
 
-    def _make_idle(self, inode: Inode) -> None:
-        self._idle[inode] = None
-        if inode.has_room:
-            self._idle_with_room[inode] = None
-
-    def _make_busy(self, inode: Inode) -> None:
-        self._idle.pop(inode, None)
-        self._idle_with_room.pop(inode, None)
-
     def _forget_the_longest_idle(self) -> None:
         """Under the lock."""
-        roomy_count, idle_count = len(self._cache._roomy_inodes), len(self._idle_with_room)
-        most = max(IDLE_WITH_ROOM_LEAST, idle_count - max(0, roomy_count - ROOMY_MAX))
-        while len(self._idle_with_room) > min(most, IDLE_WITH_ROOM_MAX):
-            self.forget(next(iter(self._idle_with_room)))
-        while len(self._idle) > self._idle_max():
-            self.forget(next(iter(self._idle)))
+        for inode in self._idle.too_many(len(self._cache._roomy_inodes)):
+            self.forget(inode)
 
     def forget(self, inode: Inode) -> None:
         """Let it not be found any more.  Under the lock."""
-        self._make_busy(inode)
+        self._idle.discard(inode)
         if self.by_key.get(inode.key) is inode:
             del self.by_key[inode.key]
 
@@ -488,31 +440,6 @@ class InodeTable:
             return False
         truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
         return self._zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
-
-    def begin_behind(self) -> None:
-        """Somebody follows up, or writes out, and who closes the cache waits for him."""
-        with self.lock:
-            self._behind_count += 1
-
-    def end_behind(self) -> None:
-        """It is done."""
-        with self.lock:
-            self._behind_count = max(0, self._behind_count - 1)  # 0 in a child that was forked in there
-            waiters: list[Waiter] = []
-            if not self._behind_count:
-                waiters, self._behind_waiters = self._behind_waiters, []
-        for waiter in waiters:
-            waiter.wake()
-
-    def wait_for_those_behind(self) -> None:
-        """Blocks: as long as they take."""
-        with self.lock:
-            waiter = self._zone.door.waiter()
-            if self._behind_count:
-                self._behind_waiters.append(waiter)
-            else:
-                waiter.wake()
-        waiter.wait()
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -537,7 +464,6 @@ class InodeTable:
         with self.lock:
             self.by_key.clear()
             self._idle.clear()
-            self._idle_with_room.clear()
 
     def take_lingering(self) -> list[Inode]:
         """Those whose store's side is still open."""
@@ -559,9 +485,10 @@ class InodeTable:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent.  What was being
         written is the parent's."""
         self.lock = OwnedLock("the cache's lock", self._zone.door)
-        self._opening, self._turns = {}, {}
-        self._behind_count = self._closing_count = 0
-        self._behind_waiters = []
+        self.turns.start_anew()
+        self.behind.start_anew()
+        self._opening = {}
+        self._closing_count = 0
         self.late.clear()
         written, self.written = self.written, {}
         self._left.clear()

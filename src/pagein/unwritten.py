@@ -105,9 +105,9 @@ def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException
     """
     turn = ("late", inode)
     while inode.late:
-        if not waits and table.is_taken(turn):
+        if not waits and table.turns.is_taken(turn):
             return None  # he looks once more when he has given it back
-        with table.turn_to_write(turn):
+        with table.turns.turn(turn):
             if inode not in table.written:  # the parent's; or it was given up
                 inode.late.clear()
             inode.late_failure = None
@@ -190,7 +190,7 @@ def discard(table: InodeTable, inode: Inode) -> int:
     Raises: OSError(EBUSY) if a view shows some of it: that stays.
     """
     mapping = inode.mapping
-    with table.turn_to_write(("late", inode)):
+    with table.turns.turn(("late", inode)):
         given_up = inode.unwritten_bytes or 0
         inode.late.clear()
     truncate.discard(mapping)
@@ -205,7 +205,7 @@ def discard(table: InodeTable, inode: Inode) -> int:
 
 def take_back_open(table: InodeTable, inode: Inode) -> None:
     """The first who has opened it for writing did not get it: an object that is replaced as a whole stays as it is."""
-    with table.turn_to_write(inode.key):
+    with table.turns.turn(inode.key):
         if inode.has_one_writer_so_far and inode.mapping.ops.commits:
             discard(table, inode)
 
@@ -227,7 +227,7 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
     target = stores.source_of(source, **store_options)
     if not isinstance(target, WritableSource):
         raise read_only_source(target.name)
-    with table.turn_to_write(target.key):
+    with table.turns.turn(target.key):
         if table.is_written(target.key):
             raise being_written(target.name)
         # What can be read is read first: nothing at the other place is touched for a file that is not here.

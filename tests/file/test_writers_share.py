@@ -10,7 +10,7 @@ import pytest
 from tests.file.sources import DATA, TIMEOUT_S, binary, charged_pages, run_in_threads
 from tests.file.writable import Disk
 
-from pagein import PageCache, cache as cache_module, inode, table
+from pagein import PageCache, cache as cache_module, idle, inode
 from pagein.units import PAGE_SIZE
 
 
@@ -208,7 +208,7 @@ def test_a_reader_that_asked_before_the_writing_ended_does_not_bring_the_old_ver
 
 
 def test_idle_inodes_with_room_are_few(cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "IDLE_WITH_ROOM_MAX", 4)
+    monkeypatch.setattr(idle, "IDLE_WITH_ROOM_MAX", 4)
     disk = Disk()
     for number in range(12):
         with binary(cache.open((disk, f"{number}"), "wb")) as file:
@@ -228,7 +228,7 @@ def test_a_thousand_files_may_be_written_at_once(cache: PageCache, monkeypatch: 
 
 
 def test_what_is_unwritten_is_never_forgotten(cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "IDLE_WITH_ROOM_MAX", 2)
+    monkeypatch.setattr(idle, "IDLE_WITH_ROOM_MAX", 2)
     monkeypatch.setattr(cache_module, "IDLE_INODES_MAX", 2)
     disk = Disk()
     disk.error = OSError(errno.EIO, "not now")
