@@ -381,15 +381,20 @@ class PageCache:
                 unwritten.require_written(inodes, cause)
 
     def _flush_texts(self) -> None:
-        with self._table.lock:
-            texts = list(self._texts)
-        for text in texts:
-            try:
-                text.flush()
-            except (ValueError, OSError):  # closed, or detached; or its file keeps what it could not write
-                pass
-            except Exception as error:  # the others all the same
-                self._table.close_failures.append(error)
+        if self._zone.closed:
+            return
+        # In turn: a text that is being flushed has nothing left to flush, and its file must stay open until it has
+        # written what was taken out of it.
+        with self._table.turns.turn("texts"):
+            with self._table.lock:
+                texts = list(self._texts)
+            for text in texts:
+                try:
+                    text.flush()
+                except (ValueError, OSError):  # closed, or detached; or its file keeps what it could not write
+                    pass
+                except Exception as error:  # the others all the same
+                    self._table.close_failures.append(error)
 
     def _close(self, *, discard: bool) -> list[str]:
         """What of the store's reads was never ended, if debug mode knows."""

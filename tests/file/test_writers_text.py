@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from tests.file.sources import SMALL_CACHE_BYTES, outcome_of
+from tests.file.sources import SMALL_CACHE_BYTES, TIMEOUT_S, outcome_of
 
 from pagein import File, PageCache
 
@@ -130,6 +131,38 @@ def test_text_that_is_detached_leaves_a_file_that_closes_itself(cache: PageCache
     assert cache.stats().open_files == 0
     cache.sync()
     assert (tmp_path / "file").read_bytes() == b"text and bytes"
+
+
+def test_of_two_who_close_a_cache_at_once_the_second_leaves_a_file_open_that_the_first_writes_text_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, write = PageCache(SMALL_CACHE_BYTES), File.write
+    writing, second_is_there = threading.Event(), threading.Event()
+    text = cache.open(tmp_path / "file", "w")
+    text.write("text")
+
+    def held(file: File, data: bytes) -> int:
+        """The text has been taken out of its buffer, and is in no file yet."""
+        writing.set()
+        assert second_is_there.wait(TIMEOUT_S)
+        return write(file, data)
+
+    def noted(turn: Callable[..., Any]) -> Callable[..., Any]:
+        def come(key: Hashable) -> Any:
+            if writing.is_set():
+                second_is_there.set()
+            return turn(key)
+
+        return come
+
+    monkeypatch.setattr(File, "write", held)
+    first = threading.Thread(target=cache.close)
+    first.start()
+    assert writing.wait(TIMEOUT_S)
+    monkeypatch.setattr(cache._table.turns, "turn", noted(cache._table.turns.turn))
+    cache.close()
+    assert (tmp_path / "file").read_bytes() == b"text"
+    first.join(TIMEOUT_S)
 
 
 def test_arguments_for_text_that_are_refused_leave_no_open_file(cache: PageCache, tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
+
+from obstore.store import LocalStore
 
 from pagein import PageCache
 from pagein.testing.fsx.subjects import PlainHandle
@@ -75,18 +78,24 @@ def plain(seed: int, path: str) -> None:
 
 
 class _Liar:
-    """Says that it has fsynced what it has not even written."""
+    """Says that it has fsynced what it writes at the next fsync only."""
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "r+b", buffering=1 << 16)  # noqa: SIM115
-        self.truncate = self._file.truncate
+        self._file = PlainHandle(path, "r+b")
+        self._waiting: list[Callable[[], object]] = []
+        self._late: list[Callable[[], object]] = []
 
     def pwrite(self, data: bytes, offset: int) -> None:
-        self._file.seek(offset)
-        self._file.write(data)
+        self._waiting.append(partial(self._file.pwrite, data, offset))
+
+    def truncate(self, size: int) -> None:
+        self._waiting.append(partial(self._file.truncate, size))
 
     def fsync(self) -> None:
-        os.fsync(self._file.fileno())
+        for change in self._late:
+            change()
+        self._late, self._waiting = self._waiting, []
+        self._file.fsync()
 
 
 def liar(seed: int, path: str) -> None:
@@ -108,8 +117,6 @@ def threads(seed: int, path: str) -> None:
 
 def whole_object(seed: int, path: str) -> None:
     """An object that is replaced as a whole, by one with the next number in all of its bytes."""
-    from obstore.store import LocalStore
-
     source = LocalStore(os.path.dirname(path)), os.path.basename(path)
     file = PageCache(CACHE_PAGES * PAGE_SIZE).open(source, "r+b")
     order = list(range(OBJECT_RECORDS))

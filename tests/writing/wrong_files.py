@@ -11,8 +11,8 @@ from typing import Any
 
 from pagein.units import PAGE_SIZE, page_count_for
 
-TURNS_MAX = 500
-"""So often a thread that leaves a gap yields to others, if none comes into it."""
+GAP_S = 0.02
+"""So long a thread leaves a gap open, if no other comes into it."""
 
 
 class SmallCache:
@@ -25,6 +25,7 @@ class SmallCache:
         self.size = 0
         self.lock = threading.RLock()
         self.comers = 0
+        self.coming = threading.Condition()
 
     # -- a subject -------------------------------------------------------------------------------------------
 
@@ -102,12 +103,11 @@ class SmallCache:
 
     def until_another_comes(self) -> None:
         """Let another thread into a gap, if there is one."""
-        self.comers += 1
-        before = self.comers
-        for _ in range(TURNS_MAX):
-            if self.comers != before:
-                return
-            os.sched_yield()
+        with self.coming:
+            self.comers += 1
+            before = self.comers
+            self.coming.notify_all()
+            self.coming.wait_for(lambda: self.comers != before, GAP_S)
 
     def append(self, data: bytes) -> int:
         with self.lock:
