@@ -32,8 +32,17 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture(params=[False, True], ids=["on the loop", "here"])
 def fetches_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of a fetch: on the loop, and by the thread that waits for it."""
+    """Both ways of a fetch by obstore: on the loop, and by the thread that waits for it."""
     monkeypatch.setattr(reading, "fetches_here", request.param)
+
+
+@pytest.fixture(params=["ours", "obstore on the loop", "obstore here"])
+def each_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whoever reads over HTTP; and both ways of a fetch by obstore."""
+    client, _, where = request.param.partition(" ")
+    monkeypatch.setattr(reading, "client", client)
+    monkeypatch.setattr(reading, "fetches_here", where == "here")
+    return str(client)
 
 
 def open_files() -> set[tuple[str, str]]:

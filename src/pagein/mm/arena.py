@@ -16,6 +16,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import too_large
@@ -188,6 +189,15 @@ class Arena:
             written = 0
             while written < len(left):
                 written += os.pwrite(self.memory_fd, left[written:], position + written)
+
+    def allocate(self, position: int, size_bytes: int) -> None:
+        """Have the system find memory for bytes that are about to be written through ``memory``, if it can.
+
+        `mmap.madvise` would hold the GIL meanwhile, and do more: a page that is written to is mapped anyway.
+        """
+        if self.memory_fd >= 0 and hasattr(os, "posix_fallocate"):
+            with suppress(OSError):
+                os.posix_fallocate(self.memory_fd, position, size_bytes)
 
     def punch(self, first_frame: int, page_count: int) -> None:
         """Give the memory of a run back to the system; it reads as zeros from now on."""

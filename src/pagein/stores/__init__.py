@@ -68,6 +68,12 @@ def _source_of_text(text: str, options: dict[str, Any]) -> Source:
 
 
 def _source_of_object(url: str, options: dict[str, Any]) -> Source:
+    if url[:5].lower() in ("http:", "https"):
+        from . import http, http_options
+
+        known = http_options.options_of(options)
+        if known is not None:
+            return http.source_of_url(url, known)
     try:
         from . import object as object_store
     except ImportError as error:

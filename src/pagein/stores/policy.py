@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from math import ceil, log2
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -93,16 +93,25 @@ def upload_timeout_s(size_bytes: int) -> int:
     return 1 << ceil(log2(ANSWER_TIMEOUT_S + size_bytes / UPLOAD_SLOWEST_BYTES_S))
 
 
-def retrying(fetch: Callable[[], T]) -> T:
+class Retries(NamedTuple):
+    """How often, until when and after which pauses something is tried again."""
+
+    count_max: int = RETRIES_MAX
+    timeout_s: float = RETRY_TIMEOUT_S
+    first_pause_s: float = BACKOFF_S[0]
+    longest_pause_s: float = BACKOFF_S[1]
+
+
+def retrying(fetch: Callable[[], T], retries: Retries | None = None) -> T:
     """The result of ``fetch()``, tried again while that may help.  Blocks.  Raises: what the last try has raised."""
-    first_s, longest_s = BACKOFF_S
+    retries = retries or Retries(RETRIES_MAX, RETRY_TIMEOUT_S, *BACKOFF_S)
     began_s = time.monotonic()
-    for attempt in range(RETRIES_MAX + 1):
+    for attempt in range(retries.count_max + 1):
         try:
             return fetch()
         except OSError as error:
-            is_last = attempt == RETRIES_MAX or time.monotonic() - began_s > RETRY_TIMEOUT_S
+            is_last = attempt == retries.count_max or time.monotonic() - began_s > retries.timeout_s
             if is_last or not is_temporary(error):
                 raise
-        time.sleep(random.uniform(0, min(longest_s, first_s * 2**attempt)))
+        time.sleep(random.uniform(0, min(retries.longest_pause_s, retries.first_pause_s * 2**attempt)))
     raise AssertionError("the last try returns or raises")
