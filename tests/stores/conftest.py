@@ -21,10 +21,11 @@ KEPT_FOR_EVER = ("fsspecIO", "pagein-loop", "asyncio_")
 def nothing_is_left_behind() -> Iterator[None]:
     files, threads = open_files(), set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - threads:
-        if not thread.name.startswith(KEPT_FOR_EVER):
-            thread.join(JOIN_TIMEOUT_S)
-            assert not thread.is_alive(), f"{thread} goes on after the test"
+    while left := [one for one in set(threading.enumerate()) - threads if not one.name.startswith(KEPT_FOR_EVER)]:
+        for thread in left:
+            if thread.ident is not None:  # else another is about to start it
+                thread.join(JOIN_TIMEOUT_S)
+                assert not thread.is_alive(), f"{thread} goes on after the test"
     if not open_files() <= files:
         gc.collect()  # a cache's memory goes with the last object that shows it: an exception's traceback, perhaps
         assert open_files() <= files
