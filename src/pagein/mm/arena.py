@@ -191,10 +191,7 @@ class Arena:
                 written += os.pwrite(self.memory_fd, left[written:], position + written)
 
     def allocate(self, position: int, size_bytes: int) -> None:
-        """Have the system find memory for bytes that are about to be written through ``memory``, if it can.
-
-        `mmap.madvise` would hold the GIL meanwhile, and do more: a page that is written to is mapped anyway.
-        """
+        """Have the system find memory for bytes that are about to be written, if it can; other threads run meanwhile."""
         if self.memory_fd >= 0 and hasattr(os, "posix_fallocate"):
             with suppress(OSError):
                 os.posix_fallocate(self.memory_fd, position, size_bytes)

@@ -171,7 +171,7 @@ class Page:
         self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
 
     def allocate(self) -> None:
-        """Have the system find memory for it now, while other threads run: then writing to `buffer` is faster.
+        """Have the system find memory for it now, while the store is still thinking: then `write` is faster.
 
         Advice: where the system cannot, the memory is found when it is written to.  Locks: page locked.
         """
