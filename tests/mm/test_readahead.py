@@ -80,7 +80,7 @@ def test_item_44_a_marker_in_flight_fires_before_the_reader_waits(scene):
     read_page(subject, 1)
     assert asked(subject) == [(0, 4), (4, 16)]
     reader = scene.start(read_page, subject, 4)
-    scene.until(lambda: subject.waiting_for(4) == 1)
+    scene.until(lambda: subject.waiting_for(4) == 1 and len(asked(subject)) == 3)
     assert asked(subject) == [(0, 4), (4, 16), (20, 64)]
     subject.ops.complete(4)
     reader.result()
@@ -473,7 +473,7 @@ def test_one_who_reads_on_from_a_store_of_which_only_the_latency_is_known_is_len
     read_page(subject, 0, 32)
     assert asked(subject) == [(32, 128)], "who has read only what came by itself costs no more than before"
     reader = scene.start(read_page, subject, 32, 32)
-    scene.until(lambda: subject.waiting_for(32) == 1)
+    scene.until(lambda: subject.waiting_for(32) == 1 and subject.mapping.device.queued_count == 1)
     assert asked(subject) == [(32, 128), (160, 256), (416, 512), (928, 1024)]
     assert subject.mapping.device.queued_count == 1, "and the rest of 8 MiB, by the width of the pipe"
     for index, _ in asked(subject):
