@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pagein
+from pagein import config
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -76,6 +77,15 @@ def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:
         file.fsync()
     with pagein.PageCache("1 MiB") as cache, cache.inode(names["Rows"]("rows.db"), size_bytes=9_000).open() as file:
         assert file.read() == data[:9_000]
+
+
+def test_the_configuration_is_as_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in config.SETTINGS:
+        monkeypatch.setenv(setting.variable, "")  # what the page sets is taken back afterwards
+        assert f"| `{setting.name}`" in (ROOT / "docs/reference/configuration.md").read_text()
+        assert f"| `{setting.variable}` |" in (ROOT / "docs/reference/configuration.md").read_text()
+    monkeypatch.setenv("PAGEIN_CONFIG", os.devnull)
+    run("docs/reference/configuration.md")
 
 
 def test_an_error_of_write_back_is_told_as_the_explanation_says() -> None:

@@ -11,7 +11,6 @@ yet (unwritten.py), pages (mm/), what a source is (stores/).
 from __future__ import annotations
 
 import io
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -19,13 +18,13 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import process, stores, unwritten
-from .errors import ContractViolation, cap_too_small, negative
+from . import config, process, stores, unwritten
+from .errors import ContractViolation, negative
 from .file import File
 from .inode import Inode as Inode
 from .mm import removal, truncate
-from .mm.debug import Checks, checks_from_environment
-from .mm.dirty import AGE_S, BACKGROUND_SHARE, LIMIT_SHARE, Limits
+from .mm.debug import Checks
+from .mm.dirty import Limits
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.sync import SYSTEM, Door, OwnedLock
@@ -39,7 +38,7 @@ from .stats import CacheStats, cache_stats
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
 from .text import TextFile, text_layer
-from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
+from .units import PAGE_SHIFT
 from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
@@ -52,40 +51,41 @@ R = TypeVar("R", bound=PageReader)
 
 IDLE_INODES_MAX = 4096
 """Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB."""
-MEMORY_SHARE = 4
-"""The default cap: a quarter of the memory that this process may use."""
 
 
 class PageCache:
     """A cache of at most *size* bytes over all the files opened through it.
 
-    *size* is an int or a string with a unit ("4 GiB"); by default PAGEIN_SIZE, else a quarter of the memory that
-    the process may use.  Of it, at most *dirty_limit* may wait to be written back, which begins at *dirty_background*,
-    or when something has waited for *dirty_age_s* seconds.
-    *victims* chooses what to evict (pagein.mm.victims.s3fifo).  *debug* asserts the contract at run time; by default as
-    PAGEIN_DEBUG says.  *door* is for tests.
-    Raises: ValueError, TypeError for a size that cannot be read or is below one page, or shares that make no sense.
+    *size* is an int or a string with a unit ("4 GiB"), by default a quarter of the memory that the process may use.
+    Of it, at most *dirty_limit*, a share, may wait to be written back, which begins at *dirty_background*, or when
+    something has waited for *dirty_age_s* seconds.  *debug* asserts the contract at run time.
+    What is not given is as the environment or a file says (config.py), else the default.
+    *victims* chooses what to evict (pagein.mm.victims.s3fifo).  *door* is for tests.
+    Raises: ValueError, TypeError for a size that cannot be read or is below one page, or shares that make no sense;
+    ValueError, OSError for a setting or a file of settings that cannot be read.
     """
 
     def __init__(
         self,
         size: int | str | None = None,
         *,
-        dirty_background: float = BACKGROUND_SHARE,
-        dirty_limit: float = LIMIT_SHARE,
-        dirty_age_s: float = AGE_S,
+        dirty_background: float | None = None,
+        dirty_limit: float | None = None,
+        dirty_age_s: float | None = None,
         victims: Victims = s3fifo,
         debug: bool | None = None,
         door: Door = SYSTEM,
     ) -> None:
-        self.size_bytes = _default_size_bytes() if size is None else parse_size(size, what="size")
-        if self.size_bytes < PAGE_SIZE:
-            raise cap_too_small(self.size_bytes)
+        self.size_bytes = config.SIZE.found(size).value
         cap_pages = self.size_bytes >> PAGE_SHIFT
+        background, limit = config.dirty_shares(dirty_background, dirty_limit)
         limits = Limits.for_cap(
-            cap_pages, background_share=dirty_background, limit_share=dirty_limit, age_s=dirty_age_s
+            cap_pages,
+            background_share=background.value,
+            limit_share=limit.value,
+            age_s=config.DIRTY_AGE_S.found(dirty_age_s).value,
         )
-        checks = checks_from_environment() if debug is None else Checks() if debug else None
+        checks = Checks(config.DEBUG_READ_TIMEOUT_S.found().value) if config.DEBUG.found(debug).value else None
         self._zone = Zone(cap_pages, victims=victims, door=door, checks=checks, dirty_limits=limits)
         self._files: weakref.WeakSet[PageReader] = weakref.WeakSet()
         self._texts: weakref.WeakSet[TextFile] = weakref.WeakSet()
@@ -473,20 +473,3 @@ class PageCache:
             file._start_lock_anew()
             if self._zone.closed:  # there was no memory, or no descriptor, for a cache of the child's own
                 file._release()
-
-
-def _default_size_bytes() -> int:
-    given = os.environ.get("PAGEIN_SIZE")
-    if given:
-        return parse_size(given, what="PAGEIN_SIZE")
-    return _memory_bytes() // MEMORY_SHARE
-
-
-def _memory_bytes() -> int:
-    """The memory of the machine, or less if a control group allows less."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/sys/fs/cgroup/memory.max") as limit:
-            return min(machine, int(limit.read()))
-    except (OSError, ValueError):  # no such control group; or "max"
-        return machine

@@ -17,6 +17,7 @@ import click
 
 from .cat import cat
 from .complaints import complain
+from .config import config
 from .cp import cp
 from .demo import demo
 from .read import read
@@ -42,7 +43,7 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (cat, cp, sync, stat, read, warm, demo):
+for command in (cat, cp, sync, stat, read, warm, config, demo):
     pagein.add_command(command)
 
 
