@@ -21,7 +21,6 @@ from .mm.aops import (
     AOP_WRITEPAGE_ACTIVATE as AOP_WRITEPAGE_ACTIVATE,
     AddressSpaceOperations as AddressSpaceOperations,
 )
-from .stats import CacheStats as CacheStats, StoreStats as StoreStats
 from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOperations as RangeOperations
 
 __all__ = [
@@ -34,12 +33,16 @@ if TYPE_CHECKING:
     from _typeshed import OpenBinaryMode, OpenTextMode
 
     from . import aio as aio
+    from .stats import CacheStats as CacheStats, StoreStats as StoreStats
 
 
 def __getattr__(name: str) -> Any:
-    """``pagein.aio``, with which asyncio comes, is imported when it is first named."""
+    """What brings modules with it that most programs do not need is imported when it is first named: asyncio, with
+    ``pagein.aio``, and dataclasses, with the statistics."""
     if name == "aio":
         return importlib.import_module(".aio", __name__)
+    if name in ("CacheStats", "StoreStats"):
+        return getattr(importlib.import_module(".stats", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

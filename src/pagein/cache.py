@@ -34,7 +34,6 @@ from .mm.zone import Zone
 from .modes import Mode
 from .owner import CacheOwner
 from .reader import PageReader
-from .stats import CacheStats, cache_stats
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
 from .text import TextFile, text_layer
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from _typeshed import OpenBinaryMode, OpenTextMode
 
     from .mm.aops import AddressSpaceOperations
+    from .stats import CacheStats
 
 T = TypeVar("T")
 R = TypeVar("R", bound=PageReader)
@@ -459,6 +459,8 @@ class PageCache:
         return self._shielded(self._stats)
 
     def _stats(self) -> CacheStats:
+        from .stats import cache_stats  # with dataclasses, whose import takes as long as that of the cache
+
         with self._lock:
             files = [file for file in self._files if not file.closed]
             hits = self._table.hits + sum(file.hits for file in files)

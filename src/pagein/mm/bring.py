@@ -9,7 +9,6 @@ Not here: copying what has come (filemap.py); what is asked for (readahead.py) a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import not_uptodate
@@ -31,21 +30,35 @@ TRUNCATED_DELAY_MAX_S = 0.01
 """...in pauses that double up to this.  Linux spins here; ocfs2 had a livelock of it (c7e25e6e0b04)."""
 
 
-@dataclass(frozen=True, slots=True)
 class Bring:
-    """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him."""
+    """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him.
 
-    file: OpenFile
-    index: int
-    want_pages: int
-    limit_pages: int = UNLIMITED
-    counts: bool = False
-    copy: Callable[[], object] | None = None
-    """Called as soon as the pages are here: by the time that a reader hears of it, others may have driven them out."""
+    *copy* is called as soon as the pages are here: by the time that a reader hears of it, others may have driven them
+    out.
+    """
+
+    __slots__ = "copy", "counts", "file", "index", "limit_pages", "want_pages"
+
+    def __init__(
+        self,
+        file: OpenFile,
+        index: int,
+        want_pages: int,
+        limit_pages: int = UNLIMITED,
+        *,
+        counts: bool = False,
+        copy: Callable[[], object] | None = None,
+    ) -> None:
+        self.file = file
+        self.index = index
+        self.want_pages = want_pages
+        self.limit_pages = limit_pages
+        self.counts = counts
+        self.copy = copy
 
     def wanting(self, want_pages: int) -> Bring:
         """The same for so many pages."""
-        return replace(self, want_pages=want_pages)
+        return Bring(self.file, self.index, want_pages, self.limit_pages, counts=self.counts, copy=self.copy)
 
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""

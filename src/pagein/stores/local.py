@@ -21,7 +21,6 @@ import errno
 import os
 import stat
 import threading
-import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -106,7 +105,7 @@ class LocalSource:
         EACCES if this one may not be written to, or nothing be made in its directory.
         """
         path = _real_path(self._path)
-        aside = os.path.join(os.path.dirname(path), f".pagein-{uuid.uuid4().hex}")
+        aside = os.path.join(os.path.dirname(path), f".pagein-{os.urandom(16).hex()}")
         try:
             replaced = self._to_replace()
             if replaced is not None and isinstance(beside, _LocalOperations) and beside.reads(replaced):
