@@ -36,14 +36,16 @@ if TYPE_CHECKING:
     from .stats import CacheStats as CacheStats, StoreStats as StoreStats
 
 
-def __getattr__(name: str) -> Any:
-    """What brings modules with it that most programs do not need is imported when it is first named: asyncio, with
-    ``pagein.aio``, and dataclasses, with the statistics."""
-    if name == "aio":
-        return importlib.import_module(".aio", __name__)
-    if name in ("CacheStats", "StoreStats"):
-        return getattr(importlib.import_module(".stats", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or every misspelt name would pass
+
+    def __getattr__(name: str) -> Any:
+        """What brings modules with it that most programs do not need is imported when it is first named: asyncio, with
+        ``pagein.aio``, and dataclasses, with the statistics."""
+        if name == "aio":
+            return importlib.import_module(".aio", __name__)
+        if name in ("CacheStats", "StoreStats"):
+            return getattr(importlib.import_module(".stats", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @overload
@@ -60,7 +62,16 @@ def open(
     **store_options: Any,
 ) -> io.TextIOWrapper: ...
 @overload
-def open(source: Any, mode: str, **arguments: Any) -> File | io.TextIOWrapper: ...
+def open(
+    source: Any,
+    mode: str,
+    *,
+    cache: PageCache | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **store_options: Any,
+) -> File | io.TextIOWrapper: ...
 def open(
     source: Any,
     mode: str = "rb",

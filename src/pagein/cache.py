@@ -76,7 +76,7 @@ class PageCache:
         debug: bool | None = None,
         door: Door = SYSTEM,
     ) -> None:
-        self.size_bytes = config.SIZE.found(size).value
+        self.size_bytes: int = config.SIZE.found(size).value
         cap_pages = self.size_bytes >> PAGE_SHIFT
         background, limit = config.dirty_shares(dirty_background, dirty_limit)
         limits = Limits.for_cap(
@@ -134,7 +134,16 @@ class PageCache:
         **store_options: Any,
     ) -> io.TextIOWrapper: ...
     @overload
-    def open(self, source: Any, mode: str, **arguments: Any) -> File | io.TextIOWrapper: ...
+    def open(
+        self,
+        source: Any,
+        mode: str,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **store_options: Any,
+    ) -> File | io.TextIOWrapper: ...
     def open(
         self,
         source: Any,

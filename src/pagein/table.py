@@ -46,7 +46,7 @@ class InodeTable:
     def __init__(self, cache: PageCache, *, idle_max: Callable[[], int]) -> None:
         self._cache_ref = weakref.ref(cache)  # no cycle: a cache that nobody has goes at once
         self._zone = cache._zone
-        self.lock = OwnedLock("the cache's lock", self._zone.door)
+        self.lock: OwnedLock = OwnedLock("the cache's lock", self._zone.door)
         self.by_key: dict[Hashable, Inode] = {}
         self.written: dict[Inode, None] = {}
         """Inodes that are open for writing, or have unwritten data: in the order in which they were opened."""
@@ -61,15 +61,15 @@ class InodeTable:
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
         self._opening: dict[Hashable, list[Waiter]] = {}
         """What is being looked at for the first time, and who waits for that."""
-        self.turns = Turns(self._zone.door)
+        self.turns: Turns = Turns(self._zone.door)
         """Who opens something for writing, or replaces it, or closes the cache."""
-        self.behind = Busy(self._zone.door)
+        self.behind: Busy = Busy(self._zone.door)
         """Who keeps inodes open that have no file, or follows up: who closes the cache waits for them."""
         self._closing_count = 0
         """How many close the cache: from when its files are closed, none is opened any more."""
         self.close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
-        self.hits = 0
+        self.hits: int = 0
         self._ends_of_writing = 0
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()

@@ -43,8 +43,8 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (cat, cp, sync, stat, read, warm, config, demo):
-    pagein.add_command(command)
+for _command in (cat, cp, sync, stat, read, warm, config, demo):
+    pagein.add_command(_command)
 
 
 def run(arguments: Sequence[str]) -> int:

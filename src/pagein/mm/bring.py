@@ -49,12 +49,12 @@ class Bring:
         counts: bool = False,
         copy: Callable[[], object] | None = None,
     ) -> None:
-        self.file = file
-        self.index = index
-        self.want_pages = want_pages
-        self.limit_pages = limit_pages
-        self.counts = counts
-        self.copy = copy
+        self.file: OpenFile = file
+        self.index: int = index
+        self.want_pages: int = want_pages
+        self.limit_pages: int = limit_pages
+        self.counts: bool = counts
+        self.copy: Callable[[], object] | None = copy
 
     def wanting(self, want_pages: int) -> Bring:
         """The same for so many pages."""

@@ -43,9 +43,10 @@ class BackingDevice:
         self.key = key
         self.name = name
         self.requests_max = requests_max
-        self.pipe = Pipe()
-        self.requests = self.failed_requests = 0
-        self.latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self.pipe: Pipe = Pipe()
+        self.requests: int = 0
+        self.failed_requests: int = 0
+        self.latencies: list[int] = [0] * (len(LATENCY_BOUNDS_S) + 1)
         """How many requests took up to so long."""
         self._wanted: deque[Request] = deque()
         self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()

@@ -74,13 +74,13 @@ class DirtyState:
     def __init__(self, zone: Zone, limits: Limits) -> None:
         self._zone = weakref.proxy(zone)  # no cycle: a cache that nobody has goes at once
         self.limits = limits
-        self.pages = 0
+        self.pages: int = 0
         """Dirty, or granted to a writer who has not used them."""
-        self.writeback_pages = 0
+        self.writeback_pages: int = 0
         """Being written back."""
-        self.cleaned_pages = 0
+        self.cleaned_pages: int = 0
         """Cleaned so far, ever: what slowed writers wait for."""
-        self.failures = 0
+        self.failures: int = 0
         self.last_failure: BaseException | None = None
         self._waiters: deque[tuple[int, Waiter, AddressSpace]] = deque()
 

@@ -57,7 +57,7 @@ class LocalSource:
     def __init__(self, path: str, *, name: str | None = None) -> None:
         self._path = path if os.path.isabs(path) or not path else os.path.join(os.getcwd(), path)
         self.key: Hashable = ("file", _real_path(path))
-        self.name = path if name is None else name
+        self.name: str = path if name is None else name
 
     def open(self) -> Opened:
         """Raises: OSError as the operating system says: ENOENT, EACCES, EISDIR, ENOTDIR, …; ESPIPE."""

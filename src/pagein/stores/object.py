@@ -213,20 +213,20 @@ class WritableObjectSource(ObjectSource):
 class ObjectOperations(AsyncRangeOperations):
     """One version of an object, range by range."""
 
-    readers_call = True
+    readers_call: bool = True
 
     def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
         self._store = store
         self._path = path
         self._opened = opened
         self._name = name
-        self.device_name = name.removesuffix(path).rstrip("/:")
+        self.device_name: str = name.removesuffix(path).rstrip("/:")
         self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
         self._whole: BinaryIO | None = None
         self._whole_lock = asyncio.Lock()
-        self.version = version_of(opened)
+        self.version: str = version_of(opened)
 
     @property
     def device_key(self) -> Hashable:
