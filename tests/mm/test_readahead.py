@@ -568,3 +568,19 @@ def test_a_reader_earns_what_he_has_used_of_a_window_longer_than_the_next_may_be
         read_page(subject, at, 32)
     assert before is not None
     assert subject.file._file.ra_credit > before
+
+
+def test_a_window_that_is_cut_off_before_its_pages_are_locked_is_asked_for_no_more(scene, monkeypatch):
+    """Whoever looks for the window's first absent page would find it again and again."""
+    subject = scene.open(runs=[], page_count=100, cap_pages=ROOMY_PAGES, random=False)
+    try_reserve = reclaim.try_reserve
+
+    def cut_off(zone, page_count):
+        subject.inode.resize(4 * PAGE_SIZE)
+        return try_reserve(zone, page_count)
+
+    read_page(subject, 0)
+    monkeypatch.setattr(reclaim, "try_reserve", cut_off)
+    read_page(subject, 1)
+    assert subject.mapping.page_count == 4
+    subject.assert_at_rest(0, 1, 2, 3)

@@ -216,7 +216,7 @@ class AddressSpace:
         """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
 
         Pages after the first *wanted_pages* count as read ahead.  None *beyond_end* is locked unless he is a writer.
-        Returns None, and gives the reservation back, if the first is here or in flight by now.
+        Returns None, and gives the reservation back, if the first is here, in flight or cut off by now.
         """
         with self.zone.lock:
             self._check_usable_or_return(page_count)

@@ -358,6 +358,9 @@ def _grab_ahead(
         with zone.lock:
             if not mapping.usable:
                 return stop_index, None
+            stop_index = min(stop_index, mapping.page_count)  # each time: nothing can be locked of what was cut off
+            if index >= stop_index:
+                return index, None
             index = mapping.next_absent(index, stop_index)
             page_count = mapping.absent_run(index, stop_index - index)
         if not page_count:
