@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import config, process, stores, unwritten
+from . import config, notebook, process, stores, unwritten
 from .errors import ContractViolation, negative
 from .file import File
 from .inode import Inode as Inode
@@ -34,10 +34,11 @@ from .mm.zone import Zone
 from .modes import Mode
 from .owner import CacheOwner
 from .reader import PageReader
+from .residency import members
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
 from .text import TextFile, text_layer
-from .units import PAGE_SHIFT
+from .units import PAGE_SHIFT, format_share, format_size
 from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
@@ -103,6 +104,23 @@ class PageCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        size = format_size(self.size_bytes)
+        if self._zone.closed:
+            return f"<pagein.PageCache size={size} closed>"
+        files = members(self._files)
+        hits = self._table.hits + sum(file.hits for file in files)
+        reads = hits + self._zone.counters["misses"]
+        dirty_bytes = sum(mapping.dirty_bytes for mapping in members(self._zone.mappings))
+        return (
+            f"<pagein.PageCache size={size} resident={format_size(self._zone.resident_bytes())} "
+            f"dirty={format_size(dirty_bytes)} hits={format_share(hits, reads) if reads else 'none'} "
+            f"files={len(self._table.by_key)} open={sum(not file.closed for file in files)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.cache_html(self)
 
     # What tests and the asynchronous face know of the table.
 

@@ -46,8 +46,11 @@ class BackingDevice:
         self.pipe: Pipe = Pipe()
         self.requests: int = 0
         self.failed_requests: int = 0
+        self.fetched_bytes: int = 0
         self.latencies: list[int] = [0] * (len(LATENCY_BOUNDS_S) + 1)
-        """How many requests took up to so long."""
+        """How many requests took up to so long..."""
+        self.latency_sum_s: float = 0.0
+        """...and how long all of them together."""
         self._wanted: deque[Request] = deque()
         self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()
         self._by_start: dict[tuple[int, int], Request] = {}
@@ -214,8 +217,10 @@ class BackingDevice:
         now_s = self.zone.door.now_s()
         self.pipe.ended(started, now_s, request._brought_bytes)
         self.failed_requests += not request._brought_bytes
+        self.fetched_bytes += request._brought_bytes
         duration_s = now_s - started.at_s
         self.latencies[sum(bound_s < duration_s for bound_s in LATENCY_BOUNDS_S)] += 1
+        self.latency_sum_s += duration_s
 
     def _enqueue(self, request: Request) -> None:
         request.page.owner = None  # the line's, until its turn comes
