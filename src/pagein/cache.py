@@ -11,6 +11,7 @@ yet (unwritten.py), pages (mm/), what a source is (stores/).
 from __future__ import annotations
 
 import io
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -96,6 +97,10 @@ class PageCache:
         """Whether `close` was told to discard what is unwritten."""
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
         process.caches.add(self)
+        if os.environ.get("PAGEIN_TOP", "").lower() not in ("", "0", "false", "no", "off"):
+            from . import publishing  # sockets, and a thread, only for who wants them
+
+            publishing.publish_as_asked()
 
     def __enter__(self) -> PageCache:
         return self

@@ -59,6 +59,8 @@ def cells(runs: Iterable[tuple[int, int]], page_count: int, cell_count: int) -> 
     *runs*: (first index, page count), in order.
     """
     cell_count = min(cell_count, page_count)
+    if not cell_count:
+        return []
     filled = [0] * cell_count
     for first, count in runs:
         index, stop = first, min(first + count, page_count)

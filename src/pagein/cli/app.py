@@ -23,6 +23,7 @@ from .demo import demo
 from .read import read
 from .stat import stat
 from .sync import sync
+from .top import top
 from .warm import warm
 
 EXIT_USAGE = 2
@@ -43,7 +44,7 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (cat, cp, sync, stat, read, warm, config, demo):
+for _command in (cat, cp, sync, stat, read, warm, top, config, demo):
     pagein.add_command(_command)
 
 

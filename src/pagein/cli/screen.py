@@ -107,8 +107,10 @@ def residency_bar(runs: Iterable[tuple[int, int]], page_count: int, *, width: in
     *runs*: (first index, page count), in order.  A cell that is not quite empty never looks empty, and one that is
     not quite full never looks full.
     """
+    return bar_of_cells(cells(runs, page_count, width), ascii_only=ascii_only)
+
+
+def bar_of_cells(full: Iterable[tuple[int, int]], *, ascii_only: bool = False) -> str:
+    """A character for each cell, of (pages that are here, pages): as high as it is full."""
     levels = _ASCII_LEVELS if ascii_only else _LEVELS
-    return "".join(
-        levels[-(-here * (len(levels) - 2) // pages) if here < pages else -1]
-        for here, pages in cells(runs, page_count, width)
-    )
+    return "".join(levels[-(-here * (len(levels) - 2) // pages) if here < pages else -1] for here, pages in full)
