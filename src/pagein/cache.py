@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from .mm.aops import AddressSpaceOperations
     from .stats import CacheStats
+    from .trace import Trace
 
 T = TypeVar("T")
 R = TypeVar("R", bound=PageReader)
@@ -256,6 +257,8 @@ class PageCache:
             file._release()
             self._table.follow_up()
             raise
+        if self._zone.tracer is not None:
+            self._zone.tracer.opened(file)
         return file
 
     def _noted(self, file: File | io.TextIOWrapper) -> File | io.TextIOWrapper:
@@ -396,6 +399,8 @@ class PageCache:
             return  # of the threads that it would need, none runs any more
         unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
+        if self._zone.tracer is not None:
+            self._zone.tracer.close()
         if unended:
             clause = "a read that was started is ended before the cache is closed"
             raise ContractViolation(clause, "; ".join(unended))
@@ -483,7 +488,19 @@ class PageCache:
         except Exception as error:
             self._table.close_failures.append(error)
 
-    # -- statistics ----------------------------------------------------------------------------------------
+    # -- seeing what it does -------------------------------------------------------------------------------
+
+    def trace(self, path: str | os.PathLike[str]) -> Trace:
+        """Record what the cache does to *path*, from now on until `Trace.close`: ``with cache.trace("t.json"): ...``
+
+        Reads and writes by thread, with size, offset, and whether they were hits; requests to each store; evictions,
+        write-back, and waits.  https://ui.perfetto.dev and chrome://tracing open the file.  What an asyncio file reads
+        is seen in its fetches only.
+        Raises: OSError if the file cannot be made; ValueError if the cache is closed, or is traced already.
+        """
+        from .trace import Trace  # no traced classes, and no exit handler, for who never traces
+
+        return self._shielded(lambda: Trace(self, path))
 
     def stats(self) -> CacheStats:
         """What the cache holds and what it has done so far."""

@@ -75,6 +75,16 @@ class BackingDevice:
         with self.zone.lock:
             self.pipe.answered(self.zone.door.now_s(), duration_s)
 
+    def opened(self, name: str, brought_bytes: int, duration_s: float) -> None:
+        """So much of a file has come with its opening.  Locks: takes the zone's lock."""
+        with self.zone.lock:
+            self.zone.counters["requests"] += 1
+            self.requests += 1
+            self.fetched_bytes += brought_bytes
+            self._note_duration(duration_s)
+            if self.zone.tracer is not None:
+                self.zone.tracer.opened_with(name, self.name, brought_bytes, duration_s)
+
     # -- asking --------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
@@ -208,6 +218,8 @@ class BackingDevice:
         self._ahead_in_flight += not request.wanted
         request._started = self.pipe.started(self.zone.door.now_s())
         self.requests += 1
+        if self.zone.tracer is not None:
+            self.zone.tracer.fetch_began(request)
 
     def _end(self, request: Request) -> None:
         self.zone.count_stream(request.file, -1)
@@ -218,7 +230,11 @@ class BackingDevice:
         self.pipe.ended(started, now_s, request._brought_bytes)
         self.failed_requests += not request._brought_bytes
         self.fetched_bytes += request._brought_bytes
-        duration_s = now_s - started.at_s
+        self._note_duration(now_s - started.at_s)
+        if self.zone.tracer is not None:
+            self.zone.tracer.fetch_ended(request, request._brought_bytes)
+
+    def _note_duration(self, duration_s: float) -> None:
         self.latencies[sum(bound_s < duration_s for bound_s in LATENCY_BOUNDS_S)] += 1
         self.latency_sum_s += duration_s
 
