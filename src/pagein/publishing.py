@@ -82,11 +82,12 @@ def document(request: Request) -> dict[str, Any]:
         "token": os.environ.get(ASKED_BY, ""),
         "at_s": time.monotonic(),
         "latency_bounds_s": LATENCY_BOUNDS_S,
-        "caches": sorted((_told(cache, request) for cache in caches), key=lambda one: (-one["size_bytes"], one["id"])),
+        "caches": sorted((told(cache, request) for cache in caches), key=lambda one: (-one["size_bytes"], one["id"])),
     }
 
 
-def _told(cache: PageCache, request: Request) -> dict[str, Any]:
+def told(cache: PageCache, request: Request) -> dict[str, Any]:
+    """What one cache does, as a part of `document`."""
     files = of_cache(cache)
     return {
         "id": f"{id(cache):x}",
