@@ -1,5 +1,6 @@
 """What the documentation shows works: its Python blocks run, in order, as written."""
 
+import json
 import os
 import re
 import sqlite3
@@ -90,6 +91,13 @@ def test_the_configuration_is_as_the_reference_says(monkeypatch: pytest.MonkeyPa
 
 def test_an_error_of_write_back_is_told_as_the_explanation_says() -> None:
     run("docs/explanation/writeback.md")
+
+
+def test_what_the_cache_does_is_seen_as_the_how_to_says() -> None:
+    names = run("docs/how-to/see-what-the-cache-does.md")
+    names["cache"].close()
+    names["REGISTRY"].unregister(next(one for one in names["REGISTRY"]._collector_to_names if "PageCache" in repr(one)))
+    assert any(event.get("cat") == "read" for event in json.loads(Path("trace.json").read_text()))
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOp
 __all__ = [
     "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations",
     "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
-    "StoreStats", "UnwrittenDataError", "aio", "default_cache", "open",
+    "StoreStats", "UnwrittenDataError", "aio", "default_cache", "open", "publish",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -86,3 +86,13 @@ def open(
     return (default_cache() if cache is None else cache).open(
         source, mode, encoding=encoding, errors=errors, newline=newline, **store_options
     )
+
+
+def publish() -> str:
+    """Let ``pagein top`` see the caches of this process from now on; return where its socket is.
+
+    Only the same user can look.  PAGEIN_TOP=1 in the environment does the same.  Raises: OSError.
+    """
+    from . import publishing
+
+    return publishing.publish()

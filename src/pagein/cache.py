@@ -11,6 +11,7 @@ yet (unwritten.py), pages (mm/), what a source is (stores/).
 from __future__ import annotations
 
 import io
+import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -18,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import config, process, stores, unwritten
+from . import config, notebook, process, stores, unwritten
 from .errors import ContractViolation, negative
 from .file import File
 from .inode import Inode as Inode
@@ -34,10 +35,11 @@ from .mm.zone import Zone
 from .modes import Mode
 from .owner import CacheOwner
 from .reader import PageReader
+from .residency import members
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
 from .text import TextFile, text_layer
-from .units import PAGE_SHIFT
+from .units import PAGE_SHIFT, format_share, format_size
 from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
     from .mm.aops import AddressSpaceOperations
     from .stats import CacheStats
+    from .trace import Trace
 
 T = TypeVar("T")
 R = TypeVar("R", bound=PageReader)
@@ -95,6 +98,10 @@ class PageCache:
         """Whether `close` was told to discard what is unwritten."""
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
         process.caches.add(self)
+        if os.environ.get("PAGEIN_TOP", "").lower() not in ("", "0", "false", "no", "off"):
+            from . import publishing  # sockets, and a thread, only for who wants them
+
+            publishing.publish_as_asked()
 
     def __enter__(self) -> PageCache:
         return self
@@ -103,6 +110,23 @@ class PageCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        size = format_size(self.size_bytes)
+        if self._zone.closed:
+            return f"<pagein.PageCache size={size} closed>"
+        files = members(self._files)
+        hits = self._table.hits + sum(file.hits for file in files)
+        reads = hits + self._zone.counters["misses"]
+        dirty_bytes = sum(mapping.dirty_bytes for mapping in members(self._zone.mappings))
+        return (
+            f"<pagein.PageCache size={size} resident={format_size(self._zone.resident_bytes())} "
+            f"dirty={format_size(dirty_bytes)} hits={format_share(hits, reads) if reads else 'none'} "
+            f"files={len(self._table.by_key)} open={sum(not file.closed for file in files)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.cache_html(self)
 
     # What tests and the asynchronous face know of the table.
 
@@ -233,6 +257,8 @@ class PageCache:
             file._release()
             self._table.follow_up()
             raise
+        if self._zone.tracer is not None:
+            self._zone.tracer.opened(file)
         return file
 
     def _noted(self, file: File | io.TextIOWrapper) -> File | io.TextIOWrapper:
@@ -373,6 +399,8 @@ class PageCache:
             return  # of the threads that it would need, none runs any more
         unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
+        if self._zone.tracer is not None:
+            self._zone.tracer.close()
         if unended:
             clause = "a read that was started is ended before the cache is closed"
             raise ContractViolation(clause, "; ".join(unended))
@@ -460,7 +488,19 @@ class PageCache:
         except Exception as error:
             self._table.close_failures.append(error)
 
-    # -- statistics ----------------------------------------------------------------------------------------
+    # -- seeing what it does -------------------------------------------------------------------------------
+
+    def trace(self, path: str | os.PathLike[str]) -> Trace:
+        """Record what the cache does to *path*, from now on until `Trace.close`: ``with cache.trace("t.json"): ...``
+
+        Reads and writes by thread, with size, offset, and whether they were hits; requests to each store; evictions,
+        write-back, and waits.  https://ui.perfetto.dev and chrome://tracing open the file.  What an asyncio file reads
+        is seen in its fetches only.
+        Raises: OSError if the file cannot be made; ValueError if the cache is closed, or is traced already.
+        """
+        from .trace import Trace  # no traced classes, and no exit handler, for who never traces
+
+        return self._shielded(lambda: Trace(self, path))
 
     def stats(self) -> CacheStats:
         """What the cache holds and what it has done so far."""

@@ -141,6 +141,11 @@ def closed_cache() -> ValueError:
     return ValueError("I/O operation on closed PageCache")
 
 
+def already_traced() -> ValueError:
+    """A second trace of a cache."""
+    return ValueError("the cache is traced already: close that trace first")
+
+
 def shutting_down() -> RuntimeError:
     """A page is missing, and the interpreter is ending: no thread runs any more that could bring it."""
     return RuntimeError("cannot read through a PageCache while the interpreter is shutting down")

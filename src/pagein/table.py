@@ -119,7 +119,7 @@ class InodeTable:
             inode.mapping.device.answered(took_s)
             # (One that can grow may have been written to since the head came.)
             if opened.size_bytes and memoryview(opened.head).nbytes and not inode.has_room:
-                readahead.adopt_head(inode.mapping, opened.head)
+                readahead.adopt_head(inode.mapping, opened.head, took_s)
         finally:
             if turn is None:
                 self._end_turn(source.key)

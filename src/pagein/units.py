@@ -77,6 +77,13 @@ def format_size(size_bytes: int) -> str:
     return f"{whole}{f'.{tenth}' if tenth else ''} {_PREFIXES[power - 1]}iB"
 
 
+def format_share(part: int, whole: int) -> str:
+    """A part of a whole as a percentage: "0%" only of nothing, "100%" only of all (also of an empty whole)."""
+    if part >= whole:
+        return "100%"
+    return f"{min(99, max(1, round(100 * part / whole))) if part > 0 else 0}%"
+
+
 def _bytes_written_in(text: str, what: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match["fraction"] and not match["prefix"]):

@@ -469,7 +469,7 @@ def test_one_who_reads_on_from_a_store_of_which_only_the_latency_is_known_is_len
     """Each would cost the time that a request waits.  In few requests, the first of which comes early."""
     subject = scene.open(runs=[run_started] * 6, page_count=FILE_PAGES, cap_pages=4 * FILE_PAGES, random=False)
     subject.mapping.device.answered(0.05)
-    readahead.adopt_head(subject.mapping, subject.content(0, 32))
+    readahead.adopt_head(subject.mapping, subject.content(0, 32), 0.01)
     read_page(subject, 0, 32)
     assert asked(subject) == [(32, 128)], "who has read only what came by itself costs no more than before"
     reader = scene.start(read_page, subject, 32, 32)

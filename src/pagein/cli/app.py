@@ -20,9 +20,11 @@ from .complaints import complain
 from .config import config
 from .cp import cp
 from .demo import demo
+from .plot import plot
 from .read import read
 from .stat import stat
 from .sync import sync
+from .top import top
 from .warm import warm
 
 EXIT_USAGE = 2
@@ -43,7 +45,7 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (cat, cp, sync, stat, read, warm, config, demo):
+for _command in (cat, cp, sync, stat, read, warm, top, plot, config, demo):
     pagein.add_command(_command)
 
 

@@ -15,6 +15,7 @@ from ..errors import not_uptodate
 from .readahead import WANTED_PAGES_MAX, hit_marker, sync_readahead
 from .readpage import Outcome
 from .sync import MakeWaiter, Steps
+from .tracepoints import waiting
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -109,7 +110,8 @@ def bring(
         wait.start_what_it_needs()
         if marker_index >= 0:  # before the wait, as in Linux: the pipe is not to run dry
             hit_marker(file, marker_index, index + want_pages - marker_index)
-        yield from wait.steps()
+        with waiting(zone, "a page that is on its way", mapping.name):
+            yield from wait.steps()
         if wait.page.filled or mapping.is_uptodate(index):
             return limit_pages
         _raise_mistake(holder.error)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import closed_cache
 from .errseq import again
 from .sync import MakeWaiter, Steps, Waiter
+from .tracepoints import waiting
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -121,7 +122,8 @@ class DirtyState:
             if waiter is not None:
                 try:
                     zone.flusher.kick()
-                    yield waiter
+                    with waiting(zone, "the store to take what is dirty", mapping.name):
+                        yield waiter
                 except BaseException:
                     with zone.lock:
                         self._waiters = deque(entry for entry in self._waiters if entry[1] is not waiter)

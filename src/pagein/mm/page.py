@@ -52,6 +52,8 @@ class Writeback:
     def enter(self, mapping: AddressSpace, index: int) -> None:
         """It has begun, with the page at *index*."""
         mapping.under_writeback.update(dict.fromkeys(range(index, index + self._pages_left), self))
+        if mapping.zone.tracer is not None:
+            mapping.zone.tracer.writeback_began(self, mapping, index, self._pages_left)
 
     def piece_ended(self, mapping: AddressSpace, index: int, page_count: int, error: BaseException | None) -> None:
         """So many pages of it, from *index* on."""
@@ -60,6 +62,8 @@ class Writeback:
         self.error = self.error or error
         self._pages_left -= page_count
         if not self._pages_left:
+            if mapping.zone.tracer is not None:
+                mapping.zone.tracer.writeback_ended(self)
             while self._waiters:
                 self._waiters.pop().wake()
 

@@ -166,7 +166,7 @@ def fault_readahead(file: OpenFile, index: int) -> None:
 # -- what came by itself ---------------------------------------------------------------------------------------
 
 
-def adopt_head(mapping: AddressSpace, data: ReadableBuffer) -> None:
+def adopt_head(mapping: AddressSpace, data: ReadableBuffer, took_s: float) -> None:
     """Make the first pages of a file Uptodate with bytes that came when it was opened: as if they were read ahead.
 
     No more than a window would be, in memory that can be had.  Blocks: no.
@@ -177,7 +177,7 @@ def adopt_head(mapping: AddressSpace, data: ReadableBuffer) -> None:
     page = mapping.grab_run(0, granted_pages, wanted_pages=0) if granted_pages else None
     if page is None:
         return
-    zone.count("requests")
+    mapping.device.opened(mapping.name, page.size_bytes, took_s)
     if page.page_count < mapping.page_count:
         page.marker_index = page.page_count // 2
     page.write(memoryview(data)[: page.size_bytes])

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import Page
+    from .tracepoints import Tracer
     from .victims import Victims
 
 
@@ -93,9 +94,13 @@ class Zone:
         self.locked: set[Page] = set()
         self.memory_waiters: deque[Waiter] = deque()
         self.counters: Counter[str] = Counter()
+        self.tracer: Tracer | None = None
+        """Who is told what happens here (tracepoints.py)."""
 
     def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
         """`Workqueue.shielded_steps`; with checks a worker waits with the steps, because it looks up now and then."""
+        if self.tracer is not None:
+            self.tracer.missed()
         if self.checks:
             return self.workqueue.shielded(lambda: run_steps(make_steps(self.door.waiter)), undo)
         return self.workqueue.shielded_steps(make_steps, undo)
