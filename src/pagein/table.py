@@ -186,6 +186,33 @@ class InodeTable:
             self.check_open()
             return self._counted(inode)
 
+    def hold_looked_at(self, source: Source, opened: Opened, began: int) -> Inode | None:
+        """The inode of what somebody has looked at himself, held for one file that never sees what is written through
+        this cache: he asked when *began* was `ends_of_writing`.  None while it is being written, or if it was since.
+        """
+        is_needed = False
+        try:
+            with self.lock:
+                self.check_open()
+                inode = self.by_key.get(source.key)
+                is_current = inode is not None and inode.version == opened.version
+                if inode is not None and (inode in self.written or (not is_current and inode.written_at > began)):
+                    return None
+                if inode is None or not is_current or inode.has_room:  # one that can grow may be written on
+                    inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name))
+                if inode.opened is None:
+                    inode.mapping.resume(opened.ops)
+                    inode.opened, is_needed = opened, True
+                return self._counted(inode)
+        finally:
+            if not is_needed:
+                self.close_all([opened])
+
+    @property
+    def ends_of_writing(self) -> int:
+        """A number that grows whenever a file that was written is closed for good."""
+        return self._ends_of_writing
+
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
         """An inode for operations that the user has; the one that is there for *key*, if that is the same file."""
         with self.lock:

@@ -94,11 +94,15 @@ def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
 def source_in_store(store: ObjectStore, path: str) -> ObjectSource:
     """The object at *path* of a store that the user has made, with the waits and retries that it was made with."""
     path = path.removeprefix("/")  # as obstore itself does
-    place = re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
-    key, name = ("object", Same(store), path), f"{place}:{path}"
+    key, name = ("object", Same(store), path), f"{place_of(store)}:{path}"
     if isinstance(store, clients.HTTPStore):
         return ObjectSource(store, path, key=key, name=name)
     return WritableObjectSource(store, path, key=key, name=name, upload=lambda *, upload_bytes: store)
+
+
+def place_of(store: object) -> str:
+    """What to call a store in messages, without secrets."""
+    return re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
 
 
 class ObjectSource:
@@ -132,7 +136,10 @@ class ObjectSource:
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
         self._require_name()
-        meta = self._head()
+        return self.opened(self._head())
+
+    def opened(self, meta: ObjectMeta) -> Opened:
+        """The version that somebody has looked at himself."""
         ops = ObjectOperations(self._store, self._path, meta, self.name)
         return Opened(ops, meta["size"], ops.version, close=ops.close)
 
