@@ -42,11 +42,11 @@ class Trace:
     def __init__(self, cache: PageCache, path: str | os.PathLike[str]) -> None:
         self._cache = weakref.ref(cache)
         self._zone = weakref.ref(cache._zone)
-        self.here = _Here()
+        self.here: _Here = _Here()
         self._spans: dict[int, Event] = {}
         """Of fetches and write-back that have begun.  The zone's lock guards it."""
         self._numbers = count(1)
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         zone = cache._zone
         with _starting:
             if zone.closed:
