@@ -82,7 +82,9 @@ def test_the_types_of_pagein_are_complete(tmp_path: Path) -> None:
     incomplete = [
         f"{symbol['name']}: {diagnostic['message']} ({diagnostic['file']}:{diagnostic['range']['start']['line'] + 1})"
         for symbol in told["symbols"]
+        # Those are derived from classes of others, which are not all installed, nor typed.
+        if not (symbol["isTypeKnown"] or symbol["name"].startswith("pagein.integrations."))
         for diagnostic in symbol["diagnostics"]
-        if not symbol["isTypeKnown"] and "partially unknown" not in diagnostic["message"]  # which only follows
+        if "partially unknown" not in diagnostic["message"]  # which only follows
     ]
-    assert told["completenessScore"] == 1, "\n".join(incomplete)
+    assert not incomplete, "\n".join(incomplete)
