@@ -2,7 +2,8 @@
 
 Guarantees: the file can be opened whenever the process ends, killed or not; memory is bounded, since who calls faster
 than is written waits; what cannot be written ends it, and `close` says why.
-Format: the JSON array of Chrome's trace events, each on a line of its own; the closing bracket may be missing.
+Format: the JSON array of Chrome's trace events, each on a line of its own, none across a page's end unless it is
+longer than a page; the closing bracket may be missing.
 Assumes: `add` may be called with any lock held, `called` with none of ours.
 Not here: what the events are (trace.py).
 """
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from operator import index as as_int
 from typing import Any, NamedTuple
+
+from .units import PAGE_SIZE
 
 FLUSH_S = 0.1
 """What has happened is written so often..."""
@@ -63,7 +66,8 @@ class TraceFile:
         self._changed = threading.Condition()
         self._is_ending = self._has_ended = False
         self._error: OSError | None = None
-        self._is_empty = True
+        self._position = 0
+        """Where the next event goes."""
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         self.add({"name": "process_name", "ph": "M", "args": {"name": "pagein"}})
         self._writer = threading.Thread(target=self._write_all, name="pagein-trace", daemon=True)
@@ -139,14 +143,20 @@ class TraceFile:
                 self._changed.notify_all()
 
     def _write_events(self) -> None:
-        """Whole events in each write: who kills us leaves what can be read."""
         for _ in range(-(-len(self._events) // BATCH_EVENTS)):
             batch = [self._events.popleft() for _ in range(min(BATCH_EVENTS, len(self._events)))]
-            lines = ",\n".join(map(self._line, batch))
-            self._write(f"{'[' if self._is_empty else ','}\n{lines}".encode())
-            self._is_empty = False
+            self._write(b"".join(map(self._fitted, batch)))
             with self._changed:
                 self._changed.notify_all()
+
+    def _fitted(self, event: Event | Call) -> bytes:
+        """Its line, after spaces if it would lie across a page's end: there a write ends that SIGKILL cuts short."""
+        line = f"{',' if self._position else '['}\n{self._line(event)}".encode()
+        room = PAGE_SIZE - self._position % PAGE_SIZE
+        if room < len(line) <= PAGE_SIZE:
+            line = b" " * room + line
+        self._position += len(line)
+        return line
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)
