@@ -23,9 +23,9 @@ def nothing_is_left_behind() -> Iterator[None]:
     yield
     while left := [one for one in set(threading.enumerate()) - threads if not one.name.startswith(KEPT_FOR_EVER)]:
         for thread in left:
-            if thread.ident is not None:  # else another is about to start it
-                thread.join(JOIN_TIMEOUT_S)
-                assert not thread.is_alive(), f"{thread} goes on after the test"
+            thread._started.wait(JOIN_TIMEOUT_S)  # type: ignore[attr-defined]  # one that is about to begin
+            thread.join(JOIN_TIMEOUT_S)
+            assert not thread.is_alive(), f"{thread} goes on after the test"
     if not open_files() <= files:
         gc.collect()  # a cache's memory goes with the last object that shows it: an exception's traceback, perhaps
         assert open_files() <= files

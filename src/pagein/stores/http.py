@@ -309,7 +309,7 @@ class HTTPOperations(RangeOperations):
         self._whole.fill(buffer, start)
 
     def _receive(self, buffer: memoryview, start: int, page: Page | None) -> None:
-        """Fill *buffer*, which may be that of *page*; what has come before an answer broke off is not asked for again."""
+        """Fill *buffer*, perhaps that of *page*; what has come before an answer broke off is not asked for again."""
         stop, got_bytes, meanwhile = start + len(buffer), 0, page.allocate if page else None
 
         def receive() -> None:
