@@ -41,7 +41,7 @@ from ..errors import (
 )
 from ..mm.aops import AOP_UPDATED_PAGE
 from .http_connections import Client, ProxyError, RedirectError
-from .policy import retrying
+from .policy import Retries, retrying
 from .ranges import RangeOperations
 from .source import Opened
 from .validators import NEVER, Meta, bytes_of, is_strong, require_same_version, version_of
@@ -98,7 +98,7 @@ class HTTPSource:
     def __init__(self, url: str, options: HTTPOptions) -> None:
         parts = urlsplit(url)
         self.key: Hashable = ("http", url, options)
-        self.name = f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}"
+        self.name: str = f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}"
         self._place = f"{parts.scheme}://{parts.netloc}"
         self._ask = _Asker(url, self.name, options)
 
@@ -157,7 +157,7 @@ class _Asker:
         self._url = url
         self.name = name
         self._client = Client(options)
-        self.retries = options.retries
+        self.retries: Retries = options.retries
 
     def meta(self, method: str, range_: tuple[int, int] | None = None) -> Meta:
         """What the headers of an answer say of the object.  Raises: OSError."""
@@ -265,7 +265,7 @@ class HTTPOperations(RangeOperations):
         self._whole: WholeObject | None = None
         self._whole_lock = threading.Lock()
         self.device_name = place
-        self.version = version_of(opened)
+        self.version: str = version_of(opened)
 
     @property
     def device_key(self) -> Hashable:
