@@ -174,12 +174,12 @@ class Page:
             raise beyond_page(at, size_bytes, self.size_bytes)
         self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
 
-    def allocate(self) -> None:
-        """Have the system find memory for it now, while the store is still thinking: then `write` is faster.
+    def populate(self) -> None:
+        """Have memory for it now, while the store is still thinking: to fill it is faster then.
 
-        Advice: where the system cannot, the memory is found when it is written to.  Locks: page locked.
+        Advice: what the system does not give now is had when it is written to.  Locks: page locked.
         """
-        self.run.arena.allocate(self.run.frame << PAGE_SHIFT, self.size_bytes)
+        self.run.arena.populate(self.run.frame, self.page_count)
 
     def set_uptodate(self) -> None:
         """Say that the file's bytes are in it.  Locks: page locked.  From here on readers see it."""

@@ -1,7 +1,7 @@
 """Objects behind ``http:`` and ``https:`` URLs, read by a client of our own (http_connections.py).
 
-Guarantees: a fetch is one GET of one range; the cache's memory for it is found while the answer is on its way.  It is
-asked for by If-Match where the object has a strong ETag, and every answer is
+Guarantees: a fetch is one GET of one range, which is received straight into the cache's memory; that memory is had
+while the answer is on its way.  It is asked for by If-Match where the object has a strong ETag, and every answer is
 checked: its status, the range it says it has, its length, and its ETag, or else its date and size, against the version
 that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer breaks off the rest of it is
 asked for, if there is a strong ETag; if not, all of it.  A weak ETag is never sent, only compared.
@@ -56,9 +56,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
 CHUNK_BYTES = 1 << 20
-"""Of a large answer so much is received at once, into memory that its thread keeps, and written by one system call: two
-turns of the interpreter's lock; and all of it stays in the processor's cache meanwhile."""
-_here = threading.local()
+"""Of an object that comes whole, so much is written at once."""
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -310,17 +308,18 @@ class HTTPOperations(RangeOperations):
 
     def _receive(self, buffer: memoryview, start: int, page: Page | None) -> None:
         """Fill *buffer*, perhaps that of *page*; what has come before an answer broke off is not asked for again."""
-        stop, got_bytes, meanwhile = start + len(buffer), 0, page.allocate if page else None
+        stop, got_bytes, meanwhile = start + len(buffer), 0, page.populate if page else None
 
         def receive() -> None:
             nonlocal got_bytes, meanwhile
             if self._if_match is None:
                 got_bytes = 0
-            only_once, meanwhile = meanwhile, None
-            with self._asked(start + got_bytes, stop, only_once) as answer:
-                for size_bytes in _received(answer, buffer, page, got_bytes):
-                    got_bytes += size_bytes
-                if got_bytes < stop - start:
+            at, only_once, meanwhile = start + got_bytes, meanwhile, None
+            with self._asked(at, stop, only_once) as answer:
+                with buffer[at - start :] as rest:
+                    received_bytes = answer.readinto(rest)
+                got_bytes += received_bytes
+                if received_bytes < stop - at:
                     raise self._ask.broken_off(start, stop) from _BrokenOff()
 
         retrying(receive, self._ask.retries)
@@ -381,25 +380,6 @@ class HTTPOperations(RangeOperations):
             whole.close()
             raise
         return whole
-
-
-def _received(answer: Any, buffer: memoryview, page: Page | None, at: int) -> Iterator[int]:
-    """Receive *buffer* from byte *at* on, and yield how much has come each time, until all has, or no more does."""
-    while at < len(buffer):
-        rest_bytes = len(buffer) - at
-        if page is None or rest_bytes <= CHUNK_BYTES:
-            with buffer[at:] as rest:
-                size_bytes = answer.readinto(rest)
-        else:
-            # Each page that is written to through the mapping costs a fault, and more than to copy it once more.
-            if not hasattr(_here, "chunk"):
-                _here.chunk = memoryview(bytearray(CHUNK_BYTES))
-            size_bytes = answer.readinto(_here.chunk)
-            page.write(_here.chunk[:size_bytes], at)
-        if not size_bytes:
-            return
-        at += size_bytes
-        yield size_bytes
 
 
 def _range_header(start: int, stop: int) -> str:
