@@ -351,7 +351,7 @@ def _hole_index(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0) -> None:
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
-    is_start = not (wanted_stop or file.mapping.device.pipe.bandwidth_bytes_s)
+    is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
     while index < stop_index:
         piece_stop = min(_at_huge_page(index, piece_pages), stop_index)
         index, page = _grab_ahead(file.mapping, index, piece_stop, wanted_stop=wanted_stop)
@@ -360,8 +360,8 @@ def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
-            if is_start and piece_pages < START_PAGES // 2:  # few requests, the first of which comes early
-                piece_pages *= 2
+            if is_start:  # few requests, the first of which comes early
+                piece_pages = max(piece_pages, min(2 * piece_pages, START_PAGES // 2))
         elif index < stop_index:
             return
 

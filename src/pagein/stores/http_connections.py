@@ -38,6 +38,9 @@ IDLE_MAX = 64
 """Connections to one server kept though nobody uses them: as many as may be in use."""
 IDLE_S = 60.0
 """One that was not used for so long is closed, when the next comes back."""
+FRESH_S = 1.0
+"""One that was used so lately is not looked at first, which takes two turns of the interpreter's lock: should the server
+have closed it all the same, the request says so."""
 POOLS_MAX = 64
 """Servers of which connections are kept."""
 REDIRECTS_MAX = 10
@@ -204,10 +207,10 @@ class _Pool:
         """The one that was used last, if there is one of which nothing is known against it."""
         while True:
             try:
-                connection, _ = self._idle.pop()
+                connection, since_s = self._idle.pop()
             except IndexError:
                 return None
-            if _is_quiet(connection):
+            if time.monotonic() - since_s < FRESH_S or _is_quiet(connection):
                 return connection
             connection.close()
 
