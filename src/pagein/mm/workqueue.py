@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
@@ -156,6 +157,19 @@ class Workqueue:
         except RuntimeError:
             if self._door.is_finalizing():
                 raise
+
+    def prepare(self, count: int) -> None:
+        """Have so many workers idle soon, while the caller waits for something else: to start one takes two switches
+        of threads.  Blocks: no."""
+
+        def start_them() -> None:
+            with suppress(RuntimeError):  # no thread is to be had: who needs one will hear
+                for _ in range(count - len(self._idle)):
+                    self._start_worker()
+
+        if len(self._idle) < count:
+            with suppress(ValueError, RuntimeError):
+                self.start(start_them)
 
     @property
     def queued_count(self) -> int:
