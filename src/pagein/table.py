@@ -109,9 +109,7 @@ class InodeTable:
         try:
             began_s = self._zone.door.now_s()
             is_first = turn is None and isinstance(source, SourceWithHead)
-            if is_first:
-                self._zone.io.prepare(5)  # most are read on from there
-            opened = cast(SourceWithHead, source).open_with_head() if is_first else source.open()
+            opened = self._open_with_head(cast(SourceWithHead, source)) if is_first else source.open()
             took_s = self._zone.door.now_s() - began_s
             if turn is not None:
                 turn.wait()
@@ -127,6 +125,10 @@ class InodeTable:
                 self._end_turn(source.key)
         self.follow_up()
         return inode
+
+    def _open_with_head(self, source: SourceWithHead) -> Opened:
+        self._zone.io.prepare(source.workers_ahead)  # most are read on from there
+        return source.open_with_head()
 
     def _turn_at(self, key: Hashable) -> Waiter | None:
         """Where to wait for whoever looks already at what is not known yet; None for the first."""

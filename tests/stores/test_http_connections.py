@@ -20,7 +20,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.stores.reading import DATA, MIB, ONE_TRY, fill, opened, raises_errno
+from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, fill, opened, raises_errno
 from tests.stores.scripted import ScriptedServer, response
 
 import pagein
@@ -98,7 +98,11 @@ def test_a_kept_connection_that_was_closed_is_no_error_and_no_retry(
         assert fill(version, 20, 10) == BODY[10:30]
 
 
-def test_a_kept_connection_that_has_ended_is_seen_to_have(server: RangeServer, pools: http_connections._Pools) -> None:
+def test_a_kept_connection_that_has_ended_is_seen_to_have(
+    server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it was used a moment ago."""
+    monkeypatch.setattr(http_connections, "FRESH_S", 0.0)
     with opened(server.url("a"), **ONE_TRY) as version:
         (pool,) = pools._pools.values()
         ((connection, _),) = pool._idle
@@ -336,6 +340,22 @@ def test_the_waits_are_those_of_the_policy() -> None:
     assert options.read_timeout_s == policy.READ_TIMEOUT_S
     assert options.request_timeout_s == policy.REQUEST_TIMEOUT_S
     assert options.retries == (policy.RETRIES_MAX, policy.RETRY_TIMEOUT_S, *policy.BACKOFF_S)
+
+
+@pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2199 23:59:59 GMT"])
+def test_a_server_that_wants_to_be_asked_much_later_is_asked_once(after: str) -> None:
+    with ScriptedServer(OPEN, response(503, retry_after=after), PART) as server, opened(server.url("a")) as version:
+        with raises_errno(errno.EIO, "503"):
+            fill(version, 20, 10)
+        assert fill(version, 20, 10) == BODY[10:30]
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("after", ["0", "soon", "-1", "Fri, 31 Dec 1999 23:59:59 GMT"])
+def test_one_that_wants_it_now_or_says_nothing_that_is_known_is_asked_again(after: str) -> None:
+    busy = response(429, retry_after=after)
+    with ScriptedServer(OPEN, busy, PART) as server, opened(server.url("a"), **IMPATIENT) as version:
+        assert fill(version, 20, 10) == BODY[10:30]
 
 
 def test_headers_that_are_given_are_sent() -> None:

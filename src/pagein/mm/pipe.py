@@ -42,7 +42,7 @@ IN_FLIGHT_PIPES = 3
 up to a third too low)."""
 PROBE_BYTES_MAX = 128 << 10
 """A fetch up to this size is small: its time is the latency, and it says nothing of the bandwidth."""
-WIDTH_START = 6
+WIDTH_START = 4
 """So many requests of readahead are in flight at least.  Few, because they share the bandwidth: of many, the first
 would come hardly earlier than the last, and it is the first that the reader waits for."""
 WIDTH_FILLING = 12

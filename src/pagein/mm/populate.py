@@ -41,8 +41,10 @@ def mapped(fd: int, size_bytes: int) -> mmap.mmap:
     # Linux takes the highest hole that is large enough.  The filler is too large for most, as the mapping is: it lies
     # where that has lain, and what is mapped next right below it.
     memory.close()
-    with mmap.mmap(fd, size_bytes - HUGE_BYTES + misplaced_bytes):
+    # (Of the largest there are no two.)
+    with suppress(OSError), mmap.mmap(fd, size_bytes - HUGE_BYTES + misplaced_bytes):
         return mmap.mmap(fd, size_bytes)
+    return mmap.mmap(fd, size_bytes)
 
 
 class Populating:

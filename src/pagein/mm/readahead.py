@@ -56,6 +56,8 @@ threads."""
 START_PAGES = (16 << 20) >> PAGE_SHIFT
 """The window of one who reads on behind what came first, from a store of which only the latency is known: as far as
 his allowance goes, since every doubling costs the time that a request waits..."""
+START_GROWTH = 4
+"""Each request of it is so many times as large as the one before: the first comes early, and they are few."""
 START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """...but only once his windows have grown to so much by themselves."""
 HUGE_PAGES = HUGE_BYTES >> PAGE_SHIFT
@@ -361,7 +363,7 @@ def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
             if is_start:  # few requests, the first of which comes early
-                piece_pages = max(piece_pages, min(2 * piece_pages, START_PAGES // 2))
+                piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES // 2))
         elif index < stop_index:
             return
 

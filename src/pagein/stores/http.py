@@ -40,6 +40,7 @@ from ..errors import (
     wrong_range,
 )
 from ..mm.aops import AOP_UPDATED_PAGE
+from ..mm.pipe import WIDTH_START
 from .http_connections import Client, ProxyError, RedirectError
 from .policy import Retries, retrying
 from .ranges import RangeOperations
@@ -63,9 +64,10 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 class _Refused(Exception):
     """The server has answered with a status that is no success."""
 
-    def __init__(self, method: str, status: int, reason: str) -> None:
-        super().__init__(f"{method}: the server answered {status} {reason}".rstrip())
-        self.status = status
+    def __init__(self, method: str, answer: Any) -> None:
+        super().__init__(f"{method}: the server answered {answer.status} {answer.reason}".rstrip())
+        self.status: int = answer.status
+        self.retry_after_s = _retry_after_s(answer.getheader("Retry-After"))
 
 
 class _BrokenOff(ConnectionError):
@@ -92,6 +94,8 @@ def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
 
 class HTTPSource:
     """One object of a server."""
+
+    workers_ahead: int = WIDTH_START
 
     def __init__(self, url: str, options: HTTPOptions) -> None:
         parts = urlsplit(url)
@@ -179,7 +183,7 @@ class _Asker:
         try:
             with self._client.asked(method, self._url, headers, meanwhile=meanwhile) as answer:
                 if not 200 <= answer.status < 300:
-                    raise _Refused(method, answer.status, answer.reason)
+                    raise _Refused(method, answer)
                 yield answer
         except (OSError, http.client.HTTPException, RedirectError, ProxyError, _Refused) as error:
             if isinstance(error, OSError) and error.filename == self.name:
@@ -396,3 +400,11 @@ def _date(text: str | None) -> datetime:
     except ValueError:
         return NEVER
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _retry_after_s(text: str | None) -> float:
+    """Seconds, or until a date; 0 for what is neither."""
+    if text is not None and text.isascii() and text.isdecimal():
+        return float(text)
+    date = _date(text)
+    return 0.0 if date == NEVER else max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -39,7 +39,7 @@ IDLE_MAX = 64
 IDLE_S = 60.0
 """One that was not used for so long is closed, when the next comes back."""
 FRESH_S = 1.0
-"""One that was used so lately is not looked at first, which takes two turns of the interpreter's lock: should the server
+"""One that was used so lately is not looked at first, to save two turns of the interpreter's lock: should the server
 have closed it all the same, the request says so."""
 POOLS_MAX = 64
 """Servers of which connections are kept."""

@@ -101,6 +101,8 @@ def place_of(store: object) -> str:
 class ObjectSource:
     """One object of an obstore store."""
 
+    workers_ahead: int = 0
+
     def __init__(self, store: ObjectStore, path: str, *, key: Hashable, name: str) -> None:
         self._store = store
         self._path = path

@@ -3,7 +3,7 @@
 Guarantees: only what may go better the next time is tried again (a server that is busy or broken: 408, 429, 5xx; a
 connection that was dropped, or timed out), never what the store has refused (any other 4xx); at most `RETRIES_MAX`
 times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and are jittered, so that many readers do
-not come back at once.
+not come back at once; and not before a server wants to be asked again that says so (Retry-After).
 Assumes: a fetch may be repeated; and so may an upload, by who looks first whether it was carried out.
 Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py).
 Source of the jitter: Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): "full jitter".
@@ -110,8 +110,21 @@ def retrying(fetch: Callable[[], T], retries: Retries | None = None) -> T:
         try:
             return fetch()
         except OSError as error:
-            is_last = attempt == retries.count_max or time.monotonic() - began_s > retries.timeout_s
-            if is_last or not is_temporary(error):
+            if attempt == retries.count_max or not is_temporary(error):
                 raise
-        time.sleep(random.uniform(0, min(retries.longest_pause_s, retries.first_pause_s * 2**attempt)))
+            pause_s = random.uniform(0, min(retries.longest_pause_s, retries.first_pause_s * 2**attempt))
+            pause_s = max(pause_s, _wanted_pause_s(error))
+            if time.monotonic() + pause_s - began_s > retries.timeout_s:
+                raise
+        time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _wanted_pause_s(error: BaseException) -> float:
+    """How long a server wants to be left alone that has answered with this error, or its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(told := getattr(cause, "retry_after_s", None), int | float):
+            return told
+        cause = cause.__cause__
+    return 0.0
