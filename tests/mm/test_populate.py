@@ -18,6 +18,13 @@ def arena():
     return Arena(0, REGION_PAGES)
 
 
+@pytest.fixture(autouse=True)
+def luck(monkeypatch):
+    """Of a process in which nothing has happened yet, and however slow the machine is."""
+    monkeypatch.setattr(populate, "_luck", populate._Luck())
+    monkeypatch.setattr(populate, "CHEAP_S", 1e9)
+
+
 @pytest.mark.parametrize("first", [0, 1, HUGE_PAGES - 1])
 @pytest.mark.parametrize("page_count", [1, 2, HUGE_PAGES, 2 * HUGE_PAGES + 3])
 def test_it_is_as_much_as_was_asked_for_and_zeros(arena, first, page_count):
@@ -54,6 +61,22 @@ def test_where_no_huge_page_is_to_be_had_small_ones_are_and_it_is_tried_more_rar
         arena.populate(number * HUGE_PAGES, HUGE_PAGES)
     assert arena.resident_bytes() == 8 * HUGE_BYTES
     assert [at for at, advice in enumerate(small_after(advices)) if advice] == [0, 2, 5], "1, 2, 4... are left out"
+
+
+@needs_huge_pages
+def test_where_they_cost_more_than_small_ones_they_are_left_alone_and_then_one_is_tried(arena, monkeypatch):
+    advices = failures(monkeypatch, {})
+    monkeypatch.setattr(populate, "CHEAP_S", -1.0)
+    arena.populate(0, 2 * HUGE_PAGES)
+    assert advices == [populate._MADV_COLLAPSE]
+    arena.populate(2 * HUGE_PAGES, 2 * HUGE_PAGES)
+    assert advices[1:] == [populate._MADV_POPULATE_WRITE]
+    monkeypatch.setattr(populate, "CHEAP_S", 1e9)
+    arena.populate(4 * HUGE_PAGES, 2 * HUGE_PAGES)
+    assert advices[2:] == [populate._MADV_COLLAPSE, populate._MADV_POPULATE_WRITE], "one, and the rest is small"
+    arena.populate(6 * HUGE_PAGES, 2 * HUGE_PAGES)
+    assert advices[4:] == [populate._MADV_COLLAPSE]
+    assert arena.resident_bytes() == 8 * HUGE_BYTES
 
 
 @needs_huge_pages

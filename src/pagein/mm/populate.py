@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 HUGE_SHIFT = 21
 HUGE_BYTES = 1 << HUGE_SHIFT
 """A huge page of x86-64, and of ARM64 with small pages of 4 KiB."""
+CHEAP_S = 1.2e-3
+"""A huge page that takes the processor longer costs more than 512 small ones: it was scattered, or, in a virtual machine,
+not the machine's yet, where small pages are used again while they are warm."""
 SKIPPED_MAX = 1024
-"""After huge pages were not to be had, twice as many runs as before do without, up to so many."""
+"""After one that was not to be had, or not cheap, twice as many runs as before do without, up to so many; then one page
+is tried."""
 _MADV_POPULATE_WRITE, _MADV_COLLAPSE = 23, 25
 _THP = "/sys/kernel/mm/transparent_hugepage"
 
@@ -47,6 +51,36 @@ def mapped(fd: int, size_bytes: int) -> mmap.mmap:
     return mmap.mmap(fd, size_bytes)
 
 
+class _Luck:
+    """Whether huge pages are cheap at the moment: one for the process, since memory is the system's.
+
+    No lock: a race may lose a count, on which nothing hangs.
+    """
+
+    def __init__(self) -> None:
+        self._to_skip = 0
+        self._skip_next = 1
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self._skip_next > 1
+
+    def tries(self) -> bool:
+        if self._to_skip:
+            self._to_skip -= 1
+            return False
+        return True
+
+    def had(self) -> None:
+        self._skip_next = 1
+
+    def had_not(self) -> None:
+        self._to_skip, self._skip_next = self._skip_next, min(2 * self._skip_next, SKIPPED_MAX)
+
+
+_luck = _Luck()
+
+
 class Populating:
     """Of one mapping of a file in memory."""
 
@@ -54,36 +88,34 @@ class Populating:
         self._memory = memory
         self._address = _address(memory) if _madvise() is not None else 0
         self._has_huge = may_be_huge() and self._address % HUGE_BYTES == 0
-        self._to_skip = 0
-        self._skip_next = 1
 
     def populate(self, start: int, stop: int) -> None:
         """Have memory for the bytes from *start* to *stop* of the mapping, which are on page bounds."""
         if not self._address:
             return
         huge_start, huge_stop = -(-start >> HUGE_SHIFT) << HUGE_SHIFT, stop >> HUGE_SHIFT << HUGE_SHIFT
-        if huge_start >= huge_stop or not self._collapse(huge_start, huge_stop):
-            self._advise(start, stop, _MADV_POPULATE_WRITE)
-            return
-        self._advise(start, huge_start, _MADV_POPULATE_WRITE)
-        self._advise(huge_stop, stop, _MADV_POPULATE_WRITE)
+        if huge_start < huge_stop and self._has_huge and _luck.tries():
+            if _luck.is_in_doubt:
+                huge_stop = huge_start + HUGE_BYTES
+            if self._collapse(huge_start, huge_stop):
+                self._advise(start, huge_start, _MADV_POPULATE_WRITE)
+                self._advise(huge_stop, stop, _MADV_POPULATE_WRITE)
+                return
+        self._advise(start, stop, _MADV_POPULATE_WRITE)
 
     def _collapse(self, start: int, stop: int) -> bool:
-        if not self._has_huge:
-            return False
-        if self._to_skip:  # a race may lose one: nothing hangs on it
-            self._to_skip -= 1
-            return False
         for at in range(start, stop, HUGE_BYTES):
             self._memory[at] = 0  # of nothing at all it would make nothing
+        began_s = _spent_s()
         failed = self._advise(start, stop, _MADV_COLLAPSE)
-        if not failed:
-            self._skip_next = 1
-            return True
-        if failed == errno.EINVAL:  # a system that does not know it, or is not to
+        is_cheap = _spent_s() - began_s <= (stop - start) / HUGE_BYTES * CHEAP_S
+        if failed == errno.EINVAL:  # a system that does not know it
             self._has_huge = False
-        self._to_skip, self._skip_next = self._skip_next, min(2 * self._skip_next, SKIPPED_MAX)
-        return False
+        if failed or not is_cheap:
+            _luck.had_not()
+        else:
+            _luck.had()
+        return not failed
 
     def _advise(self, start: int, stop: int, advice: int) -> int:
         """0, or why not."""
@@ -108,6 +140,14 @@ def may_be_huge() -> bool:
         )
         return int(size_bytes) == HUGE_BYTES and "[never]" not in enabled and "[deny]" not in of_files
     return False
+
+
+def _spent_s() -> float:
+    """This thread's own time, not the clock's: who else runs is no matter."""
+    import resource  # Linux has RUSAGE_THREAD
+
+    used = resource.getrusage(resource.RUSAGE_THREAD)
+    return used.ru_utime + used.ru_stime
 
 
 def _first_line(path: str) -> str:
