@@ -27,8 +27,8 @@ HUGE_SHIFT = 21
 HUGE_BYTES = 1 << HUGE_SHIFT
 """A huge page of x86-64, and of ARM64 with small pages of 4 KiB."""
 CHEAP_S = 1.2e-3
-"""A huge page that takes the processor longer costs more than 512 small ones: it was scattered, or, in a virtual machine,
-not the machine's yet, where small pages are used again while they are warm."""
+"""A huge page that takes the processor longer costs more than 512 small ones: scattered, or, in a virtual machine, not
+the machine's yet, where small pages are used again while they are warm."""
 SKIPPED_MAX = 1024
 """After one that was not to be had, or not cheap, twice as many runs as before do without, up to so many; then one page
 is tried."""

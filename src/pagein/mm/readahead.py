@@ -46,7 +46,7 @@ FAULT_MISSES_MAX = 100
 FAULT_MISSES_COUNTED = 1000
 """...and this many hits later at the latest, around it again."""
 ALLOWANCE_BYTES_MIN = 512 << 10
-ALLOWANCE_BYTES_MAX = 32 << 20
+ALLOWANCE_BYTES_MAX = 64 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
 ALLOWANCE_BYTES_S = 2e9
 """...at this rate, until the store's is known."""
