@@ -92,6 +92,10 @@ def test_an_error_of_write_back_is_told_as_the_explanation_says() -> None:
     run("docs/explanation/writeback.md")
 
 
+def test_a_file_that_has_changed_is_stale_as_the_explanation_says() -> None:
+    run("docs/explanation/freshness.md")
+
+
 def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     names = run("README.md")
     assert "CacheStats(" in capsys.readouterr().out
