@@ -8,7 +8,9 @@ Not here: what a locked page is for (filemap.py, truncate.py), the lock's order 
 
 from __future__ import annotations
 
+import errno
 import sys
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..errors import closed_cache, closed_file
@@ -39,6 +41,11 @@ between the two, which only the GIL gives.  Without it every write takes the pag
 
 class AddressSpace:
     """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
+
+    found_changed: bool = False
+    """A fetch has said that the object has changed (ESTALE), since somebody last looked."""
+    validated_s: float = -inf
+    """When the last fetch began that brought something of this very version, if its operations see to that."""
 
     def __init__(
         self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
@@ -419,6 +426,11 @@ class AddressSpace:
             stop_frame = self.base + min(stop_index, self.frame_count)
             for start, stop in self.arena.dirty_frames(self.base + start_index, stop_frame):
                 yield start - self.base, stop - start
+
+    def note_read_error(self, error: BaseException) -> None:
+        """A fetch has failed."""
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:
+            self.found_changed = True
 
     # -- what is here, and whether it may be used ----------------------------------------------------------
 
