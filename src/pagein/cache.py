@@ -81,12 +81,12 @@ class PageCache:
         dirty_limit: float | None = None,
         dirty_age_s: float | None = None,
         victims: Victims = s3fifo,
-        revalidate: Revalidate = "open",
+        revalidate: Revalidate | None = None,
         debug: bool | None = None,
         door: Door = SYSTEM,
     ) -> None:
         self.size_bytes: int = config.SIZE.found(size).value
-        self._freshness = parse_revalidate(revalidate)
+        self._freshness = parse_revalidate(config.REVALIDATE.found(revalidate).value)
         cap_pages = self.size_bytes >> PAGE_SHIFT
         background, limit = config.dirty_shares(dirty_background, dirty_limit)
         limits = Limits.for_cap(

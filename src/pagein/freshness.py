@@ -31,17 +31,18 @@ _NAMED = {
     "always": Freshness(0.0, 0.0),
     "never": Freshness(math.inf, math.inf),
 }
+DEFAULT: Revalidate = "open"
 _ACCEPTED = "'open', 'always', 'never', or a finite number of seconds from 0"
 
 
-def parse_revalidate(revalidate: Any) -> Freshness:
-    """Raises: TypeError, ValueError."""
+def parse_revalidate(revalidate: Any, what: str = "revalidate") -> Freshness:
+    """What *what* says.  Raises: TypeError, ValueError."""
     if isinstance(revalidate, str):
         if revalidate not in _NAMED:
-            raise ValueError(f"revalidate must be {_ACCEPTED}, not {revalidate!r}")
+            raise ValueError(f"{what} must be {_ACCEPTED}, not {revalidate!r}")
         return _NAMED[revalidate]
     if isinstance(revalidate, bool) or not isinstance(revalidate, int | float):
-        raise TypeError(f"revalidate must be {_ACCEPTED}, not {revalidate!r} ({type(revalidate).__name__})")
+        raise TypeError(f"{what} must be {_ACCEPTED}, not {revalidate!r} ({type(revalidate).__name__})")
     if not 0 <= revalidate < math.inf:  # also not a number
-        raise ValueError(f"revalidate must be {_ACCEPTED}, not {revalidate!r}")
+        raise ValueError(f"{what} must be {_ACCEPTED}, not {revalidate!r}")
     return Freshness(float(revalidate), float(revalidate))

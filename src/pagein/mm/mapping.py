@@ -19,6 +19,7 @@ from . import reclaim
 from .arena import frames_for, ones
 from .errseq import ErrSeq
 from .lru import NOT_QUEUED, Run
+from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
 from .rwsem import RwSem
 from .sync import MakeWaiter, Steps, Waiter, run_steps
@@ -116,6 +117,8 @@ class AddressSpace:
         self.dirty_lock: Lock = self.zone.door.reentrant_lock()
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
         self.i_rwsem: RwSem = RwSem(self)
+        self.unsettled: Unsettled = Unsettled()
+        """Changes whose callers may have been interrupted."""
 
     def dirty_lock_is_held_here(self) -> bool:
         """Whether the calling thread is in the middle of a write that goes the short way."""
