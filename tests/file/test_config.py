@@ -60,7 +60,8 @@ def test_with_nothing_configured_all_is_as_documented(places: tuple[Path, Path])
     size_bytes = found.pop("size").value
     assert 0 < size_bytes <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     assert {name: value for name, (value, _) in found.items()} == {
-        "dirty_background": 0.1, "dirty_limit": 0.2, "dirty_age_s": 30.0, "revalidate": "open", "debug": False, "debug_read_timeout_s": 30.0,
+        "dirty_background": 0.1, "dirty_limit": 0.2, "dirty_age_s": 30.0, "revalidate": "open",
+        "debug": False, "debug_read_timeout_s": 30.0,
     }  # fmt: skip
 
 
