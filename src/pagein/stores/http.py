@@ -25,6 +25,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -45,7 +46,16 @@ from .http_connections import Client, ProxyError, RedirectError
 from .policy import Retries, retrying
 from .ranges import RangeOperations
 from .source import Opened
-from .validators import NEVER, Meta, bytes_of, is_strong, require_same_version, version_of
+from .validators import (
+    NEVER,
+    Meta,
+    bytes_of,
+    has_validator,
+    is_same_version,
+    is_strong,
+    require_same_version,
+    version_of,
+)
 from .whole import WHOLE_BYTES_MAX, WholeObject
 
 if TYPE_CHECKING:
@@ -103,38 +113,65 @@ class HTTPSource:
         self.name: str = f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}"
         self._place = f"{parts.scheme}://{parts.netloc}"
         self._ask = _Asker(url, self.name, options)
+        self._ignores_conditions = False
+        """Whether the server has sent what it was asked for only if it is another version."""
 
     def open_with_head(self) -> Opened:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
-        try:
-            meta, data = retrying(self._first_bytes, self._ask.retries)
-        except OSError as error:
-            if isinstance(error.__cause__, _BrokenOff | _NoRanges) or _status_of(error) == 416:
-                return self.open()  # another question may be answered
-            raise
-        return self._opened(meta, data)
+        opened = self._opened_with_head(None)
+        assert opened is not None, "it was asked without a condition"
+        return opened
 
     def open(self) -> Opened:
         """One HEAD, and a GET of one byte where HEAD is not answered, or says that nothing is there."""
+        return self._opened(self._meta())
+
+    def _opened(self, meta: Meta, data: bytes | bytearray = b"", *, version: str | None = None) -> Opened:
+        ops = HTTPOperations(self._ask, meta, self._place, version=version)
+        return Opened(
+            ops,
+            meta["size"],
+            ops.version,
+            head=data,
+            close=ops.close,
+            look=partial(self._look, meta),
+            again=partial(self._opened, meta, version=ops.version),
+            has_validator=has_validator(meta),
+        )
+
+    def _look(self, was: Meta) -> Opened | None:
+        """One GET of the first bytes on the condition that they are another version's; of what has no strong ETag, or
+        where conditions are ignored, as `open`."""
+        if is_strong(was["e_tag"]) and not self._ignores_conditions:
+            return self._opened_with_head(was)
+        return self._looked_at(was)
+
+    def _looked_at(self, was: Meta) -> Opened | None:
+        meta = self._meta()
+        return None if is_same_version(was, meta) else self._opened(meta)
+
+    def _opened_with_head(self, known: Meta | None) -> Opened | None:
+        """The object with its first bytes; None if it is the version that is known."""
         try:
-            meta = retrying(lambda: self._ask.meta("HEAD"), self._ask.retries)
+            found = retrying(partial(self._first_bytes, known), self._ask.retries)
         except OSError as error:
-            # Some servers refuse HEAD: with 405 or 501, or 403 where a URL is signed for GET.
-            status = _status_of(error) or 0
-            if error.errno != errno.EOPNOTSUPP and not (status == 501 or (400 <= status < 500 and status != 429)):
-                raise
-            meta = None
-        if meta is None or not meta["size"]:
-            meta = self._meta_of_get()
-        return self._opened(meta)
+            status = _status_of(error)
+            if status == 304 and known is not None:
+                return None
+            if isinstance(error.__cause__, _BrokenOff | _NoRanges) or status == 416:  # another question may be answered
+                return self.open() if known is None else self._looked_at(known)
+            raise
+        return None if found is None else self._opened(*found)
 
-    def _opened(self, meta: Meta, data: bytes | bytearray = b"") -> Opened:
-        ops = HTTPOperations(self._ask, meta, self._place)
-        return Opened(ops, meta["size"], ops.version, head=data, close=ops.close)
-
-    def _first_bytes(self) -> tuple[Meta, bytearray]:
-        with self._ask.get(0, HEAD_BYTES) as answer:
+    def _first_bytes(self, known: Meta | None) -> tuple[Meta, bytearray] | None:
+        headers = {"Range": _range_header(0, HEAD_BYTES)}
+        if known is not None and known["e_tag"]:
+            headers["If-None-Match"] = known["e_tag"]
+        with self._ask.asked("GET", headers) as answer:
             meta, start, stop = self._ask.part(answer)
+            if known is not None and is_same_version(known, meta):
+                self._ignores_conditions = True
+                return None  # the bytes are left unread
             if (start, stop) != (0, min(HEAD_BYTES, meta["size"])) or answer.length != stop:
                 raise store_failed(self.name, "other bytes than the first") from _NoRanges()
             data = bytearray(stop)
@@ -142,6 +179,17 @@ class HTTPSource:
                 if (got_bytes := answer.readinto(buffer)) != stop:
                     raise self._ask.broken_off(0, stop) from _BrokenOff(f"after {got_bytes} bytes")
         return meta, data
+
+    def _meta(self) -> Meta:
+        try:
+            meta = retrying(lambda: self._ask.meta("HEAD"), self._ask.retries)
+        except OSError as error:
+            # Some servers refuse HEAD: with 405 or 501, or 403 where a URL is signed for GET.
+            status = _status_of(error) or 0
+            if error.errno != errno.EOPNOTSUPP and not (status == 501 or (400 <= status < 500 and status != 429)):
+                raise
+            return self._meta_of_get()
+        return meta if meta["size"] else self._meta_of_get()
 
     def _meta_of_get(self) -> Meta:
         try:
@@ -165,15 +213,6 @@ class _Asker:
         """What the headers of an answer say of the object.  Raises: OSError."""
         with self.asked(method, {} if range_ is None else {"Range": _range_header(*range_)}) as answer:
             return self._meta_of(answer, self._length_of(answer)) if range_ is None else self.part(answer)[0]
-
-    @contextmanager
-    def get(
-        self, start: int, stop: int, *, if_match: str | None = None, meanwhile: Callable[[], object] | None = None
-    ) -> Iterator[Any]:
-        """The answer to a GET of a range.  Raises: OSError."""
-        headers = {"Range": _range_header(start, stop)} | ({"If-Match": if_match} if if_match else {})
-        with self.asked("GET", headers, meanwhile=meanwhile) as answer:
-            yield answer
 
     @contextmanager
     def asked(
@@ -259,7 +298,7 @@ class HTTPOperations(RangeOperations):
     readers_call = True
     requests_max = 64
 
-    def __init__(self, ask: _Asker, opened: Meta, place: str) -> None:
+    def __init__(self, ask: _Asker, opened: Meta, place: str, *, version: str | None = None) -> None:
         self._ask = ask
         self._opened = opened
         self._name = ask.name
@@ -267,7 +306,8 @@ class HTTPOperations(RangeOperations):
         self._whole: WholeObject | None = None
         self._whole_lock = threading.Lock()
         self.device_name = place
-        self.version: str = version_of(opened)
+        self.version: str = version_of(opened) if version is None else version
+        self.validates: bool = has_validator(opened)
 
     @property
     def device_key(self) -> Hashable:

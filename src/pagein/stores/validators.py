@@ -29,6 +29,11 @@ def is_strong(etag: str | None) -> bool:
     return etag is not None and not etag.startswith("W/")
 
 
+def has_validator(meta: Meta) -> bool:
+    """Whether it tells anything but its size."""
+    return bool(meta["e_tag"]) or meta["last_modified"] != NEVER
+
+
 def is_same_version(was: Meta, now: Meta) -> bool:
     """Whether the validators that both answers have are equal; a strong ETag settles it."""
     if was["size"] != now["size"]:
