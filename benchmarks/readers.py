@@ -40,6 +40,8 @@ PAGEIN, PAGEIN_ASIDE, STREAMED, RANGES = "pagein", "pagein, in a thread", "strea
 STREAMED_BY_OBSTORE = "streamed GET, obstore"
 
 _OURS = Client(HTTPOptions())
+_OPEN = PageCache(MIB)
+"""While a cache is open, connections are kept, as the other clients keep theirs."""
 
 Take = Callable[[Any], object]
 """Called with each piece of an object, in order."""

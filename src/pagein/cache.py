@@ -415,6 +415,8 @@ class PageCache:
             return  # of the threads that it would need, none runs any more
         unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
+        if all(cache._zone.closed for cache in list(process.caches)):
+            stores.close_idle_connections()
         if self._zone.tracer is not None:
             self._zone.tracer.close()
         if unended:

@@ -112,6 +112,37 @@ def test_a_kept_connection_that_has_ended_is_seen_to_have(
             fill(version, 1000, 5)
 
 
+def test_the_last_cache_that_is_closed_closes_the_connections(
+    server: RangeServer, pools: http_connections._Pools
+) -> None:
+    with pagein.PageCache(4 * MIB) as first:
+        with pagein.PageCache(4 * MIB) as second, second.open(server.url("a")) as file:
+            assert file.pread(1000, MIB) == DATA[MIB : MIB + 1000]
+        connections = list(pools._made)
+        assert connections
+        assert connection_count(pools) == len(connections), "another cache is open"
+        with first.open(server.url("a")) as file:
+            assert file.pread(1000, 0) == DATA[:1000]
+        assert set(pools._made) == set(connections)
+    assert connection_count(pools) == 0
+    assert all(connection.sock is None for connection in connections)
+
+
+def test_one_that_is_in_use_then_is_closed_when_it_is_given_back(
+    server: RangeServer, pools: http_connections._Pools
+) -> None:
+    with opened(server.url("a")) as version, ThreadPoolExecutor(1) as pool:
+        server.hold("a")
+        read = pool.submit(fill, version, 100, 5)
+        server.wait_for_requests(2)
+        http_connections.close_idle()
+        server.release("a")
+        assert read.result(TIMEOUT_S) == DATA[5:105]
+        assert connection_count(pools) == 0
+        assert fill(version, 100, 5) == DATA[5:105]
+        assert connection_count(pools) == 1
+
+
 def test_an_answer_that_is_not_read_to_its_end_costs_its_connection(
     server: RangeServer, pools: http_connections._Pools
 ) -> None:

@@ -4,8 +4,8 @@ Guarantees: an answer's body is received straight into the memory that it is for
 system fills all of it in one call, without a turn of the interpreter's lock for each packet.  A kept connection that
 the server has closed is no error: what was asked on it is asked at once on a new one.  Redirects are followed,
 `REDIRECTS_MAX` of them; what authorizes is sent to no other host, and nothing from https: to http:.  Proxies are those
-of the environment (http_proxy, https_proxy, all_proxy, no_proxy).  A forked child uses no connection of its parent, and
-the end of the interpreter closes those that nobody uses.
+of the environment (http_proxy, https_proxy, all_proxy, no_proxy).  A forked child uses no connection of its parent.
+The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
 Not here: what an answer has to be (http.py); retries (policy.py).
 """
@@ -271,9 +271,10 @@ class _Pools:
         return pool
 
     def close(self) -> None:
-        """At the end of the interpreter."""
-        for pool in list(self._pools.values()):
-            pool.close()
+        """Those that nobody uses, now; the others, when they are given back.  Whoever asks then has new ones."""
+        with suppress(KeyError):
+            while True:
+                self._pools.popitem()[1].close()
 
     def after_fork(self) -> None:
         """In a child: to use what is the parent's would mix up his answers.  (To close it here ends nothing there.)"""
@@ -286,6 +287,11 @@ class _Pools:
 _pools = _Pools()
 atexit.register(_pools.close)
 os.register_at_fork(after_in_child=_pools.after_fork)
+
+
+def close_idle() -> None:
+    """Close the connections that nobody uses."""
+    _pools.close()
 
 
 # -- a request ---------------------------------------------------------------------------------------
