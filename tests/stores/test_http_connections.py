@@ -315,7 +315,8 @@ def test_https_reads_as_http_does(tls_server: RangeServer, pools: http_connectio
 
 @pytest.mark.usefixtures("trusted")
 def test_a_tls_server_that_does_not_answer_is_given_up(tls_server: RangeServer) -> None:
-    options = {**ONE_TRY, "client_options": {"read_timeout": datetime.timedelta(milliseconds=50)}}
+    # Several tries, so that a slow machine opens it in one of them.
+    options = {**IMPATIENT, "client_options": {"read_timeout": datetime.timedelta(milliseconds=100)}}
     with opened(tls_server.url("a"), **options) as version:
         tls_server.hold("a")
         with raises_errno(errno.ETIMEDOUT, "timed out"):
