@@ -510,6 +510,9 @@ class PageCache:
                 unwritten.discard(self._table, inode)
             except OSError:  # a view shows some of it; the store does not even let go
                 pass
+            except ValueError:  # its store was let go of meanwhile, and has it all
+                if inode in self._table.written:
+                    raise
         self._gave_up = True
         self._table.give_up(written)
 
