@@ -63,7 +63,7 @@ class Inode:
         self.opened: Opened | None = None
         self.open_count = 0
         self.writer_count = 0
-        self.late: deque[tuple[int | None, bytes]] = deque()
+        self.late: list[tuple[int | None, bytes]] = []
         """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache."""
         self.late_failure: BaseException | None = None
         """Why that could not be done, the last time.  Who writes out tries again."""

@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .errors import closed_cache, exists, read_only_source
@@ -159,7 +160,8 @@ class InodeTable:
                     inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name))
                 if inode.opened is None:
                     inode.mapping.resume(opened.ops)
-                    inode.opened, is_needed = opened, True
+                    # Without its head, which would be in memory beside the cache for as long as the file is open.
+                    inode.opened, is_needed = replace(opened, head=b""), True
                 return self._counted(inode)
         finally:
             if not is_needed:
