@@ -52,13 +52,13 @@ $(VENV)/.ready-run: pyproject.toml $(BIN)/python
 	@touch $@
 
 $(VENV)/.ready-test: pyproject.toml $(BIN)/python
-	@echo "Installing pagein and its development tools into $(VENV) (a minute or so)"
-	$(PIP_INSTALL) --editable '.[all,dev]'
+	@echo "Installing pagein and its development tools into $(VENV) (a minute or two)"
+	$(PIP_INSTALL) --editable '.[all,dev,test-ecosystem]'
 	@touch $(VENV)/.ready-run $@
 
 $(VENV)/.ready-bench: pyproject.toml $(BIN)/python
 	@echo "Installing pagein and the peers that it is measured against into $(VENV)"
-	$(PIP_INSTALL) --editable '.[all,bench]'
+	$(PIP_INSTALL) --editable '.[all,bench,test-ecosystem]'
 	@touch $(VENV)/.ready-run $@
 
 $(BIN)/python:

@@ -1,0 +1,90 @@
+"""DuckDB through a page cache: right answers for threads that share a file, and its own caches hear of changes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagein import PageCache
+from pagein.integrations.duckdb import DuckDBFileSystem
+
+DATA = bytes(range(256)) * 64
+
+
+@pytest.fixture
+def filesystem() -> Iterator[DuckDBFileSystem]:
+    with PageCache("16 MiB") as cache:
+        yield DuckDBFileSystem(cache)
+
+
+@pytest.fixture
+def connection(filesystem: DuckDBFileSystem) -> Iterator[Any]:
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect() as connection:
+        connection.register_filesystem(filesystem)
+        yield connection
+
+
+def test_each_thread_reads_where_it_has_sought(filesystem: DuckDBFileSystem, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    file = filesystem.open(f"pagein://{tmp_path}/data")
+    all_have_sought = threading.Barrier(4, timeout=30)
+    read: dict[int, bytes] = {}
+
+    def run(offset: int) -> None:
+        assert file.seek(offset) == offset
+        all_have_sought.wait()
+        read[offset] = file.read(3) + file.read(2)
+
+    threads = [threading.Thread(target=run, args=(offset,)) for offset in (1, 100, 5000, 9999)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == {offset: DATA[offset : offset + 5] for offset in (1, 100, 5000, 9999)}
+    file.close()
+
+
+def test_a_position_is_as_of_any_file(filesystem: DuckDBFileSystem, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(DATA)
+    file = filesystem.open(f"{tmp_path}/data")
+    assert (file.tell(), file.read(2), file.seek(2, os.SEEK_CUR), file.read(1)) == (0, DATA[:2], 4, DATA[4:5])
+    assert file.seek(-3, os.SEEK_END) == len(DATA) - 3
+    assert (file.read(), file.read(), file.read(1)) == (DATA[-3:], b"", b"")
+    with pytest.raises(OSError, match="Invalid argument"):
+        file.seek(-1)
+    file.close()
+
+
+def test_what_has_changed_is_read_anew(connection: Any, tmp_path: Path) -> None:
+    query = f"SELECT * FROM read_csv('pagein://{tmp_path}/table.csv')"
+    for rows in ([(1, 2)], [(3, 4), (5, 6)]):
+        new = tmp_path / "new"
+        new.write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in rows))
+        new.rename(tmp_path / "table.csv")
+        assert connection.execute(query).fetchall() == rows
+
+
+def test_a_pattern_names_all_files_that_match(connection: Any, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"part-{number}.csv").write_text(f"a\n{number}\n")
+    query = f"SELECT sum(a) FROM read_csv('pagein://{tmp_path}/part-*.csv')"
+    assert connection.execute(query).fetchall() == [(3,)]
+
+
+def test_what_is_not_there_is_an_error_that_names_it(connection: Any, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match=r"no-such\.csv"):
+        connection.execute(f"SELECT * FROM read_csv('pagein://{tmp_path}/no-such.csv')")
+
+
+def test_it_writes_nothing(connection: Any, filesystem: DuckDBFileSystem, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="Read-only"):
+        filesystem.open(f"pagein://{tmp_path}/new.csv", "wb")
+    with pytest.raises(Exception, match="Read-only"):
+        connection.execute(f"COPY (SELECT 1) TO 'pagein://{tmp_path}/new.csv'")
+    assert not list(tmp_path.iterdir())
