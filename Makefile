@@ -21,7 +21,7 @@ run: $(VENV)/.ready-run ## read real data through the cache, every byte verified
 	$(BIN)/pagein demo $(if $(URL),'$(URL)')
 
 test: lint ## all checks: style, types, layers, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.ready-test ## style, types, layers
 	$(BIN)/ruff check

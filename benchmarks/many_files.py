@@ -1,9 +1,9 @@
 """13,562 small Parquet files, all open at once, under a cap of 256 MiB: what becomes of a process's memory?
 
-As a reader of many shards does: open all, each with its footer, keep them open, then read each of them once.  (A worker
-that did so lost 25 GB to caches of its open files, marin #3924.)  Each candidate in a process of its own, over HTTP; the
-same bytes have 13,562 names, and every table is compared.  What pyarrow takes for its own side of the open files is
-measured over bytes in memory that all of them share.
+As a reader of many shards does: open all, each with its footer, keep them open, then read each of them once.  (A
+worker that did so lost 25 GB to caches of its open files, marin #3924.)  Each candidate in a process of its own, over
+HTTP; the same bytes have 13,562 names, and every table is compared.  What pyarrow takes for its own side of the open
+files is measured over bytes in memory that all of them share.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def _report(found: dict[str, dict[str, Any]], count: int, file_bytes: int) -> Re
     ]  # fmt: skip
     own = found[PAGEIN]["cache"]
     note = (
-        f"The cache says: {size_name(own['resident_bytes'])} resident, {size_name(own['bookkeeping_bytes'])} of flags and "
-        f"queues, {own['open_files']:,} open files, {own['evictions']:,} pages evicted."
+        f"The cache says: {size_name(own['resident_bytes'])} resident, {size_name(own['bookkeeping_bytes'])} of flags "
+        f"and queues, {own['open_files']:,} open files, {own['evictions']:,} pages evicted."
     )
     title = f"{count:,} Parquet files of {file_bytes / KIB:.0f} KiB, open at once; pagein's cap {CAP_BYTES // MIB} MiB"
     grown = {name: one["peak_bytes"] - alone for name, one in found.items() if name != PYARROW}

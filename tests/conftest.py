@@ -1,7 +1,9 @@
-"""What holds for every test: hypothesis without a deadline, and a cache at rest when the test is over."""
+"""What holds for every test: hypothesis without a deadline, no settings but the test's own, and a cache at rest when
+the test is over."""
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -15,6 +17,8 @@ from pagein.testing.scheduler import Scheduler
 
 settings.register_profile("pagein", deadline=None)  # a busy machine is not a failure
 settings.load_profile("pagein")
+
+os.environ["PAGEIN_CONFIG"] = os.devnull  # of this process and its children: what a developer has in his home stays out
 
 SETTLE_S = 3.0  # for reads in the background; a page that is still locked then has been forgotten
 

@@ -1,5 +1,6 @@
 """What the documentation shows works: its Python blocks run, in order, as written."""
 
+import json
 import os
 import re
 import sqlite3
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import pagein
+from pagein import config
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -66,6 +68,10 @@ def test_the_asyncio_how_to_runs_as_it_stands() -> None:
     run("docs/how-to/asyncio.md")
 
 
+def test_the_obstore_how_to_runs_as_it_stands() -> None:
+    run("docs/how-to/obstore.md")
+
+
 def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:
     names: dict[str, Any] = {}
     exec(blocks("docs/how-to/a-writable-store.md")[1], names)  # the first is about a bucket
@@ -78,8 +84,24 @@ def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:
         assert file.read() == data[:9_000]
 
 
+def test_the_configuration_is_as_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in config.SETTINGS:
+        monkeypatch.setenv(setting.variable, "")  # what the page sets is taken back afterwards
+        assert f"| `{setting.name}`" in (ROOT / "docs/reference/configuration.md").read_text()
+        assert f"| `{setting.variable}` |" in (ROOT / "docs/reference/configuration.md").read_text()
+    monkeypatch.setenv("PAGEIN_CONFIG", os.devnull)
+    run("docs/reference/configuration.md")
+
+
 def test_an_error_of_write_back_is_told_as_the_explanation_says() -> None:
     run("docs/explanation/writeback.md")
+
+
+def test_what_the_cache_does_is_seen_as_the_how_to_says() -> None:
+    names = run("docs/how-to/see-what-the-cache-does.md")
+    names["cache"].close()
+    names["REGISTRY"].unregister(next(one for one in names["REGISTRY"]._collector_to_names if "PageCache" in repr(one)))
+    assert any(event.get("cat") == "read" for event in json.loads(Path("trace.json").read_text()))
 
 
 def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:

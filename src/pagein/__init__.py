@@ -21,26 +21,31 @@ from .mm.aops import (
     AOP_WRITEPAGE_ACTIVATE as AOP_WRITEPAGE_ACTIVATE,
     AddressSpaceOperations as AddressSpaceOperations,
 )
-from .stats import CacheStats as CacheStats, StoreStats as StoreStats
 from .stores.ranges import AsyncRangeOperations as AsyncRangeOperations, RangeOperations as RangeOperations
 
 __all__ = [
     "AOP_TRUNCATED_PAGE", "AOP_UPDATED_PAGE", "AOP_WRITEPAGE_ACTIVATE", "AddressSpaceOperations",
     "AsyncRangeOperations", "CacheStats", "ContractViolation", "File", "Inode", "PageCache", "RangeOperations",
-    "StoreStats", "UnwrittenDataError", "aio", "default_cache", "open",
+    "StoreStats", "UnwrittenDataError", "aio", "default_cache", "open", "publish",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from _typeshed import OpenBinaryMode, OpenTextMode
 
     from . import aio as aio
+    from .stats import CacheStats as CacheStats, StoreStats as StoreStats
 
 
-def __getattr__(name: str) -> Any:
-    """``pagein.aio``, with which asyncio comes, is imported when it is first named."""
-    if name == "aio":
-        return importlib.import_module(".aio", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # or every misspelt name would pass
+
+    def __getattr__(name: str) -> Any:
+        """What brings modules with it that most programs do not need is imported when it is first named: asyncio, with
+        ``pagein.aio``, and dataclasses, with the statistics."""
+        if name == "aio":
+            return importlib.import_module(".aio", __name__)
+        if name in ("CacheStats", "StoreStats"):
+            return getattr(importlib.import_module(".stats", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @overload
@@ -57,7 +62,16 @@ def open(
     **store_options: Any,
 ) -> io.TextIOWrapper: ...
 @overload
-def open(source: Any, mode: str, **arguments: Any) -> File | io.TextIOWrapper: ...
+def open(
+    source: Any,
+    mode: str,
+    *,
+    cache: PageCache | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **store_options: Any,
+) -> File | io.TextIOWrapper: ...
 def open(
     source: Any,
     mode: str = "rb",
@@ -72,3 +86,13 @@ def open(
     return (default_cache() if cache is None else cache).open(
         source, mode, encoding=encoding, errors=errors, newline=newline, **store_options
     )
+
+
+def publish() -> str:
+    """Let ``pagein top`` see the caches of this process from now on; return where its socket is.
+
+    Only the same user can look.  PAGEIN_TOP=1 in the environment does the same.  Raises: OSError.
+    """
+    from . import publishing
+
+    return publishing.publish()

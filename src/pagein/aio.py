@@ -42,8 +42,8 @@ async def open(source: Any, *, cache: PageCache | None = None, **store_options: 
     cache = default_cache() if cache is None else cache
     found = stores.source_of(source, **store_options)
 
-    def look_up() -> _HitReader:
-        return cache._file_of(cache._look_up(found), _HitReader)
+    def look_up() -> HitReader:
+        return cache._file_of(cache._look_up(found), HitReader)
 
     return AsyncFile(await _on_worker(cache._zone, look_up, undo=cache._close_unwanted))
 
@@ -57,7 +57,7 @@ class AsyncFile:
 
     __slots__ = ("_hit", "_hit_view", "_pos", "_reader", "_zone")
 
-    def __init__(self, reader: _HitReader) -> None:
+    def __init__(self, reader: HitReader) -> None:
         self._reader = reader
         reader._file.must_not_wait = True
         self._zone = reader._mapping.zone
@@ -85,7 +85,7 @@ class AsyncFile:
         size or offset, or a closed file.
         """
         data = self._hit(size, offset)
-        return await _run_parts(self._zone, self._reader._pread_parts(size, offset)) if data is None else data
+        return await run_parts(self._zone, self._reader._pread_parts(size, offset)) if data is None else data
 
     async def preadinto(self, buffer: WriteableBuffer, offset: int) -> int:
         """Fill *buffer* from byte *offset* on; return how many bytes that were, fewer only at the end of the file.
@@ -112,7 +112,7 @@ class AsyncFile:
 
     async def _view(self, size: int, offset: int) -> memoryview:
         data = self._hit_view(size, offset)
-        return await _run_parts(self._zone, self._reader._view_parts(size, offset)) if data is None else data
+        return await run_parts(self._zone, self._reader._view_parts(size, offset)) if data is None else data
 
     def advise(self, advice: Advice, offset: int = 0, length: int | None = None) -> None:
         """Say how bytes [offset, offset + length) will be read: as `pagein.File.advise`."""
@@ -207,7 +207,7 @@ class AsyncView:
             data.release()
 
 
-class _HitReader(PageReader):
+class HitReader(PageReader):
     """Reads what is here, and says None where a read would have to wait."""
 
     __slots__ = ()
@@ -222,7 +222,7 @@ class _HitReader(PageReader):
 # -- work that the loop does not wait for ------------------------------------------------------------------
 
 
-async def _run_parts(zone: Zone, parts: filemap.Parts[T]) -> T:
+async def run_parts(zone: Zone, parts: filemap.Parts[T]) -> T:
     """Run parts here, and what may wait on workers, none of which waits with it."""
     misses = _misses_of(asyncio.get_running_loop())
     try:

@@ -19,13 +19,13 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import process, stores, unwritten
-from .errors import ContractViolation, cap_too_small, negative
+from . import config, notebook, process, stores, unwritten
+from .errors import ContractViolation, negative
 from .file import File
 from .inode import Inode as Inode
 from .mm import removal, truncate
-from .mm.debug import Checks, checks_from_environment
-from .mm.dirty import AGE_S, BACKGROUND_SHARE, LIMIT_SHARE, Limits
+from .mm.debug import Checks
+from .mm.dirty import Limits
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.sync import SYSTEM, Door, OwnedLock
@@ -35,57 +35,60 @@ from .mm.zone import Zone
 from .modes import Mode
 from .owner import CacheOwner
 from .reader import PageReader
-from .stats import CacheStats, cache_stats
+from .residency import members
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
 from .text import TextFile, text_layer
-from .units import PAGE_SHIFT, PAGE_SIZE, parse_size
+from .units import PAGE_SHIFT, format_share, format_size
 from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
     from _typeshed import OpenBinaryMode, OpenTextMode
 
     from .mm.aops import AddressSpaceOperations
+    from .stats import CacheStats
+    from .trace import Trace
 
 T = TypeVar("T")
 R = TypeVar("R", bound=PageReader)
 
 IDLE_INODES_MAX = 4096
 """Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB."""
-MEMORY_SHARE = 4
-"""The default cap: a quarter of the memory that this process may use."""
 
 
 class PageCache:
     """A cache of at most *size* bytes over all the files opened through it.
 
-    *size* is an int or a string with a unit ("4 GiB"); by default PAGEIN_SIZE, else a quarter of the memory that
-    the process may use.  Of it, at most *dirty_limit* may wait to be written back, which begins at *dirty_background*,
-    or when something has waited for *dirty_age_s* seconds.
-    *victims* chooses what to evict (pagein.mm.victims.s3fifo).  *debug* asserts the contract at run time; by default as
-    PAGEIN_DEBUG says.  *door* is for tests.
-    Raises: ValueError, TypeError for a size that cannot be read or is below one page, or shares that make no sense.
+    *size* is an int or a string with a unit ("4 GiB"), by default a quarter of the memory that the process may use.
+    Of it, at most *dirty_limit*, a share, may wait to be written back, which begins at *dirty_background*, or when
+    something has waited for *dirty_age_s* seconds.  *debug* asserts the contract at run time.
+    What is not given is as the environment or a file says (config.py), else the default.
+    *victims* chooses what to evict (pagein.mm.victims.s3fifo).  *door* is for tests.
+    Raises: ValueError, TypeError for a size that cannot be read or is below one page, or shares that make no sense;
+    ValueError, OSError for a setting or a file of settings that cannot be read.
     """
 
     def __init__(
         self,
         size: int | str | None = None,
         *,
-        dirty_background: float = BACKGROUND_SHARE,
-        dirty_limit: float = LIMIT_SHARE,
-        dirty_age_s: float = AGE_S,
+        dirty_background: float | None = None,
+        dirty_limit: float | None = None,
+        dirty_age_s: float | None = None,
         victims: Victims = s3fifo,
         debug: bool | None = None,
         door: Door = SYSTEM,
     ) -> None:
-        self.size_bytes = _default_size_bytes() if size is None else parse_size(size, what="size")
-        if self.size_bytes < PAGE_SIZE:
-            raise cap_too_small(self.size_bytes)
+        self.size_bytes: int = config.SIZE.found(size).value
         cap_pages = self.size_bytes >> PAGE_SHIFT
+        background, limit = config.dirty_shares(dirty_background, dirty_limit)
         limits = Limits.for_cap(
-            cap_pages, background_share=dirty_background, limit_share=dirty_limit, age_s=dirty_age_s
+            cap_pages,
+            background_share=background.value,
+            limit_share=limit.value,
+            age_s=config.DIRTY_AGE_S.found(dirty_age_s).value,
         )
-        checks = checks_from_environment() if debug is None else Checks() if debug else None
+        checks = Checks(config.DEBUG_READ_TIMEOUT_S.found().value) if config.DEBUG.found(debug).value else None
         self._zone = Zone(cap_pages, victims=victims, door=door, checks=checks, dirty_limits=limits)
         self._files: weakref.WeakSet[PageReader] = weakref.WeakSet()
         self._texts: weakref.WeakSet[TextFile] = weakref.WeakSet()
@@ -95,6 +98,10 @@ class PageCache:
         """Whether `close` was told to discard what is unwritten."""
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
         process.caches.add(self)
+        if os.environ.get("PAGEIN_TOP", "").lower() not in ("", "0", "false", "no", "off"):
+            from . import publishing  # sockets, and a thread, only for who wants them
+
+            publishing.publish_as_asked()
 
     def __enter__(self) -> PageCache:
         return self
@@ -103,6 +110,23 @@ class PageCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        size = format_size(self.size_bytes)
+        if self._zone.closed:
+            return f"<pagein.PageCache size={size} closed>"
+        files = members(self._files)
+        hits = self._table.hits + sum(file.hits for file in files)
+        reads = hits + self._zone.counters["misses"]
+        dirty_bytes = sum(mapping.dirty_bytes for mapping in members(self._zone.mappings))
+        return (
+            f"<pagein.PageCache size={size} resident={format_size(self._zone.resident_bytes())} "
+            f"dirty={format_size(dirty_bytes)} hits={format_share(hits, reads) if reads else 'none'} "
+            f"files={len(self._table.by_key)} open={sum(not file.closed for file in files)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.cache_html(self)
 
     # What tests and the asynchronous face know of the table.
 
@@ -134,7 +158,16 @@ class PageCache:
         **store_options: Any,
     ) -> io.TextIOWrapper: ...
     @overload
-    def open(self, source: Any, mode: str, **arguments: Any) -> File | io.TextIOWrapper: ...
+    def open(
+        self,
+        source: Any,
+        mode: str,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **store_options: Any,
+    ) -> File | io.TextIOWrapper: ...
     def open(
         self,
         source: Any,
@@ -224,6 +257,8 @@ class PageCache:
             file._release()
             self._table.follow_up()
             raise
+        if self._zone.tracer is not None:
+            self._zone.tracer.opened(file)
         return file
 
     def _noted(self, file: File | io.TextIOWrapper) -> File | io.TextIOWrapper:
@@ -364,6 +399,8 @@ class PageCache:
             return  # of the threads that it would need, none runs any more
         unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
+        if self._zone.tracer is not None:
+            self._zone.tracer.close()
         if unended:
             clause = "a read that was started is ended before the cache is closed"
             raise ContractViolation(clause, "; ".join(unended))
@@ -451,7 +488,19 @@ class PageCache:
         except Exception as error:
             self._table.close_failures.append(error)
 
-    # -- statistics ----------------------------------------------------------------------------------------
+    # -- seeing what it does -------------------------------------------------------------------------------
+
+    def trace(self, path: str | os.PathLike[str]) -> Trace:
+        """Record what the cache does to *path*, from now on until `Trace.close`: ``with cache.trace("t.json"): ...``
+
+        Reads and writes by thread, with size, offset, and whether they were hits; requests to each store; evictions,
+        write-back, and waits.  https://ui.perfetto.dev and chrome://tracing open the file.  What an asyncio file reads
+        is seen in its fetches only.
+        Raises: OSError if the file cannot be made; ValueError if the cache is closed, or is traced already.
+        """
+        from .trace import Trace  # no traced classes, and no exit handler, for who never traces
+
+        return self._shielded(lambda: Trace(self, path))
 
     def stats(self) -> CacheStats:
         """What the cache holds and what it has done so far."""
@@ -459,6 +508,8 @@ class PageCache:
         return self._shielded(self._stats)
 
     def _stats(self) -> CacheStats:
+        from .stats import cache_stats  # with dataclasses, whose import takes as long as that of the cache
+
         with self._lock:
             files = [file for file in self._files if not file.closed]
             hits = self._table.hits + sum(file.hits for file in files)
@@ -473,20 +524,3 @@ class PageCache:
             file._start_lock_anew()
             if self._zone.closed:  # there was no memory, or no descriptor, for a cache of the child's own
                 file._release()
-
-
-def _default_size_bytes() -> int:
-    given = os.environ.get("PAGEIN_SIZE")
-    if given:
-        return parse_size(given, what="PAGEIN_SIZE")
-    return _memory_bytes() // MEMORY_SHARE
-
-
-def _memory_bytes() -> int:
-    """The memory of the machine, or less if a control group allows less."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        with open("/sys/fs/cgroup/memory.max") as limit:
-            return min(machine, int(limit.read()))
-    except (OSError, ValueError):  # no such control group; or "max"
-        return machine

@@ -12,7 +12,7 @@ _cache: PageCache | None = None
 
 
 def default_cache() -> PageCache:
-    """The cache of this process, made at first use: PAGEIN_SIZE bytes, else a quarter of memory."""
+    """The cache of this process, made at first use, as the environment or a file configures it (config.py)."""
     global _cache  # noqa: PLW0603  # one per process is the point
     with _lock:
         if _cache is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import io
 import reprlib
+from collections.abc import Iterable
 
 from .units import PAGE_SIZE, format_size, page_count_for
 
@@ -130,14 +131,19 @@ def cannot_grow(source: str, size_bytes: int, size_bytes_max: int) -> OSError:
     return OSError(errno.EFBIG, text, source)
 
 
-def cap_too_small(cap_bytes: int) -> ValueError:
+def cap_too_small(cap_bytes: int, where: str) -> ValueError:
     """The cache would not hold one page."""
-    return ValueError(f"a cache must hold at least one page ({PAGE_SIZE} bytes), not {cap_bytes} bytes")
+    return ValueError(f"{where}: a cache must hold at least one page ({PAGE_SIZE} bytes), not {cap_bytes} bytes")
 
 
 def closed_cache() -> ValueError:
     """The cache was closed, and with it everything that reads through it."""
     return ValueError("I/O operation on closed PageCache")
+
+
+def already_traced() -> ValueError:
+    """A second trace of a cache."""
+    return ValueError("the cache is traced already: close that trace first")
 
 
 def shutting_down() -> RuntimeError:
@@ -188,6 +194,38 @@ def bad_mode(mode: str) -> ValueError:
     """Not a mode of `open`."""
     accepted = "one of 'r', 'w', 'a' and 'x', perhaps with '+', and perhaps with one of 'b' and 't'"
     return ValueError(f"invalid mode {mode!r}: accepted is {accepted}")
+
+
+# -- settings ----------------------------------------------------------------------------------------
+
+
+def bad_setting(
+    where: str, accepted: str, value: object, *, kind: type[ValueError] | type[TypeError] = ValueError
+) -> ValueError | TypeError:
+    """A value that a setting cannot have; *where* is the argument, the variable, or the key and its file."""
+    return kind(f"{where} must be {accepted}, not {reprlib.repr(value)}")
+
+
+def contradicting_settings(lower: str, upper: str) -> ValueError:
+    """Two settings of which one must not be above the other, each with its value and where that comes from."""
+    return ValueError(f"{lower} must not be above {upper}")
+
+
+def unknown_setting(key: str, path: str, known: Iterable[str], *, nearest: str | None) -> ValueError:
+    """A key of a file that nobody reads."""
+    meant = f" (did you mean {nearest!r}?)" if nearest else ""
+    return ValueError(f"unknown key {key!r} in {path}{meant}: known are {', '.join(known)}")
+
+
+def not_settings(path: str, reason: str) -> ValueError:
+    """A file that is no TOML."""
+    return ValueError(f"{path} cannot be read as TOML: {reason}")
+
+
+def unreadable_settings(path: str, error: OSError) -> OSError:
+    """The error of the system, and what it was that could not be read."""
+    reason = f"cannot read the settings of pagein: {error.strerror or error}"
+    return OSError(error.errno or errno.EIO, reason, path)
 
 
 # -- the contract ------------------------------------------------------------------------------------

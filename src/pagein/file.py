@@ -17,13 +17,15 @@ import threading
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from . import notebook
 from .errors import closed_file, not_writable, written_by_parent
 from .mm import filemap
 from .mm.arena import REGION_SHIFT
 from .modes import READ, Mode
 from .reader import CLOSED, checked, position_after
+from .residency import resident_bytes
 from .stores.parents import WrittenByParent
-from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE
+from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, format_share
 from .writer import PageWriter
 
 if TYPE_CHECKING:
@@ -54,7 +56,17 @@ class File(PageWriter):
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        return f"<pagein.File name={self.name!r}{' closed' if self.closed else ''}>"
+        if self.closed:
+            return f"<pagein.File name={self.name!r} closed>"
+        size_bytes = self._mapping.i_size
+        share = format_share(resident_bytes(self._mapping.resident(), size_bytes), size_bytes)
+        return (
+            f"<pagein.File name={self.name!r} size={size_bytes} position={self._pos} "
+            f"version={self.version!r} resident={share}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.file_html(self)
 
     # -- from the position on ----------------------------------------------------------------------------
 

@@ -47,12 +47,12 @@ class Inode:
         self._cache = cache
         self.key = key
         self.name = name
-        self.version = opened.version
+        self.version: str = opened.version
         self.has_room = has_room
         """Whether it can grow."""
         open_count = sum(bool(one.open_count) for one in cache._roomy_inodes) if has_room else 0
         room_bytes = _room_bytes(open_count, opened.size_bytes) if has_room else 0
-        self.mapping = AddressSpace(
+        self.mapping: AddressSpace = AddressSpace(
             cache._zone, opened.ops, opened.size_bytes, name=name, room_pages=room_bytes >> PAGE_SHIFT
         )
         # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.

@@ -5,13 +5,12 @@ Guarantees: what the built-in `open` accepts is accepted, and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import bad_mode
 
 
-@dataclass(frozen=True)
-class Mode:
+class Mode(NamedTuple):
     """One mode, taken apart."""
 
     name: str

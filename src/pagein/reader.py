@@ -74,8 +74,8 @@ class PageReader(io.BufferedIOBase):
         on_close: Callable[[], object],
     ) -> None:
         mapping, arena = file.mapping, file.mapping.arena
-        self.name = name
-        self.version = version
+        self.name: str = name
+        self.version: str = version
         """The version of the object that this file reads: an ETag, or mtime and size."""
         self._file = file
         self._on_release = on_release

@@ -26,7 +26,8 @@ class StoreStats:
     """One store at one moment: every bucket, host or file system that is being read from is one.
 
     ``latency_s`` and ``bandwidth_bytes_s`` are estimates from its own fetches, 0 before there are any; a *window* of
-    readahead is at most ``window_bytes`` long, and is asked for in pieces of ``piece_bytes``.
+    readahead is at most ``window_bytes`` long, and is asked for in pieces of ``piece_bytes``.  ``fetched_bytes`` is
+    what has come, and ``latency_sum_s`` how long all requests that have ended took together.
     """
 
     name: str
@@ -34,10 +35,12 @@ class StoreStats:
     failed_requests: int
     requests_in_flight: int
     requests_in_line: int
+    fetched_bytes: int
     latency_s: float
     bandwidth_bytes_s: float
     window_bytes: int
     piece_bytes: int
+    latency_sum_s: float
     latency_counts: tuple[int, ...]
     """How many requests took up to each of `LATENCY_BOUNDS_S`, and, last, longer."""
 
@@ -130,9 +133,11 @@ def _store_stats(device: BackingDevice, cap_bytes: int) -> StoreStats:
         failed_requests=device.failed_requests,
         requests_in_flight=device.in_flight,
         requests_in_line=device.queued_count,
+        fetched_bytes=device.fetched_bytes,
         latency_s=pipe.latency_s,
         bandwidth_bytes_s=pipe.bandwidth_bytes_s,
         window_bytes=window_bytes,
         piece_bytes=pipe.piece_bytes(window_bytes),
+        latency_sum_s=device.latency_sum_s,
         latency_counts=tuple(device.latencies),
     )

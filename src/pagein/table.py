@@ -15,7 +15,6 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from .errors import closed_cache, exists, read_only_source
@@ -47,7 +46,7 @@ class InodeTable:
     def __init__(self, cache: PageCache, *, idle_max: Callable[[], int]) -> None:
         self._cache_ref = weakref.ref(cache)  # no cycle: a cache that nobody has goes at once
         self._zone = cache._zone
-        self.lock = OwnedLock("the cache's lock", self._zone.door)
+        self.lock: OwnedLock = OwnedLock("the cache's lock", self._zone.door)
         self.by_key: dict[Hashable, Inode] = {}
         self.written: dict[Inode, None] = {}
         """Inodes that are open for writing, or have unwritten data: in the order in which they were opened."""
@@ -62,15 +61,15 @@ class InodeTable:
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
         self._opening: dict[Hashable, list[Waiter]] = {}
         """What is being looked at for the first time, and who waits for that."""
-        self.turns = Turns(self._zone.door)
+        self.turns: Turns = Turns(self._zone.door)
         """Who opens something for writing, or replaces it, or closes the cache."""
-        self.behind = Busy(self._zone.door)
+        self.behind: Busy = Busy(self._zone.door)
         """Who keeps inodes open that have no file, or follows up: who closes the cache waits for them."""
         self._closing_count = 0
         """How many close the cache: from when its files are closed, none is opened any more."""
         self.close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
-        self.hits = 0
+        self.hits: int = 0
         self._ends_of_writing = 0
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
@@ -120,7 +119,7 @@ class InodeTable:
             inode.mapping.device.answered(took_s)
             # (One that can grow may have been written to since the head came.)
             if opened.size_bytes and memoryview(opened.head).nbytes and not inode.has_room:
-                readahead.adopt_head(inode.mapping, opened.head)
+                readahead.adopt_head(inode.mapping, opened.head, took_s)
         finally:
             if turn is None:
                 self._end_turn(source.key)
@@ -161,7 +160,7 @@ class InodeTable:
                 if inode.opened is None:
                     inode.mapping.resume(opened.ops)
                     # Without its head, which would be in memory beside the cache for as long as the file is open.
-                    inode.opened, is_needed = replace(opened, head=b""), True
+                    inode.opened, is_needed = opened._replace(head=b""), True
                 return self._counted(inode)
         finally:
             if not is_needed:
@@ -187,6 +186,33 @@ class InodeTable:
         with self.lock:
             self.check_open()
             return self._counted(inode)
+
+    def hold_looked_at(self, source: Source, opened: Opened, began: int) -> Inode | None:
+        """The inode of what somebody has looked at himself, held for one file that never sees what is written through
+        this cache: he asked when *began* was `ends_of_writing`.  None while it is being written, or if it was since.
+        """
+        is_needed = False
+        try:
+            with self.lock:
+                self.check_open()
+                inode = self.by_key.get(source.key)
+                is_current = inode is not None and inode.version == opened.version
+                if inode is not None and (inode in self.written or (not is_current and inode.written_at > began)):
+                    return None
+                if inode is None or not is_current or inode.has_room:  # one that can grow may be written on
+                    inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name))
+                if inode.opened is None:
+                    inode.mapping.resume(opened.ops)
+                    inode.opened, is_needed = opened, True
+                return self._counted(inode)
+        finally:
+            if not is_needed:
+                self.close_all([opened])
+
+    @property
+    def ends_of_writing(self) -> int:
+        """A number that grows whenever a file that was written is closed for good."""
+        return self._ends_of_writing
 
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
         """An inode for operations that the user has; the one that is there for *key*, if that is the same file."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import reprlib
-from fractions import Fraction
 from operator import index as as_int
 from typing import SupportsIndex
 
@@ -37,7 +36,7 @@ def page_count_for(size_bytes: int) -> int:
 
 _PREFIXES = "KMGTPE"
 _SIZE = re.compile(
-    rf"(?P<number>[0-9]{{1,20}}(?P<fraction>\.[0-9]{{1,20}})?)\s*"
+    rf"(?P<whole>[0-9]{{1,20}})(?:\.(?P<fraction>[0-9]{{1,20}}))?\s*"
     rf"(?:(?P<prefix>[{_PREFIXES}])(?P<style>i?B?)|B)?",
     re.IGNORECASE | re.ASCII,
 )
@@ -78,15 +77,24 @@ def format_size(size_bytes: int) -> str:
     return f"{whole}{f'.{tenth}' if tenth else ''} {_PREFIXES[power - 1]}iB"
 
 
+def format_share(part: int, whole: int) -> str:
+    """A part of a whole as a percentage: "0%" only of nothing, "100%" only of all (also of an empty whole)."""
+    if part >= whole:
+        return "100%"
+    return f"{min(99, max(1, round(100 * part / whole))) if part > 0 else 0}%"
+
+
 def _bytes_written_in(text: str, what: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match["fraction"] and not match["prefix"]):
         raise ValueError(f"{_accepted(what)}, not {reprlib.repr(text)}")
     if match["prefix"] is None:
-        return int(match["number"])
+        return int(match["whole"])
     power = 1 + _PREFIXES.index(match["prefix"].upper())
     unit_bytes: int = (1000 if match["style"].lower() == "b" else 1024) ** power
-    return int(Fraction(match["number"]) * unit_bytes)
+    decimals: str = match["fraction"] or ""
+    shift: int = 10 ** len(decimals)
+    return int(match["whole"] + decimals) * unit_bytes // shift
 
 
 def _accepted(what: str) -> str:

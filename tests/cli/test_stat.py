@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
 from tests.cli.command import run_here, run_process
 
+from pagein import CacheStats, StoreStats
 from pagein.cli.screen import BAR_COLUMNS, residency_bar
 from pagein.testing.httpserver import RangeServer
 from pagein.units import PAGE_SIZE
@@ -51,6 +53,11 @@ def test_for_programs_it_is_json(path: Path, capsys: pytest.CaptureFixture[str])
     ended = run_here(capsys, "stat", "--json", "--read", str(100 * PAGE_SIZE + 7), path)
     document = json.loads(ended.out)
     assert document.pop("version")
+    cache = document.pop("cache")
+    assert (cache["misses"], cache["requests"], cache["fetched_bytes"]) == (1, 1, 100 * PAGE_SIZE + 7)
+    assert set(cache) == {field.name for field in fields(CacheStats)}
+    assert cache["stores"][0]["fetched_bytes"] == 100 * PAGE_SIZE + 7
+    assert set(cache["stores"][0]) == {field.name for field in fields(StoreStats)}
     assert document == {
         "source": str(path),
         "size_bytes": 100 * PAGE_SIZE + 7,

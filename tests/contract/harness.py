@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 TEARDOWN_S = 2.0
 """A test that has passed has nothing running any more."""
+LOOK_AGAIN_S = 0.02
 
 
 class WatchedDoor(Door):
@@ -46,9 +48,12 @@ class WatchedDoor(Door):
         self.sleeps_s.append(delay_s)
 
     def until(self, predicate: Callable[[], bool]) -> None:
-        """Wait until *predicate* is true, as it may become when a thread gets in line."""
+        """Wait until *predicate* is true, as it may become when a thread gets in line, or has asked a store."""
+        deadline_s = time.monotonic() + PATIENCE_S
         with self._begins:
-            assert self._begins.wait_for(predicate, PATIENCE_S), f"waited {PATIENCE_S:g} s for what did not happen"
+            while not predicate():
+                assert time.monotonic() < deadline_s, f"waited {PATIENCE_S:g} s for what did not happen"
+                self._begins.wait(LOOK_AGAIN_S)  # of what a store was asked nobody tells
 
 
 class _WatchedWaiter:

@@ -18,7 +18,7 @@ from pagein import PageCache
 from pagein.errors import ContractViolation
 from pagein.mm import filemap, reclaim, truncate
 from pagein.mm.aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AOP_WRITEPAGE_ACTIVATE
-from pagein.mm.debug import READ_TIMEOUT_S, Checks, checks_from_environment
+from pagein.mm.debug import READ_TIMEOUT_S, Checks
 from pagein.mm.filemap import Fault, FaultResult
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl
@@ -506,11 +506,11 @@ def test_without_checks_a_buffer_that_is_still_exported_harms_nobody():
 def test_it_is_off_unless_switched_on(monkeypatch, value):
     """Nothing is checked that costs anything."""
     monkeypatch.setenv("PAGEIN_DEBUG", value)
-    assert checks_from_environment() is None
     with PageCache(PAGE_SIZE) as cache:
         assert cache._zone.checks is None
     monkeypatch.delenv("PAGEIN_DEBUG")
-    assert checks_from_environment() is None
+    with PageCache(PAGE_SIZE) as cache:
+        assert cache._zone.checks is None
 
 
 def test_the_argument_wins_over_the_environment(monkeypatch):
@@ -527,12 +527,11 @@ def test_the_argument_wins_over_the_environment(monkeypatch):
 
 def test_the_time_limit_is_long_unless_it_is_set(monkeypatch):
     """Half a minute; a store that is slower says so."""
-    monkeypatch.setenv("PAGEIN_DEBUG", "1")
     monkeypatch.delenv("PAGEIN_DEBUG_READ_TIMEOUT_S", raising=False)
-    checks = checks_from_environment()
-    assert checks is not None
-    assert checks.read_timeout_s == READ_TIMEOUT_S == 30.0
+    with PageCache(PAGE_SIZE, debug=True) as cache:
+        assert cache._zone.checks is not None
+        assert cache._zone.checks.read_timeout_s == READ_TIMEOUT_S == 30.0
     monkeypatch.setenv("PAGEIN_DEBUG_READ_TIMEOUT_S", "2.5")
-    checks = checks_from_environment()
-    assert checks is not None
-    assert checks.read_timeout_s == 2.5
+    with PageCache(PAGE_SIZE, debug=True) as cache:
+        assert cache._zone.checks is not None
+        assert cache._zone.checks.read_timeout_s == 2.5

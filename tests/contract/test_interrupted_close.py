@@ -104,6 +104,7 @@ def assert_closed(cache: PageCache, place: Place, *, line: int) -> None:
     where = f"interrupted at line {line}"
     assert cache._zone.closed, where
     for thread in workers():
+        thread._started.wait(PATIENCE_S)  # type: ignore[attr-defined]  # one that is about to begin
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), where
     assert cache._zone.workqueue._closed, f"{where}: its workers are not told to end, and others may be started"

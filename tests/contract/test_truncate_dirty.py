@@ -78,6 +78,24 @@ def test_item_25_a_file_that_is_cut_while_its_last_page_comes(scene, new_bytes):
     subject.fsync_and_assert_clean(pattern(0, new_bytes))
 
 
+def test_item_25_the_store_hears_of_a_cut_after_the_reads_that_were_begun_before(scene):
+    """Else it would have less than such a read asked for."""
+    subject = open_written(scene, lambda size: WritableOps(size, script={LAST: [started]}), size_bytes=SIZE)
+    reader = scene.start(subject.file.pread, PAGE_SIZE, LAST << PAGE_SHIFT)
+    page = subject.ops.started_page(LAST)
+    scene.until(lambda: page.waiter_count == 1)
+    truncation = scene.start(subject.file.truncate, CUT)
+    scene.until(lambda: page.waiter_count == 2)
+    fsync = scene.start(subject.file.fsync)
+    scene.until(lambda: page.waiter_count == 3 or bool(subject.ops.done))
+    assert subject.ops.done == []
+    subject.ops.complete(LAST)
+    truncation.result()
+    fsync.result()
+    assert reader.result() == pattern(0, CUT)[LAST << PAGE_SHIFT :]
+    subject.assert_clean(pattern(0, CUT))
+
+
 def test_item_25_a_file_that_is_cut_while_a_writer_waits_for_its_last_page(scene):
     """The write is before the truncation, which waits for ``i_rwsem``: it is whole, and then cut."""
     subject = open_written(scene, lambda size: WritableOps(size, script={LAST: [started]}), size_bytes=SIZE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.file.sources import binary, file_of, outcome_of
+from tests.naming import without_address
 
 import pagein
 from pagein import PageCache
@@ -203,7 +204,7 @@ def test_a_store_that_refuses_is_a_permission_error_that_names_the_source(cache:
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, 7, 1.5, [], {}, (), ("a", "b", "c"), (object(), "a"), (MemoryStore(), 7)], ids=repr
+    "wrong", [None, 7, 1.5, [], {}, (), ("a", "b", "c"), (object(), "a"), (MemoryStore(), 7)], ids=without_address
 )
 def test_what_names_no_source_is_a_type_error_that_says_what_would(wrong: Any, cache: PageCache) -> None:
     with pytest.raises(TypeError, match="accepted are a path"):

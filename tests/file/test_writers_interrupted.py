@@ -54,7 +54,7 @@ def test_an_open_that_was_interrupted_leaves_nothing_open(disk: Disk) -> None:
                 file.write(b"x")
             assert_nothing_left(cache)
         assert disk.objects[f"{line}"] == b"x"
-        assert disk.open_count == 0, line
+        assert disk.all_closed(), line
         return was_interrupted
 
     at_each_line(case)
@@ -70,7 +70,7 @@ def test_a_close_that_was_interrupted_loses_nothing(who: str, disk: Disk) -> Non
             if who == "the file":
                 file.close()
         assert disk.objects[f"{line}"] == b"written", line
-        assert disk.open_count == 0, line
+        assert disk.all_closed(), line
         return was_interrupted
 
     at_each_line(case)
@@ -86,7 +86,7 @@ def test_a_cache_whose_close_was_interrupted_is_closed_by_the_next_and_loses_not
         cache.close()
         assert disk.objects[f"{line}"] == b"written", line
         assert disk.objects["other"] == b"%d" % line
-        assert disk.open_count == 0, line
+        assert disk.all_closed(), line
         return was_interrupted
 
     at_each_line(case)
@@ -122,7 +122,7 @@ def test_an_open_that_was_interrupted_replaces_no_object() -> None:
         with binary(cache.open((disk, "a"))) as file:
             assert file.read() == b"old"
     assert disk.objects["a"] == b"old"
-    assert disk.open_count == 0
+    assert disk.all_closed()
 
 
 def test_a_close_that_waits_for_a_slow_store_goes_on_without_its_caller(disk: Disk) -> None:
@@ -137,7 +137,7 @@ def test_a_close_that_waits_for_a_slow_store_goes_on_without_its_caller(disk: Di
     disk.release()
     cache.close()
     assert disk.objects["a"] == b"written"
-    assert disk.open_count == 0
+    assert disk.all_closed()
 
 
 def interrupt_in_store(run: Callable[[], object], disk: Disk) -> None:

@@ -24,6 +24,7 @@ class Disk:
         self.error: OSError | None = None
         """What every store(), set_size() and fsync() raises."""
         self.open_count = 0
+        self._closing = threading.Condition()
         self.calls: list[tuple[str, str]] = []
         self._counts = count(1)
         self._gate = threading.Event()
@@ -49,6 +50,16 @@ class Disk:
 
     def wait_for_call(self) -> None:
         assert self._arrived.acquire(timeout=TIMEOUT_S), "nobody came"
+
+    def note_close(self) -> None:
+        with self._closing:
+            self.open_count -= 1
+            self._closing.notify_all()
+
+    def all_closed(self) -> bool:
+        """Whether nothing is open soon: who was interrupted as he opened something may be closing it yet."""
+        with self._closing:
+            return self._closing.wait_for(lambda: self.open_count == 0, TIMEOUT_S)
 
     def note(self, name: str, path: str) -> None:
         self.calls.append((name, path))
@@ -90,12 +101,9 @@ class _Source:
 
     def _opened(self, ops: _Operations) -> Opened:
         disk = self._disk
-        disk.open_count += 1
-
-        def close() -> None:
-            disk.open_count -= 1
-
-        return Opened(ops, len(ops.data), str(disk.versions.get(self._path)), close=close)
+        with disk._closing:
+            disk.open_count += 1
+        return Opened(ops, len(ops.data), str(disk.versions.get(self._path)), close=disk.note_close)
 
 
 class _Operations(RangeOperations):

@@ -80,7 +80,7 @@ def test_item_44_a_marker_in_flight_fires_before_the_reader_waits(scene):
     read_page(subject, 1)
     assert asked(subject) == [(0, 4), (4, 16)]
     reader = scene.start(read_page, subject, 4)
-    scene.until(lambda: subject.waiting_for(4) == 1)
+    scene.until(lambda: subject.waiting_for(4) == 1 and len(asked(subject)) == 3)
     assert asked(subject) == [(0, 4), (4, 16), (20, 64)]
     subject.ops.complete(4)
     reader.result()
@@ -469,11 +469,11 @@ def test_one_who_reads_on_from_a_store_of_which_only_the_latency_is_known_is_len
     """Each would cost the time that a request waits.  In few requests, the first of which comes early."""
     subject = scene.open(runs=[run_started] * 6, page_count=FILE_PAGES, cap_pages=4 * FILE_PAGES, random=False)
     subject.mapping.device.answered(0.05)
-    readahead.adopt_head(subject.mapping, subject.content(0, 32))
+    readahead.adopt_head(subject.mapping, subject.content(0, 32), 0.01)
     read_page(subject, 0, 32)
     assert asked(subject) == [(32, 128)], "who has read only what came by itself costs no more than before"
     reader = scene.start(read_page, subject, 32, 32)
-    scene.until(lambda: subject.waiting_for(32) == 1)
+    scene.until(lambda: subject.waiting_for(32) == 1 and subject.mapping.device.queued_count == 1)
     assert asked(subject) == [(32, 128), (160, 256), (416, 512), (928, 1024)]
     assert subject.mapping.device.queued_count == 1, "and the rest of 8 MiB, by the width of the pipe"
     for index, _ in asked(subject):
@@ -568,3 +568,19 @@ def test_a_reader_earns_what_he_has_used_of_a_window_longer_than_the_next_may_be
         read_page(subject, at, 32)
     assert before is not None
     assert subject.file._file.ra_credit > before
+
+
+def test_a_window_that_is_cut_off_before_its_pages_are_locked_is_asked_for_no_more(scene, monkeypatch):
+    """Whoever looks for the window's first absent page would find it again and again."""
+    subject = scene.open(runs=[], page_count=100, cap_pages=ROOMY_PAGES, random=False)
+    try_reserve = reclaim.try_reserve
+
+    def cut_off(zone, page_count):
+        subject.inode.resize(4 * PAGE_SIZE)
+        return try_reserve(zone, page_count)
+
+    read_page(subject, 0)
+    monkeypatch.setattr(reclaim, "try_reserve", cut_off)
+    read_page(subject, 1)
+    assert subject.mapping.page_count == 4
+    subject.assert_at_rest(0, 1, 2, 3)

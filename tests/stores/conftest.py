@@ -23,6 +23,7 @@ def nothing_is_left_behind() -> Iterator[None]:
     yield
     for thread in set(threading.enumerate()) - threads:
         if not thread.name.startswith(KEPT_FOR_EVER):
+            thread._started.wait(JOIN_TIMEOUT_S)  # type: ignore[attr-defined]  # one that is about to begin
             thread.join(JOIN_TIMEOUT_S)
             assert not thread.is_alive(), f"{thread} goes on after the test"
     if not open_files() <= files:

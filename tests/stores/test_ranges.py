@@ -140,7 +140,7 @@ def test_a_reader_in_an_event_loop_has_it_fetched() -> None:
     ops = FetchingHere()
 
     async def read(cache: pagein.PageCache) -> bytes:
-        file = pagein.aio.AsyncFile(cache._file_of(cache.inode(ops, size_bytes=len(DATA)), pagein.aio._HitReader))
+        file = pagein.aio.AsyncFile(cache._file_of(cache.inode(ops, size_bytes=len(DATA)), pagein.aio.HitReader))
         async with file:
             return await file.pread(4096, MIB)
 

@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 import obstore.store
 import pytest
+from tests.naming import without_address
 
 from pagein.stores import LocalStore, MemoryStore, source_of
 from pagein.stores.fsspec import FsspecSource
@@ -62,7 +63,7 @@ class Elsewhere:
         ((fsspec.filesystem("memory"), Path("a")), FsspecSource),
         ((LocalStore("/"), "a"), LocalSource),
     ],
-    ids=str,
+    ids=without_address,
 )
 def test_what_a_source_is_taken_for(source: Any, kind: type) -> None:
     assert type(source_of(source)) is kind
@@ -75,7 +76,9 @@ def test_a_store_of_anybody_is_asked_for_its_source() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [None, 3, 3.5, io.BytesIO(), ["a"], (), ("a",), ("a", "b"), (MemoryStore(), 3), (3, "a")], ids=repr
+    "source",
+    [None, 3, 3.5, io.BytesIO(), ["a"], (), ("a",), ("a", "b"), (MemoryStore(), 3), (3, "a")],
+    ids=without_address,
 )
 def test_what_is_no_source_is_a_typeerror_that_says_what_is_accepted(source: Any) -> None:
     with pytest.raises(TypeError, match=r"accepted are a path; a file:, s3:, .* or \(store, path\)"):
@@ -88,7 +91,7 @@ def test_a_url_that_nobody_reads_is_a_valueerror_that_says_what_is_accepted(url:
         source_of(url)
 
 
-@pytest.mark.parametrize("source", ["/a", b"/a", Path("/a"), "file:///a", (MemoryStore(), "a")], ids=str)
+@pytest.mark.parametrize("source", ["/a", b"/a", Path("/a"), "file:///a", (MemoryStore(), "a")], ids=without_address)
 def test_what_takes_no_options_says_so(source: Any) -> None:
     with pytest.raises(TypeError, match="takes no store options, not a_thing, region"):
         source_of(source, region="x", a_thing=1)

@@ -17,11 +17,14 @@ import click
 
 from .cat import cat
 from .complaints import complain
+from .config import config
 from .cp import cp
 from .demo import demo
+from .plot import plot
 from .read import read
 from .stat import stat
 from .sync import sync
+from .top import top
 from .warm import warm
 
 EXIT_USAGE = 2
@@ -42,8 +45,8 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (cat, cp, sync, stat, read, warm, demo):
-    pagein.add_command(command)
+for _command in (cat, cp, sync, stat, read, warm, top, plot, config, demo):
+    pagein.add_command(_command)
 
 
 def run(arguments: Sequence[str]) -> int:

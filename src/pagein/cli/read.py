@@ -37,9 +37,7 @@ from .readers import Order, Readers
     help="Bytes a read.",
 )
 @click.option("--size", "size_bytes", type=size, default="256M", show_default=True, help="Bytes to read in all.")
-@click.option(
-    "--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: PAGEIN_SIZE, or a quarter of memory]"
-)
+@click.option("--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: as `pagein config` shows]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the patterns random and zipf.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def read(

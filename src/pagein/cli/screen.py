@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from ..file import File
+from ..residency import cells
 from ..units import page_count_for
 
 PIPE_COLUMNS = 120
@@ -106,18 +107,10 @@ def residency_bar(runs: Iterable[tuple[int, int]], page_count: int, *, width: in
     *runs*: (first index, page count), in order.  A cell that is not quite empty never looks empty, and one that is
     not quite full never looks full.
     """
-    cell_count = min(width, page_count)
-    filled = [0] * cell_count
-    for first, count in runs:
-        index, stop = first, min(first + count, page_count)
-        while index < stop:
-            cell = ((index + 1) * cell_count - 1) // page_count
-            cell_stop = (cell + 1) * page_count // cell_count
-            filled[cell] += min(stop, cell_stop) - index
-            index = cell_stop
+    return bar_of_cells(cells(runs, page_count, width), ascii_only=ascii_only)
+
+
+def bar_of_cells(full: Iterable[tuple[int, int]], *, ascii_only: bool = False) -> str:
+    """A character for each cell, of (pages that are here, pages): as high as it is full."""
     levels = _ASCII_LEVELS if ascii_only else _LEVELS
-    cells = []
-    for cell, pages in enumerate(filled):
-        size = (cell + 1) * page_count // cell_count - cell * page_count // cell_count
-        cells.append(levels[-(-pages * (len(levels) - 2) // size) if pages < size else -1])
-    return "".join(cells)
+    return "".join(levels[-(-here * (len(levels) - 2) // pages) if here < pages else -1] for here, pages in full)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -34,6 +35,7 @@ def stat(source: str, read_bytes: int, as_json: bool) -> None:
                 "page_count": page_count,
                 "resident_pages": resident_pages,
                 "resident": runs,  # [first index, page count]
+                "cache": asdict(cache.stats()),
             }
             click.echo(json.dumps(document))
             return

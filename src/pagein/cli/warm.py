@@ -29,9 +29,7 @@ STEP_BYTES_MAX = 64 << 20
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option(
-    "--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: PAGEIN_SIZE, or a quarter of memory]"
-)
+@click.option("--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: as `pagein config` shows]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def warm(sources: tuple[str, ...], *, cap_bytes: int | None, as_json: bool) -> int:
     """Bring SOURCEs into a cache: all of them, or as much as fits.

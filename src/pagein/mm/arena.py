@@ -84,19 +84,24 @@ class Arena:
         self.page_count = page_count
         self._generations_bytes = _round_up(8 * (page_count >> REGION_SHIFT), mmap.ALLOCATIONGRANULARITY)
         self._make_files()
-        self.memory = _map(self.memory_fd, 0, page_count << PAGE_SHIFT)
+        self.memory: mmap.mmap = _map(self.memory_fd, 0, page_count << PAGE_SHIFT)
+        self.uptodate: mmap.mmap
+        self.referenced: mmap.mmap
+        self.lru: mmap.mmap
+        self.dirty: mmap.mmap
+        self.writeback: mmap.mmap
         self.uptodate, self.referenced, self.lru, self.dirty, self.writeback, generations = self._planes = [
             _map(self._planes_fd, offset, size) for offset, size in self._plane_spans()
         ]
-        self.generations = memoryview(generations).cast("Q")
-        self.read_only = memoryview(self.memory).toreadonly()
-        self.pins = Pins()
+        self.generations: memoryview[int] = memoryview(generations).cast("Q")
+        self.read_only: memoryview[int] = memoryview(self.memory).toreadonly()
+        self.pins: Pins = Pins()
         self._next_frame = 0
         self._free_by_size: defaultdict[int, list[int]] = defaultdict(list)
         self._tracked_pages_by_grain: defaultdict[int, int] = defaultdict(int)
 
     def _make_files(self) -> None:
-        self.memory_fd = _sparse_file("pagein-pages", self.page_count << PAGE_SHIFT)
+        self.memory_fd: int = _sparse_file("pagein-pages", self.page_count << PAGE_SHIFT)
         self._planes_fd = _sparse_file("pagein-planes", _FLAG_PLANES * self.page_count + self._generations_bytes)
 
     def _plane_spans(self) -> list[tuple[int, int]]:

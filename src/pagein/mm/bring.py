@@ -9,13 +9,13 @@ Not here: copying what has come (filemap.py); what is asked for (readahead.py) a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import not_uptodate
 from .readahead import WANTED_PAGES_MAX, hit_marker, sync_readahead
 from .readpage import Outcome
 from .sync import MakeWaiter, Steps
+from .tracepoints import waiting
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -31,21 +31,35 @@ TRUNCATED_DELAY_MAX_S = 0.01
 """...in pauses that double up to this.  Linux spins here; ocfs2 had a livelock of it (c7e25e6e0b04)."""
 
 
-@dataclass(frozen=True, slots=True)
 class Bring:
-    """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him."""
+    """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him.
 
-    file: OpenFile
-    index: int
-    want_pages: int
-    limit_pages: int = UNLIMITED
-    counts: bool = False
-    copy: Callable[[], object] | None = None
-    """Called as soon as the pages are here: by the time that a reader hears of it, others may have driven them out."""
+    *copy* is called as soon as the pages are here: by the time that a reader hears of it, others may have driven them
+    out.
+    """
+
+    __slots__ = "copy", "counts", "file", "index", "limit_pages", "want_pages"
+
+    def __init__(
+        self,
+        file: OpenFile,
+        index: int,
+        want_pages: int,
+        limit_pages: int = UNLIMITED,
+        *,
+        counts: bool = False,
+        copy: Callable[[], object] | None = None,
+    ) -> None:
+        self.file: OpenFile = file
+        self.index: int = index
+        self.want_pages: int = want_pages
+        self.limit_pages: int = limit_pages
+        self.counts: bool = counts
+        self.copy: Callable[[], object] | None = copy
 
     def wanting(self, want_pages: int) -> Bring:
         """The same for so many pages."""
-        return replace(self, want_pages=want_pages)
+        return Bring(self.file, self.index, want_pages, self.limit_pages, counts=self.counts, copy=self.copy)
 
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""
@@ -96,7 +110,8 @@ def bring(
         wait.start_what_it_needs()
         if marker_index >= 0:  # before the wait, as in Linux: the pipe is not to run dry
             hit_marker(file, marker_index, index + want_pages - marker_index)
-        yield from wait.steps()
+        with waiting(zone, "a page that is on its way", mapping.name):
+            yield from wait.steps()
         if wait.page.filled or mapping.is_uptodate(index):
             return limit_pages
         _raise_mistake(holder.error)

@@ -1,4 +1,4 @@
-"""The contract, asserted at run time: what ``PAGEIN_DEBUG=1`` switches on.
+"""The contract, asserted at run time: what ``debug`` and ``PAGEIN_DEBUG=1`` switch on.
 
 Guarantees: each breach of a clause that this file can see raises `ContractViolation`, which names the clause and
 the operation; a cache without checks pays one test for None at each step of a miss, and nothing on a hit.
@@ -9,7 +9,6 @@ reads that are never ended, and pages that are written to after they were releas
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -26,14 +25,7 @@ if TYPE_CHECKING:
     from .zone import Zone
 
 READ_TIMEOUT_S = 30.0
-"""How long a reader waits, with checks, for a read that an operation started (PAGEIN_DEBUG_READ_TIMEOUT_S)."""
-
-
-def checks_from_environment() -> Checks | None:
-    """Checks if PAGEIN_DEBUG is set to anything but 0, else None."""
-    if os.environ.get("PAGEIN_DEBUG", "0") in ("", "0"):
-        return None
-    return Checks(float(os.environ.get("PAGEIN_DEBUG_READ_TIMEOUT_S", READ_TIMEOUT_S)))
+"""How long a reader waits, with checks, for a read that an operation started."""
 
 
 class Checks:

@@ -43,10 +43,14 @@ class BackingDevice:
         self.key = key
         self.name = name
         self.requests_max = requests_max
-        self.pipe = Pipe()
-        self.requests = self.failed_requests = 0
-        self.latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)
-        """How many requests took up to so long."""
+        self.pipe: Pipe = Pipe()
+        self.requests: int = 0
+        self.failed_requests: int = 0
+        self.fetched_bytes: int = 0
+        self.latencies: list[int] = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        """How many requests took up to so long..."""
+        self.latency_sum_s: float = 0.0
+        """...and how long all of them together."""
         self._wanted: deque[Request] = deque()
         self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()
         self._by_start: dict[tuple[int, int], Request] = {}
@@ -70,6 +74,16 @@ class BackingDevice:
         """A request without content (a HEAD, say) took so long.  Locks: takes the zone's lock."""
         with self.zone.lock:
             self.pipe.answered(self.zone.door.now_s(), duration_s)
+
+    def opened(self, name: str, brought_bytes: int, duration_s: float) -> None:
+        """So much of a file has come with its opening.  Locks: takes the zone's lock."""
+        with self.zone.lock:
+            self.zone.counters["requests"] += 1
+            self.requests += 1
+            self.fetched_bytes += brought_bytes
+            self._note_duration(duration_s)
+            if self.zone.tracer is not None:
+                self.zone.tracer.opened_with(name, self.name, brought_bytes, duration_s)
 
     # -- asking --------------------------------------------------------------------------------------
 
@@ -204,6 +218,8 @@ class BackingDevice:
         self._ahead_in_flight += not request.wanted
         request._started = self.pipe.started(self.zone.door.now_s())
         self.requests += 1
+        if self.zone.tracer is not None:
+            self.zone.tracer.fetch_began(request)
 
     def _end(self, request: Request) -> None:
         self.zone.count_stream(request.file, -1)
@@ -213,8 +229,14 @@ class BackingDevice:
         now_s = self.zone.door.now_s()
         self.pipe.ended(started, now_s, request._brought_bytes)
         self.failed_requests += not request._brought_bytes
-        duration_s = now_s - started.at_s
+        self.fetched_bytes += request._brought_bytes
+        self._note_duration(now_s - started.at_s)
+        if self.zone.tracer is not None:
+            self.zone.tracer.fetch_ended(request, request._brought_bytes)
+
+    def _note_duration(self, duration_s: float) -> None:
         self.latencies[sum(bound_s < duration_s for bound_s in LATENCY_BOUNDS_S)] += 1
+        self.latency_sum_s += duration_s
 
     def _enqueue(self, request: Request) -> None:
         request.page.owner = None  # the line's, until its turn comes

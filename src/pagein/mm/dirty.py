@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import closed_cache
 from .errseq import again
 from .sync import MakeWaiter, Steps, Waiter
+from .tracepoints import waiting
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -74,13 +75,13 @@ class DirtyState:
     def __init__(self, zone: Zone, limits: Limits) -> None:
         self._zone = weakref.proxy(zone)  # no cycle: a cache that nobody has goes at once
         self.limits = limits
-        self.pages = 0
+        self.pages: int = 0
         """Dirty, or granted to a writer who has not used them."""
-        self.writeback_pages = 0
+        self.writeback_pages: int = 0
         """Being written back."""
-        self.cleaned_pages = 0
+        self.cleaned_pages: int = 0
         """Cleaned so far, ever: what slowed writers wait for."""
-        self.failures = 0
+        self.failures: int = 0
         self.last_failure: BaseException | None = None
         self._waiters: deque[tuple[int, Waiter, AddressSpace]] = deque()
 
@@ -121,7 +122,8 @@ class DirtyState:
             if waiter is not None:
                 try:
                     zone.flusher.kick()
-                    yield waiter
+                    with waiting(zone, "the store to take what is dirty", mapping.name):
+                        yield waiter
                 except BaseException:
                     with zone.lock:
                         self._waiters = deque(entry for entry in self._waiters if entry[1] is not waiter)

@@ -9,7 +9,6 @@ Not here: fetching (bring.py), buffered reads (filemap.py).
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -54,16 +53,16 @@ class FaultLock(Protocol):
         """Let it go."""
 
 
-@dataclass
 class Fault:
-    """One fault: page ``index`` is wanted.  ``page`` and ``error`` are the answer's."""
+    """One fault: page *index* is wanted.  ``page`` and ``error`` are the answer's."""
 
-    file: OpenFile
-    index: int
-    lock: FaultLock
-    flags: FaultFlags = FaultFlags.NONE
-    page: LockedPage | None = None
-    error: OSError | None = None
+    def __init__(self, file: OpenFile, index: int, lock: FaultLock, flags: FaultFlags = FaultFlags.NONE) -> None:
+        self.file = file
+        self.index = index
+        self.lock = lock
+        self.flags = flags
+        self.page: LockedPage | None = None
+        self.error: OSError | None = None
 
 
 def fault(vmf: Fault) -> FaultResult:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from dataclasses import replace
 from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -121,8 +120,9 @@ def read_parts(
                 attempts += 1
                 wanted_stop = _stop_of_hole(mapping, offset, stop) if once else stop
                 copy = partial(copy_if_uptodate, mapping, offset, stop, take, is_first_use=True)
-                bring = _bring(file, offset, wanted_stop, limit_pages, counts=not missed)
-                limit_pages, copied = yield replace(bring, copy=copy) if takes_anywhere else bring
+                limit_pages, copied = yield _bring(
+                    file, offset, wanted_stop, limit_pages, counts=not missed, copy=copy if takes_anywhere else None
+                )
                 missed = True
             elif copied is None:
                 copied = yield partial(_copy_locked, file, offset, stop, take)
@@ -212,10 +212,18 @@ def _hit_marker(file: OpenFile, index: int, stop_index: int) -> None:
             hit_marker(file, marker_index, stop_index - marker_index)
 
 
-def _bring(file: OpenFile, offset: int, stop: int, limit_pages: int, *, counts: bool) -> Bring:
+def _bring(
+    file: OpenFile,
+    offset: int,
+    stop: int,
+    limit_pages: int,
+    *,
+    counts: bool,
+    copy: Callable[[], object] | None = None,
+) -> Bring:
     index = offset >> PAGE_SHIFT
     want_pages = page_count_for(min(stop, file.mapping.i_size)) - index
-    return Bring(file, index, max(1, want_pages), limit_pages, counts=counts)
+    return Bring(file, index, max(1, want_pages), limit_pages, counts=counts, copy=copy)
 
 
 def _copy_locked(

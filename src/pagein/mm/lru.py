@@ -48,7 +48,7 @@ class Queues:
 
     def __init__(self, arenas: Mapping[int, Arena], ghost_pages_max: int) -> None:
         self.ghost_pages_max = ghost_pages_max
-        self.pages = [0, 0, 0, 0]
+        self.pages: list[int] = [0, 0, 0, 0]
         self._arenas = arenas
         self._fifos = [_Fifo() for _ in range(4)]
         self._queued_pages = [0, 0, 0, 0]

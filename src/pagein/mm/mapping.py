@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .aops import AddressSpaceOperations
+    from .arena import Arena
+    from .device import BackingDevice
+    from .sync import Lock
     from .wait import Wait
     from .zone import Zone
 
@@ -41,17 +44,17 @@ class AddressSpace:
         self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
     ) -> None:
         self.zone = zone
-        self.ops = ops
-        self.device = zone.device_of(ops)
+        self.ops: AddressSpaceOperations = ops
+        self.device: BackingDevice = zone.device_of(ops)
         self.name = name
         self.i_size = i_size
-        self.disk_size = i_size
+        self.disk_size: int = i_size
         """How many bytes the store holds of it: what lies beyond is zeros, or in the cache."""
-        self.frame_count = frames_for(max(page_count_for(i_size), room_pages))
+        self.frame_count: int = frames_for(max(page_count_for(i_size), room_pages))
         """How many frames it has: how far it may grow."""
         self.store_end = i_size
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
-        self.store_calls = 0
+        self.store_calls: int = 0
         """Operations that are storing pages of it..."""
         self.store_waiters: list[Waiter] = []
         """...and who waits until one of them has returned."""
@@ -59,18 +62,18 @@ class AddressSpace:
         """The store has to be told this size before anything more is stored (writeback.py)..."""
         self.size_waiters: list[Waiter] | None = None
         """...and who waits until somebody has done so; None if nobody is about to."""
-        self.dirty_pages = 0
+        self.dirty_pages: int = 0
         """Its pages whose dirty flag is set..."""
-        self.dirty_budget = 0
+        self.dirty_budget: int = 0
         """...and how many more may be set without asking (dirty.py).  Both, and the flags, under ``dirty_lock``."""
-        self.dirty_since_s = 0.0
+        self.dirty_since_s: float = 0.0
         """When the first of them became dirty."""
-        self.may_write_short = False
+        self.may_write_short: bool = False
         """Somebody has it open for writing, and no thread of a child of a fork does..."""
-        self.short_writes = False
+        self.short_writes: bool = False
         """...and nobody holds ``i_rwsem``: a write to pages that are here needs ``dirty_lock`` only (pagein.writer)."""
         self.under_writeback: dict[int, Writeback] = {}
-        self.wb_err = ErrSeq()
+        self.wb_err: ErrSeq = ErrSeq()
         self.write_failures = 0
         """How often something of it could not be stored..."""
         self.last_failure: BaseException | None = None
@@ -78,11 +81,13 @@ class AddressSpace:
         self.room_ahead_pages = 0
         """So many pages were made ready beyond the end, the last time (write.py)."""
         self.start_locks_anew()
+        self.arena: Arena
+        self.base: int
         self.arena, self.base = zone.reserve_frames(self.frame_count)
         self.in_flight: dict[int, Page] = {}
         with zone.lock:
             zone.mappings.add(self)
-        self.suspended = False
+        self.suspended: bool = False
         """No file uses it: no page may be locked, its frames may be gone."""
         self.invalidations = 0
         """How often pages were invalidated: tells a reader whose own read failed that the page has gone since."""
@@ -101,9 +106,9 @@ class AddressSpace:
 
     def start_locks_anew(self) -> None:
         """A thread that stayed in a fork's parent may have held the old ones."""
-        self.dirty_lock = self.zone.door.reentrant_lock()
+        self.dirty_lock: Lock = self.zone.door.reentrant_lock()
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
-        self.i_rwsem = RwSem(self)
+        self.i_rwsem: RwSem = RwSem(self)
 
     def dirty_lock_is_held_here(self) -> bool:
         """Whether the calling thread is in the middle of a write that goes the short way."""
@@ -211,7 +216,7 @@ class AddressSpace:
         """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
 
         Pages after the first *wanted_pages* count as read ahead.  None *beyond_end* is locked unless he is a writer.
-        Returns None, and gives the reservation back, if the first is here or in flight by now.
+        Returns None, and gives the reservation back, if the first is here, in flight or cut off by now.
         """
         with self.zone.lock:
             self._check_usable_or_return(page_count)

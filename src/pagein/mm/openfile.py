@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .ondemand import ReadaheadState
 
 if TYPE_CHECKING:
+    from .errseq import Since
     from .mapping import AddressSpace
 
 
@@ -35,25 +36,25 @@ class OpenFile:
     )
 
     def __init__(self, mapping: AddressSpace, *, writable: bool = False) -> None:
-        self.mapping = mapping
-        self.writable = writable
+        self.mapping: AddressSpace = mapping
+        self.writable: bool = writable
         with mapping.zone.lock:
-            self.wb_seen = mapping.wb_err.sample()
+            self.wb_seen: Since = mapping.wb_err.sample()
             """Which errors of write-back its user has heard of."""
-        self.ra = ReadaheadState()
-        self.ra_scale = 1.0
+        self.ra: ReadaheadState = ReadaheadState()
+        self.ra_scale: float = 1.0
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
         self.ra_credit: int | None = None
         """So many pages he may be lent; None before the first."""
         self.ra_seen: list[int] = []
         """Up to these pages it is counted what was used, of each stream of reads, the latest last."""
-        self.mmap_miss = 0
+        self.mmap_miss: int = 0
         """How many more faults have missed than hit."""
-        self.prev_index = -1
+        self.prev_index: int = -1
         """The last page of the read before, when this one came to a page that is not a plain hit."""
-        self.random = False
-        self.hits = 0
+        self.random: bool = False
+        self.hits: int = 0
         """Reads served by filemap.read without asking a store or waiting; approximate if threads share the file."""
-        self.closed = False
-        self.must_not_wait = False
+        self.closed: bool = False
+        self.must_not_wait: bool = False
         """Its reader's thread is an event loop's, which has others to serve."""

@@ -52,6 +52,8 @@ class Writeback:
     def enter(self, mapping: AddressSpace, index: int) -> None:
         """It has begun, with the page at *index*."""
         mapping.under_writeback.update(dict.fromkeys(range(index, index + self._pages_left), self))
+        if mapping.zone.tracer is not None:
+            mapping.zone.tracer.writeback_began(self, mapping, index, self._pages_left)
 
     def piece_ended(self, mapping: AddressSpace, index: int, page_count: int, error: BaseException | None) -> None:
         """So many pages of it, from *index* on."""
@@ -60,6 +62,8 @@ class Writeback:
         self.error = self.error or error
         self._pages_left -= page_count
         if not self._pages_left:
+            if mapping.zone.tracer is not None:
+                mapping.zone.tracer.writeback_ended(self)
             while self._waiters:
                 self._waiters.pop().wake()
 
@@ -86,24 +90,24 @@ class Page:
     )
 
     def __init__(self, mapping: AddressSpace, index: int, page_count: int, owner: int | None) -> None:
-        self.mapping = mapping
-        self.index = index
-        self.page_count = page_count
+        self.mapping: AddressSpace = mapping
+        self.index: int = index
+        self.page_count: int = page_count
         self._end_bytes = min(mapping.i_size, mapping.disk_size)
         self._brought = False
-        self.owner = owner
+        self.owner: int | None = owner
         """The thread that holds the lock; None once it belongs to an I/O (readpage returned 0)."""
         self.error: BaseException | None = None
         """How the last read of it failed."""
-        self.filled = False
+        self.filled: bool = False
         """It was Uptodate when its lock was released."""
-        self.removed = False
+        self.removed: bool = False
         """Taken out of the cache under its lock: whoever gets the lock next must look the page up again."""
-        self.marker_index = -1
+        self.marker_index: int = -1
         """The page of it whose reader asks for the next window; -1 for none (Linux: PG_readahead)."""
         self.request: Request | None = None
         """What was asked of the store, of which this is a part."""
-        self.in_writeback = False
+        self.in_writeback: bool = False
         """The store is being given what is in it: that outlives its lock."""
         self.writeback: Writeback | None = None
         """Its dirty flag was cleared so that it can be stored, and what became of that is not known yet."""

@@ -34,7 +34,7 @@ class Pins:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.sweep_at = SWEEP_AT
+        self.sweep_at: int = SWEEP_AT
 
     def spans(self) -> list[tuple[int, int]]:
         """The (first frame, stop frame) of every pin that has not ended."""

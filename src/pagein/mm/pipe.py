@@ -77,12 +77,12 @@ class Pipe:
     """The estimate for one store."""
 
     def __init__(self) -> None:
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._rates: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
         """Falling rates, each of a later time: the first is the largest of late (a monotonic queue)."""
         self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
         """How long the last fetches took that were not small."""
-        self.is_full = False
+        self.is_full: bool = False
         """Fetches were longer arriving than waiting, so their rate was the store's, and not the reader's."""
         self._probe_bytes = 0
         self._probe_s: float | None = None

@@ -14,7 +14,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..units import PAGE_SHIFT
+from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import MARKED
 from .lru import Run, read_ahead_flags, unused_flags
@@ -168,21 +168,33 @@ def fault_readahead(file: OpenFile, index: int) -> None:
 # -- what came by itself ---------------------------------------------------------------------------------------
 
 
-def adopt_head(mapping: AddressSpace, data: ReadableBuffer) -> None:
+def adopt_head(mapping: AddressSpace, data: ReadableBuffer, took_s: float) -> None:
     """Make the first pages of a file Uptodate with bytes that came when it was opened: as if they were read ahead.
 
     No more than a window would be, in memory that can be had.  Blocks: no.
     """
-    size_bytes, zone = memoryview(data).nbytes, mapping.zone
-    page_count = mapping.page_count if size_bytes >= mapping.i_size else size_bytes >> PAGE_SHIFT
-    granted_pages = reclaim.try_reserve(zone, min(page_count, zone.cap_pages // CACHE_SHARE))
-    page = mapping.grab_run(0, granted_pages, wanted_pages=0) if granted_pages else None
+    _adopt(mapping, memoryview(data), 0, took_s, are_wanted=False)
+
+
+def adopt(mapping: AddressSpace, data: ReadableBuffer, offset_bytes: int, took_s: float) -> None:
+    """As `adopt_head`, with bytes from *offset_bytes* on that a reader has asked for: the pages that they fill."""
+    index = page_count_for(offset_bytes)
+    _adopt(mapping, memoryview(data)[(index << PAGE_SHIFT) - offset_bytes :], index, took_s, are_wanted=True)
+
+
+def _adopt(mapping: AddressSpace, data: memoryview, index: int, took_s: float, *, are_wanted: bool) -> None:
+    zone = mapping.zone
+    reaches_end = (index << PAGE_SHIFT) + data.nbytes >= mapping.i_size
+    page_count = mapping.page_count - index if reaches_end else data.nbytes >> PAGE_SHIFT
+    granted_pages = reclaim.try_reserve(zone, max(0, min(page_count, zone.cap_pages // CACHE_SHARE)))
+    wanted_pages = granted_pages if are_wanted else 0
+    page = mapping.grab_run(index, granted_pages, wanted_pages=wanted_pages) if granted_pages else None
     if page is None:
         return
-    zone.count("requests")
-    if page.page_count < mapping.page_count:
+    mapping.device.opened(mapping.name, page.size_bytes, took_s)
+    if not are_wanted and page.page_count < mapping.page_count:
         page.marker_index = page.page_count // 2
-    page.write(memoryview(data)[: page.size_bytes])
+    page.write(data[: page.size_bytes])
     page.end_read()
 
 
@@ -361,6 +373,9 @@ def _grab_ahead(
         with zone.lock:
             if not mapping.usable:
                 return stop_index, None
+            stop_index = min(stop_index, mapping.page_count)  # each time: nothing can be locked of what was cut off
+            if index >= stop_index:
+                return index, None
             index = mapping.next_absent(index, stop_index)
             page_count = mapping.absent_run(index, stop_index - index)
         if not page_count:

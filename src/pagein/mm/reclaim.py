@@ -25,6 +25,7 @@ from .lru import (
 )
 from .removal import BUSY, REFERENCED, BusyFrames
 from .sync import MakeWaiter, Steps, run_steps
+from .tracepoints import waiting
 from .victims import Head, Occupancy
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
         try:
             if help_comes is Help.CLEANING:
                 zone.flusher.kick_for_memory()
-            yield waiter
+            with waiting(zone, "memory"):
+                yield waiter
         except BaseException:
             with zone.lock:
                 if waiter in zone.memory_waiters:
@@ -258,6 +260,6 @@ class _Heads:
 
     def put_back(self) -> None:
         """Return what was looked at but not decided to the head of its queue."""
-        for queue, waiting in self._waiting.items():
-            for head in reversed(waiting):
+        for queue, heads in self._waiting.items():
+            for head in reversed(heads):
                 self._zone.queues.unpop(head.run, queue)

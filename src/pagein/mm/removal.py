@@ -102,7 +102,9 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
         arena.bump_generation(frame, count)
     removed_pages = 0
     pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
+    removed: list[Run] = []
     for run in _merged(_without_held(zone.queues, runs, pins)):
+        removed.append(run)
         unused = _count_read_ahead(zone, run)
         run.arena.punch(run.frame, run.page_count)
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
@@ -111,6 +113,8 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
             zone.queues.move(same, NOT_QUEUED if is_unused else into)
     zone.counters["evictions" if into == GHOST else "drops"] += removed_pages
     zone.uncharge(removed_pages)
+    if zone.tracer is not None:
+        zone.tracer.removed(removed, is_eviction=into == GHOST)
     if violation:
         raise violation
     return removed_pages

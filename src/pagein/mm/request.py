@@ -36,18 +36,18 @@ class Request:
         keeps_lock: bool = False,
         reader_calls: bool = False,
     ) -> None:
-        self.device = device
-        self.file = file
-        self.page = page
-        self.wanted = wanted
+        self.device: BackingDevice = device
+        self.file: OpenFile = file
+        self.page: LockedPage = page
+        self.wanted: bool = wanted
         """A reader waits for it."""
-        self.keeps_lock = keeps_lock
+        self.keeps_lock: bool = keeps_lock
         """And wants the page with its lock: it is asked for alone."""
-        self.reader_calls = reader_calls
+        self.reader_calls: bool = reader_calls
         """It is not handed over when its turn has come: its reader has it called as he begins to wait, in `steps`."""
-        self.caller_waits = False
+        self.caller_waits: bool = False
         """Whoever calls the operation would only wait for the pages."""
-        self.given_up = False
+        self.given_up: bool = False
         """The one who wanted that was interrupted."""
         self.outcome: Outcome | None = None
         """What came of the only page, if it was read alone."""

@@ -51,7 +51,7 @@ class Errand:
 
     def __init__(self, do: Callable[[], object], start: Callable[[], object]) -> None:
         self._do = do
-        self.start = start
+        self.start: Callable[[], object] = start
         """Have it done.  Blocks: no."""
 
     def wait(self, timeout_s: float | None = None) -> bool:

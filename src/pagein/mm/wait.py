@@ -24,14 +24,14 @@ class Wait:
     )  # fmt: skip
 
     def __init__(self, page: Page, index: int, waiter: Waiter, *, wants_lock: bool, has_reservation: bool) -> None:
-        self.page = page
+        self.page: Page = page
         """Whose line it stands in now: that of whoever holds the page's lock."""
-        self.index = index
-        self.wants_lock = wants_lock
-        self.has_reservation = has_reservation
+        self.index: int = index
+        self.wants_lock: bool = wants_lock
+        self.has_reservation: bool = has_reservation
         """It brings a reservation of one page along: it gets the lock even if the page is gone by the time."""
-        self.waiter = waiter
-        self.in_store_code = page.mapping.zone.is_in_store_code()
+        self.waiter: Waiter = waiter
+        self.in_store_code: bool = page.mapping.zone.is_in_store_code()
         """A store needs the page for one that others wait for."""
         self.to_start: Request | None = None
         """Was let through the line for its sake."""

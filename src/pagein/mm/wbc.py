@@ -33,7 +33,7 @@ class WritebackControl:
     def __init__(self, page: LockedPage, sync: Sync) -> None:
         self.sync = sync
         self.first_error: BaseException | None = None
-        self.declined_pages = 0
+        self.declined_pages: int = 0
         self._taken: list[Page] = []
         self._rest: Page | None = page
         self._zone = page.mapping.zone

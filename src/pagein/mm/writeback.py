@@ -257,7 +257,8 @@ def _lock_run(mapping: AddressSpace, index: int, stop_index: int) -> LockedPage 
 def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
     """Tell the store the size that it has to have before it gets more; return what it raised.
 
-    While it is owed, nothing is begun to be stored; what was begun before is waited for, as it may lie behind.
+    While it is owed, nothing is begun to be stored, and nothing read that lies behind; what was begun before is waited
+    for: what is stored may lie behind, and a reader would find that the store has less than he asked for.
     """
     zone = mapping.zone
     while True:
@@ -265,15 +266,11 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
             size_bytes = mapping.size_owed
             if size_bytes is None:
                 return None
-            stored = next(iter(mapping.under_writeback.values()), None)
-            waiter = stored.join(make_waiter) if stored is not None else None
-            if waiter is None:
-                if mapping.size_waiters is None:
-                    mapping.size_waiters = []
-                    break
-                waiter = make_waiter()  # another is telling it
-                mapping.size_waiters.append(waiter)
-        yield waiter
+            first = _before_telling(mapping, size_bytes, make_waiter)
+            if first is None:
+                mapping.size_waiters = []
+                break
+        yield from first
     failure: BaseException | None = None
     try:
         yield from on_io_steps(zone, partial(mapping.ops.set_size, size_bytes), make_waiter)
@@ -292,6 +289,26 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
     if failure is not None and not isinstance(failure, Exception):
         raise failure
     return failure
+
+
+def _before_telling(mapping: AddressSpace, size_bytes: int, make_waiter: MakeWaiter) -> Steps[object] | None:
+    """What to wait for before the store is told; None if there is nothing.  Zone's lock held."""
+    for stored in mapping.under_writeback.values():
+        return _wait_with(stored.join(make_waiter))
+    for page in mapping.in_flight.values():
+        # Locked before the cut, and perhaps being read beyond the new end: by a reader, since a writer holds i_rwsem
+        # with his page locks, as did whoever cut the file, and locks them up to the new end since.  So whoever holds
+        # it waits for the store's answer only, and not for anybody who waits here.
+        if page.size_bytes and page.offset + page.size_bytes > size_bytes:
+            return page.join(page.index, make_waiter, wants_lock=False).steps()
+    if mapping.size_waiters is not None:  # another is telling it
+        mapping.size_waiters.append(waiter := make_waiter())
+        return _wait_with(waiter)
+    return None
+
+
+def _wait_with(waiter: Waiter) -> Steps[None]:
+    yield waiter
 
 
 def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import Page
+    from .tracepoints import Tracer
     from .victims import Victims
 
 
@@ -61,41 +62,45 @@ class Zone:
         dirty_limits: Limits | None = None,
     ) -> None:
         self.cap_pages = cap_pages
-        self.dirty_limits = dirty_limits or Limits.for_cap(cap_pages)
+        self.dirty_limits: Limits = dirty_limits or Limits.for_cap(cap_pages)
         self.victims = victims
         self.door = door
         self.checks = checks
         self.arenas: dict[int, Arena] = {}
         self.mappings: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
-        self.closed = False
+        self.closed: bool = False
         self._next_arena_number = 0
         self._start()
         fork.survive_fork(self)
 
     def _start(self) -> None:
         """Everything that says which pages are where: as in a cache that was just made."""
-        self.workqueue = Workqueue(self.door, "pagein-work")
+        self.workqueue: Workqueue = Workqueue(self.door, "pagein-work")
         # Who waits without a thread is put into the line under the lock, and told when it is released.
-        self.lock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick_if_possible)
-        self.io = Workqueue(self.door, "pagein-io", workers_max=IO_WORKERS_MAX)
+        self.lock: OwnedLock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick_if_possible)
+        self.io: Workqueue = Workqueue(self.door, "pagein-io", workers_max=IO_WORKERS_MAX)
         """The workers that call operations which block.  Others than those of ``workqueue``, whose work may wait for
         them."""
         self.devices: weakref.WeakValueDictionary[Hashable, BackingDevice] = weakref.WeakValueDictionary()
         self.streams: dict[OpenFile, int] = {}
         """Open files that are being read into the cache, and how many requests each has in flight or in line."""
         self._in_store_code: dict[int, int] = {}
-        self.queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
-        self.dirty = DirtyState(self, self.dirty_limits)
-        self.flusher = Flusher(self)
-        self.charged_pages = 0
-        self.reserved_pages = 0
+        self.queues: lru.Queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
+        self.dirty: DirtyState = DirtyState(self, self.dirty_limits)
+        self.flusher: Flusher = Flusher(self)
+        self.charged_pages: int = 0
+        self.reserved_pages: int = 0
         """Charged to a thread that has not put them into a mapping yet."""
         self.locked: set[Page] = set()
         self.memory_waiters: deque[Waiter] = deque()
         self.counters: Counter[str] = Counter()
+        self.tracer: Tracer | None = None
+        """Who is told what happens here (tracepoints.py)."""
 
     def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
         """`Workqueue.shielded_steps`; with checks a worker waits with the steps, because it looks up now and then."""
+        if self.tracer is not None:
+            self.tracer.missed()
         if self.checks:
             return self.workqueue.shielded(lambda: run_steps(make_steps(self.door.waiter)), undo)
         return self.workqueue.shielded_steps(make_steps, undo)

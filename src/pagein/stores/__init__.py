@@ -14,7 +14,6 @@ import os
 import re
 import sys
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
 
 from ..errors import missing_extra, not_a_source, not_a_url
 from .local import LocalSource, LocalStore as LocalStore
@@ -116,6 +115,8 @@ def _source_in(pair: tuple[Any, ...]) -> Source:
 
 def _path_of_file_url(url: str) -> str:
     """RFC 8089: ``file:/path``, ``file:///path`` or ``file://localhost/path``, with %-escapes."""
+    from urllib.parse import unquote_to_bytes, urlsplit  # half as much as all else that paths need
+
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise not_a_url(url, f"a file: URL names a file of this machine, not of {parts.netloc!r}")

@@ -208,9 +208,9 @@ class Reader:
         self.name = name
         self.fs = fs
         self.path = path
-        self.fs_id = id(fs)
-        self.device_name = f"fsspec {fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]}"
-        self.is_cheap_to_look_at = isinstance(_innermost(fs), LocalFileSystem | MemoryFileSystem)
+        self.fs_id: int = id(fs)
+        self.device_name: str = f"fsspec {fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]}"
+        self.is_cheap_to_look_at: bool = isinstance(_innermost(fs), LocalFileSystem | MemoryFileSystem)
         self._lock = _lock_of(fs)
         self._file: Any = None
 

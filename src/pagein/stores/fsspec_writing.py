@@ -65,9 +65,9 @@ class FsspecTarget:
     object_bytes_max: int | None = None
 
     def __init__(self, reader: Reader, expected: Seen | None) -> None:
-        self.name = reader.name
+        self.name: str = reader.name
         self.device_key: Hashable = ("fsspec", reader.fs_id)
-        self.device_name = reader.device_name
+        self.device_name: str = reader.device_name
         self._reader = reader
         self._expected = expected
         self._fs, self._path = _inside(reader.fs, reader.path)

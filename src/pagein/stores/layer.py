@@ -61,7 +61,7 @@ class Layer:
     """A temporary file, some bytes of which count."""
 
     def __init__(self, below_bytes: int = sys.maxsize) -> None:
-        self.staged = Intervals()
+        self.staged: Intervals = Intervals()
         self.below_bytes = below_bytes
         """What the layers below have from here on was cut off: it is zeros."""
         self._fd = -1

@@ -21,7 +21,6 @@ import errno
 import os
 import stat
 import threading
-import uuid
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -58,7 +57,7 @@ class LocalSource:
     def __init__(self, path: str, *, name: str | None = None) -> None:
         self._path = path if os.path.isabs(path) or not path else os.path.join(os.getcwd(), path)
         self.key: Hashable = ("file", _real_path(path))
-        self.name = path if name is None else name
+        self.name: str = path if name is None else name
 
     def open(self) -> Opened:
         """Raises: OSError as the operating system says: ENOENT, EACCES, EISDIR, ENOTDIR, …; ESPIPE."""
@@ -106,7 +105,7 @@ class LocalSource:
         EACCES if this one may not be written to, or nothing be made in its directory.
         """
         path = _real_path(self._path)
-        aside = os.path.join(os.path.dirname(path), f".pagein-{uuid.uuid4().hex}")
+        aside = os.path.join(os.path.dirname(path), f".pagein-{os.urandom(16).hex()}")
         try:
             replaced = self._to_replace()
             if replaced is not None and isinstance(beside, _LocalOperations) and beside.reads(replaced):

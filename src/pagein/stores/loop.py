@@ -117,7 +117,7 @@ async def _run(make: Make[None], ended: Ended) -> None:
 
 
 _thread = _LoopThread()
-start = _thread.start
+start: Callable[[Make[None], Ended], None] = _thread.start
 atexit.register(_thread.stop)
 os.register_at_fork(after_in_child=_thread.after_fork)
 

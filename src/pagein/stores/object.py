@@ -94,11 +94,15 @@ def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
 def source_in_store(store: ObjectStore, path: str) -> ObjectSource:
     """The object at *path* of a store that the user has made, with the waits and retries that it was made with."""
     path = path.removeprefix("/")  # as obstore itself does
-    place = re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
-    key, name = ("object", Same(store), path), f"{place}:{path}"
+    key, name = ("object", Same(store), path), f"{place_of(store)}:{path}"
     if isinstance(store, clients.HTTPStore):
         return ObjectSource(store, path, key=key, name=name)
     return WritableObjectSource(store, path, key=key, name=name, upload=lambda *, upload_bytes: store)
+
+
+def place_of(store: object) -> str:
+    """What to call a store in messages, without secrets."""
+    return re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
 
 
 class ObjectSource:
@@ -132,7 +136,10 @@ class ObjectSource:
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
         self._require_name()
-        meta = self._head()
+        return self.opened(self._head())
+
+    def opened(self, meta: ObjectMeta) -> Opened:
+        """The version that somebody has looked at himself."""
         ops = ObjectOperations(self._store, self._path, meta, self.name)
         return Opened(ops, meta["size"], ops.version, close=ops.close)
 
@@ -213,20 +220,20 @@ class WritableObjectSource(ObjectSource):
 class ObjectOperations(AsyncRangeOperations):
     """One version of an object, range by range."""
 
-    readers_call = True
+    readers_call: bool = True
 
     def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
         self._store = store
         self._path = path
         self._opened = opened
         self._name = name
-        self.device_name = name.removesuffix(path).rstrip("/:")
+        self.device_name: str = name.removesuffix(path).rstrip("/:")
         self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
         self._whole: BinaryIO | None = None
         self._whole_lock = asyncio.Lock()
-        self.version = version_of(opened)
+        self.version: str = version_of(opened)
 
     @property
     def device_key(self) -> Hashable:

@@ -62,9 +62,10 @@ class ObjectTarget:
 
     def __init__(self, store: ObjectStore, path: str, name: str, *, upload: Upload) -> None:
         self.name = name
-        self.device_name = name.removesuffix(path).rstrip("/:")
+        self.device_name: str = name.removesuffix(path).rstrip("/:")
         self.device_key: Hashable = ("object", id(store))
-        self.object_bytes_max = next((most for kind, most in _OBJECT_BYTES_MAX if isinstance(store, kind)), None)
+        limits = (most for kind, most in _OBJECT_BYTES_MAX if isinstance(store, kind))
+        self.object_bytes_max: int | None = next(limits, None)
         self._store = store
         self._path = path
         self._upload = upload

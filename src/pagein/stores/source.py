@@ -11,8 +11,7 @@ Not here: who turns what a user writes into a source (stores/__init__.py), mappi
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from ..mm.aops import AddressSpaceOperations
 
@@ -24,8 +23,7 @@ def _nothing() -> None:
     pass
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """One version of an object: its size, and the operations that bring its pages."""
 
     ops: AddressSpaceOperations
@@ -34,7 +32,7 @@ class Opened:
     """An ETag, or mtime and size: equal versions have equal bytes."""
     head: ReadableBuffer = b""
     """Its first bytes, if they came with the answer: whole pages, or all that there are."""
-    close: Callable[[], None] = field(default=_nothing)
+    close: Callable[[], None] = _nothing
     """Called once, when no mapping uses ``ops`` any more."""
 
 

@@ -61,8 +61,8 @@ class StagedOperations(RangeOperations):
     commits = True
 
     def __init__(self, target: Target, *, truncate: bool) -> None:
-        self.device_name = f"{target.device_name} (staged)"  # other waits than those of the store itself
-        self.object_bytes_max = target.object_bytes_max
+        self.device_name: str = f"{target.device_name} (staged)"  # other waits than those of the store itself
+        self.object_bytes_max: int | None = target.object_bytes_max
         self._target = target
         self._base = base = target.opened()
         self._former_bases: list[Opened | None] = []  # some fill may still be reading from one

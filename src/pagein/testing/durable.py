@@ -65,7 +65,7 @@ class DurableStore:
 
     def __init__(self, objects: Mapping[str, bytes] | None = None, *, blocking: bool = True) -> None:
         self.blocking = blocking
-        self.crashes = 0
+        self.crashes: int = 0
         self._lock = threading.Lock()
         self._objects = {path: _Object(bytearray(data), bytes(data)) for path, data in (objects or {}).items()}
 
@@ -120,7 +120,7 @@ class _DurableSource:
         self._store = store
         self._path = path
         self.key: Hashable = ("durable", id(store), path)
-        self.name = f"durable:{path}"
+        self.name: str = f"durable:{path}"
 
     def open(self) -> Opened:
         return self.open_for_writing(create=False, exclusive=False, truncate=False)

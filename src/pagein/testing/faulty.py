@@ -114,12 +114,12 @@ class FaultyOperations(RangeOperations):
         self._inner = inner
         self._faults = faults
         self._name = name
-        self.blocking = inner.blocking
-        self.requests_max = inner.requests_max
-        self.writable = inner.writable
-        self.object_bytes_max = inner.object_bytes_max
-        self.write_bytes_max = inner.write_bytes_max
-        self.device_name = f"faulty {inner.device_name}".strip()
+        self.blocking: bool = inner.blocking
+        self.requests_max: int = inner.requests_max
+        self.writable: bool = inner.writable
+        self.object_bytes_max: int | None = inner.object_bytes_max
+        self.write_bytes_max: int = inner.write_bytes_max
+        self.device_name: str = f"faulty {inner.device_name}".strip()
 
     @property
     def device_key(self) -> Hashable:

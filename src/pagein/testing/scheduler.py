@@ -108,8 +108,8 @@ class Scheduler(Door):
         journal: list[str] | None = None,
         stuck_s: float = STUCK_S,
     ) -> None:
-        self.point_count = 0
-        self.fingerprint = 0
+        self.point_count: int = 0
+        self.fingerprint: int = 0
         """Equal for equal sequences of switches."""
         self.error: BaseException | None = None
         """What the first task raised that failed."""

@@ -122,7 +122,7 @@ class WritableOps(ScriptedOps):
     ) -> None:
         super().__init__(script, default=default)
         self.default_store = default_store
-        self.data = bytearray(pattern(0, size_bytes))
+        self.data: bytearray = bytearray(pattern(0, size_bytes))
         """What the store holds."""
         self.done: list[tuple[str, int, int]] = []
         """What was done to it: ("store", offset, size), ("set_size", size, 0), ("punch_hole", offset, size),
@@ -288,7 +288,7 @@ class WritableRunOps(WritableOps):
     ) -> None:
         super().__init__(size_bytes)
         self.default_run_store = default_run_store
-        self.run_stores = deque(run_stores)
+        self.run_stores: deque[RunStoreAnswer] = deque(run_stores)
 
     def writepages(self, wbc: WritebackControl) -> None:
         """Answer by the script.  Locks, blocks, raises: as the answer does."""

@@ -50,7 +50,7 @@ class Contest:
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._error: BaseException | None = None
-        self.read_bytes = 0
+        self.read_bytes: int = 0
         self._wrong_members = self._checked_members = 0
         self._threads = [
             threading.Thread(target=self._guarded, name=f"walk-{number}", daemon=True) for number in range(thread_count)

@@ -37,7 +37,7 @@ class Exerciser:
 
     def __init__(self, plan: Plan, ops: Sequence[Op], subject: Subject) -> None:
         self.plan = plan
-        self.done = 0
+        self.done: int = 0
         self._ops = ops
         self._subject = subject
         self._model = bytearray(plan.max_bytes)

@@ -105,10 +105,12 @@ class CachedFile:
         dirty_limit: float = 0.2,
         wrap: Callable[[Any], Any] = lambda source: source,
     ) -> None:
-        self.directory = _new_directory()
+        self.directory: str = _new_directory()
         self._path = os.path.join(self.directory, _NAME)
-        self.cache = PageCache(cache_pages * PAGE_SIZE, dirty_background=dirty_limit / 2, dirty_limit=dirty_limit)
-        self.source = wrap(self._source_in(store))
+        self.cache: PageCache = PageCache(
+            cache_pages * PAGE_SIZE, dirty_background=dirty_limit / 2, dirty_limit=dirty_limit
+        )
+        self.source: Any = wrap(self._source_in(store))
         self._fd = os.open(self._path, os.O_RDONLY) if store == "local" else -1
 
     def _source_in(self, store: str) -> Any:
@@ -203,8 +205,23 @@ class PlainHandle:
     def __init__(self, path: str, mode: str) -> None:
         self._file = open(path, mode, buffering=0)  # noqa: SIM115
         self._fd = self._file.fileno()
-        self.read, self.seek = self._file.read, self._file.seek
-        self.write, self.truncate = self._file.write, self._file.truncate
+
+    def read(self, size: int, /) -> bytes:
+        """As `File.read`."""
+        data: bytes = self._file.read(size)
+        return data
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As `File.seek`."""
+        return self._file.seek(offset, whence)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """As `File.write`."""
+        return self._file.write(data)
+
+    def truncate(self, size: int, /) -> int:
+        """As `File.truncate`."""
+        return self._file.truncate(size)
 
     def pread(self, size: int, offset: int) -> bytes:
         """As `File.pread`."""

@@ -53,7 +53,7 @@ class BytesBody:
     """An object in memory."""
 
     def __init__(self, data: bytes, version: Version) -> None:
-        self.size_bytes = len(data)
+        self.size_bytes: int = len(data)
         self.version = version
         self._data = data
 
@@ -74,10 +74,10 @@ class FileBody:
 
     def __init__(self, file: BinaryIO) -> None:
         status = os.fstat(file.fileno())
-        self.size_bytes = status.st_size
+        self.size_bytes: int = status.st_size
         # The inode number tells apart two files that were renamed into place within one clock tick.
         etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"'
-        self.version = Version(etag, int(status.st_mtime))
+        self.version: Version = Version(etag, int(status.st_mtime))
         self._file = file
 
     def read(self, start: int, stop: int) -> bytes:

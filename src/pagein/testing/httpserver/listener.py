@@ -142,9 +142,9 @@ class Listener(ThreadingHTTPServer):
         self.content = content
         self.faults = faults
         self.book = book
-        self.latency_s = 0.0
+        self.latency_s: float = 0.0
         self.bandwidth_bytes_s: float | None = None
-        self.stopping = threading.Event()
+        self.stopping: threading.Event = threading.Event()
         self.first_error: BaseException | None = None
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
@@ -155,7 +155,8 @@ class Listener(ThreadingHTTPServer):
         """Take the port."""
         # HTTPServer would look its own name up in the DNS here, which can take seconds.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
+        self.server_name: str = "127.0.0.1"
+        self.server_port: int = self.socket.getsockname()[1]
 
     def accept_until_stopped(self) -> None:
         """Blocks: until stop()."""

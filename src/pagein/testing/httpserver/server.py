@@ -46,7 +46,7 @@ class RangeServer:
         self._book = Book()
         self._listener: Listener | None = None
         self._accepting: threading.Thread | None = None
-        self.faults = Faults(faults)
+        self.faults: Faults = Faults(faults)
 
     def start(self) -> None:
         """Listen. Raises: OSError if the port is taken, RuntimeError on a second start."""

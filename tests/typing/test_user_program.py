@@ -1,0 +1,90 @@
+"""The types of pagein are complete, and are what a user's own type checker sees: mypy --strict and pyright, strict.
+
+The programs are checked from outside the project, against pagein as it is installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.typing import user_program
+
+import pagein
+
+HERE = Path(__file__).parent
+TIMEOUT_S = 110
+PYRIGHT = "basedpyright"  # pyright, with a node.js of its own in its wheel: pyright's downloads one when it first runs
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    for name in ("user_program.py", "wrong_program.py"):
+        shutil.copy(HERE / name, tmp_path)
+    return tmp_path
+
+
+def run(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    # pyright asks the first python of PATH what is installed.
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    return subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def pyright(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("basedpyright", reason="basedpyright is not installed")
+    return run(directory, sys.executable, "-m", PYRIGHT, *arguments)
+
+
+def test_the_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(os.urandom(10_000))
+    with pagein.PageCache("1 MiB") as cache:
+        monkeypatch.setattr("pagein.default._cache", cache)  # so that what it opens is closed
+        user_program.main(str(path))
+
+
+def test_mypy_accepts_the_program_and_finds_every_mistake(programs: Path) -> None:
+    ended = run(
+        programs, sys.executable, "-m", "mypy", "--strict", "--config-file=", "user_program.py", "wrong_program.py"
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no issues found in 2 source files" in ended.stdout
+
+
+def test_pyright_accepts_the_program_and_finds_every_mistake(programs: Path) -> None:
+    settings = {"typeCheckingMode": "strict", "reportUnnecessaryTypeIgnoreComment": "error"}
+    (programs / "pyrightconfig.json").write_text(json.dumps(settings))
+    ended = pyright(programs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.startswith("0 errors, 0 warnings")
+
+
+def test_the_types_of_pagein_are_complete(tmp_path: Path) -> None:
+    """Every name without an underscore, down to the last attribute, says its type: what a type checker only infers,
+    the next may infer differently."""
+    ended = pyright(tmp_path, "--verifytypes", "pagein", "--ignoreexternal", "--outputjson")
+    told = json.loads(ended.stdout)["typeCompleteness"]
+    names = {symbol["name"] for symbol in told["symbols"]}
+    assert {f"pagein.{name}" for name in ("open", "PageCache", "default_cache", "aio.open", "aio.AsyncFile")} <= names
+    incomplete = [
+        f"{symbol['name']}: {diagnostic['message']} ({diagnostic['file']}:{diagnostic['range']['start']['line'] + 1})"
+        for symbol in told["symbols"]
+        # Those are derived from classes of others, which are not all installed, nor typed.
+        if not (symbol["isTypeKnown"] or symbol["name"].startswith("pagein.integrations."))
+        for diagnostic in symbol["diagnostics"]
+        if "partially unknown" not in diagnostic["message"]  # which only follows
+    ]
+    assert not incomplete, "\n".join(incomplete)
