@@ -72,6 +72,10 @@ def test_the_obstore_how_to_runs_as_it_stands() -> None:
     run("docs/how-to/obstore.md")
 
 
+def test_the_fsspec_how_to_runs_as_it_stands() -> None:
+    run("docs/how-to/fsspec.md")
+
+
 def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:
     names: dict[str, Any] = {}
     exec(blocks("docs/how-to/a-writable-store.md")[1], names)  # the first is about a bucket

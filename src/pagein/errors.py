@@ -92,6 +92,11 @@ def short_fetch(source: str, *, offset_bytes: int, wanted_bytes: int, got_bytes:
     return OSError(errno.EIO, text, source)
 
 
+def longer_than_told(source: str, size_bytes: int) -> OSError:
+    """EIO: the store says where it ends, and sends bytes from beyond."""
+    return OSError(errno.EIO, f"goes on after the {size_bytes} bytes that its store says it has", source)
+
+
 def not_uptodate(source: str, *, index: int) -> OSError:
     """EIO: a read ended without an error, and without the page."""
     return OSError(errno.EIO, f"page {index} was read, and is still not Uptodate", source)

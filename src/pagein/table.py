@@ -462,6 +462,20 @@ class InodeTable:
         if self.by_key.get(inode.key) is inode:
             del self.by_key[inode.key]
 
+    def known_keys(self) -> list[Hashable]:
+        """Of all that is found."""
+        with self.lock:
+            return list(self.by_key)
+
+    def forget_changed(self, keys: list[Hashable]) -> None:
+        """Let what has these keys not be found any more, because it was changed past this cache; but for what is being
+        written, which is what the cache says it is, and whose store will say that it has changed."""
+        with self.lock:
+            for key in keys:
+                inode = self.by_key.get(key)
+                if inode is not None and inode not in self.written:
+                    self.forget(inode)
+
     def _give_back(self, mapping: AddressSpace) -> bool:
         """Remove a mapping's pages and release its frames; False if one is still in flight or pinned."""
         if not mapping.suspend():

@@ -144,9 +144,10 @@ class NotThreadSafe(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec 
     def __init__(self) -> None:
         super().__init__()
         self._busy = threading.Lock()
+        self.size_bytes = len(DATA)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
-        return {"name": path, "size": len(DATA), "type": "file", "mtime": 1}
+        return {"name": path, "size": self.size_bytes, "type": "file", "mtime": 1}
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         assert self._busy.acquire(blocking=False), "used twice at a time"
@@ -206,6 +207,30 @@ def test_an_http_object_that_shrinks_gives_estale_and_one_that_changed_is_seen_b
         with cache.open((http, server.url("a"))) as again:
             assert again.version != file.version
             assert again.read() == OTHER[: 2 * MIB]
+
+
+def test_an_http_object_that_is_replaced_by_one_of_the_same_length_gives_estale(
+    server: RangeServer, http: HTTPFileSystem, objects: dict[str, bytes]
+) -> None:
+    with opened((http, server.url("a"))) as version:
+        assert fill(version, 10, 0) == DATA[:10]
+        objects["a"] = DATA[::-1]
+        with raises_errno(errno.ESTALE):
+            fill(version, 10, MIB)
+
+
+def test_a_file_that_goes_on_where_it_should_end_is_an_error() -> None:
+    fs = NotThreadSafe()
+    fs.size_bytes = len(DATA) - 1
+    with opened((fs, "a")) as version:
+        assert fill(version, 10, 0) == DATA[:10]
+        with raises_errno(errno.EIO, "goes on after"):
+            fill(version, 10, len(DATA) - 11)
+
+
+def test_of_an_asynchronous_filesystem_another_is_made_that_threads_may_call(server: RangeServer) -> None:
+    with pagein.PageCache("16M", debug=True) as cache:
+        assert read_whole(cache, (HTTPFileSystem(asynchronous=True), server.url("a"))) == DATA
 
 
 def test_without_any_validator_no_version_recurs(server: RangeServer, http: HTTPFileSystem) -> None:

@@ -1,14 +1,15 @@
 """Files of any fsspec filesystem, by URL, by chain of URLs, or as (filesystem, path).
 
 Guarantees: a fetch is one ``cat_file`` of one range, copied once, or one ``seek`` and ``read`` of an uncached file
-where the filesystem has no ranged ``cat_file``; an answer of another length than asked is an error.  Filesystems
-that are not async share connections and handles without locks: calls of one are made one at a time.
+where the filesystem has no ranged ``cat_file``; an answer of another length than asked is an error, and so is a file
+that goes on where it should end.  Filesystems that are not async are called one call at a time.
 What is checked, and when: fsspec has no conditional request.  The version (every ETag, checksum, generation, date
 that ``info`` tells, and the size) is taken at each open, past the filesystem's own listings cache.  On local and
 memory filesystems, where ``info`` costs nothing, it is taken again after every fetch, and another one is ESTALE
-(fsspec's memory files tell nothing of being written to in place, only of being replaced).
-**Elsewhere a change under an open file is noticed only by a short answer**: read S3, GCS, Azure and HTTP by their
-plain URLs, which stores/object.py checks, or give the filesystem objects that are never overwritten.
+(fsspec's memory files tell nothing of being written to in place, only of being replaced).  fsspec's HTTP is asked with
+If-Match, if the server has told a strong ETag.
+**Elsewhere a change under an open file is noticed only by its length**: read S3, GCS and Azure by their plain URLs,
+which stores/object.py checks, or give the filesystem objects that are never overwritten.
 A file without any validator may have changed at each open, so its version never recurs.
 Waits: a call of an async filesystem is given up after policy.answer_timeout_s.  **That of any other cannot be given
 up**, and has no time-out but its library's own, if that has one; who else needs the filesystem waits for it.
@@ -18,24 +19,23 @@ Assumes: caching filesystems (``simplecache::``, ``filecache::``) are as fresh a
 from __future__ import annotations
 
 import errno
+import os
 import re
-import threading
 import uuid
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem, available_protocols
-from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ..errors import (
     exists,
     is_directory,
+    longer_than_told,
     no_ranges,
     no_size,
     not_found,
@@ -46,6 +46,7 @@ from ..errors import (
     store_failed,
 )
 from . import policy
+from .fsspec_instances import callable_here, has_ranges, innermost, is_async, is_cheap_to_look_at, lock_of, to_read
 from .options import frozen
 from .ranges import RangeOperations
 from .source import Opened
@@ -83,13 +84,14 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> FsspecSource:
             located: tuple[AbstractFileSystem, str] = url_to_fs(url, **options)
         except ImportError as error:
             raise store_failed(name, str(error), errno.EPROTONOSUPPORT) from error
-        return located
+        return to_read(located[0]), located[1]
 
     return FsspecSource(locate, key=("fsspec", url, frozen(options)), name=name)
 
 
 def source_in_filesystem(fs: AbstractFileSystem, path: str) -> FsspecSource:
     """The file at *path* of a filesystem that the user has made."""
+    fs = to_read(fs)
     path = fs._strip_protocol(path)
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     name = path if "://" in path else f"{protocol}:{path}"
@@ -139,6 +141,8 @@ class Seen(NamedTuple):
 
     size_bytes: int
     validators: str
+    etag: str = ""
+    """A strong one, of HTTP."""
 
     def __str__(self) -> str:
         return f"{self.validators} size={self.size_bytes}".lstrip()
@@ -148,7 +152,7 @@ def opened(reader: Reader, seen: Seen) -> Opened:
     """What was seen, to be read through *reader*.  Raises: OSError."""
     try:
         with _as_os_error(reader.name):
-            if not _has_ranges(reader.fs):
+            if not has_ranges(reader.fs):
                 reader.open_file()
     except BaseException:
         reader.close()
@@ -171,8 +175,10 @@ class _FsspecOperations(RangeOperations):
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         wanted_bytes = len(buffer)
+        # A file that is longer than its filesystem says shows it where it should end.
+        is_last = offset_bytes + wanted_bytes == self._opened.size_bytes
         try:
-            data = policy.retrying(lambda: self._read(offset_bytes, wanted_bytes))
+            data = policy.retrying(lambda: self._read(offset_bytes, wanted_bytes + is_last))
         except OSError as error:
             if error.errno == errno.EIO:  # perhaps 416, because the file has become shorter
                 try:
@@ -183,6 +189,8 @@ class _FsspecOperations(RangeOperations):
             raise
         if len(data) != wanted_bytes or self._reader.is_cheap_to_look_at:
             self._require_opened_version()
+        if is_last and len(data) == wanted_bytes + 1:
+            raise longer_than_told(self._name, self._opened.size_bytes)
         if len(data) > wanted_bytes:
             raise no_ranges(self._name)
         if len(data) < wanted_bytes:
@@ -192,7 +200,7 @@ class _FsspecOperations(RangeOperations):
 
     def _read(self, offset_bytes: int, size_bytes: int) -> bytes:
         with _as_os_error(self._name):
-            return self._reader.read(offset_bytes, size_bytes)
+            return self._reader.read(offset_bytes, size_bytes, self._opened)
 
     def _require_opened_version(self) -> None:
         with _as_os_error(self._name):
@@ -206,13 +214,29 @@ class Reader:
 
     def __init__(self, fs: AbstractFileSystem, path: str, name: str) -> None:
         self.name = name
-        self.fs = fs
+        self.fs: Any = fs
         self.path = path
         self.fs_id: int = id(fs)
         self.device_name: str = f"fsspec {fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]}"
-        self.is_cheap_to_look_at: bool = isinstance(_innermost(fs), LocalFileSystem | MemoryFileSystem)
-        self._lock = _lock_of(fs)
+        self.is_cheap_to_look_at: bool = is_cheap_to_look_at(fs)
+        self._pid = os.getpid()
+        self._own_lock = lock_of(fs)
         self._file: Any = None
+
+    @property
+    def _lock(self) -> AbstractContextManager[object]:
+        if self._pid != os.getpid():
+            self._begin_anew()
+        return self._own_lock
+
+    def _begin_anew(self) -> None:
+        """After a fork, in the child, which shares the position of each file with its parent, and no event loop."""
+        self.fs = callable_here(self.fs)
+        self._own_lock = lock_of(self.fs)
+        self._pid = os.getpid()
+        if self._file is not None:
+            self._file = None
+            self.open_file()
 
     def look(self) -> Seen:
         """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP)."""
@@ -222,7 +246,7 @@ class Reader:
             fs.invalidate_cache(self.path)
             info = dict(_call(fs, "info", self.path, size_bytes=0))
             if (
-                isinstance(_innermost(fs), MemoryFileSystem) and info.get("type") == "file"
+                isinstance(innermost(fs), MemoryFileSystem) and info.get("type") == "file"
             ):  # its info tells only when a file was created
                 info["modified"] = fs.modified(self.path)
         if info.get("type") == "directory":
@@ -231,7 +255,7 @@ class Reader:
             raise not_regular(self.name, "a device, FIFO or socket")
         if info.get("size") is None:
             raise no_size(self.name)
-        return Seen(int(info["size"]), _validators_in(info))
+        return Seen(int(info["size"]), _validators_in(info), _etag_to_match(innermost(fs), info))
 
     def look_or_none(self) -> Seen | None:
         """As `look`, None if nothing is there.  Raises: OSError, whatever the filesystem raises."""
@@ -253,11 +277,17 @@ class Reader:
             part = {"start": offset_bytes, "end": offset_bytes + size_bytes}
             return bytes(_call(self.fs, "cat_file", self.path, size_bytes=size_bytes, **part))
 
-    def read(self, offset_bytes: int, size_bytes: int) -> bytes:
-        """Up to *size_bytes* from *offset_bytes* on; more if the filesystem does as it likes."""
+    def read(self, offset_bytes: int, size_bytes: int, seen: Seen) -> bytes:
+        """Up to *size_bytes* from *offset_bytes* on; more if the filesystem does as it likes.
+
+        Of what was *seen*, or an error, where that can be asked for.
+        """
         with self._lock:
             if self._file is None:
-                part = {"start": offset_bytes, "end": offset_bytes + size_bytes}
+                part: dict[str, Any] = {"start": offset_bytes, "end": offset_bytes + size_bytes}
+                if seen.etag and self.fs is innermost(self.fs):
+                    condition = {"If-Match": seen.etag, "Accept-Encoding": "identity"}
+                    part["headers"] = {**self.fs.kwargs.get("headers", {}), **condition}
                 return bytes(_call(self.fs, "cat_file", self.path, size_bytes=size_bytes, **part))
             self._file.seek(offset_bytes)
             data = bytes(self._file.read(size_bytes))
@@ -289,44 +319,18 @@ def _validators_in(info: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={told[name]}" for name in known if told[name] not in (None, ""))
 
 
-def _has_ranges(fs: AbstractFileSystem) -> bool:
-    """Whether ``cat_file`` asks for a range; the default opens a file, with a cache, each time."""
-    if isinstance(fs, AsyncFileSystem):
-        return type(fs)._cat_file is not AsyncFileSystem._cat_file
-    return type(fs).cat_file is not AbstractFileSystem.cat_file
+def _etag_to_match(fs: AbstractFileSystem, info: Mapping[str, Any]) -> str:
+    etag = info.get("ETag")
+    is_http = is_async(fs) and "http" in fs.protocol and hasattr(fs, "kwargs")  # whose import takes aiohttp's time
+    return etag if is_http and isinstance(etag, str) and etag.startswith('"') else ""
 
 
 def _call(fs: AbstractFileSystem, method: str, path: str, *, size_bytes: int, **options: Any) -> Any:
     """What a method of *fs* returns; an async one as that method itself would call it, but not for ever."""
-    if isinstance(fs, AsyncFileSystem) and _innermost(fs).async_impl:
+    if is_async(fs):
         timeout_s = policy.answer_timeout_s(size_bytes)
         return sync(fs.loop, getattr(fs, f"_{method}"), path, timeout=timeout_s, **options)
     return getattr(fs, method)(path, **options)
-
-
-def _innermost(fs: AbstractFileSystem) -> AbstractFileSystem:
-    """What ``dir::``, ``simplecache::`` and others that pass calls on are put around."""
-    while isinstance(getattr(fs, "fs", None), AbstractFileSystem):
-        fs = fs.fs
-    return fs
-
-
-# -- one at a time -----------------------------------------------------------------------------------
-
-_locks: weakref.WeakKeyDictionary[AbstractFileSystem, threading.Lock] = weakref.WeakKeyDictionary()
-_locks_lock = threading.Lock()
-
-
-def _lock_of(fs: AbstractFileSystem) -> AbstractContextManager[object]:
-    """What to hold while calling *fs*; equal filesystems share it.  Held across I/O: that is its purpose.
-
-    An open file has one position, whatever it is a file of.
-    """
-    inner = _innermost(fs)
-    if _has_ranges(fs) and (inner.async_impl or isinstance(inner, MemoryFileSystem)):
-        return nullcontext()
-    with _locks_lock:
-        return _locks.setdefault(inner, threading.Lock())
 
 
 # -- errors ------------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""`CacheReference`: a page cache as an argument that is compared, written down, and sent to other processes.
+
+Guarantees: in the process where the cache is, and in what was forked from it, a reference that comes back leads to
+that very cache; elsewhere to one of the same size, one for each process, made when it is first used.  References to
+different caches have different representations, and those to one cache the same.
+Not here: the cache of a process for those who name none (pagein.default).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+import weakref
+
+from ..cache import PageCache
+from ..units import parse_size
+
+_lock = threading.Lock()
+_caches: weakref.WeakValueDictionary[str, PageCache] = weakref.WeakValueDictionary()
+"""Those of this process, by name."""
+_names: weakref.WeakKeyDictionary[PageCache, str] = weakref.WeakKeyDictionary()
+
+
+class CacheReference:
+    """To the cache of this process that has a *name*, of *size_bytes*."""
+
+    def __init__(self, name: str, size_bytes: int, *, cache: PageCache | None = None) -> None:
+        self.name = name
+        self.size_bytes = size_bytes
+        self._cache = cache
+
+    @property
+    def cache(self) -> PageCache:
+        """It."""
+        if self._cache is None:
+            with _lock:
+                known = _caches.get(self.name)
+                if known is None or known._zone.closed:
+                    known = PageCache(self.size_bytes)
+                    _register(known, self.name)
+                self._cache = known
+        return self._cache
+
+    def __repr__(self) -> str:
+        return f"<pagein.PageCache {self.name!r} of {self.size_bytes} bytes>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CacheReference) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __reduce__(self) -> tuple[type[CacheReference], tuple[str, int]]:
+        return CacheReference, (self.name, self.size_bytes)
+
+
+def to_cache(cache: PageCache) -> CacheReference:
+    """A reference to a cache that somebody has made."""
+    with _lock:
+        name = _names.get(cache)
+        if name is None:
+            name = uuid.uuid4().hex
+            _register(cache, name)
+    return CacheReference(name, cache.size_bytes, cache=cache)
+
+
+def to_cache_of(size: int | str) -> CacheReference:
+    """A reference to the one cache of that *size* which each process has for all who ask for it so."""
+    size_bytes = parse_size(size, what="cache_size")
+    return CacheReference(f"the one of {size_bytes} bytes", size_bytes)
+
+
+def _register(cache: PageCache, name: str) -> None:
+    _caches[name] = cache
+    _names[cache] = name
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603  # a thread that stayed in the parent may have held it
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
