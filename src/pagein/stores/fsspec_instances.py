@@ -21,7 +21,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 PROTOCOL = "pagein"
-"""Of the filesystem by which fsspec finds us (integrations/fsspec.py)."""
+"""Of the filesystem by which fsspec finds us (integrations/fsspec)."""
 
 
 def innermost(fs: AbstractFileSystem) -> AbstractFileSystem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pagein.integrations.listings import Listings
+from pagein.integrations.fsspec.listings import Listings
 
 
 class Clock:

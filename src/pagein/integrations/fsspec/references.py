@@ -13,8 +13,8 @@ import threading
 import uuid
 import weakref
 
-from ..cache import PageCache
-from ..units import parse_size
+from ...cache import PageCache
+from ...units import parse_size
 
 _lock = threading.Lock()
 _caches: weakref.WeakValueDictionary[str, PageCache] = weakref.WeakValueDictionary()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..file import File
-from ..write_only import WriteOnlyFile
+from ...file import File
+from ...write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
-    from .fsspec import PageCacheFileSystem
+    from .filesystem import PageCacheFileSystem
 
 
 class _OfFilesystem:

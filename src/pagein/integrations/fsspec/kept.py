@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..aio import AsyncFile
+from ...aio import AsyncFile
 
 _Key = tuple[asyncio.AbstractEventLoop, str]
 
