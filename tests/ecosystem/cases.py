@@ -1,6 +1,6 @@
 """What the projects read, each as its users would: one function makes the files, one reads them through a `Door`.
 
-Guarantees: what is read is compared as plain Python or NumPy values, and comes out the same by every door or is wrong.
+Guarantees: what is read is compared as plain Python values, and comes out the same by every door or is wrong.
 Each case imports its project where it uses it.
 Assumes: the directory for the files is empty, and one case's own.
 """
@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
-from tests.ecosystem.doors import Door
+from tests.ecosystem.doors import Door, LocalCopy, PageinFiles, PageinProtocol, PageinStore, PlainFsspec, PlainObstore
 
 SEED = 20_091
 COLUMNS = 8
@@ -33,8 +32,10 @@ class Case(NamedTuple):
     make: Callable[[Path, int], None]
     """Writes its files: some MB for each unit of the second argument."""
     read: Callable[[Door], Any]
-    through_fsspec: bool = False
-    """Whether the project is given a filesystem or a URL, and not an open file."""
+    doors: tuple[type[Door], ...] = (PageinFiles, PageinProtocol)
+    """Of pagein, by which it is read."""
+    plain: type[Door] = PlainFsspec
+    """What they are measured beside."""
     in_processes: bool = False
     """Whether processes of the project's own read, of which each has a cache of its own."""
 
@@ -74,15 +75,15 @@ def _make_csv(directory: Path, size: int) -> None:
 def _pandas_parquet(door: Door) -> Any:
     import pandas as pd
 
-    with door.open("table.parquet") as file:
-        return pd.read_parquet(file, columns=["id", "c3"]).to_dict("list")
+    with door.given("table.parquet") as table:
+        return pd.read_parquet(table, columns=["id", "c3"]).to_dict("list")
 
 
 def _pandas_csv(door: Door) -> Any:
     import pandas as pd
 
-    with door.open("table.csv") as file:
-        return pd.read_csv(file).to_dict("list")
+    with door.given("table.csv") as table:
+        return pd.read_csv(table).to_dict("list")
 
 
 def _pyarrow_dataset(door: Door) -> Any:
@@ -114,7 +115,8 @@ def _dask(door: Door) -> Any:
     import dask.dataframe as dd
 
     table = dd.read_parquet([door.url(f"part-{number}.parquet") for number in range(4)], columns=["id", "c4"])
-    table = table.compute(scheduler="processes", num_workers=WORKERS)
+    scheduler = "sync" if isinstance(door, LocalCopy) else "processes"
+    table = table.compute(scheduler=scheduler, num_workers=WORKERS)
     return table.sort_values("id").to_dict("list")
 
 
@@ -134,22 +136,10 @@ def _make_zarr(directory: Path, size: int) -> None:
 
 def _xarray(door: Door) -> Any:
     import xarray as xr
-    from zarr.storage import FsspecStore
 
-    store = FsspecStore(_asynchronous(door.filesystem), path=door.where("cube.zarr"), read_only=True)
-    with xr.open_zarr(store, consolidated=True) as data:
+    with xr.open_zarr(door.zarr_store("cube.zarr"), consolidated=True) as data:
         part = data.temperature.sel(time=slice(2, 9), x=slice(10, 99))
         return part.values.tobytes()
-
-
-def _asynchronous(filesystem: Any) -> Any:
-    """zarr takes nothing else."""
-    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
-    if not filesystem.async_impl:
-        return AsyncFileSystemWrapper(filesystem, asynchronous=True)
-    options = {**filesystem.storage_options, "asynchronous": True}
-    return type(filesystem)(*filesystem.storage_args, **options)
 
 
 def _make_hdf5(directory: Path, size: int) -> None:
@@ -261,7 +251,7 @@ class Samples:
 
     def __getitem__(self, number: int) -> bytes:
         if self._file is None:
-            self._file = fsspec.open(self._door.url(self._name)).open()
+            self._file = self._door.open(self._name)
         self._file.seek(number * SAMPLE_BYTES)
         data: bytes = self._file.read(SAMPLE_BYTES)
         return data
@@ -277,11 +267,15 @@ def _first(batch: list[bytes]) -> list[bytes]:
 def _torch(door: Door, context: str) -> Any:
     from torch.utils.data import DataLoader
 
-    samples = Samples(door, "samples.bin", 512)
+    with door.open("samples.bin") as file:
+        count = file.seek(0, io.SEEK_END) // SAMPLE_BYTES
+    samples = Samples(door, "samples.bin", count)
     samples[0]  # the parent has read, and so has a cache and connections, before it forks
-    loader = DataLoader(
-        samples, batch_size=32, num_workers=WORKERS, multiprocessing_context=context, collate_fn=_first, shuffle=False
-    )
+    # A file of the system's own is not among the doors: forked workers would share its position.
+    workers: dict[str, Any] = {"num_workers": WORKERS, "multiprocessing_context": context}
+    if isinstance(door, LocalCopy):
+        workers = {}
+    loader = DataLoader(samples, batch_size=32, collate_fn=_first, shuffle=False, **workers)
     return [_digest(sample) for batch in loader for sample in batch]
 
 
@@ -293,28 +287,70 @@ def _torch_spawn(door: Door) -> Any:
     return _torch(door, "spawn")
 
 
+MAKES: Mapping[str, Callable[[Path, int], None]] = {
+    "table.parquet": _make_table,
+    "part-0.parquet": _make_tables,
+    "table.csv": _make_csv,
+    "cube.zarr": _make_zarr,
+    "data.h5": _make_hdf5,
+    "array.npy": _make_npy,
+    "archive.zip": _make_zip,
+    "archive.tar": _make_tar,
+    "picture.png": _make_picture,
+    "samples.bin": _make_samples,
+}
+"""Who makes a file of this name, for whoever needs one."""
+
+PROTOCOL_ONLY = (PageinProtocol,)
+
 CASES = (
     Case("pandas: `read_parquet`, 2 of 8 columns", ("pandas", "pyarrow"), _make_table, _pandas_parquet),
     Case("pandas: `read_csv`", ("pandas",), _make_csv, _pandas_csv),
     Case(
-        "pyarrow: dataset of 4 files, 2 columns, the last 100 rows", ("pyarrow",), _make_tables, _pyarrow_dataset, True
+        "pyarrow: dataset of 4 files, 2 of 8 columns, the last 100 rows",
+        ("pyarrow",),
+        _make_tables,
+        _pyarrow_dataset,
+        doors=PROTOCOL_ONLY,
     ),
-    Case("polars: `scan_parquet`, 2 columns", ("polars", "pyarrow"), _make_table, _polars),
-    Case("DuckDB: `read_parquet`, 2 columns", ("duckdb", "pyarrow"), _make_table, _duckdb),
-    Case("xarray: a part of a zarr 3 store", ("xarray", "zarr"), _make_zarr, _xarray, True),
+    Case("polars: `scan_parquet`, 2 of 8 columns", ("polars", "pyarrow"), _make_table, _polars),
+    Case("DuckDB: 2 of 8 columns of a Parquet file", ("duckdb", "pyarrow"), _make_table, _duckdb),
+    Case("xarray: a part of a zarr 3 store", ("xarray", "zarr"), _make_zarr, _xarray, doors=PROTOCOL_ONLY),
+    Case(
+        "xarray: the same, by zarr's `ObjectStore`",
+        ("xarray", "zarr", "obstore"),
+        _make_zarr,
+        _xarray,
+        doors=(PageinStore,),
+        plain=PlainObstore,
+    ),
     Case("h5py: a part of a dataset", ("h5py",), _make_hdf5, _h5py),
     Case("NumPy: `load`", ("numpy",), _make_npy, _numpy),
     Case("zipfile: 2 of 40 members", (), _make_zip, _zipfile),
     Case("tarfile: the names, and 1 of 40 members", (), _make_tar, _tarfile),
     Case("Pillow: a part of a PNG", ("PIL",), _make_picture, _pillow),
     Case(
-        "dask: 4 Parquet files, 2 processes",
+        "dask: 4 Parquet files, 2 of 8 columns, 2 processes",
         ("dask.dataframe", "pandas", "pyarrow"),
         _make_tables,
         _dask,
-        through_fsspec=True,
+        doors=PROTOCOL_ONLY,
         in_processes=True,
     ),
-    Case("PyTorch: `DataLoader`, 2 forked workers", ("torch",), _make_samples, _torch_fork, in_processes=True),
-    Case("PyTorch: `DataLoader`, 2 spawned workers", ("torch",), _make_samples, _torch_spawn, in_processes=True),
+    Case(
+        "PyTorch: `DataLoader`, 2 forked workers",
+        ("torch",),
+        _make_samples,
+        _torch_fork,
+        doors=PROTOCOL_ONLY,
+        in_processes=True,
+    ),
+    Case(
+        "PyTorch: `DataLoader`, 2 spawned workers",
+        ("torch",),
+        _make_samples,
+        _torch_spawn,
+        doors=(PageinFiles, PageinProtocol),
+        in_processes=True,
+    ),
 )

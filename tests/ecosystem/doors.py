@@ -1,4 +1,4 @@
-"""Ways to the same files: a local copy, plain fsspec over HTTP, and pagein over HTTP, by two doors.
+"""Ways to the same files: a local copy, plain fsspec or obstore over HTTP, and pagein over HTTP, by three doors.
 
 Guarantees: a door can be sent to another process, and works there: with that process's own cache, connections and
 event loop.
@@ -7,9 +7,12 @@ Not here: what is read (cases.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -22,6 +25,7 @@ class Door:
     """The files below *base*: a directory, or the URL of one."""
 
     base: str
+    title: ClassVar[str]
 
     def where(self, name: str) -> str:
         """The file's path, or URL, as `filesystem` knows it."""
@@ -32,11 +36,23 @@ class Door:
         return self.where(name)
 
     def open(self, name: str) -> Any:
-        raise NotImplementedError
+        return self.filesystem.open(self.where(name))
+
+    @contextmanager
+    def given(self, name: str) -> Iterator[Any]:
+        """What a project is given that takes files and URLs alike: the one that its users would write."""
+        with self.open(name) as file:
+            yield file
 
     @property
     def filesystem(self) -> AbstractFileSystem:
         raise NotImplementedError
+
+    def zarr_store(self, name: str) -> Any:
+        """A zarr store of what is below *name*."""
+        from zarr.storage import FsspecStore
+
+        return FsspecStore(_asynchronous(self.filesystem), path=self.where(name), read_only=True)
 
     def for_duckdb(self, connection: Any, name: str) -> str:
         """What *connection* knows the file by."""
@@ -46,8 +62,7 @@ class Door:
 class LocalCopy(Door):
     """The truth."""
 
-    def open(self, name: str) -> Any:
-        return open(self.where(name), "rb")
+    title = "a local copy"
 
     def for_duckdb(self, connection: Any, name: str) -> str:
         return self.where(name)
@@ -60,8 +75,7 @@ class LocalCopy(Door):
 class PlainFsspec(Door):
     """As most people read today: fsspec's defaults."""
 
-    def open(self, name: str) -> Any:
-        return self.filesystem.open(self.where(name))
+    title = "plain fsspec"
 
     def for_duckdb(self, connection: Any, name: str) -> str:
         connection.register_filesystem(ForDuckDB(self.filesystem))
@@ -72,11 +86,10 @@ class PlainFsspec(Door):
         return fsspec.filesystem("http")
 
 
-class Pagein(Door):
-    """`pagein.open`, and the protocol ``pagein``, both through the process's own cache."""
+class PageinFiles(Door):
+    """`pagein.open`, through the process's own cache, for whoever takes files."""
 
-    def url(self, name: str) -> str:
-        return f"pagein::{self.where(name)}"
+    title = "`pagein.open`"
 
     def open(self, name: str) -> Any:
         return pagein.open(self.where(name))
@@ -87,9 +100,77 @@ class Pagein(Door):
         connection.register_filesystem(DuckDBFileSystem())
         return f"pagein://{self.where(name)}"
 
+
+class PageinProtocol(Door):
+    """fsspec's protocol ``pagein``, through the process's own cache, for whoever takes URLs or filesystems."""
+
+    title = "`pagein::`"
+
+    def url(self, name: str) -> str:
+        return f"pagein::{self.where(name)}"
+
+    def open(self, name: str) -> Any:
+        return fsspec.open(self.url(name)).open()
+
+    @contextmanager
+    def given(self, name: str) -> Iterator[Any]:
+        yield self.url(name)
+
+    def for_duckdb(self, connection: Any, name: str) -> str:
+        from pagein.integrations.duckdb import DuckDBFileSystem
+
+        connection.register_filesystem(DuckDBFileSystem(fs=self.filesystem))
+        return f"pagein://{self.where(name)}"
+
     @property
     def filesystem(self) -> AbstractFileSystem:
         return fsspec.filesystem("pagein", target_protocol="http")
+
+
+class PlainObstore(Door):
+    """obstore without a cache, as zarr takes it."""
+
+    title = "plain obstore"
+
+    def zarr_store(self, name: str) -> Any:
+        from zarr.storage import ObjectStore
+
+        return ObjectStore(_http_store(self.where(name)), read_only=True)
+
+
+class PageinStore(PlainObstore):
+    """`CachedStore` over the same store."""
+
+    title = "`CachedStore`"
+
+    def zarr_store(self, name: str) -> Any:
+        from pagein.integrations.zarr import ObjectStore
+
+        return ObjectStore(_cached_store(self.where(name)), read_only=True)
+
+
+def _http_store(url: str) -> Any:
+    from obstore.store import HTTPStore
+
+    return HTTPStore.from_url(url, client_options={"allow_http": True})
+
+
+@cache
+def _cached_store(url: str) -> Any:
+    """One for all who read there: another would ask anew which objects there are."""
+    from pagein.integrations.obspec import CachedStore
+
+    return CachedStore(_http_store(url))
+
+
+def _asynchronous(filesystem: Any) -> Any:
+    """zarr takes nothing else."""
+    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+    if not filesystem.async_impl:
+        return AsyncFileSystemWrapper(filesystem, asynchronous=True)
+    options = {**filesystem.storage_options, "asynchronous": True}
+    return type(filesystem)(*filesystem.storage_args, **options)
 
 
 class ForDuckDB(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types

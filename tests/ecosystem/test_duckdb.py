@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from pagein import PageCache
@@ -75,6 +76,29 @@ def test_a_pattern_names_all_files_that_match(connection: Any, tmp_path: Path) -
         (tmp_path / f"part-{number}.csv").write_text(f"a\n{number}\n")
     query = f"SELECT sum(a) FROM read_csv('pagein://{tmp_path}/part-*.csv')"
     assert connection.execute(query).fetchall() == [(3,)]
+
+
+def test_a_filesystem_of_fsspecs_is_read_by_its_own_names_through_the_cache() -> None:
+    duckdb = pytest.importorskip("duckdb")
+    memory = fsspec.filesystem("memory")
+    for number in range(3):
+        memory.pipe_file(f"/duckdb/part-{number}.csv", b"a\n%d\n" % number)
+    with PageCache("16 MiB") as cache, duckdb.connect() as connection:
+        connection.register_filesystem(DuckDBFileSystem(cache, fs=memory))
+        query = "SELECT sum(a) FROM read_csv('pagein:///duckdb/part-*.csv')"
+        assert connection.execute(query).fetchall() == [(3,)]
+        assert cache.stats().resident_bytes >= 3 * 4096
+        memory.pipe_file("/duckdb/part-0.csv", b"a\n100\n")
+        assert connection.execute(query).fetchall() == [(103,)]
+    memory.rm("/duckdb", recursive=True)
+
+
+def test_what_a_filesystem_cannot_be_told_is_an_error() -> None:
+    memory = fsspec.filesystem("memory")
+    with pytest.raises(TypeError, match="region"):
+        DuckDBFileSystem(fs=memory, region="eu-central-1")
+    with PageCache("1 MiB") as cache, pytest.raises(TypeError, match="a page cache already"):
+        DuckDBFileSystem(cache, fs=fsspec.filesystem("pagein", fs=memory))
 
 
 def test_what_is_not_there_is_an_error_that_names_it(connection: Any, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from fsspec import AbstractFileSystem
 from ..cache import PageCache
 from ..default import default_cache
 from ..file import File
+from .fsspec import PageCacheFileSystem
+from .fsspec.references import to_cache
 
 PROTOCOL = "pagein"
 
@@ -33,15 +35,25 @@ class DuckDBFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ship
     """What `PageCache.open` opens, under names that begin with ``pagein://``: a path, a URL, a chain.
 
     *cache*: by default the process's own (`pagein.default_cache`).  *store_options*: as of `PageCache.open`.
+    *fs*: a filesystem of fsspec's; names are its own then, and it brings the bytes.
     A name with ``*``, ``?`` or ``[`` in it is a pattern, if fsspec has a filesystem that can list what is meant.
     """
 
     protocol = PROTOCOL
     cachable = False  # instances: it goes, and what it refers to, with its connection
 
-    def __init__(self, cache: PageCache | None = None, **store_options: Any) -> None:
+    def __init__(
+        self, cache: PageCache | None = None, *, fs: AbstractFileSystem | None = None, **store_options: Any
+    ) -> None:
         super().__init__()
+        if fs is not None and store_options:
+            raise TypeError(f"fs has options of its own: {', '.join(sorted(store_options))} would mean nothing to it")
+        if isinstance(fs, PageCacheFileSystem) and cache is not None:
+            raise TypeError("fs has a page cache already: give either that, or cache and the filesystem behind it")
         self._cache = cache
+        if fs is not None and not isinstance(fs, PageCacheFileSystem):
+            fs = PageCacheFileSystem(fs, cache=None if cache is None else to_cache(cache))
+        self._fs = fs
         self._options = store_options
 
     @classmethod
@@ -69,10 +81,15 @@ class DuckDBFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ship
         name = self._strip_protocol(path)
         if not set(name) & set("*?["):
             return [name]
+        if self._fs is not None:
+            return sorted(self._fs.glob(name))
         filesystem, pattern = fsspec.core.url_to_fs(name, **self._options)
         return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(pattern))
 
     def _file(self, path: str) -> File:
+        if self._fs is not None:
+            own: File = self._fs.open(self._strip_protocol(path))
+            return own
         cache = default_cache() if self._cache is None else self._cache
         file: File = cache.open(self._strip_protocol(path), "rb", **self._options)
         return file
