@@ -36,8 +36,7 @@ def main(who: str, count: str, cap: str, base_url: str, path: str) -> None:
     _forget_peak()
     before = _resident_bytes()["VmRSS"]
     start = perf_counter()
-    files = [open_file(url) for url in urls]
-    tables = [pq.ParquetFile(file) for file in files]
+    tables = [pq.ParquetFile(open_file(url)) for url in urls]
     opened_s, opened = perf_counter() - start, _resident_bytes()["VmRSS"]
     start = perf_counter()
     wrong_count = sum(not table.read(use_threads=False).equals(truth) for table in tables)
