@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import io
-import weakref
-from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, overload
 
@@ -55,8 +53,6 @@ class Inode:
         self.mapping: AddressSpace = AddressSpace(
             cache._zone, opened.ops, opened.size_bytes, name=name, room_pages=room_bytes >> PAGE_SHIFT
         )
-        # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
-        weakref.finalize(self, _orphan, self.mapping, cache._orphans).atexit = False
         if has_room:
             cache._roomy_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
@@ -71,6 +67,13 @@ class Inode:
         """Whether nobody has opened it for writing since the first, before whom its store had everything."""
         self.written_at = 0
         """A number that grows with each end of writing to any inode: how recent its version is."""
+
+    def __del__(self) -> None:
+        # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
+        # (weakref.finalize would take 400 bytes of every open file.)  Perhaps inside any lock of ours: one step.
+        mapping = getattr(self, "mapping", None)  # there is none if there was no room for one
+        if mapping is not None and not mapping.zone.closed:  # else its memory has gone
+            self._cache._orphans.append(mapping)
 
     def __repr__(self) -> str:
         return f"<pagein.Inode {self.name!r}: {self.size_bytes} bytes, version {self.version!r}>"
@@ -194,9 +197,3 @@ class Inode:
 def _room_bytes(roomy_count: int, size_bytes: int) -> int:
     least = ROOM_BYTES if roomy_count < ROOMY_MAX else ROOM_BYTES_OF_MANY
     return max(size_bytes, min(max(least, ROOM_TIMES * size_bytes), ARENA_PAGES_MAX << PAGE_SHIFT))
-
-
-def _orphan(mapping: AddressSpace, orphans: deque[AddressSpace]) -> None:
-    """Perhaps in a finalizer, inside any lock of ours: one step."""
-    if not mapping.zone.closed:  # else its memory has gone
-        orphans.append(mapping)
