@@ -158,6 +158,10 @@ def test_what_the_cache_does_is_seen_as_the_how_to_says() -> None:
     assert any(event.get("cat") == "read" for event in json.loads(Path("trace.json").read_text()))
 
 
+def test_a_file_that_has_changed_is_stale_as_the_explanation_says() -> None:
+    run("docs/explanation/freshness.md")
+
+
 def test_the_example_of_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     names = run("README.md")
     assert "CacheStats(" in capsys.readouterr().out

@@ -26,6 +26,7 @@ from .default import default_cache
 from .mm import filemap
 from .mm.bring import Bring
 from .reader import Advice, PageReader, checked, position_after
+from .watching import Watch, Watching
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -43,7 +44,12 @@ async def open(source: Any, *, cache: PageCache | None = None, **store_options: 
     found = stores.source_of(source, **store_options)
 
     def look_up() -> HitReader:
-        return cache._file_of(cache._look_up(found), HitReader)
+        inode = cache._look_up(found)
+        watch = cache._watch(inode)
+        kind: Callable[..., HitReader] = HitReader
+        if watch is not None:
+            kind = partial(_WatchingHitReader, watch=watch)
+        return cache._file_of(inode, kind)
 
     return AsyncFile(await _on_worker(cache._zone, look_up, undo=cache._close_unwanted))
 
@@ -217,6 +223,16 @@ class HitReader(PageReader):
 
     def _view_missing(self, size: int, offset: int) -> memoryview:
         return None  # type: ignore[return-value]  # AsyncFile knows
+
+
+class _WatchingHitReader(Watching, HitReader):
+    """One of a cache that has to be fresh: what needs a look is none that is here."""
+
+    __slots__ = ("_watch",)
+
+    def __init__(self, *arguments: Any, watch: Watch, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._watch_over(watch)
 
 
 # -- work that the loop does not wait for ------------------------------------------------------------------

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from . import config, notebook, process, stores, unwritten
 from .errors import ContractViolation, negative
 from .file import File
+from .freshness import Revalidate, parse_revalidate
 from .inode import Inode as Inode
+from .lookup import Lookup
 from .mm import removal, truncate
 from .mm.debug import Checks
 from .mm.dirty import Limits
@@ -40,6 +42,7 @@ from .stores.source import Opened, Source
 from .table import InodeTable, Released
 from .text import TextFile, text_layer
 from .units import PAGE_SHIFT, format_share, format_size
+from .watching import Watch, WatchingFile
 from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
@@ -63,8 +66,10 @@ class PageCache:
     Of it, at most *dirty_limit*, a share, may wait to be written back, which begins at *dirty_background*, or when
     something has waited for *dirty_age_s* seconds.  *debug* asserts the contract at run time.
     What is not given is as the environment or a file says (config.py), else the default.
+    *revalidate* says when a source is looked at again: "open": whenever it is opened; "never", as long as anything is
+    known of it; a number of seconds: when it is opened, or read, and the last look is older; "always": each time.
     *victims* chooses what to evict (pagein.mm.victims.s3fifo).  *door* is for tests.
-    Raises: ValueError, TypeError for a size that cannot be read or is below one page, or shares that make no sense;
+    Raises: ValueError, TypeError for a size that cannot be read or is below one page, or what else makes no sense;
     ValueError, OSError for a setting or a file of settings that cannot be read.
     """
 
@@ -76,10 +81,12 @@ class PageCache:
         dirty_limit: float | None = None,
         dirty_age_s: float | None = None,
         victims: Victims = s3fifo,
+        revalidate: Revalidate | None = None,
         debug: bool | None = None,
         door: Door = SYSTEM,
     ) -> None:
         self.size_bytes: int = config.SIZE.found(size).value
+        self._freshness = parse_revalidate(config.REVALIDATE.found(revalidate).value)
         cap_pages = self.size_bytes >> PAGE_SHIFT
         background, limit = config.dirty_shares(dirty_background, dirty_limit)
         limits = Limits.for_cap(
@@ -97,6 +104,7 @@ class PageCache:
         self._gave_up = False
         """Whether `close` was told to discard what is unwritten."""
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
+        self._lookup = Lookup(self._table, self._freshness)
         process.caches.add(self)
         if os.environ.get("PAGEIN_TOP", "").lower() not in ("", "0", "false", "no", "off"):
             from . import publishing  # sockets, and a thread, only for who wants them
@@ -183,9 +191,9 @@ class PageCache:
         *source*: a path; a ``file:``, ``s3:``, ``gs:``, ``az:`` or ``http(s):`` URL; any other fsspec URL or chain;
         or ``(store, path)``.  *mode*: as the built-in `open` takes it, but "rb" by default; the other arguments are
         for text, as `open`.  *store_options* go to the store.
-        The source is looked at anew: if it has changed since it was last opened, its old pages are not used.  What is
-        open for writing in this cache, or has data that are not written yet, is what this cache says it is: whoever
-        opens it shares that.
+        The source is looked at anew, unless *revalidate* says otherwise: if it has changed since it was last opened,
+        its old pages are not used.  What is open for writing in this cache, or has data that are not written yet, is
+        what this cache says it is: whoever opens it shares that.
         Blocks: interruptibly.  Raises: OSError with the errno that fits: EROFS for a store that cannot be written
         to; ValueError, TypeError for what makes no sense.
         """
@@ -213,13 +221,13 @@ class PageCache:
 
     def _look_up(self, source: Source) -> Inode:
         self._write_late(source.key)
-        return self._table.look_up(source)
+        return self._lookup.look_up(source)
 
     def _look_up_for_writing(self, source: Source, mode: Mode) -> Inode:
         self._write_late(source.key)
         return self._table.look_up_for_writing(source, mode)
 
-    def _file_of(self, inode: Inode, kind: type[R]) -> R:
+    def _file_of(self, inode: Inode, kind: Callable[..., R]) -> R:
         """A reader of *inode*, which was held for it."""
         return self._entered(
             kind(
@@ -231,8 +239,16 @@ class PageCache:
             )
         )
 
+    def _watch(self, inode: Inode) -> Watch | None:
+        """How who only reads it looks again; None if he never does."""
+        if inode.source is None or not self._freshness.reads_look:
+            return None
+        return Watch(self._lookup, inode, at_read_s=self._freshness.at_read_s)
+
     def _open_file(self, inode: Inode, mode: Mode) -> File:
-        kind = File if mode.reads else WriteOnlyFile
+        kind: Callable[..., File] = File if mode.reads else WriteOnlyFile
+        if not mode.writes and (watch := self._watch(inode)) is not None:
+            kind = partial(WatchingFile, watch=watch)
         return self._entered(
             kind(
                 OpenFile(inode.mapping, writable=mode.writes),
@@ -519,6 +535,7 @@ class PageCache:
     def _start_locks_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent."""
         self._table.start_anew()
+        self._lookup.start_anew()
         self._texts = weakref.WeakSet()  # what is in them is the parent's
         for file in self._files:
             file._start_lock_anew()

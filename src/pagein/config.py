@@ -25,6 +25,7 @@ from .errors import (
     unknown_setting,
     unreadable_settings,
 )  # fmt: skip
+from .freshness import DEFAULT as REVALIDATE_DEFAULT, Revalidate, parse_revalidate
 from .mm import debug, dirty
 from .units import PAGE_SIZE, parse_size
 
@@ -119,6 +120,11 @@ def _flag(value: Any, where: str) -> bool:
     return value
 
 
+def _revalidate(value: Any, where: str) -> Revalidate:
+    parse_revalidate(value, where)
+    return value  # type: ignore[no-any-return]  # it is one
+
+
 def _read_number(text: str) -> object:
     try:
         return float(text)
@@ -157,6 +163,8 @@ DIRTY_LIMIT = Setting("dirty_limit", _limit, _read_number, lambda: dirty.LIMIT_S
                       "share of the cache: more never waits to be written; writers wait instead")
 DIRTY_AGE_S = Setting("dirty_age_s", _age, _read_number, lambda: dirty.AGE_S,
                       "seconds after which what was written goes to its store anyway")
+REVALIDATE = Setting("revalidate", _revalidate, _read_number, lambda: REVALIDATE_DEFAULT,
+                     "when a source is looked at again: open, always, never, or a number of seconds")
 DEBUG = Setting("debug", _flag, _read_flag, lambda: False,
                 "assert the contract of stores at run time")
 DEBUG_READ_TIMEOUT_S = Setting("debug_read_timeout_s", _patience, _read_number, lambda: debug.READ_TIMEOUT_S,
@@ -167,6 +175,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     DIRTY_BACKGROUND,
     DIRTY_LIMIT,
     DIRTY_AGE_S,
+    REVALIDATE,
     DEBUG,
     DEBUG_READ_TIMEOUT_S,
 )  # fmt: skip

@@ -270,7 +270,7 @@ class File(PageWriter):
         size = len(data)
         with mapping.dirty_lock:
             offset = mapping.i_size
-            if not (mapping.short_writes and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)):
+            if mapping.unsettled or not (mapping.short_writes and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)):
                 return False
             if offset + size > self._size_max:
                 return False

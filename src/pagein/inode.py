@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from math import inf
 from typing import TYPE_CHECKING, overload
 
 from .errors import being_written, exists, negative, read_only_source
@@ -18,7 +19,7 @@ from .mm import truncate
 from .mm.arena import ARENA_PAGES_MAX
 from .mm.mapping import AddressSpace
 from .stores.parents import WrittenByParent
-from .stores.source import Opened
+from .stores.source import Opened, Source
 from .text import text_layer
 from .units import PAGE_SHIFT, page_count_for
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import OpenBinaryMode, OpenTextMode
 
     from .cache import PageCache
+    from .looks import Look
 
 ROOM_BYTES = 64 << 30
 """How far a file may grow that is opened for writing, or to `ROOM_TIMES` its size.  It costs address space only."""
@@ -63,6 +65,18 @@ class Inode:
         """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache."""
         self.late_failure: BaseException | None = None
         """Why that could not be done, the last time.  Who writes out tries again."""
+        self.source: Source | None = None
+        """Of which it is a version; None if the user has made it."""
+        self.look: Callable[[], Opened | None] | None = None
+        self.again: Callable[[], Opened | None] | None = None
+        """As in `Opened`, of which these are; the latter may find that its source has to be opened all the same."""
+        self.has_validator: bool = opened.has_validator
+        self.looked_s: float = -inf
+        """When the last look at its source began that has found this version..."""
+        self.look_number: int = 0
+        """...and which one that was."""
+        self.changed_to: str | None = None
+        """What a look has found in place of this version, for good."""
         self.has_one_writer_so_far = False
         """Whether nobody has opened it for writing since the first, before whom its store had everything."""
         self.written_at = 0
@@ -100,6 +114,21 @@ class Inode:
             return dirty_bytes if mapping.is_unwritten else None
         return min(dirty_bytes + uncommitted_bytes, mapping.i_size)
 
+    def looks_as(self, opened: Opened) -> None:
+        """This is how to look whether it is still the same, and to go on with it."""
+        self.look, self.again, self.has_validator = opened.look, opened.again, opened.has_validator
+
+    def was_looked_at(self, look: Look) -> None:
+        """And found to be the same, or is what was found.  Under the cache's lock."""
+        if look.number > self.look_number:
+            self.look_number, self.looked_s = look.number, look.began_s
+            self.mapping.found_changed = False
+
+    @property
+    def seen_s(self) -> float:
+        """When its store had this version for certain, at the latest that is known."""
+        return max(self.looked_s, self.mapping.validated_s)
+
     @property
     def is_stale(self) -> bool:
         """Whether another has changed the object, so that its store takes nothing of it any more."""
@@ -110,6 +139,7 @@ class Inode:
         version = getattr(self.mapping.ops, "version", None)  # as stores/source.py says; a user's may have another
         if isinstance(version, str):
             self.version = version
+        self.again = getattr(self.mapping.ops, "committed", None)
 
     def can_be_written_on(self, opened: Opened) -> bool:
         """Whether it can stand for what was just opened for writing: the same bytes, and room."""

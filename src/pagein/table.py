@@ -6,7 +6,7 @@ when nobody reads, waits for, or shows a page of it, and its store's side is clo
 Assumes: sources with equal keys are one object (stores/source.py); everything here runs where no signal can interrupt
 it, but for what a finalizer appends to `released`, `late` and `orphans`.
 Lock order: ``InodeTable.lock`` is taken before a zone's lock and never held across a store's I/O.
-Not here: writing back what was left (unwritten.py).
+Not here: finding one to read, and looking at sources (lookup.py); writing back what was left (unwritten.py).
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import closed_cache, exists, read_only_source
 from .idle import IdleInodes
 from .inode import Inode
-from .mm import readahead, truncate
-from .mm.sync import OwnedLock, Waiter
-from .stores.source import Opened, Source, SourceWithHead, WritableSource
+from .mm import truncate
+from .mm.sync import OwnedLock
+from .stores.source import Opened, Source, WritableSource
 from .turns import Busy, Turns
 
 if TYPE_CHECKING:
     from .cache import PageCache
     from .mm.mapping import AddressSpace
+    from .mm.zone import Zone
     from .modes import Mode
 
 
@@ -45,8 +46,8 @@ class InodeTable:
 
     def __init__(self, cache: PageCache, *, idle_max: Callable[[], int]) -> None:
         self._cache_ref = weakref.ref(cache)  # no cycle: a cache that nobody has goes at once
-        self._zone = cache._zone
-        self.lock: OwnedLock = OwnedLock("the cache's lock", self._zone.door)
+        self.zone: Zone = cache._zone
+        self.lock: OwnedLock = OwnedLock("the cache's lock", self.zone.door)
         self.by_key: dict[Hashable, Inode] = {}
         self.written: dict[Inode, None] = {}
         """Inodes that are open for writing, or have unwritten data: in the order in which they were opened."""
@@ -57,20 +58,21 @@ class InodeTable:
         self._idle = IdleInodes(idle_max)
         self._lingering: set[Inode] = set()
         """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
+        self._unfound: list[AddressSpace] = []
+        """Mappings of inodes that nobody has open, or will find again: their pages go, whoever still refers to them."""
         self._leaving: set[AddressSpace] = set()
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
-        self._opening: dict[Hashable, list[Waiter]] = {}
-        """What is being looked at for the first time, and who waits for that."""
-        self.turns: Turns = Turns(self._zone.door)
+        self.turns: Turns = Turns(self.zone.door)
         """Who opens something for writing, or replaces it, or closes the cache."""
-        self.behind: Busy = Busy(self._zone.door)
+        self.behind: Busy = Busy(self.zone.door)
         """Who keeps inodes open that have no file, or follows up: who closes the cache waits for them."""
         self._closing_count = 0
         """How many close the cache: from when its files are closed, none is opened any more."""
         self.close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
         self.hits: int = 0
-        self._ends_of_writing = 0
+        self.ends_of_writing: int = 0
+        """How often an inode that was written became as any other."""
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
         self.late: deque[Inode] = deque()
@@ -78,104 +80,26 @@ class InodeTable:
         self.orphans: deque[AddressSpace] = deque()
 
     @property
-    def _cache(self) -> PageCache:
+    def cache(self) -> PageCache:
+        """Whose table it is."""
         cache = self._cache_ref()
         assert cache is not None, "it calls us"
         return cache
 
-    # -- finding one ---------------------------------------------------------------------------------------
+    # -- having one ----------------------------------------------------------------------------------------
 
-    def look_up(self, source: Source) -> Inode:
-        """The inode of what *source* is now, held for one file.
-
-        Of several that look at once at what is not known yet, the first brings the first bytes along, and the others
-        wait until they are in the cache.  What is known needs its version only, to see whether it is the same; what is
-        being written through this cache is what the cache says it is.
-        Blocks: as long as the store takes.
-        """
-        while True:
-            with self.lock:
-                self.check_open()
-                inode = self.by_key.get(source.key)
-                if inode is not None and inode in self.written:
-                    return self._counted(inode)
-                began = self._ends_of_writing
-            inode = self._look_at(source, began)
-            if inode is not None:
-                return inode
-
-    def _look_at(self, source: Source, began: int) -> Inode | None:
-        turn = self._turn_at(source.key)
-        try:
-            began_s = self._zone.door.now_s()
-            is_first = turn is None and isinstance(source, SourceWithHead)
-            opened = cast(SourceWithHead, source).open_with_head() if is_first else source.open()
-            took_s = self._zone.door.now_s() - began_s
-            if turn is not None:
-                turn.wait()
-            inode = self._held(source, opened, began)
-            if inode is None:
-                return None
-            inode.mapping.device.answered(took_s)
-            # (One that can grow may have been written to since the head came.)
-            if opened.size_bytes and memoryview(opened.head).nbytes and not inode.has_room:
-                readahead.adopt_head(inode.mapping, opened.head, took_s)
-        finally:
-            if turn is None:
-                self._end_turn(source.key)
-        self.follow_up()
-        return inode
-
-    def _turn_at(self, key: Hashable) -> Waiter | None:
-        """Where to wait for whoever looks already at what is not known yet; None for the first."""
-        with self.lock:
-            waiter = self._zone.door.waiter()
-            if key in self.by_key:
-                waiter.wake()
-            elif key not in self._opening:
-                self._opening[key] = []
-                return None
-            else:
-                self._opening[key].append(waiter)
-            return waiter
-
-    def _end_turn(self, key: Hashable) -> None:
-        with self.lock:
-            waiters = self._opening.pop(key)
-        for waiter in waiters:
-            waiter.wake()
-
-    def _held(self, source: Source, opened: Opened, began: int) -> Inode | None:
-        """The inode of this version of *source*, counted for a file; None to look again, because writing has ended
-        since the store was asked."""
-        is_needed = False
-        try:
-            with self.lock:
-                self.check_open()
-                inode = self.by_key.get(source.key)
-                if inode is None or (inode not in self.written and inode.version != opened.version):
-                    if inode is not None and inode.written_at > began:
-                        return None
-                    inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name))
-                if inode.opened is None:
-                    inode.mapping.resume(opened.ops)
-                    # Without its head, which would be in memory beside the cache for as long as the file is open.
-                    inode.opened, is_needed = opened._replace(head=b""), True
-                return self._counted(inode)
-        finally:
-            if not is_needed:
-                self.close_all([opened])
-
-    def _replace(self, inode: Inode) -> Inode:
+    def replace(self, inode: Inode) -> Inode:
         """Let it be found from now on.  One that was found until now serves the files that have it, and goes with them.
         Under the lock."""
         known = self.by_key.get(inode.key)
         if known is not None:
             self._idle.discard(known)
+            if known.version != inode.version and known.has_validator:  # else nobody knows
+                known.changed_to = inode.version
         self.by_key[inode.key] = inode
         return inode
 
-    def _counted(self, inode: Inode) -> Inode:
+    def counted(self, inode: Inode) -> Inode:
         """For a file.  Under the lock."""
         self._idle.discard(inode)
         inode.open_count += 1
@@ -185,34 +109,7 @@ class InodeTable:
         """Count a file more of an inode that the user has."""
         with self.lock:
             self.check_open()
-            return self._counted(inode)
-
-    def hold_looked_at(self, source: Source, opened: Opened, began: int) -> Inode | None:
-        """The inode of what somebody has looked at himself, held for one file that never sees what is written through
-        this cache: he asked when *began* was `ends_of_writing`.  None while it is being written, or if it was since.
-        """
-        is_needed = False
-        try:
-            with self.lock:
-                self.check_open()
-                inode = self.by_key.get(source.key)
-                is_current = inode is not None and inode.version == opened.version
-                if inode is not None and (inode in self.written or (not is_current and inode.written_at > began)):
-                    return None
-                if inode is None or not is_current or inode.has_room:  # one that can grow may be written on
-                    inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name))
-                if inode.opened is None:
-                    inode.mapping.resume(opened.ops)
-                    inode.opened, is_needed = opened, True
-                return self._counted(inode)
-        finally:
-            if not is_needed:
-                self.close_all([opened])
-
-    @property
-    def ends_of_writing(self) -> int:
-        """A number that grows whenever a file that was written is closed for good."""
-        return self._ends_of_writing
+            return self.counted(inode)
 
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
         """An inode for operations that the user has; the one that is there for *key*, if that is the same file."""
@@ -220,9 +117,9 @@ class InodeTable:
             known = self.by_key.get(("inode", key)) if key is not None else None
             if known is not None and (known in self.written or known.size_bytes == opened.size_bytes):
                 return known
-            inode = Inode(self._cache, opened, key=("inode", key), name=name, has_room=opened.ops.writable)
+            inode = Inode(self.cache, opened, key=("inode", key), name=name, has_room=opened.ops.writable)
             if key is not None:
-                self._idle.add(self._replace(inode))
+                self._idle.add(self.replace(inode))
                 self._forget_the_longest_idle()
         return inode
 
@@ -278,7 +175,8 @@ class InodeTable:
                 self.check_open()
                 inode = self.by_key.get(source.key)
                 if inode is None or not inode.can_be_written_on(opened):
-                    inode = self._replace(Inode(self._cache, opened, key=source.key, name=source.name, has_room=True))
+                    inode = self.replace(Inode(self.cache, opened, key=source.key, name=source.name, has_room=True))
+                    inode.source = source
                 if inode.opened is None:
                     inode.mapping.resume(opened.ops)
                     inode.opened, is_needed = opened, True
@@ -305,20 +203,28 @@ class InodeTable:
 
     def _counted_for_writing(self, inode: Inode) -> Inode:
         """Under the lock."""
-        self._counted(inode)
+        self.counted(inode)
         inode.has_one_writer_so_far = inode not in self.written
         inode.writer_count += 1
+        inode.look = inode.again = None  # they are about what was there before
         self._left.discard(inode)
         self._left_and_begun.discard(inode)
         self.written[inode] = None
         inode.mapping.allow_short_writes(True)
-        _caches_with_data[self._cache] = None
+        _caches_with_data[self.cache] = None
         return inode
 
     def is_written(self, key: Hashable) -> bool:
         """Whether what has this key is open for writing, or has unwritten data."""
         with self.lock:
             return self.by_key.get(key) in self.written
+
+    def note_written_past(self, key: Hashable) -> None:
+        """Its store has been given another version past the cache: who opens it looks."""
+        with self.lock:
+            inode = self.by_key.get(key)
+            if inode is not None:
+                inode.mapping.found_changed = True
 
     @contextmanager
     def kept_open(self) -> Iterator[list[Inode]]:
@@ -327,7 +233,7 @@ class InodeTable:
         held: list[Inode] = []
         try:
             with self.lock:
-                held = [self._counted(inode) for inode in self.written]
+                held = [self.counted(inode) for inode in self.written]
             yield held
         finally:
             self.released.extend(Released(inode, [None], 0, wrote=False) for inode in held)
@@ -348,7 +254,10 @@ class InodeTable:
             while self.orphans:
                 self._leaving.add(self.orphans.popleft())
             leaving, self._leaving = self._leaving, set()
+            unfound, self._unfound = self._unfound, []
         self.close_all(to_close)
+        for mapping in unfound:
+            truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
         staying = {mapping for mapping in leaving if not self._give_back(mapping)}
         with self.lock:
             self._leaving |= staying
@@ -394,15 +303,17 @@ class InodeTable:
             self._lingering.add(inode)
         if self.by_key.get(inode.key) is inode:
             self._idle.add(inode)
+        elif inode.source is not None:  # else its user may open it again
+            self._unfound.append(inode.mapping)
 
     def take_left(self) -> list[Inode]:
         """Inodes that were left with data which nobody has begun to hand over; counted, so that they stay open."""
         with self.lock:
-            if self._zone.closed or self._closing_count:
+            if self.zone.closed or self._closing_count:
                 return []  # who closes the cache sees to it
             left = [one for one in self._left - self._left_and_begun if one.unwritten_bytes is not None]
             self._left_and_begun.update(left)
-            return [self._counted(inode) for inode in left]
+            return [self.counted(inode) for inode in left]
 
     def note_begun(self, inode: Inode) -> None:
         """Who wrote it last has tried to hand its data over, and was told why not."""
@@ -421,10 +332,12 @@ class InodeTable:
         self._left_and_begun.discard(inode)
         self.written.pop(inode, None)
         if not self.written:
-            _caches_with_data.pop(self._cache, None)
+            _caches_with_data.pop(self.cache, None)
         inode.note_version()
-        self._ends_of_writing += 1
-        inode.written_at = self._ends_of_writing
+        inode.looked_s = self.zone.door.now_s()
+        inode.mapping.found_changed = False
+        self.ends_of_writing += 1
+        inode.written_at = self.ends_of_writing
         if not inode.open_count:
             self._let_go(inode)
 
@@ -453,7 +366,7 @@ class InodeTable:
 
     def _forget_the_longest_idle(self) -> None:
         """Under the lock."""
-        for inode in self._idle.too_many(len(self._cache._roomy_inodes)):
+        for inode in self._idle.too_many(len(self.cache._roomy_inodes)):
             self.forget(inode)
 
     def forget(self, inode: Inode) -> None:
@@ -481,7 +394,7 @@ class InodeTable:
         if not mapping.suspend():
             return False
         truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
-        return self._zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
+        return self.zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -498,7 +411,7 @@ class InodeTable:
 
     def check_open(self) -> None:
         """Raises: ValueError if the cache is, or is being, closed.  Under the lock."""
-        if self._closing_count or self._zone.closed:
+        if self._closing_count or self.zone.closed:
             raise closed_cache()
 
     def forget_all(self) -> None:
@@ -517,25 +430,25 @@ class InodeTable:
         """The cache is closed."""
         with self.lock:
             self.orphans.clear()
+            self._unfound.clear()
             self._leaving.clear()
             self.written.clear()
             self._left.clear()
             self._left_and_begun.clear()
-            _caches_with_data.pop(self._cache, None)
+            _caches_with_data.pop(self.cache, None)
 
     def start_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent.  What was being
         written is the parent's."""
-        self.lock = OwnedLock("the cache's lock", self._zone.door)
+        self.lock = OwnedLock("the cache's lock", self.zone.door)
         self.turns.start_anew()
         self.behind.start_anew()
-        self._opening = {}
         self._closing_count = 0
         self.late.clear()
         written, self.written = self.written, {}
         self._left.clear()
         self._left_and_begun.clear()
-        _caches_with_data.pop(self._cache, None)
+        _caches_with_data.pop(self.cache, None)
         for inode in written:
             self.forget(inode)
             inode.leave_to_parent()

@@ -252,6 +252,7 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
             ops.fsync()
         finally:
             opened.close()
+            table.note_written_past(target.key)
     return size_bytes
 
 

@@ -3,7 +3,8 @@
 Guarantees: any number of threads may write at once; a write is in the cache when it returns, and whoever reads
 afterwards sees it; it is in the store once `fsync` has returned.
 The short way: one leaf lock (``mapping.dirty_lock``), no page lock.  It is open while pages are here, the writer has a
-budget of pages to make dirty (mm/dirty.py), and nobody holds ``i_rwsem``.  What makes it right: a page is marked dirty
+budget of pages to make dirty (mm/dirty.py), nobody holds ``i_rwsem``, and no change is under way whose caller may be
+interrupted (mm/outcome.py).  What makes it right: a page is marked dirty
 first and looked at then, while whoever takes pages away clears Uptodate first and looks at dirty then
 (mm/removal.remove_runs), and the mark is not taken off before the lock is let go.
 Not here: everything else that a write may have to do (mm/write.py); the position (file.py).
@@ -24,6 +25,7 @@ from .units import PAGE_SHIFT
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from .mm.mapping import AddressSpace
     from .mm.openfile import OpenFile
 
 SHORT_BYTES_MAX = 1 << 20
@@ -63,7 +65,8 @@ class PageWriter(PageReader):
             if is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct:
                 mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
                 with mapping.dirty_lock:
-                    if mapping.short_writes and offset <= mapping.i_size and offset + size <= self._size_max:
+                    may_be = mapping.short_writes and not mapping.unsettled
+                    if may_be and offset <= mapping.i_size and offset + size <= self._size_max:
                         if first == last:
                             fresh = 1 - dirty[first]
                             if uptodate[first] and fresh <= mapping.dirty_budget:
@@ -116,7 +119,7 @@ class PageWriter(PageReader):
             offset = checked("offset", offset)
         with memoryview(data) as view, view.cast("B") as source:
             steps = partial(_write_all, self._file, source, offset, is_direct=direct)
-            return self._mapping.zone.shielded_steps(steps)
+            return self._mapping.zone.change(self._mapping, steps)
 
     def punch_hole(self, offset: int, length: int) -> None:
         """Make *length* bytes from byte *offset* on zeros, and give the store their room back where it can.  The size
@@ -127,7 +130,7 @@ class PageWriter(PageReader):
         self._check_writable()
         offset, length = checked("offset", offset), checked("length", length)
         if length and offset < self._mapping.i_size:
-            self._mapping.zone.shielded_steps(partial(write.zero_range, self._file, offset, length))
+            self._mapping.zone.change(self._mapping, partial(write.zero_range, self._file, offset, length))
 
     def set_size(self, size_bytes: int) -> None:
         """Make the file *size_bytes* long; what is added is zeros.
@@ -137,7 +140,7 @@ class PageWriter(PageReader):
         self._check_writable()
         size_bytes = checked("size", size_bytes)
         mapping = self._mapping
-        mapping.zone.workqueue.shielded(partial(truncate.truncate, mapping, size_bytes, self._file))
+        mapping.zone.change(mapping, partial(_truncate, mapping, size_bytes, self._file), blocks=True)
 
     def fsync(self) -> None:
         """Have the store hold, durably, everything that was written to the file before.
@@ -167,6 +170,11 @@ def _write_all(
             done += yield from write.perform_write(file, source[done:], at, make_waiter)
         if done >= len(source):
             return done
+
+
+def _truncate(mapping: AddressSpace, size_bytes: int, file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
+    truncate.truncate(mapping, size_bytes, file)
+    yield from ()
 
 
 class _ReadOnly:

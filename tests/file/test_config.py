@@ -21,6 +21,7 @@ GIVEN: dict[str, tuple[str, str, Any]] = {  # in TOML, in a variable, and what b
     "dirty_background": ("0.05", "0.05", 0.05),
     "dirty_limit": ("1", "1", 1.0),
     "dirty_age_s": ("2.5", "2.5", 2.5),
+    "revalidate": ('"never"', "never", "never"),
     "debug": ("true", "yes", True),
     "debug_read_timeout_s": ("7", "7", 7.0),
 }
@@ -59,7 +60,8 @@ def test_with_nothing_configured_all_is_as_documented(places: tuple[Path, Path])
     size_bytes = found.pop("size").value
     assert 0 < size_bytes <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     assert {name: value for name, (value, _) in found.items()} == {
-        "dirty_background": 0.1, "dirty_limit": 0.2, "dirty_age_s": 30.0, "debug": False, "debug_read_timeout_s": 30.0,
+        "dirty_background": 0.1, "dirty_limit": 0.2, "dirty_age_s": 30.0, "revalidate": "open",
+        "debug": False, "debug_read_timeout_s": 30.0,
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
@@ -14,8 +15,9 @@ from tests.contract.test_interrupted_close import LINES_MAX, interrupted
 from tests.file.sources import TIMEOUT_S, assert_nothing_left, binary
 from tests.file.writable import Disk
 
+import pagein
 from pagein import PageCache
-from pagein.mm import workqueue
+from pagein.mm import workqueue, write
 from pagein.units import PAGE_SIZE
 
 
@@ -103,6 +105,82 @@ def test_an_append_that_was_interrupted_is_whole_or_not_there(disk: Disk) -> Non
         return was_interrupted
 
     at_each_line(case)
+
+
+CHANGES: dict[str, tuple[Callable[[pagein.File], object], bytes]] = {
+    "write": (lambda file: file.pwrite(bytearray(b"older"), 0), b"newer"),
+    "append": (lambda file: file.pwrite(bytearray(b"older"), 3), b"newer"),
+    "truncate": (lambda file: file.set_size(0), b"newer"),
+    "punch": (lambda file: file.punch_hole(0, 100), b"newer"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_was_interrupted_before_it_began_is_not_made_after_a_later_one(
+    change: str, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("a", b"old")
+    make, after = CHANGES[change]
+    begun_late: list[Callable[[], object]] = []
+    start = workqueue.Workqueue.start
+
+    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
+        monkeypatch.setattr(workqueue.Workqueue, "start", start)
+        begun_late.append(run)  # as one that is in the line, and no worker has come by
+        raise KeyboardInterrupt
+
+    with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
+        file.read()
+        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        with pytest.raises(KeyboardInterrupt):
+            make(file)
+        file.pwrite(after, 0)
+        thread = threading.Thread(target=begun_late.pop())
+        thread.start()
+        thread.join(TIMEOUT_S)
+        assert file.pread(100, 0) == after
+        file.pwrite(b"again", 5)  # the short way is open again
+        assert not file._mapping.unsettled
+    assert disk.objects["a"] == after + b"again"
+
+
+def test_a_change_that_was_interrupted_when_it_had_begun_is_made_before_the_next(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("a", b"old")
+    start = workqueue.Workqueue.start
+    begun, may_go_on = threading.Event(), threading.Event()
+    perform = write.perform_write
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(write, "perform_write", perform)
+        begun.set()
+        assert may_go_on.wait(TIMEOUT_S)
+        return perform(*arguments)
+
+    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
+        monkeypatch.setattr(workqueue.Workqueue, "start", start)
+        start(self, run)
+        assert begun.wait(TIMEOUT_S)
+        raise KeyboardInterrupt
+
+    with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
+        file.read()
+        monkeypatch.setattr(write, "perform_write", slow)
+        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        with pytest.raises(KeyboardInterrupt):
+            file.pwrite(bytearray(b"older"), 0)
+        later = threading.Thread(target=file.pwrite, args=(b"newer", 0))
+        later.start()
+        unsettled = file._mapping.unsettled
+        while not unsettled[0].waiters and later.is_alive():
+            time.sleep(0)
+        assert later.is_alive()  # it waits, and not for any lock
+        may_go_on.set()
+        later.join(TIMEOUT_S)
+        assert file.pread(100, 0) == b"newer"
+        assert not unsettled
+    assert disk.objects["a"] == b"newer"
 
 
 def test_an_open_that_was_interrupted_replaces_no_object() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import pickle
 import random
 from collections.abc import Callable, Coroutine, Iterator
@@ -343,6 +344,12 @@ def test_an_object_is_looked_at_again_when_its_time_is_over(bare: Any, monkeypat
         now_s = 160.0
         assert [store.get("t").bytes() for store in stores] == [b"new", b"old", b"new"]
     bare.delete("t")
+
+
+@pytest.mark.parametrize(("policy", "lifetime_s"), [("open", 60), ("always", 0), (7, 7), ("never", math.inf)])
+def test_by_default_it_looks_as_its_cache_does(policy: Any, lifetime_s: float, bare: Any) -> None:
+    with pagein.PageCache("1 MiB", revalidate=policy) as cache:
+        assert CachedStore(bare, cache=cache)._known._lifetime_s == lifetime_s
 
 
 def test_so_many_objects_are_known_at_once_and_the_used_ones_stay(bare: Any, cache: pagein.PageCache) -> None:

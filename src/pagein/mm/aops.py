@@ -54,6 +54,9 @@ class AddressSpaceOperations:
         """Which store this is: files with equal keys share its pipe, and its line.  By default, one for each class."""
         return id(type(self))
 
+    validates: bool = False
+    """Whether a fetch brings only what belongs to the version that was opened, and fails with ESTALE else."""
+
     device_name = ""
     """What statistics call it; by default, the class's name."""
 

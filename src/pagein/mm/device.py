@@ -167,6 +167,7 @@ class BackingDevice:
                 read_run(request.file, page)
         except BaseException as error:  # for the reader who waits, if there is one
             request.error = error
+            page.mapping.note_read_error(error)
         finally:
             request.returned()
 
@@ -227,6 +228,9 @@ class BackingDevice:
         assert started is not None, "a page that stands in line is nobody's to unlock"
         self._ahead_in_flight -= not request.wanted
         now_s = self.zone.door.now_s()
+        mapping = request.page.mapping
+        if request._brought_bytes and mapping.ops.validates:
+            mapping.validated_s = max(mapping.validated_s, started.at_s)
         self.pipe.ended(started, now_s, request._brought_bytes)
         self.failed_requests += not request._brought_bytes
         self.fetched_bytes += request._brought_bytes

@@ -8,7 +8,9 @@ Not here: what a locked page is for (filemap.py, truncate.py), the lock's order 
 
 from __future__ import annotations
 
+import errno
 import sys
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..errors import closed_cache, closed_file
@@ -17,6 +19,7 @@ from . import reclaim
 from .arena import frames_for, ones
 from .errseq import ErrSeq
 from .lru import NOT_QUEUED, Run
+from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
 from .rwsem import RwSem
 from .sync import MakeWaiter, Steps, Waiter, run_steps
@@ -40,7 +43,16 @@ between the two, which only the GIL gives.  Without it every write takes the pag
 class AddressSpace:
     """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
 
-    def __init__(
+    # Each attribute more than 30 in a dict would cost every open file a kilobyte (CPython shares the keys of so many).
+    __slots__ = (
+        "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
+        "disk_size", "found_changed", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations", "last_failure",
+        "may_write_short", "name", "ops", "room_ahead_pages", "short_writes", "size_owed", "size_waiters",
+        "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled", "validated_s",
+        "wb_err", "write_failures", "zone",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0915  # one statement an attribute
         self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
     ) -> None:
         self.zone = zone
@@ -87,6 +99,10 @@ class AddressSpace:
         self.in_flight: dict[int, Page] = {}
         with zone.lock:
             zone.mappings.add(self)
+        self.found_changed: bool = False
+        """A fetch has said that the object has changed (ESTALE), since somebody last looked."""
+        self.validated_s: float = -inf
+        """When the last fetch began that brought something of this very version, if its operations see to that."""
         self.suspended: bool = False
         """No file uses it: no page may be locked, its frames may be gone."""
         self.invalidations = 0
@@ -109,6 +125,8 @@ class AddressSpace:
         self.dirty_lock: Lock = self.zone.door.reentrant_lock()
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
         self.i_rwsem: RwSem = RwSem(self)
+        self.unsettled: Unsettled = Unsettled()
+        """Changes whose callers may have been interrupted."""
 
     def dirty_lock_is_held_here(self) -> bool:
         """Whether the calling thread is in the middle of a write that goes the short way."""
@@ -421,6 +439,11 @@ class AddressSpace:
             stop_frame = self.base + min(stop_index, self.frame_count)
             for start, stop in self.arena.dirty_frames(self.base + start_index, stop_frame):
                 yield start - self.base, stop - start
+
+    def note_read_error(self, error: BaseException) -> None:
+        """A fetch has failed."""
+        if isinstance(error, OSError) and error.errno == errno.ESTALE:
+            self.found_changed = True
 
     # -- what is here, and whether it may be used ----------------------------------------------------------
 

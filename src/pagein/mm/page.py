@@ -192,6 +192,7 @@ class Page:
                 self._set_uptodate()
             else:
                 self.error = error
+                self.mapping.note_read_error(error)
                 self.mapping.zone.counters["failed_requests"] += 1
             kept = self._unlock()
         self._after_unlock(kept)

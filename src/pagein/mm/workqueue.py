@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
+from .outcome import Once, Outcome, Unsettled
 from .sync import Door, Errand, MakeWaiter, Steps, Waiter, run_steps
 
 T = TypeVar("T")
@@ -69,19 +71,41 @@ class Workqueue:
         if not self._door.signals_arrive_here():
             return run_steps(make_steps(self._door.waiter))
 
-        def begin(outcome: _Outcome[T]) -> None:
+        def begin(outcome: Outcome[T]) -> None:
             self.start(lambda: self.begin(make_steps, outcome.settle, lends=True))
 
         return self._wait_for(begin, undo)
 
-    def _wait_for(self, begin: Callable[[_Outcome[T]], object], undo: Callable[[T], object] | None) -> T:
-        outcome = _Outcome(self._door.waiter(), undo)
+    def in_order(self, make_steps: MakeSteps[T], unsettled: Unsettled, *, blocks: bool) -> T:
+        """As `shielded_steps`, but not before what is *unsettled* of callers that were interrupted, and until it has
+        ended one of these.  *blocks*: a worker waits with the steps."""
+        if not self._door.signals_arrive_here():
+            return run_steps(unsettled.steps(make_steps, self._door.waiter))
+
+        def begin(outcome: Outcome[T]) -> None:
+            outcome.unsettled = unsettled
+            unsettled.append(outcome)
+            self.start(lambda: self._begin_in_order(outcome, partial(unsettled.steps, make_steps, own=outcome), blocks))
+
+        return self._wait_for(begin)
+
+    def _begin_in_order(self, outcome: Outcome[T], make_steps: MakeSteps[T], blocks: bool) -> None:
+        if not outcome.is_to_begin():  # it was called off
+            return
+        if blocks:
+            outcome.settle_with(lambda: run_steps(make_steps(self._door.waiter)))
+        else:
+            self.begin(make_steps, outcome.settle, lends=True)
+
+    def _wait_for(self, begin: Callable[[Outcome[T]], object], undo: Callable[[T], object] | None = None) -> T:
+        outcome = Outcome(self._door.waiter(), undo)
         try:
             begin(outcome)  # a worker may have it by the time a signal raises in here
             outcome.done.wait()
             if outcome.error is None:
                 return cast("T", outcome.result)
         except BaseException:
+            outcome.is_abandoned = True  # no call: until this is said no signal handler comes in
             outcome.abandon()
             self.kick()  # the signal may have come after the work was put into the line, and before anybody was told
             raise
@@ -231,60 +255,6 @@ class Workqueue:
         return True
 
 
-class _Once:
-    """Of two who call it, tells the first from the second: popping a list is one step."""
-
-    __slots__ = ("_token",)
-
-    def __init__(self) -> None:
-        self._token = [True]
-
-    def is_first(self) -> bool:
-        try:
-            return self._token.pop()
-        except IndexError:
-            return False
-
-
-class _Outcome(Generic[T]):
-    """What a caller waits for: either it takes the result, or, once abandoned, whoever comes last gives it back."""
-
-    __slots__ = ("_once", "_undo", "done", "error", "result")
-
-    def __init__(self, done: Waiter, undo: Callable[[T], object] | None) -> None:
-        self.done = done
-        self.result: T | None = None
-        self.error: BaseException | None = None
-        self._undo = undo
-        self._once = _Once()
-
-    def settle_with(self, run: Callable[[], T]) -> None:
-        """Call ``run()``."""
-        try:
-            result = run()
-        except BaseException as error:  # kept for the caller, who raises it
-            self.settle(None, error)
-        else:
-            self.settle(result, None)
-
-    def settle(self, result: T | None, error: BaseException | None) -> None:
-        """This came of it."""
-        self.result, self.error = result, error
-        if self._once.is_first():
-            self.done.wake()
-        else:
-            self._give_back()
-
-    def abandon(self) -> None:
-        """Nobody will take it."""
-        if not self._once.is_first():
-            self._give_back()
-
-    def _give_back(self) -> None:
-        if self._undo and self.error is None:
-            self._undo(cast(T, self.result))
-
-
 class _Detached(Generic[T]):
     """Steps between two waits, while no thread runs them."""
 
@@ -333,7 +303,7 @@ class _CallbackWaiter:
 
     def __init__(self, detached: _Detached[Any]) -> None:
         self._detached = detached
-        self._once = _Once()
+        self._once = Once()
 
     def wake(self) -> None:
         if not self._once.is_first():

@@ -105,6 +105,13 @@ class Zone:
             return self.workqueue.shielded(lambda: run_steps(make_steps(self.door.waiter)), undo)
         return self.workqueue.shielded_steps(make_steps, undo)
 
+    def change(self, mapping: AddressSpace, make_steps: MakeSteps[T], *, blocks: bool = False) -> T:
+        """As `shielded_steps`, for what changes a file: if interrupted it is done before the next change, or never.
+        *blocks*: the steps may block."""
+        if self.tracer is not None:
+            self.tracer.missed()
+        return self.workqueue.in_order(make_steps, mapping.unsettled, blocks=blocks or self.checks is not None)
+
     def all_mappings(self) -> list[AddressSpace]:
         """Every address space that has frames here."""
         with self.lock:

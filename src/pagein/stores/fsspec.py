@@ -24,6 +24,7 @@ import re
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem, available_protocols
@@ -148,7 +149,7 @@ class Seen(NamedTuple):
         return f"{self.validators} size={self.size_bytes}".lstrip()
 
 
-def opened(reader: Reader, seen: Seen) -> Opened:
+def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
     """What was seen, to be read through *reader*.  Raises: OSError."""
     try:
         with _as_os_error(reader.name):
@@ -157,17 +158,37 @@ def opened(reader: Reader, seen: Seen) -> Opened:
     except BaseException:
         reader.close()
         raise
-    ops = _FsspecOperations(reader, seen)
-    return Opened(ops, seen.size_bytes, ops.version, close=reader.close)
+    ops = _FsspecOperations(reader, seen, version)
+    anew = partial(Reader, reader.fs, reader.path, reader.name)
+
+    def look() -> Opened | None:
+        other = anew()
+        with _as_os_error(reader.name):
+            now = other.look()
+        return None if now == seen else opened(other, now)
+
+    def again() -> Opened:
+        return opened(anew(), seen, version=ops.version)
+
+    return Opened(
+        ops,
+        seen.size_bytes,
+        ops.version,
+        close=reader.close,
+        look=look,
+        again=again if has_ranges(reader.fs) else None,  # else a file has to be opened
+        has_validator=bool(seen.validators),
+    )
 
 
 class _FsspecOperations(RangeOperations):
-    def __init__(self, reader: Reader, opened: Seen) -> None:
+    def __init__(self, reader: Reader, opened: Seen, version: str | None) -> None:
         self._reader = reader
         self._opened = opened
         self._name = reader.name
         self.device_name = reader.device_name
-        self.version = str(opened) if opened.validators else f"unknown={uuid.uuid4().hex} {opened}"
+        self.validates: bool = reader.is_cheap_to_look_at and bool(opened.validators)
+        self.version = version or (str(opened) if opened.validators else f"unknown={uuid.uuid4().hex} {opened}")
 
     @property
     def device_key(self) -> Hashable:

@@ -23,6 +23,7 @@ import stat
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from ..errors import is_directory, no_size, not_regular, permission, same_file, stale, store_failed
 from ..mm.aops import AddressSpaceOperations
@@ -77,7 +78,17 @@ class LocalSource:
             os.close(fd)
             raise
         ops = _LocalOperations(fd, status, self.name)
-        return Opened(ops, status.st_size, _version_of(status), close=lambda: os.close(fd))
+        version = _version_of(status)
+        return Opened(ops, status.st_size, version, close=lambda: os.close(fd), look=partial(self._look, version))
+
+    def _look(self, was: str) -> Opened | None:
+        """One stat."""
+        try:
+            is_same = _version_of(os.stat(self._path)) == was
+        except OSError as error:
+            error.filename = self.name
+            raise
+        return None if is_same else self.open()
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
         """What *create* and *truncate* do is done at once.  Raises: OSError as the operating system says; ESPIPE."""
@@ -161,6 +172,7 @@ class LocalSource:
 
 class _LocalOperations(RangeOperations):
     readers_call = True  # the system's cache mostly has it: then a switch of threads takes longer
+    validates: bool = True
 
     def __init__(self, fd: int, opened: os.stat_result, name: str) -> None:
         self._device = opened.st_dev  # each disk is as fast as it is

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable, Mapping
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -125,11 +126,13 @@ class _MemoryTarget:
 
 
 def _opened(store: MemoryStore, path: str, found: _Object, *, lasts: bool = False) -> Opened:
-    return Opened(_MemoryOperations(store, path, found, lasts=lasts), len(found.data), found.version)
+    again = partial(_opened, store, path, found)
+    return Opened(_MemoryOperations(store, path, found, lasts=lasts), len(found.data), found.version, again=again)
 
 
 class _MemoryOperations(RangeOperations):
     blocking = False
+    validates: bool = True
     device_name = "memory"
 
     def __init__(self, store: MemoryStore, path: str, opened: _Object, *, lasts: bool) -> None:

@@ -113,6 +113,8 @@ class ObjectSource:
         self._path = path
         self._is_http = isinstance(store, clients.HTTPStore)
         self._is_remote = not isinstance(store, clients.AT_HAND)
+        self._ignores_conditions = False
+        """Whether the server has sent what it was asked for only if it is another version."""
         self.key = key
         self.name = name
 
@@ -120,28 +122,60 @@ class ObjectSource:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
         if not self._is_remote:
             return self.open()
+        opened = self._first_bytes(None)
+        assert opened is not None, "it was asked without a condition"
+        return opened
+
+    def _first_bytes(self, known: ObjectMeta | None) -> Opened | None:
+        """The object with its first bytes; None if it is the version that is known."""
         self._require_name()
+        options: GetOptions = {"range": (0, HEAD_BYTES)}
+        if known is not None and known["e_tag"]:
+            options["if_none_match"] = known["e_tag"]
         try:
-            result = obstore.get(self._store, self._path, options={"range": (0, HEAD_BYTES)})
-            meta, data = result.meta, result.bytes()
+            result = obstore.get(self._store, self._path, options=options)
+            meta = result.meta
+            if known is not None and is_same_version(known, meta):
+                self._ignores_conditions = True
+                return None  # the bytes are left unread
+            data = result.bytes()
+        except exceptions.NotModifiedError:
+            return None
         except Exception as error:
             if clients.is_without_range(error) or clients.is_broken_off(error):
                 return self.open()  # another question may be answered
             raise self._os_error(error) from error
         if result.range != (0, min(HEAD_BYTES, meta["size"])) or len(data) != result.range[1]:
             return self.open()
-        ops = ObjectOperations(self._store, self._path, meta, self.name)
-        return Opened(ops, meta["size"], ops.version, head=data, close=ops.close)
+        return self.opened(meta, head=data)
 
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
         self._require_name()
         return self.opened(self._head())
 
-    def opened(self, meta: ObjectMeta) -> Opened:
-        """The version that somebody has looked at himself."""
-        ops = ObjectOperations(self._store, self._path, meta, self.name)
-        return Opened(ops, meta["size"], ops.version, close=ops.close)
+    def opened(self, meta: ObjectMeta, *, head: ReadableBuffer = b"", version: str | None = None) -> Opened:
+        """The version that has this *meta*.  Does no I/O."""
+        ops = ObjectOperations(self._store, self._path, meta, self.name, version=version)
+        return Opened(
+            ops,
+            meta["size"],
+            ops.version,
+            head=head,
+            close=ops.close,
+            look=partial(self._look, meta),
+            again=partial(self.opened, meta, version=ops.version),
+            has_validator=has_validator(meta),
+        )
+
+    def _look(self, was: ObjectMeta) -> Opened | None:
+        """One GET of the first bytes on the condition that they are another version's; of what has no strong ETag, or
+        where conditions are ignored, as `open`."""
+        if self._is_remote and is_strong(was["e_tag"]) and not self._ignores_conditions:
+            return self._first_bytes(was)
+        self._require_name()
+        meta = self._head()
+        return None if is_same_version(was, meta) else self.opened(meta)
 
     def _require_name(self) -> None:
         clients.require_same_process(self.name)
@@ -222,7 +256,9 @@ class ObjectOperations(AsyncRangeOperations):
 
     readers_call: bool = True
 
-    def __init__(self, store: ObjectStore, path: str, opened: ObjectMeta, name: str) -> None:
+    def __init__(
+        self, store: ObjectStore, path: str, opened: ObjectMeta, name: str, *, version: str | None = None
+    ) -> None:
         self._store = store
         self._path = path
         self._opened = opened
@@ -233,7 +269,8 @@ class ObjectOperations(AsyncRangeOperations):
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
         self._whole: BinaryIO | None = None
         self._whole_lock = asyncio.Lock()
-        self.version: str = version_of(opened)
+        self.version: str = version_of(opened) if version is None else version
+        self.validates: bool = has_validator(opened)
 
     @property
     def device_key(self) -> Hashable:
@@ -382,6 +419,11 @@ class ObjectOperations(AsyncRangeOperations):
 def is_strong(etag: str | None) -> bool:
     """Whether equal ones are told to mean equal bytes."""
     return etag is not None and not etag.startswith("W/")
+
+
+def has_validator(meta: ObjectMeta) -> bool:
+    """Whether it tells anything but its size."""
+    return bool(meta["e_tag"]) or meta["last_modified"] != NEVER
 
 
 def is_same_version(was: ObjectMeta, now: ObjectMeta) -> bool:

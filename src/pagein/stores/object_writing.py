@@ -26,7 +26,7 @@ from ..errors import stale, store_failed
 from . import clients, policy
 from .clients import ObjectStore
 from .layer import Whole
-from .object import NEVER, ObjectOperations, is_same_version, is_strong, version_of
+from .object import NEVER, ObjectSource, is_same_version, is_strong, version_of
 from .source import Opened
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ class ObjectTarget:
         """That, to be read."""
         if self._expected is None:
             return None
-        ops = ObjectOperations(self._store, self._path, self._expected.meta, self.name)
-        return Opened(ops, self._expected.meta["size"], ops.version, close=ops.close)
+        return ObjectSource(self._store, self._path, key=None, name=self.name).opened(self._expected.meta)
 
     def expect(self, found: Found | None) -> None:
         """This is what may be replaced; None: nothing."""

@@ -5,7 +5,7 @@ Guarantees: two sources with equal ``key`` are one object, and share one mapping
 errno (ENOENT, EISDIR, EACCES, ...).
 Assumes: every fetch that ``Opened.ops`` makes is checked against ``version`` where the store can, and fails with
 ESTALE if the object has changed.
-Not here: who turns what a user writes into a source (stores/__init__.py), mappings (pagein.cache).
+Not here: who turns what a user writes into a source (stores/__init__.py), when it is looked at again (pagein.lookup).
 """
 
 from __future__ import annotations
@@ -34,6 +34,16 @@ class Opened(NamedTuple):
     """Its first bytes, if they came with the answer: whole pages, or all that there are."""
     close: Callable[[], None] = _nothing
     """Called once, when no mapping uses ``ops`` any more."""
+    look: Callable[[], Opened | None] | None = None
+    """Ask, as cheaply as the store can, whether the object is still this version: None if it is, as far as the
+    validators tell that both answers have; else what it is now.  Without one, `Source.open` is asked.
+
+    Also called after ``close``.  Blocks: as long as the store takes.  Raises: OSError."""
+    again: Callable[[], Opened] | None = None
+    """This version once more, after ``close``, without asking the store; ``ops`` notice if it is not there any more.
+    Without one, `Source.open` is asked."""
+    has_validator: bool = True
+    """Whether another version can be told from this one.  If not, whoever opens it gets another each time."""
 
 
 class Source(Protocol):

@@ -88,6 +88,14 @@ class StagedOperations(RangeOperations):
         """The version that the store has, as far as we know."""
         return self._target.version
 
+    def committed(self) -> Opened | None:
+        """That version, to be read by whoever opens it after `close`; None if he has to ask.  Raises: OSError."""
+        opened = self._target.opened()
+        if opened is None:
+            return None
+        opened.close()
+        return None if opened.again is None else opened.again()  # ours would not notice that it is replaced
+
     @property
     def size_bytes(self) -> int:
         """How long the object is with what was stored."""

@@ -215,7 +215,7 @@ class KnownObjects:
             known.looked_at_s = look.began_s
             return known
         cache = self._cache
-        inode = cache._table.hold_looked_at(self._asker.source(path), answer.opened, look.began)
+        inode = cache._lookup.hold_looked_at(self._asker.source(path), answer.opened, look.began, look.began_s)
         if inode is None:
             return None
         reader = cache._file_of(inode, aio.HitReader)

@@ -59,7 +59,8 @@ class CachedStore:
 
     *store*: one of obstore's, or any with obspec's Head and GetRange (or HeadAsync and GetRangeAsync).
     *revalidate*: how many seconds an object is taken for what it was when it was last looked at; "always" looks at each
-    call, one conditional request where the store has them; "never" once.  A look costs nothing extra if its bytes have
+    call, one conditional request where the store has them; "never" once.  By default as *cache* has it, or 60 if that
+    looks at each open.  A look costs nothing extra if its bytes have
     to be fetched, and a changed object is noticed whenever some are.
     *objects_max*: how many objects are known at once; those that were used longest ago are looked at anew.
 
@@ -72,7 +73,7 @@ class CachedStore:
         store: _Readable | _ReadableAsync,
         *,
         cache: PageCache | None = None,
-        revalidate: float | Literal["always", "never"] = REVALIDATE_S,
+        revalidate: float | Literal["always", "never"] | None = None,
         objects_max: int = OBJECTS_MAX,
     ) -> None:
         if cache is not None and not isinstance(cache, PageCache):
@@ -87,7 +88,8 @@ class CachedStore:
         self.objects_max = objects_max
         self._asker = asker_of(store)
         self._zone = self.cache._zone
-        self._known = KnownObjects(self._asker, self.cache, lifetime_s=_lifetime_s(revalidate), objects_max=objects_max)
+        lifetime_s = _lifetime_of(self.cache) if revalidate is None else _lifetime_s(revalidate)
+        self._known = KnownObjects(self._asker, self.cache, lifetime_s=lifetime_s, objects_max=objects_max)
 
     def __repr__(self) -> str:
         return f"CachedStore({place_of(self.store)}, revalidate={self.revalidate!r})"
@@ -402,6 +404,13 @@ def _is_that_version(meta: Any, given: dict[str, Any]) -> bool:
     )
 
 
+def _lifetime_of(cache: PageCache) -> float:
+    freshness = cache._freshness
+    if freshness.reads_look:
+        return freshness.at_read_s
+    return inf if freshness.at_open_s == inf else REVALIDATE_S
+
+
 def _lifetime_s(revalidate: float | str) -> float:
     if isinstance(revalidate, str) and revalidate in ("always", "never"):
         return 0.0 if revalidate == "always" else inf
@@ -410,5 +419,5 @@ def _lifetime_s(revalidate: float | str) -> float:
     raise ValueError(f'revalidate must be a number of seconds, "always" or "never", not {revalidate!r}')
 
 
-def _unpickled(store: Any, revalidate: float | Literal["always", "never"], objects_max: int) -> CachedStore:
+def _unpickled(store: Any, revalidate: float | Literal["always", "never"] | None, objects_max: int) -> CachedStore:
     return CachedStore(store, revalidate=revalidate, objects_max=objects_max)

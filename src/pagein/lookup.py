@@ -1,0 +1,344 @@
+"""Finding the inode of a source: what is known of it will do, or its store is asked what it is now.
+
+Guarantees: one inode for one version of one source, however often it is opened; a version that another has replaced is
+not found any more, and whoever has to know that it was is told (ESTALE).
+Assumes: runs where no signal can interrupt it.  Steps may be interrupted.
+Not here: who has an inode, finding one to write (table.py); who asks, of several (looks.py); how old an answer may be
+(freshness.py).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .errors import stale
+from .inode import Inode
+from .looks import Look, Looks
+from .mm import readahead, truncate
+from .mm.sync import Errand, MakeWaiter, Steps, run_steps
+from .stores.source import Opened, Source, SourceWithHead
+from .table import InodeTable, Released
+
+if TYPE_CHECKING:
+    from .freshness import Freshness
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""What says that there is no such file any more."""
+
+
+class Lookup:
+    """Of one cache.  Lock order: as `InodeTable`, whose lock it takes."""
+
+    def __init__(self, table: InodeTable, freshness: Freshness) -> None:
+        self._table = table
+        self._zone = table.zone
+        self._freshness = freshness
+        self._looks = Looks(table.zone)
+
+    def start_anew(self) -> None:
+        """In a child of a fork: those who look stayed in the parent."""
+        self._looks.start_anew()
+
+    # -- for who opens it ------------------------------------------------------------------------------------
+
+    def look_up(self, source: Source) -> Inode:
+        """The inode of what *source* is now, held for one file.
+
+        What is known and was looked at lately enough is not looked at again; what is being written through this cache
+        is what the cache says it is.  Who looks at what is not known yet brings the first bytes along.
+        Blocks: as long as the store takes.
+        """
+        looks_before = self._looks.count
+        while True:
+            inode = self._known(source.key, looks_before)
+            look = None
+            if inode is None:
+                look = run_steps(self._looks.begin_steps(source.key, looks_before, self._zone.door.waiter))
+            if look is not None:
+                with self._looking(source.key, look):
+                    inode = self._look_at(source, look)
+            if inode is not None:
+                return inode
+
+    def _known(self, key: Hashable, looks_before: int) -> Inode | None:
+        """The inode, held for one file, if it need not be looked at."""
+        with self._table.lock:
+            self._table.check_open()
+            inode = self._table.by_key.get(key)
+            if inode is None:
+                return None
+            if inode in self._table.written:
+                return self._table.counted(inode)
+            if not self._is_fresh(inode, looks_before, self._freshness.at_open_s):
+                return None
+            if inode.opened is not None:
+                return self._table.counted(inode)
+            again, ends_before = inode.again, self._table.ends_of_writing
+        # No I/O, but a store's code.
+        return None if again is None else self._held_again(inode, again(), ends_before)
+
+    def _is_fresh(self, inode: Inode, looks_before: int, most_s: float) -> bool:
+        """Whether it was looked at since *looks_before* looks had begun, or *most_s* seconds ago.  Under the lock."""
+        if inode.look_number > looks_before:
+            return True
+        return not inode.mapping.found_changed and self._zone.door.now_s() - inode.seen_s < most_s
+
+    @contextmanager
+    def _looking(self, key: Hashable, look: Look) -> Iterator[None]:
+        """What is raised in here is told to those who wait for this look, too."""
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            self._looks.end(key, look, failure)
+            del failure  # its traceback refers to this frame: no cycle
+
+    def _look_at(self, source: Source, look: Look) -> Inode | None:
+        """What *source* is now, held for one file; None to look again, since it was written to meanwhile."""
+        with self._table.lock:
+            self._table.check_open()
+            known = self._table.by_key.get(source.key)
+            ends_before = self._table.ends_of_writing
+            ask, again = (known.look, known.again) if known is not None and known.has_validator else (None, None)
+            # One that is idle has to be opened anew: by what is known of it, or by asking what it is.
+            if known is not None and known.opened is None and again is None:
+                ask = None
+        try:
+            opened = self._ask(source, known, ask)
+        except OSError as error:
+            if known is not None and error.errno in _GONE:
+                self._is_gone(known, ends_before)
+            raise
+        took_s = self._zone.door.now_s() - look.began_s
+        if opened is None:
+            assert known is not None, "it was asked whether it is still the same"
+            reopened = again() if again is not None and known.opened is None else None
+            inode = self._held_again(known, reopened, ends_before, look)
+        else:
+            inode = self._held(source, opened, ends_before, look)
+        if inode is None:
+            return None
+        inode.mapping.device.answered(took_s)
+        # (One that can grow may have been written to since the head came.)
+        if opened is not None and memoryview(opened.head).nbytes and opened.size_bytes and not inode.has_room:
+            readahead.adopt_head(inode.mapping, opened.head, took_s)
+        if known is not None and known.changed_to is not None:
+            self._drop_changed(known)
+        self._table.follow_up()
+        return inode
+
+    @staticmethod
+    def _ask(source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None) -> Opened | None:
+        """What it is now; None if it is what is known."""
+        if ask is not None:
+            return ask()
+        if known is None and isinstance(source, SourceWithHead):
+            return source.open_with_head()
+        return source.open()
+
+    def _is_gone(self, known: Inode, ends_before: int) -> None:
+        """Nothing is there any more, or no file."""
+        with self._table.lock:
+            if known in self._table.written or known.written_at > ends_before:
+                return
+            known.changed_to = known.changed_to or "deleted"
+            self._table.forget(known)
+        self._drop_changed(known)
+        self._table.follow_up()
+
+    def _drop_changed(self, inode: Inode) -> None:
+        """It is another object's by now.  Files that never look go on with what is here of it."""
+        if self._freshness.reads_look:
+            truncate.invalidate_mapping_pages(inode.mapping, 0, inode.mapping.frame_count)
+
+    def _held_again(
+        self, inode: Inode, opened: Opened | None, ends_before: int, look: Look | None = None
+    ) -> Inode | None:
+        """An inode that is still the same, counted for a file; None if that is over, or it would have to be opened."""
+        is_needed = False
+        try:
+            with self._table.lock:
+                self._table.check_open()
+                is_current = self._table.by_key.get(inode.key) is inode
+                if not is_current or inode in self._table.written or inode.written_at > ends_before:
+                    return None
+                if look is not None:
+                    inode.was_looked_at(look)
+                if inode.opened is None:
+                    if opened is None:
+                        return None
+                    inode.looks_as(opened)
+                    inode.mapping.resume(opened.ops)
+                    inode.opened, is_needed = opened, True
+                return self._table.counted(inode)
+        finally:
+            if not is_needed and opened is not None:
+                self._table.close_all([opened])
+
+    def _held(self, source: Source, opened: Opened, ends_before: int, look: Look) -> Inode | None:
+        """The inode of this version of *source*, counted for a file; None to look again, because writing has ended
+        since the store was asked."""
+        is_needed = False
+        try:
+            with self._table.lock:
+                self._table.check_open()
+                inode = self._table.by_key.get(source.key)
+                if inode is None or inode not in self._table.written:
+                    inode = self._current(source, opened, ends_before)
+                    if inode is None:
+                        return None
+                    inode.was_looked_at(look)
+                is_needed = self._is_opened(inode, opened)
+                return self._table.counted(inode)
+        finally:
+            if not is_needed:
+                self._table.close_all([opened])
+
+    def hold_looked_at(self, source: Source, opened: Opened, ends_before: int, began_s: float) -> Inode | None:
+        """The inode of what somebody has looked at himself, held for one file that never sees what is written through
+        this cache: he asked at *began_s*, when *ends_before* was the table's `ends_of_writing`.  None while it is being
+        written, or if it was since.
+        """
+        is_needed = False
+        try:
+            with self._table.lock:
+                self._table.check_open()
+                known = self._table.by_key.get(source.key)
+                if known is not None and known in self._table.written:
+                    return None
+                inode = self._current(source, opened, ends_before, may_grow=False)
+                if inode is None:
+                    return None
+                inode.looked_s = max(inode.looked_s, began_s)
+                is_needed = self._is_opened(inode, opened)
+                self._table.counted(inode)
+        finally:
+            if not is_needed:
+                self._table.close_all([opened])
+        if known is not None and known.changed_to is not None:
+            self._drop_changed(known)
+        return inode
+
+    def _current(self, source: Source, opened: Opened, ends_before: int, *, may_grow: bool = True) -> Inode | None:
+        """The inode that is found from now on, which is this version, as the store has told; None if it may be an
+        older one by now.  Under the lock; nobody writes it."""
+        inode = self._table.by_key.get(source.key)
+        is_same = inode is not None and inode.version == opened.version
+        if inode is not None and not is_same and inode.written_at > ends_before:
+            return None
+        if inode is None or not is_same or (inode.has_room and not may_grow):
+            inode = self._table.replace(Inode(self._table.cache, opened, key=source.key, name=source.name))
+        inode.source = source
+        inode.looks_as(opened)
+        return inode
+
+    @staticmethod
+    def _is_opened(inode: Inode, opened: Opened) -> bool:
+        """Whether it is this that it is read by from now on.  Under the lock."""
+        if inode.opened is not None:
+            return False
+        inode.mapping.resume(opened.ops)
+        inode.opened = opened._replace(head=b"")
+        return True
+
+    # -- looking again, for who reads -----------------------------------------------------------------------
+
+    def is_due(self, inode: Inode) -> bool:
+        """Whether who reads it has to look first.  Locks: none; who then does looks again under the lock."""
+        if inode in self._table.written:
+            return False
+        if inode.changed_to is not None or inode.mapping.found_changed:
+            return True
+        return self._zone.door.now_s() - inode.seen_s >= self._freshness.at_read_s
+
+    def look_steps(self, inode: Inode, make_waiter: MakeWaiter) -> Steps[None]:
+        """Look whether the store still has this version, unless that is known.
+
+        Blocks: as long as the store takes.  Raises: OSError(ESTALE) if it has another, or none; the store's if it
+        does not say; ValueError if the cache is, or is being, closed.
+        """
+        looks_before = self._looks.count
+        is_the_same = False
+        while True:
+            with self._table.lock:
+                self._table.check_open()
+                if inode in self._table.written:
+                    return
+                if inode.changed_to is not None:
+                    raise stale(inode.name, was=inode.version, now=inode.changed_to)
+                if is_the_same or self._is_fresh(inode, looks_before, self._freshness.at_read_s):
+                    return
+                # One that is not found any more, but may be the same all the same, is looked at by itself; as is one
+                # of which who opens it learns nothing.
+                is_found = inode.has_validator and self._table.by_key.get(inode.key) is inode
+                key = inode.key if is_found else inode
+            try:
+                look = yield from self._looks.begin_steps(key, looks_before, make_waiter)
+                if look is not None:
+                    failures: list[Exception] = []
+                    run = partial(self._look_for_readers, inode, key, look, failures)
+                    yield Errand(run, partial(self._start_look, run, key, look, failures))
+                    yield from self._looks.ended_steps(look, make_waiter)
+                    if failures:
+                        raise failures.pop()
+            except OSError:
+                if inode.changed_to is None:
+                    raise
+            is_the_same = not is_found
+
+    def _start_look(self, run: Callable[[], None], key: Hashable, look: Look, failures: list[Exception]) -> None:
+        try:
+            self._zone.io.start(run)
+        except (ValueError, RuntimeError) as error:  # the cache was closed, or no thread is to be had
+            failures.append(error)
+            self._looks.end(key, look, error)
+
+    def _look_for_readers(self, inode: Inode, key: Hashable, look: Look, failures: list[Exception]) -> None:
+        """What it raises is for the one who waits for it, and those who wait with him."""
+        with suppress(Exception), self._looking(key, look):
+            try:
+                if key is inode:
+                    self._look_at_itself(inode, look)
+                else:  # as who opens it does, and closes it at once
+                    assert inode.source is not None, "others have no look"
+                    found = self._look_at(inode.source, look)
+                    if found is not None:
+                        self._table.released.append(Released(found, [None], 0, wrote=False))
+            except Exception as error:  # before it is told that the look has ended
+                failures.append(error)
+                raise
+        self._table.follow_up()
+
+    def _look_at_itself(self, inode: Inode, look: Look) -> None:
+        """Of one that is not found any more, or whose version cannot be told when it is opened."""
+        assert inode.source is not None, "others have no look"
+        ask = inode.look
+        try:
+            opened = inode.source.open() if ask is None else ask()
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            opened, now = None, "deleted"
+        else:
+            now = inode.version if opened is None else opened.version
+        if opened is not None:
+            self._table.close_all([opened])
+        with self._table.lock:
+            if inode in self._table.written:
+                return
+            if now == inode.version:
+                if inode.has_validator:
+                    inode.was_looked_at(look)
+                else:  # nothing that who opens it could rely on
+                    inode.looked_s, inode.mapping.found_changed = look.began_s, False
+                return
+            inode.changed_to = now
+            self._table.forget(inode)
+        self._drop_changed(inode)

@@ -1,0 +1,144 @@
+"""What came of work that another does: told to whoever waits for it, or given back; and what may not overtake it.
+
+Guarantees: a result has one owner, also if its caller was interrupted.  A change whose caller was interrupted
+(`Unsettled`) is made before the next change of the same file begins, or never.
+Why: a program that handles Ctrl-C and writes again must not find its new bytes replaced by the older ones.
+Not here: who does the work (workqueue.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+from .sync import MakeWaiter, Steps, Waiter
+
+T = TypeVar("T")
+
+
+class Once:
+    """Of two who call it, tells the first from the second: popping a list is one step."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self) -> None:
+        self._token = [True]
+
+    def is_first(self) -> bool:
+        """Whether nobody has called this before."""
+        try:
+            return self._token.pop()
+        except IndexError:
+            return False
+
+
+class Outcome(Generic[T]):
+    """What a caller waits for: either it takes the result, or, once abandoned, whoever comes last gives it back."""
+
+    __slots__ = (
+        "_begins",
+        "_once",
+        "_undo",
+        "done",
+        "error",
+        "has_settled",
+        "is_abandoned",
+        "result",
+        "unsettled",
+        "waiters",
+    )
+
+    def __init__(self, done: Waiter, undo: Callable[[T], object] | None) -> None:
+        self.done: Waiter = done
+        self.is_abandoned: bool = False
+        self.has_settled: bool = False
+        self.waiters: list[Waiter] = []
+        """Of those who may not overtake it."""
+        self.result: T | None = None
+        self.error: BaseException | None = None
+        self._undo = undo
+        self._once = Once()
+        self._begins = Once()
+        self.unsettled: Unsettled | None = None
+        """Where it is in line, if it is a change."""
+
+    def is_to_begin(self) -> bool:
+        """For who begins it, or calls it off: whether he is the first of the two."""
+        return self._begins.is_first()
+
+    def settle_with(self, run: Callable[[], T]) -> None:
+        """Call ``run()``."""
+        try:
+            result = run()
+        except BaseException as error:  # kept for the caller, who raises it
+            self.settle(None, error)
+        else:
+            self.settle(result, None)
+
+    def settle(self, result: T | None, error: BaseException | None) -> None:
+        """This came of it."""
+        self.result, self.error = result, error
+        if self.unsettled is not None:
+            self.unsettled.settled(self)
+        if self._once.is_first():
+            self.done.wake()
+        else:
+            self._give_back()
+
+    def abandon(self) -> None:
+        """Nobody will take it."""
+        if not self._once.is_first():
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._undo and self.error is None:
+            self._undo(cast(T, self.result))
+
+
+class Unsettled(list["Outcome[Any]"]):
+    """The changes of one file that were asked for by threads which a signal can interrupt, and have not ended.
+
+    No lock: each step is one of a list, which a signal handler may interrupt, and call again.
+    (A deque's first block would take 600 bytes of every open file.)
+    """
+
+    __slots__ = ()
+
+    def steps(
+        self, make_steps: Callable[[MakeWaiter], Steps[T]], make_waiter: MakeWaiter, *, own: Outcome[T] | None = None
+    ) -> Steps[T]:
+        """Those steps, after what was abandoned before *own* has ended, or was called off."""
+        for outcome in list(self):  # one step, too
+            if outcome is own:
+                break
+            if not outcome.is_abandoned:
+                continue  # it has a caller who waits, and so no order towards this one
+            if outcome.is_to_begin():
+                self.settled(outcome)  # and never begins
+                continue
+            waiter = make_waiter()
+            outcome.waiters.append(waiter)
+            # Entered first and looked at then, while it settles first and looks for waiters then.
+            if outcome.has_settled and _took(outcome.waiters, waiter):
+                continue
+            yield waiter
+        return (yield from make_steps(make_waiter))
+
+    def settled(self, outcome: Outcome[Any]) -> None:
+        """It has ended, or never begins."""
+        outcome.has_settled = True
+        _took(self, outcome)
+        while outcome.waiters:
+            try:
+                outcome.waiters.pop().wake()
+            except IndexError:  # he has seen that it settled
+                return
+
+
+def _took(line: Any, one: object) -> bool:
+    """Whether it was in there still."""
+    try:
+        line.remove(one)
+    except ValueError:
+        return False
+    return True
