@@ -13,6 +13,7 @@ import pytest
 
 from pagein import PageCache
 from pagein.integrations.duckdb import DuckDBFileSystem
+from pagein.testing.httpserver import RangeServer
 
 DATA = bytes(range(256)) * 64
 
@@ -76,6 +77,19 @@ def test_a_pattern_names_all_files_that_match(connection: Any, tmp_path: Path) -
         (tmp_path / f"part-{number}.csv").write_text(f"a\n{number}\n")
     query = f"SELECT sum(a) FROM read_csv('pagein://{tmp_path}/part-*.csv')"
     assert connection.execute(query).fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize("name", ["a b.csv", "f#g.csv", "q?x=1.csv", "50%.csv", "ü-日本.csv"])
+def test_a_name_is_what_it_is(connection: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a\n7\n")
+    (tmp_path / "other.csv").write_text("a\n8\n")
+    assert connection.execute("SELECT a FROM read_csv(?)", [f"pagein://{tmp_path}/{name}"]).fetchall() == [(7,)]
+
+
+def test_the_query_of_a_url_is_no_pattern(connection: Any) -> None:
+    with RangeServer({"table.csv": b"a\n7\n"}) as server:
+        query = f"SELECT a FROM read_csv('pagein://{server.base_url}/table.csv?token=1')"
+        assert connection.execute(query).fetchall() == [(7,)]
 
 
 def test_a_filesystem_of_fsspecs_is_read_by_its_own_names_through_the_cache() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from ..cache import PageCache
 from ..default import default_cache
@@ -79,12 +80,14 @@ class DuckDBFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ship
     def glob(self, path: str, **_: Any) -> list[str]:
         """The names that match, in order; a name that is no pattern is itself."""
         name = self._strip_protocol(path)
-        if not set(name) & set("*?["):
+        if not set(name) & set("*[" if name.startswith(("http://", "https://")) else "*?["):  # a query is none
             return [name]
         if self._fs is not None:
             return sorted(self._fs.glob(name))
         filesystem, pattern = fsspec.core.url_to_fs(name, **self._options)
-        return sorted(filesystem.unstrip_protocol(found) for found in filesystem.glob(pattern))
+        found = filesystem.glob(pattern)
+        is_local = isinstance(filesystem, LocalFileSystem)  # whose paths may have in them what a URL may not
+        return sorted(found if is_local else map(filesystem.unstrip_protocol, found))
 
     def _file(self, path: str) -> File:
         if self._fs is not None:
