@@ -42,6 +42,7 @@ def test_an_open_file_that_was_read_costs_little_beside_its_pages() -> None:
         finally:
             tracemalloc.stop()
         assert cache.stats().open_files == FILES
+        assert cache.stats().resident_bytes <= 4 << 20
         assert took_bytes / FILES <= BYTES_A_FILE_MAX
 
 
