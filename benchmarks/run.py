@@ -27,11 +27,13 @@ from report import HEADLINE_COLUMNS, Report, Table
 
 HERE = Path(__file__).parent
 TOPICS = (
-    "hits", "readpage", "download", "memory", "misses", "scan",
+    "hits", "readpage", "download", "dataset", "memory", "misses", "scan",
     "stream", "timeline", "random_reads", "patterns", "async_hits", "s3",
     "writing", "writing_objects",
 )  # fmt: skip
 """A file each, with TITLE, measure(quick=...) -> Report, and draw(report, figure)."""
+LONG_TOPICS = ("many_files", "when_not")
+"""The same, which run when they are named: of minutes, or of nothing that pagein is for."""
 PEERS = ("fsspec", "aiohttp", "cachetools", "diskcache", "obstore", "aiofiles", "s3fs", "moto")
 DPI = 110
 README_BEGIN = "<!-- what make bench printed: begin -->"
@@ -67,8 +69,9 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
+    topics = f"{', '.join(TOPICS)}; and, if named, {', '.join(LONG_TOPICS)}"
     parser = argparse.ArgumentParser(description="pagein's benchmarks, each beside its peers")
-    parser.add_argument("--only", action="append", choices=TOPICS, metavar="TOPIC", help=f"of {', '.join(TOPICS)}")
+    parser.add_argument("--only", action="append", choices=TOPICS + LONG_TOPICS, metavar="TOPIC", help=f"of {topics}")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: less to wait for, and more noise")
     return parser.parse_args()
 

@@ -4,15 +4,19 @@ import json
 import os
 import re
 import sqlite3
+from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
+from tests.ecosystem.cases import MAKES
 
 import pagein
-from pagein import config
+from pagein import config, default
+from pagein.testing.httpserver import RangeServerProcess
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -29,10 +33,14 @@ def in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
 
 
-def run(page: str) -> dict[str, Any]:
+def run(page: str, instead: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the page has defined in the end; *instead* of what is written, something else."""
     names: dict[str, Any] = {}
     for block in blocks(page):
-        exec(compile(block, page, "exec"), names)
+        code = block
+        for written, meant in (instead or {}).items():
+            code = code.replace(written, meant)
+        exec(compile(code, page, "exec"), names)
     return names
 
 
@@ -64,6 +72,10 @@ def test_the_stores_of_the_how_to_bring_their_pages(capsys: pytest.CaptureFixtur
     names["cache"].close()
 
 
+def test_the_tutorial_runs_as_it_stands() -> None:
+    run("docs/tutorial/first-steps.md")
+
+
 def test_the_asyncio_how_to_runs_as_it_stands() -> None:
     run("docs/how-to/asyncio.md")
 
@@ -74,6 +86,44 @@ def test_the_obstore_how_to_runs_as_it_stands() -> None:
 
 def test_the_fsspec_how_to_runs_as_it_stands() -> None:
     run("docs/how-to/fsspec.md")
+
+
+@pytest.mark.filterwarnings("default")  # the other projects' warnings are theirs
+@pytest.mark.parametrize(
+    ("page", "packages", "files"),
+    [
+        ("pandas", ["pandas", "pyarrow"], ["table.parquet", "table.csv"]),
+        ("pyarrow", ["pyarrow"], ["part-0.parquet"]),
+        ("polars", ["polars", "pyarrow"], ["table.parquet"]),
+        ("duckdb", ["duckdb", "pyarrow"], ["table.parquet"]),
+        ("zarr-and-xarray", ["zarr", "xarray"], ["cube.zarr"]),
+        ("h5py", ["h5py"], ["data.h5"]),
+        ("numpy", [], ["array.npy"]),
+        ("archives", [], ["archive.zip", "archive.tar"]),
+        ("pillow", ["PIL"], ["picture.png"]),
+        ("pytorch", [], ["samples.bin"]),
+        ("dask", ["dask.dataframe", "pandas", "pyarrow"], ["part-0.parquet"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_how_to_of_a_project_runs_over_a_real_server(
+    page: str, packages: list[str], files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in packages:
+        pytest.importorskip(package)
+    for file in files:
+        MAKES[file](tmp_path, 1)
+    with RangeServerProcess(tmp_path) as server, pagein.PageCache("64 MiB") as cache:
+        monkeypatch.setattr(default, "_cache", cache)
+        instead = {
+            # obstore must be told that http: is meant.
+            'cube.zarr")\n': 'cube.zarr", client_options={"allow_http": True})\n',
+            "https://host/data": server.base_url,
+        }
+        names = run(f"docs/how-to/{page}.md", instead)
+        if page == "numpy":
+            names.clear()  # an array over a view keeps its pages
+        fsspec.get_filesystem_class("pagein").clear_instance_cache()
 
 
 def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:

@@ -253,7 +253,7 @@ class PageCache:
                 OpenFile(inode.mapping),
                 name=inode.name,
                 version=inode.version,
-                on_release=partial(self._note_release, inode, wrote=False),
+                on_release=partial(self._note_release, inode, False),
                 on_close=self._file_closed,
             )
         )
@@ -273,14 +273,14 @@ class PageCache:
                 OpenFile(inode.mapping, writable=mode.writes),
                 name=inode.name,
                 version=inode.version,
-                on_release=partial(self._note_release, inode, wrote=mode.writes),
+                on_release=partial(self._note_release, inode, mode.writes),
                 on_close=self._file_closed,
                 mode=mode,
                 owner=CacheOwner(self, inode),
             )
         )
 
-    def _note_release(self, inode: Inode, token: list[object], hits: int, *, wrote: bool) -> None:
+    def _note_release(self, inode: Inode, wrote: bool, token: list[object], hits: int) -> None:
         self._table.released.append(Released(inode, token, hits, wrote))
 
     def _entered(self, file: R) -> R:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import io
-import weakref
-from collections import deque
 from collections.abc import Callable, Hashable
 from math import inf
 from typing import TYPE_CHECKING, overload
@@ -57,15 +55,13 @@ class Inode:
         self.mapping: AddressSpace = AddressSpace(
             cache._zone, opened.ops, opened.size_bytes, name=name, room_pages=room_bytes >> PAGE_SHIFT
         )
-        # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
-        weakref.finalize(self, _orphan, self.mapping, cache._orphans).atexit = False
         if has_room:
             cache._roomy_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
         self.opened: Opened | None = None
         self.open_count = 0
         self.writer_count = 0
-        self.late: deque[tuple[int | None, bytes]] = deque()
+        self.late: list[tuple[int | None, bytes]] = []
         """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache."""
         self.late_failure: BaseException | None = None
         """Why that could not be done, the last time.  Who writes out tries again."""
@@ -85,6 +81,13 @@ class Inode:
         """Whether nobody has opened it for writing since the first, before whom its store had everything."""
         self.written_at = 0
         """A number that grows with each end of writing to any inode: how recent its version is."""
+
+    def __del__(self) -> None:
+        # With the last reference (of a table, a file, a user), its frames can go: the next sweep sees to it.
+        # (weakref.finalize would take 400 bytes of every open file.)  Perhaps inside any lock of ours: one step.
+        mapping = getattr(self, "mapping", None)  # there is none if there was no room for one
+        if mapping is not None and not mapping.zone.closed:  # else its memory has gone
+            self._cache._orphans.append(mapping)
 
     def __repr__(self) -> str:
         return f"<pagein.Inode {self.name!r}: {self.size_bytes} bytes, version {self.version!r}>"
@@ -223,9 +226,3 @@ class Inode:
 def _room_bytes(roomy_count: int, size_bytes: int) -> int:
     least = ROOM_BYTES if roomy_count < ROOMY_MAX else ROOM_BYTES_OF_MANY
     return max(size_bytes, min(max(least, ROOM_TIMES * size_bytes), ARENA_PAGES_MAX << PAGE_SHIFT))
-
-
-def _orphan(mapping: AddressSpace, orphans: deque[AddressSpace]) -> None:
-    """Perhaps in a finalizer, inside any lock of ours: one step."""
-    if not mapping.zone.closed:  # else its memory has gone
-        orphans.append(mapping)

@@ -134,7 +134,7 @@ def _write_first_late(inode: Inode) -> None:
             at = None if offset is None else offset + done
             done += run_steps(perform_write(file, view[done:], at, mapping.zone.door.waiter))
             inode.late[0] = None if offset is None else offset + done, data[done:]
-    inode.late.popleft()
+    inode.late.pop(0)
 
 
 # -- when the interpreter has ended, and no thread but this one runs ------------------------------------------

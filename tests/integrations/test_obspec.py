@@ -163,6 +163,19 @@ def test_ranges_are_answered_as_by_the_store(
     assert outcome(lambda: run(store.get_ranges_async("d/a", **arguments))) == expected
 
 
+@pytest.mark.parametrize("name", ["a b", "f#g", "q?x=1", "50%", "100%25", "ü/é", "日本", "a+b&c=d", "~(x)'!*"])
+def test_a_name_is_what_the_store_makes_of_it(name: str) -> None:
+    bare = MemoryStore()
+    bare.put(name, name.encode())
+    bare.put("other", b"other")
+    with pagein.PageCache("1 MiB") as cache:
+        store = CachedStore(bare, cache=cache)
+        assert store.get(name).bytes() == name.encode()
+        assert store.head(name) == bare.head(name)
+        with cache.open((bare, name)) as file:
+            assert file.read() == name.encode()
+
+
 def test_head_and_lists_are_the_stores(store: CachedStore, bare: Any) -> None:
     assert store.head("d/a") == bare.head("d/a") == asyncio.run(store.head_async("d/a"))
     store.head("d/a")["size"] = 0

@@ -6,7 +6,6 @@ Not here: the pages (mapping.py), what readahead makes of it (readahead.py), the
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from .ondemand import ReadaheadState
@@ -14,9 +13,6 @@ from .ondemand import ReadaheadState
 if TYPE_CHECKING:
     from .errseq import Since
     from .mapping import AddressSpace
-
-STREAMS_MAX = 16
-"""So many streams of reads in one open file are told apart."""
 
 
 class OpenFile:
@@ -50,8 +46,8 @@ class OpenFile:
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
         self.ra_credit: int | None = None
         """So many pages he may be lent; None before the first."""
-        self.ra_seen: deque[int] = deque(maxlen=STREAMS_MAX)
-        """Up to these pages it is counted what was used, of each stream of reads."""
+        self.ra_seen: list[int] = []
+        """Up to these pages it is counted what was used, of each stream of reads, the latest last."""
         self.mmap_miss: int = 0
         """How many more faults have missed than hit."""
         self.prev_index: int = -1

@@ -8,7 +8,6 @@ Not here: who does the work (workqueue.py).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar, cast
 
@@ -109,23 +108,20 @@ class Outcome(Generic[T]):
             self._undo(cast(T, self.result))
 
 
-class Unsettled(deque["Outcome[Any]"]):
+class Unsettled(list["Outcome[Any]"]):
     """The changes of one file, or openings for writing of a cache, that were asked for by threads which a signal can
     interrupt, and have not ended.
 
-    No lock: each step is one of a deque or a list, which a signal handler may interrupt, and call again.
+    No lock: each step is one of a list, which a signal handler may interrupt, and call again.
+    (A deque's first block would take 600 bytes of every open file.)
     """
 
     __slots__ = ()
 
     def before(self, own: Outcome[Any] | None) -> list[Outcome[Any]]:
         """Those that came before *own*; all if it is not among them."""
-        while True:
-            try:
-                outcomes = list(self)
-            except RuntimeError:  # without the GIL another has come or gone meanwhile
-                continue
-            return outcomes[: outcomes.index(own)] if own in outcomes else outcomes
+        outcomes = list(self)
+        return outcomes[: outcomes.index(own)] if own in outcomes else outcomes
 
 
 class InOrder(Generic[T]):

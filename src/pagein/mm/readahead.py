@@ -61,6 +61,8 @@ START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """...but only once his windows have grown to so much by themselves."""
 CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
 """However much a reader has used, he cannot waste more than so much at a time."""
+STREAMS_MAX = 16
+"""So many streams of reads in one open file are told apart."""
 
 
 # -- the two that a reader comes to --------------------------------------------------------------------------
@@ -300,6 +302,7 @@ def _earned(file: OpenFile, index: int, req_pages: int) -> int:
     with suppress(ValueError):  # a stream that is new; or another thread was faster
         seen.remove(start_index)
     seen.append(index + req_pages)
+    del seen[:-STREAMS_MAX]
     used_pages = req_pages
     if start_index < index:
         between = Run(mapping.arena, mapping.base + start_index, index - start_index)

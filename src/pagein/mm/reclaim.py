@@ -9,6 +9,7 @@ Not here: the decision (victims.py), the queues (lru.py), how pages go (removal.
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import closed_cache, no_memory
@@ -54,16 +55,16 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
     failures = zone.dirty.failures
     while True:
         with zone.lock:
-            may_wait = _waiting_can_help(zone)
-            may_clean = not may_wait and zone.dirty.failures == failures and _cleaning_can_help(zone)
-            may_wait = may_wait or may_clean
-            if was_served or not (may_wait and zone.memory_waiters):
+            # (Asked only where memory is short: the answer may take a look at every mapping.)
+            help_comes = _help(zone, failures) if zone.memory_waiters and not was_served else None
+            if help_comes is None:
                 try:
                     granted = _grant(zone, page_count)
                 except BaseException:  # the victim function is not ours
                     zone.wake_memory_waiter()
                     raise
-                if granted or not may_wait:
+                help_comes = None if granted else _help(zone, failures)
+                if help_comes is None:
                     zone.wake_memory_waiter()
                     if granted:
                         return granted
@@ -71,7 +72,7 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
             waiter = make_waiter()
             zone.memory_waiters.insert(0 if was_served else len(zone.memory_waiters), waiter)
         try:
-            if may_clean:
+            if help_comes is Help.CLEANING:
                 zone.flusher.kick_for_memory()
             with waiting(zone, "memory"):
                 yield waiter
@@ -101,6 +102,20 @@ def _grant(zone: Zone, page_count: int) -> int:
     zone.charged_pages += granted
     zone.reserved_pages += granted
     return granted
+
+
+class Help(Enum):
+    """What releases pages while one waits for memory."""
+
+    OTHERS = auto()
+    CLEANING = auto()
+
+
+def _help(zone: Zone, failures: int) -> Help | None:
+    """None: nothing does, and who waited would wait for ever.  *failures*: of write-back, when he began to wait."""
+    if _waiting_can_help(zone):
+        return Help.OTHERS
+    return Help.CLEANING if zone.dirty.failures == failures and _cleaning_can_help(zone) else None
 
 
 def _waiting_can_help(zone: Zone) -> bool:

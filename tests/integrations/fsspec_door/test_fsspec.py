@@ -207,6 +207,17 @@ def test_whether_an_http_object_is_a_directory_does_not_take_its_bytes(
     assert set(requests(server)) == {"HEAD"}
 
 
+@pytest.mark.parametrize("question", ["isfile", "exists"])
+def test_whether_there_is_an_http_object_does_not_take_its_bytes(
+    server: RangeServer, http: HTTPFileSystem, cache: pagein.PageCache, question: str
+) -> None:
+    ask = getattr(in_front_of(http, cache), question)
+    assert ask(server.url("a"))
+    assert ask(server.url("a"))
+    assert requests(server) == ["HEAD"]
+    assert not ask(server.url("no-such"))
+
+
 def test_without_listings_each_question_is_asked(
     server: RangeServer, http: HTTPFileSystem, cache: pagein.PageCache, objects: dict[str, bytes]
 ) -> None:

@@ -28,7 +28,10 @@ class LookingFilesystem(FilesystemBehind):
         return await self._ask(method, path, **kwargs)
 
     def _derives(self, method: str) -> bool:
-        """Whether it makes a *method* of its ``info``, as fsspec does where nothing else is said."""
+        """Whether it makes a *method* of its ``info``, as fsspec does where nothing else is said; or could."""
+        # fsspec's HTTP begins to download the whole object, and hangs up: what is sent by then may be all of it.
+        if method != "isdir" and "http" in self.fs.protocol:
+            return True
         cls = type(self.fs)
         if is_async(self.fs):
             return getattr(cls, f"_{method}", None) is getattr(AsyncFileSystem, f"_{method}")
