@@ -349,6 +349,7 @@ class ObjectOperations(AsyncRangeOperations):
                 whole.close()
                 raise
             self._whole = whole
+            self.validates = False  # from here on, nobody asks the store
 
     async def _download_to(self, fd: int) -> None:
         clients.require_same_process(self._name)
