@@ -454,6 +454,23 @@ def test_what_was_saved_past_the_cache_is_looked_at(cache: PageCache, store: Mem
     assert read_once(cache, (store, "b")) == content(0)
 
 
+def test_at_its_end_a_file_that_has_grown_is_noticed_by_whoever_reads_lines(
+    cache: PageCache, store: MemoryStore, revalidate: Any
+) -> None:
+    store.put("log", b"first\n")
+    with open_file(cache, (store, "log")) as file:
+        assert file.readline() == b"first\n"
+        assert file.readline() == b""
+        store.put("log", b"first\nsecond\n")
+        if revalidate == "always":
+            assert errno_of(file.readline) == "ESTALE"
+            assert errno_of(lambda: list(file)) == "ESTALE"
+            assert file.tell() == 6
+        else:
+            assert file.readline() == b""
+            assert list(file) == []
+
+
 # -- how it is said ------------------------------------------------------------------------------------
 
 
