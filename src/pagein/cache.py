@@ -243,7 +243,7 @@ class PageCache:
         """How who only reads it looks again; None if he never does."""
         if inode.source is None or not self._freshness.reads_look:
             return None
-        return Watch(self._lookup, inode, at_read_s=self._freshness.at_read_s)
+        return Watch(self._lookup, inode)
 
     def _open_file(self, inode: Inode, mode: Mode) -> File:
         kind: Callable[..., File] = File if mode.reads else WriteOnlyFile

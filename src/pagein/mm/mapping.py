@@ -43,8 +43,8 @@ between the two, which only the GIL gives.  Without it every write takes the pag
 class AddressSpace:
     """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
 
-    found_changed: bool = False
-    """A fetch has said that the object has changed (ESTALE), since somebody last looked."""
+    found_changed_s: float = -inf
+    """When a fetch last said that the object has changed (ESTALE), or it was changed past the cache."""
     validated_s: float = -inf
     """When the last fetch began that brought something of this very version, if its operations see to that."""
 
@@ -433,7 +433,7 @@ class AddressSpace:
     def note_read_error(self, error: BaseException) -> None:
         """A fetch has failed."""
         if isinstance(error, OSError) and error.errno == errno.ESTALE:
-            self.found_changed = True
+            self.found_changed_s = self.zone.door.now_s()
 
     # -- what is here, and whether it may be used ----------------------------------------------------------
 

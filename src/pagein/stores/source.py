@@ -39,9 +39,9 @@ class Opened(NamedTuple):
     validators tell that both answers have; else what it is now.  Without one, `Source.open` is asked.
 
     Also called after ``close``.  Blocks: as long as the store takes.  Raises: OSError."""
-    again: Callable[[], Opened] | None = None
+    again: Callable[[], Opened | None] | None = None
     """This version once more, after ``close``, without asking the store; ``ops`` notice if it is not there any more.
-    Without one, `Source.open` is asked."""
+    Without one, or if it returns None, `Source.open` is asked."""
     has_validator: bool = True
     """Whether another version can be told from this one.  If not, whoever opens it gets another each time."""
 
