@@ -341,6 +341,12 @@ class PageCache:
         if known is not None:
             unwritten.write_late(self._table, known, waits=True)
 
+    def _has_late(self, key: Hashable) -> bool:
+        """Whether `_write_late` has anything to do, which may block."""
+        with self._table.lock:
+            known = self._table.by_key.get(key)
+        return bool(self._table.late or (known is not None and known.late))
+
     def _write_out_behind(self, inode: Inode) -> None:
         """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""
 
