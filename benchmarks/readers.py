@@ -22,6 +22,8 @@ from obstore.store import HTTPStore, ObjectStore
 from workload import KIB, MIB
 
 from pagein import PageCache
+from pagein.stores.http_connections import Client
+from pagein.stores.http_options import HTTPOptions
 
 if TYPE_CHECKING:
     from obstore import ReadableFile
@@ -35,6 +37,11 @@ COMPUTE_S_A_MIB = 0.005
 TURN_READS = 10
 """Some tenths of a second."""
 PAGEIN, PAGEIN_ASIDE, STREAMED, RANGES = "pagein", "pagein, in a thread", "streamed GET", "ranges, no cache"
+STREAMED_BY_OBSTORE = "streamed GET, obstore"
+
+_OURS = Client(HTTPOptions())
+_OPEN = PageCache(MIB)
+"""While a cache is open, connections are kept, as the other clients keep theirs."""
 
 Take = Callable[[Any], object]
 """Called with each piece of an object, in order."""
@@ -69,7 +76,7 @@ def over_http(url: str) -> Remote:
 
 def connect(remote: Remote) -> None:
     """Have every client make its connections, which it then keeps."""
-    for read in (through_pagein, streamed, through_fsspec):
+    for read in (through_pagein, streamed, streamed_by_obstore, through_fsspec):
         read(remote, len)
 
 
@@ -97,6 +104,16 @@ def through_pagein_aside(remote: Remote, take: Take) -> float:
 
 def streamed(remote: Remote, take: Take) -> float:
     """One GET of everything, by the client that pagein uses: what a pipe that is always full costs."""
+    if not remote.url.startswith("http"):
+        return streamed_by_obstore(remote, take)
+    start = perf_counter()
+    with _OURS.asked("GET", remote.url, {}) as answer, memoryview(bytearray(CHUNK_BYTES)) as chunk:
+        while size_bytes := answer.readinto(chunk):
+            take(chunk[:size_bytes])
+    return perf_counter() - start
+
+
+def streamed_by_obstore(remote: Remote, take: Take) -> float:
     start = perf_counter()
     for chunk in obstore.get(remote.store, remote.key).stream(min_chunk_size=CHUNK_BYTES):
         take(chunk)
@@ -138,7 +155,15 @@ def pagein_reads(remote: Remote) -> Iterator[Read]:
 @contextmanager
 def ranges(remote: Remote) -> Iterator[Read]:
     """One request a read, by the client that pagein uses."""
-    yield lambda size, offset: obstore.get_range(remote.store, remote.key, start=offset, length=size)
+    if not remote.url.startswith("http"):
+        yield lambda size, offset: obstore.get_range(remote.store, remote.key, start=offset, length=size)
+        return
+
+    def read(size: int, offset: int) -> bytes:
+        with _OURS.asked("GET", remote.url, {"Range": f"bytes={offset}-{offset + size - 1}"}) as answer:
+            return answer.read()
+
+    yield read
 
 
 @contextmanager

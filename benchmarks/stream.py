@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import readers
 import timing
-from readers import COMPUTE_S_A_MIB, PAGEIN, PAGEIN_ASIDE, READ_BYTES, STREAMED, Check, Remote, Scan, Take
+from readers import (
+    COMPUTE_S_A_MIB,
+    PAGEIN,
+    PAGEIN_ASIDE,
+    READ_BYTES,
+    STREAMED,
+    STREAMED_BY_OBSTORE,
+    Check,
+    Remote,
+    Scan,
+    Take,
+)
 from report import Headline, Report, Table, at_most, bars, duration, times_spread
 from timing import Rounds, Spread, Work
 from workload import KIB, MIB, directory, random_bytes
@@ -58,7 +69,7 @@ class Found(NamedTuple):
 def measure(*, quick: bool) -> Report:
     with directory() as place:
         with _served(place, FILE_BYTES, LATENCY_S) as (server, remote, data):
-            scans = readers.scans(*FSSPEC_CACHES)
+            scans = {**readers.scans(*FSSPEC_CACHES), STREAMED_BY_OBSTORE: readers.streamed_by_obstore}
             checked = _check(server, remote, data, scans)
             plain = _by_turns(remote, scans, len, rounds=2 if quick else 7)
             computing = _by_turns(remote, {**scans, IDEAL: _in_memory(data)}, readers.compute, rounds=1 if quick else 4)

@@ -59,7 +59,7 @@ def test_what_is_imported_late_is_there_when_it_is_named(name: str) -> None:
 
 
 def test_an_import_takes_less_than_60_ms(tmp_path: Path) -> None:
-    """Of the processor's time, the best of some; on a machine too slow for that, less than asyncio takes there."""
+    """Of the processor's time, the best of some; on a machine too slow for that, about what asyncio takes there."""
     bytecode = str(tmp_path / "bytecode")  # also where the tests run without it
     times: dict[str, list[float]] = {"pagein": [], "asyncio": []}
     for _ in range(1 + ROUNDS):
@@ -67,7 +67,7 @@ def test_an_import_takes_less_than_60_ms(tmp_path: Path) -> None:
             program = f"import time; began = time.process_time(); import {name}; print(time.process_time() - began)"
             seconds.append(float(run(program, PYTHONPYCACHEPREFIX=bytecode, PYTHONDONTWRITEBYTECODE="")))
     best = {name: min(seconds[1:]) for name, seconds in times.items()}  # the first has compiled
-    assert best["pagein"] < max(IMPORT_S, best["asyncio"]), best
+    assert best["pagein"] < max(IMPORT_S, 1.25 * best["asyncio"]), best
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -30,7 +30,8 @@ from .mm.debug import Checks
 from .mm.dirty import Limits
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
-from .mm.sync import SYSTEM, Door, OwnedLock
+from .mm.outcome import InOrder
+from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps
 from .mm.victims import Victims, s3fifo
 from .mm.writeback import fsync_steps
 from .mm.zone import Zone
@@ -199,10 +200,28 @@ class PageCache:
         """
         parsed, wrap = text_layer(mode, encoding, errors, newline)
         found = stores.source_of(source, **store_options)
-        look_up = partial(self._look_up_for_writing, found, parsed) if parsed.writes else partial(self._look_up, found)
+        if parsed.writes:
+            return self._opened_to_write(
+                lambda: wrap(self._open_file(self._look_up_for_writing(found, parsed), parsed)),
+                self._table.by_key.get(found.key),  # one step
+                found.key,
+            )
         return self._zone.io.shielded(
-            lambda: self._noted(wrap(self._open_file(look_up(), parsed))), undo=self._close_unwanted
+            lambda: self._noted(wrap(self._open_file(self._look_up(found), parsed))), undo=self._close_unwanted
         )
+
+    def _opened_to_write(
+        self, run: Callable[[], File | io.TextIOWrapper], inode: Inode | None, key: Hashable
+    ) -> File | io.TextIOWrapper:
+        """The file that ``run()`` opens.  That may make it empty: it comes in order with other changes of *inode*."""
+
+        def steps(make_waiter: MakeWaiter) -> Steps[File | io.TextIOWrapper]:
+            yield from ()
+            return self._noted(run())
+
+        file = None if inode is None else inode.mapping.unsettled
+        change = InOrder(steps, file, opens=self._zone.opens_to_write, key=key)
+        return self._zone.io.in_order(change, self._close_unwanted, blocks=True)
 
     def inode(
         self, ops: AddressSpaceOperations, *, size_bytes: int, key: Hashable = None, name: str | None = None
@@ -421,6 +440,8 @@ class PageCache:
             return  # of the threads that it would need, none runs any more
         unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
+        if all(cache._zone.closed for cache in list(process.caches)):
+            stores.close_idle_connections()
         if self._zone.tracer is not None:
             self._zone.tracer.close()
         if unended:
@@ -497,6 +518,9 @@ class PageCache:
                 unwritten.discard(self._table, inode)
             except OSError:  # a view shows some of it; the store does not even let go
                 pass
+            except ValueError:  # its store was let go of meanwhile, and has it all
+                if inode in self._table.written:
+                    raise
         self._gave_up = True
         self._table.give_up(written)
 

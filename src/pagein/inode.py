@@ -197,9 +197,8 @@ class Inode:
             raise read_only_source(self.name)
         if parsed.exclusive:
             raise exists(self.name)
-        return cache._zone.io.shielded(
-            lambda: cache._noted(wrap(cache._open_file(cache._table.hold_for_writing(self, parsed), parsed))),
-            undo=cache._close_unwanted,
+        return cache._opened_to_write(
+            lambda: wrap(cache._open_file(cache._table.hold_for_writing(self, parsed), parsed)), self, self.key
         )
 
     def resize(self, size_bytes: int) -> None:

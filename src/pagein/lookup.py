@@ -143,7 +143,7 @@ class Lookup:
             if known is not None and known.opened is None and again is None:
                 ask = None
         try:
-            opened = self._ask(source, known, ask)
+            opened = self._asked(source, known, ask)
             if opened is None and again is not None and known is not None and known.opened is None:
                 opened = again() or source.open()
         except OSError as error:
@@ -165,12 +165,12 @@ class Lookup:
         self._table.follow_up()
         return inode
 
-    @staticmethod
-    def _ask(source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None) -> Opened | None:
+    def _asked(self, source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None) -> Opened | None:
         """What it is now; None if it is what is known."""
         if ask is not None:
             return ask()
         if known is None and isinstance(source, SourceWithHead):
+            self._zone.io.prepare(source.workers_ahead)  # most are read on from there
             return source.open_with_head()
         return source.open()
 

@@ -305,6 +305,26 @@ def test_several_threads_may_close_a_cache_with_unwritten_data_at_once() -> None
         assert disk.objects["a"] == b"new"
 
 
+def test_a_cache_that_discards_what_comes_to_its_store_in_this_moment_is_closed(
+    own_cache: PageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    file = binary(own_cache.open((disk, "a"), "wb"))
+    file.write(b"x")
+    discard = unwritten.discard
+
+    def late(*arguments: Any) -> int:
+        own_cache._write_out_all()
+        own_cache._follow_up()
+        assert arguments[1].mapping.suspended
+        return discard(*arguments)
+
+    monkeypatch.setattr(unwritten, "discard", late)
+    own_cache.close(discard=True)
+    assert disk.objects["a"] == b"x"
+    assert disk.all_closed()
+
+
 @pytest.mark.parametrize(
     "arguments", [{"dirty_limit": 0}, {"dirty_background": 0.5}, {"dirty_limit": 1.5}, {"dirty_age_s": 0}], ids=repr
 )

@@ -17,7 +17,7 @@ from tests.file.writable import Disk
 
 import pagein
 from pagein import PageCache
-from pagein.mm import workqueue, write
+from pagein.mm import truncate, workqueue, write
 from pagein.units import PAGE_SIZE
 
 
@@ -142,6 +142,73 @@ def test_a_change_that_was_interrupted_before_it_began_is_not_made_after_a_later
         file.pwrite(b"again", 5)  # the short way is open again
         assert not file._mapping.unsettled
     assert disk.objects["a"] == after + b"again"
+
+
+@pytest.mark.parametrize("others", ["nobody else has it open", "another has it open"])
+def test_an_open_that_was_interrupted_before_it_began_makes_nothing_empty_afterwards(
+    others: str, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("a", b"old")
+    begun_late: list[Callable[[], object]] = []
+    start = workqueue.Workqueue.start
+
+    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
+        monkeypatch.setattr(workqueue.Workqueue, "start", start)
+        begun_late.append(run)
+        raise KeyboardInterrupt
+
+    with PageCache(16 * PAGE_SIZE) as cache:
+        file = binary(cache.open((disk, "a"), "r+b")) if others == "another has it open" else None
+        if file is not None:
+            file.read()
+        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        with pytest.raises(KeyboardInterrupt):
+            cache.open((disk, "a"), "wb")
+        if file is None:
+            file = binary(cache.open((disk, "a"), "wb"))
+        file.pwrite(b"newer", 0)
+        file.close()
+        thread = threading.Thread(target=begun_late.pop())
+        thread.start()
+        thread.join(TIMEOUT_S)
+        assert not cache._zone.opens_to_write
+    assert disk.objects["a"] == b"newer"
+    assert disk.all_closed()
+
+
+def test_an_open_waits_for_a_change_that_was_interrupted_when_it_had_begun(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.put("a", b"old")
+    start, cut = workqueue.Workqueue.start, truncate.truncate
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> None:
+        monkeypatch.setattr(truncate, "truncate", cut)
+        begun.set()
+        assert may_go_on.wait(TIMEOUT_S)
+        cut(*arguments)
+
+    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
+        monkeypatch.setattr(workqueue.Workqueue, "start", start)
+        start(self, run)
+        assert begun.wait(TIMEOUT_S)
+        raise KeyboardInterrupt
+
+    with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
+        monkeypatch.setattr(truncate, "truncate", slow)
+        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        with pytest.raises(KeyboardInterrupt):
+            file.set_size(50)
+        later = threading.Thread(target=lambda: binary(cache.open((disk, "a"), "wb")).close())
+        later.start()
+        unsettled = file._mapping.unsettled
+        while not unsettled[0].waiters and later.is_alive():
+            time.sleep(0)
+        may_go_on.set()
+        later.join(TIMEOUT_S)
+        assert file.size_bytes == 0
+    assert disk.objects["a"] == b""
 
 
 def test_a_change_that_was_interrupted_when_it_had_begun_is_made_before_the_next(

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import fsspec
 import obstore
 import pytest
-from obstore.store import S3Store
+from obstore.store import HTTPStore, S3Store
 from tests.freshness.places import AGE_S, Clock, cache_with, errno_of, open_file, read_once
 from tests.stores.moto import moto_server
 
-from pagein.stores import MemoryStore
+from pagein.stores import MemoryStore, http
 from pagein.testing.httpserver import RangeServer
 from pagein.units import PAGE_SIZE
 
@@ -166,16 +166,24 @@ def test_over_http_with_neither_etag_nor_date_only_the_size_tells_who_has_it_ope
             assert errno_of(lambda: file.pread(1, 0)) == "ESTALE"
 
 
+@pytest.mark.parametrize("client", ["ours", "obstore"])
 def test_over_http_who_ignores_conditions_is_asked_by_head_from_then_on(
-    server: RangeServer, monkeypatch: pytest.MonkeyPatch
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
-    get = obstore.get
+    get, ask = obstore.get, http._Asker.asked
 
-    def without_condition(store: Any, path: str, *, options: Any) -> Any:
+    def get_without_condition(store: Any, path: str, *, options: Any) -> Any:
         return get(store, path, options={"range": options["range"]})
 
-    monkeypatch.setattr(obstore, "get", without_condition)
-    with cache_with("always") as cache, open_file(cache, server.url("a")) as file:
+    def ask_without_condition(self: http._Asker, method: str, headers: dict[str, str], **options: Any) -> Any:
+        return ask(self, method, {name: one for name, one in headers.items() if name != "If-None-Match"}, **options)
+
+    monkeypatch.setattr(obstore, "get", get_without_condition)
+    monkeypatch.setattr(http._Asker, "asked", ask_without_condition)
+    source: Any = server.url("a")
+    if client == "obstore":
+        source = HTTPStore.from_url(server.base_url, client_options={"allow_http": True}), "a"
+    with cache_with("always") as cache, open_file(cache, source) as file:
         asked(server)
         for _ in range(3):
             assert file.pread(PAGE_SIZE, 0) == OLD[:PAGE_SIZE]

@@ -474,13 +474,15 @@ def test_one_who_reads_on_from_a_store_of_which_only_the_latency_is_known_is_len
     assert asked(subject) == [(32, 128)], "who has read only what came by itself costs no more than before"
     reader = scene.start(read_page, subject, 32, 32)
     scene.until(lambda: subject.waiting_for(32) == 1 and subject.mapping.device.queued_count == 1)
-    assert asked(subject) == [(32, 128), (160, 256), (416, 512), (928, 1024)]
-    assert subject.mapping.device.queued_count == 1, "and the rest of 8 MiB, by the width of the pipe"
+    assert asked(subject) == [(32, 128), (160, 256), (416, 608), (1024, 2048)], (
+        "from the second on, to huge pages' ends"
+    )
+    assert subject.mapping.device.queued_count == 1, "and the rest of 16 MiB, by the width of the pipe"
     for index, _ in asked(subject):
         subject.ops.complete(index)
     reader.result()
-    assert asked(subject)[4:] == [(1952, 256)]
-    subject.ops.complete(1952)
+    assert asked(subject)[4:] == [(3072, 1024)]
+    subject.ops.complete(3072)
 
 
 @pytest.mark.parametrize("piece_pages", [128, 1024])
@@ -490,6 +492,7 @@ def test_each_request_of_a_long_window_is_marked_but_not_each_small_one(scene, m
     monkeypatch.setattr(readahead, "_piece_pages", lambda file: piece_pages)
     pipe = subject.mapping.device.pipe
     pipe.ended(pipe.started(0.0), 0.01, 10 << 20)
+    pipe.is_full = True  # else they grow
     readahead._submit_ahead(subject.file._file, 0, 4096, 0)
     assert len(asked(subject)) == 4096 // piece_pages
     assert marked(subject) == [0, 1024, 2048, 3072]

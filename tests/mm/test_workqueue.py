@@ -258,6 +258,34 @@ def test_there_are_no_more_threads_than_that_and_the_rest_waits_in_line(queue, d
     assert len(door.threads) == WORKERS_MAX
 
 
+def test_workers_that_will_be_needed_are_started_beforehand_once(queue, door):
+    """And whoever then starts work does not wait for a thread to begin."""
+    for _ in range(2):
+        queue.prepare(3)
+        while len(queue._idle) < 3:
+            Task(lambda: None).result()
+    assert len(door.threads) <= 4, "one of them has started the others"
+    gate = Gate()
+    for _ in range(3):
+        queue.start(gate.pass_through)
+    gate.wait_for_arrivals(3)
+    assert len(door.threads) <= 4
+    gate.open()
+
+
+def test_to_prepare_is_advice(queue, door, monkeypatch):
+    queue.prepare(0)
+    assert not door.threads
+
+    def fails(name: str, run: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(door, "start_thread", fails)
+    queue.prepare(3)
+    queue.close()
+    queue.prepare(3)
+
+
 # -- steps that wait without a thread ------------------------------------------------------------------
 
 

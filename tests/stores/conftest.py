@@ -21,8 +21,8 @@ KEPT_FOR_EVER = ("fsspecIO", "pagein-loop", "asyncio_")
 def nothing_is_left_behind() -> Iterator[None]:
     files, threads = open_files(), set(threading.enumerate())
     yield
-    for thread in set(threading.enumerate()) - threads:
-        if not thread.name.startswith(KEPT_FOR_EVER):
+    while left := [one for one in set(threading.enumerate()) - threads if not one.name.startswith(KEPT_FOR_EVER)]:
+        for thread in left:
             thread._started.wait(JOIN_TIMEOUT_S)  # type: ignore[attr-defined]  # one that is about to begin
             thread.join(JOIN_TIMEOUT_S)
             assert not thread.is_alive(), f"{thread} goes on after the test"
@@ -33,8 +33,17 @@ def nothing_is_left_behind() -> Iterator[None]:
 
 @pytest.fixture(params=[False, True], ids=["on the loop", "here"])
 def fetches_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of a fetch: on the loop, and by the thread that waits for it."""
+    """Both ways of a fetch by obstore: on the loop, and by the thread that waits for it."""
     monkeypatch.setattr(reading, "fetches_here", request.param)
+
+
+@pytest.fixture(params=["ours", "obstore on the loop", "obstore here"])
+def each_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whoever reads over HTTP; and both ways of a fetch by obstore."""
+    client, _, where = request.param.partition(" ")
+    monkeypatch.setattr(reading, "client", client)
+    monkeypatch.setattr(reading, "fetches_here", where == "here")
+    return str(client)
 
 
 def open_files() -> set[tuple[str, str]]:

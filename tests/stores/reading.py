@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pagein
-from pagein.stores import AsyncRangeOperations, Opened, Source, read_range, source_of
+from pagein.stores import AsyncRangeOperations, Opened, Source, object as object_store, read_range, source_of
 
 MIB = 1 << 20
 DATA = random.Random(1).randbytes(3 * MIB + 1234)
@@ -32,14 +32,21 @@ IMPATIENT: dict[str, Any] = {
 ONE_TRY: dict[str, Any] = {"retry_config": {"max_retries": 0}}
 
 
-fetches_here = False
-"""What the fixture of this name sets."""
+client, fetches_here = "ours", False
+"""Who reads a URL of HTTP, and whether obstore is called by who waits for it: what the fixture `each_client` sets."""
+
+
+def source(url: Any, **options: Any) -> Source:
+    """What `source_of` makes of it, but for HTTP, which is read by the client whose turn it is."""
+    if client == "obstore" and isinstance(url, str) and url.startswith("http"):
+        return object_store.source_of_url(url, options)
+    return source_of(url, **options)
 
 
 @contextmanager
-def opened(source: Any, **options: Any) -> Iterator[Opened]:
-    """One version of a source, or of what `source_of` makes of it."""
-    found: Source = source if hasattr(source, "open") and hasattr(source, "key") else source_of(source, **options)
+def opened(what: Any, **options: Any) -> Iterator[Opened]:
+    """One version of a source, or of what `source` makes of it."""
+    found: Source = what if hasattr(what, "open") and hasattr(what, "key") else source(what, **options)
     version = found.open()
     try:
         yield version

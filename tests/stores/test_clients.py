@@ -10,14 +10,14 @@ from datetime import timedelta
 import pytest
 from tests.stores.reading import raises_errno
 
-from pagein.stores import clients, policy, source_of
+from pagein.stores import clients, object as object_store, policy, source_of
 from pagein.stores.object import ObjectSource
 
 CHILD_TIMEOUT_S = 30.0
 
 
 def client_of(url: str, **options: object) -> clients.ObjectStore:
-    source = source_of(url, **options)
+    source = object_store.source_of_url(url, options)
     assert isinstance(source, ObjectSource)
     return source._store
 

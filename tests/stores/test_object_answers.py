@@ -12,7 +12,7 @@ from tests.stores.scripted import ScriptedServer, response
 
 from pagein.stores import Opened
 
-pytestmark = pytest.mark.usefixtures("fetches_here")
+pytestmark = pytest.mark.usefixtures("each_client")
 
 BODY = bytes(range(100))
 ETAG = '"one"'
@@ -40,9 +40,9 @@ def test_an_answer_that_breaks_off_is_completed_by_asking_for_the_rest() -> None
     with ScriptedServer(HEAD, part(10, 30, sent=BODY[10:15]), part(15, 30)) as server:
         with opened(server.url("a"), **IMPATIENT) as version:
             assert fill(version, 20, 10) == BODY[10:30]
-        assert "range: bytes=15-29" in server.requests[2]
-        assert f"if-match: {ETAG}" in server.requests[1]
-        assert f"if-match: {ETAG}" in server.requests[2]
+        assert "range: bytes=15-29" in server.requests[2].lower()
+        assert f"if-match: {ETAG}" in server.requests[1].lower()
+        assert f"if-match: {ETAG}" in server.requests[2].lower()
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,20 @@ def test_a_rest_that_is_not_the_rest_is_an_error(rest: bytes) -> None:
     with opened_from(*script) as version:
         with pytest.raises(OSError) as raised:
             fill(version, 20, 10)
-        assert raised.value.errno in (errno.EIO, errno.ESTALE)
+        assert raised.value.errno in (errno.EIO, errno.ESTALE, errno.ENOENT)
 
 
-def test_without_an_etag_nothing_is_put_together() -> None:
+def test_without_an_etag_nothing_is_put_together(each_client: str) -> None:
     head = response(200, length=100, last_modified=MODIFIED)
     broken = response(206, BODY[10:15], length=20, content_range="bytes 10-29/100", last_modified=MODIFIED)
     rest = response(206, BODY[15:30], content_range="bytes 15-29/100", last_modified=MODIFIED)
     with ScriptedServer(head, broken, rest) as server:
-        with opened(server.url("a"), **IMPATIENT) as version, raises_errno(errno.EIO, "broke off"):
+        with opened(server.url("a"), **IMPATIENT) as version, raises_errno(errno.EIO):
             fill(version, 20, 10)
-        assert len(server.requests) == 2
+        if each_client == "ours":  # asks for all of it again
+            assert "range: bytes=10-29" in server.requests[2].lower()
+        else:
+            assert len(server.requests) == 2
 
 
 def test_more_bytes_than_the_range_has_are_an_error() -> None:
@@ -130,7 +133,8 @@ def test_a_user_and_password_in_the_url_are_sent_and_not_told() -> None:
         url = f"http://me:p%40ss@{server.host}/a"
         with opened(url, **IMPATIENT) as version:
             assert fill(version, 20, 10) == BODY[10:30]
-        assert all("authorization: Basic bWU6cEBzcw==" in request for request in server.requests)  # me:p@ss
+        sent = [request.replace("Authorization", "authorization") for request in server.requests]
+        assert all("authorization: Basic bWU6cEBzcw==" in request for request in sent)  # me:p@ss
         with pytest.raises(OSError) as raised, opened(url, **IMPATIENT):
             pass
         assert raised.value.filename == f"http://{server.host}/a"

@@ -10,14 +10,13 @@ from functools import partial
 from typing import NamedTuple
 
 import pytest
-from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, OTHER, fill, opened, raises_errno
+from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, OTHER, fill, opened, raises_errno, source
 
 import pagein
-from pagein.stores import source_of
 from pagein.stores.object import HEAD_BYTES
 from pagein.testing.httpserver import KINDS, RangeServer, RequestRecord
 
-pytestmark = pytest.mark.usefixtures("fetches_here")
+pytestmark = pytest.mark.usefixtures("each_client")
 
 EMPTY = b""
 
@@ -121,7 +120,7 @@ def outcome(read: Callable[[], bytes]) -> bytes | int | None:
 
 
 FAULTS = {
-    "die": Expected(errno.EIO, errno.EIO, "error sending request"),
+    "die": Expected(errno.EIO, errno.EIO, "error sending request|without an answer"),
     "redirect": Expected(None, None),
     "redirect-loop": Expected(errno.ELOOP, errno.ELOOP, "redirect"),
     "status:400": Expected(errno.EIO, errno.EIO, "400"),
@@ -139,7 +138,7 @@ FAULTS = {
     "no-etag": Expected(None, None),
     "weak-etag": Expected(None, errno.ESTALE, "another version"),
     "no-last-modified": Expected(None, None),
-    "ignore-range-lie": Expected(None, errno.EIO, "Requested 4096..12288, got 0..8192"),
+    "ignore-range-lie": Expected(None, errno.EIO, "4096..12288, got 0..8192|bytes 4096-12287, .* bytes 0-8191"),
     "no-length": Expected(errno.EOPNOTSUPP, errno.EOPNOTSUPP, "size"),
     "wrong-length:-1": Expected(None, errno.EIO, "got 8191 of the 8192 bytes at offset 4096"),
     "wrong-length:+1": Expected(None, errno.EIO, ""),
@@ -158,7 +157,7 @@ def test_a_fault_that_begins_before_the_open(server: RangeServer, fault: str) ->
     expected = FAULTS[fault].at_open
     if expected is not None:
         with raises_errno(expected):
-            source_of(server.url("a"), **IMPATIENT).open()
+            source(server.url("a"), **IMPATIENT).open()
         return
     with opened(server.url("a"), **IMPATIENT) as version:
         assert outcome(lambda: fill(version, 8192, 4096)) in (DATA[4096:12288], FAULTS[fault].at_read)
@@ -204,7 +203,7 @@ def test_a_failing_open_is_not_asked_for_by_another_method_if_it_should_be_asked
 ) -> None:
     server.faults.set("a", "status:429")
     with raises_errno(errno.EIO):
-        source_of(server.url("a"), **ONE_TRY).open()
+        source(server.url("a"), **ONE_TRY).open()
     assert [record.method for record in server.stats().log] == ["HEAD"]
 
 
@@ -225,14 +224,16 @@ def test_an_empty_object_without_head_is_empty(server: RangeServer, fault: str, 
 
 
 def test_a_server_that_does_not_answer_is_given_up(server: RangeServer) -> None:
-    options = {**ONE_TRY, "client_options": {"read_timeout": timedelta(milliseconds=50)}}
+    # Several tries, so that a slow machine opens it in one of them.
+    options = {**IMPATIENT, "client_options": {"read_timeout": timedelta(milliseconds=100)}}
     with opened(server.url("a"), **options) as version:
         server.hold("a")
         with raises_errno(errno.ETIMEDOUT, "timed out"):
             fill(version, 100, 100)
         with raises_errno(errno.ETIMEDOUT):
-            source_of(server.url("a"), **options).open()
+            source(server.url("a"), **options).open()
         server.release("a")
+    with opened(server.url("a")) as version:
         assert fill(version, 100, 100) == DATA[100:200]
 
 
@@ -240,7 +241,7 @@ def test_nobody_listens() -> None:
     with RangeServer({}) as gone:
         url = gone.url("a")
     with raises_errno(errno.ECONNREFUSED):
-        source_of(url, **ONE_TRY).open()
+        source(url, **ONE_TRY).open()
 
 
 # -- versions ----------------------------------------------------------------------------------------

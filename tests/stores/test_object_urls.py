@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.stores.reading import DATA, ONE_TRY, fill, opened
+from tests.stores.reading import DATA, ONE_TRY, fill, opened, source
 
-from pagein.stores import source_of
 from pagein.testing.httpserver import RangeServer
 
-pytestmark = pytest.mark.usefixtures("fetches_here")
+pytestmark = pytest.mark.usefixtures("each_client")
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def test_the_url_is_asked_for_as_it_is_written(server: RangeServer, objects: dic
 
 
 def test_the_query_belongs_to_the_object_and_not_to_its_name(server: RangeServer) -> None:
-    one, other = source_of(server.url("a") + "?sig=one"), source_of(server.url("a") + "?sig=other")
+    one, other = source(server.url("a") + "?sig=one"), source(server.url("a") + "?sig=other")
     assert one.key != other.key
     assert one.name == other.name == server.url("a") + "?…"
     with opened(one) as version:
@@ -44,19 +43,19 @@ def test_the_query_belongs_to_the_object_and_not_to_its_name(server: RangeServer
 def test_no_message_tells_the_query(server: RangeServer, fault: str) -> None:
     server.faults.set("a", fault)
     with pytest.raises(OSError) as raised:
-        source_of(server.url("a") + "?sig=secret", **ONE_TRY).open()
+        source(server.url("a") + "?sig=secret", **ONE_TRY).open()
     assert "secret" not in str(raised.value)
 
 
 def test_a_fragment_is_no_part_of_an_object(server: RangeServer) -> None:
-    assert source_of(server.url("a") + "#x").key == source_of(server.url("a")).key
+    assert source(server.url("a") + "#x").key == source(server.url("a")).key
 
 
 @pytest.mark.parametrize("url", ["http://", "http:///a", "https://host:99999/a", "http://host:x/a", "http://[::1/a"])
 def test_what_is_no_url_is_a_valueerror(url: str) -> None:
     with pytest.raises(ValueError, match="cannot open"):
-        source_of(url)
+        source(url)
 
 
 def test_an_ipv6_address_is_no_chain() -> None:
-    assert source_of("http://[::1]:1/a").name == "http://[::1]:1/a"
+    assert source("http://[::1]:1/a").name == "http://[::1]:1/a"

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from obstore.store import HTTPStore
 from tests.stores.reading import DATA, MIB, ONE_TRY, OTHER, fill, opened, raises_errno
 
 import pagein
-from pagein.stores import object as object_store
+from pagein.stores import http as http_store
 from pagein.testing.httpserver import RangeServer
 
 PATIENCE_S = 10.0
@@ -40,7 +41,7 @@ def test_an_object_is_fetched_once_whole_from_a_server_without_ranges(server: Ra
 def test_an_object_too_large_for_that_is_refused_and_said_so(
     server: RangeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "WHOLE_BYTES_MAX", len(DATA) - 1)
+    monkeypatch.setattr(http_store, "WHOLE_BYTES_MAX", len(DATA) - 1)
     server.faults.set("a", "no-range")
     with opened(server.url("a")) as version, raises_errno(errno.EOPNOTSUPP, "no support for byte ranges"):
         fill(version, 1000, 5)
@@ -116,9 +117,10 @@ sys.stdin.read()
 
 
 def test_a_reader_leaves_a_server_without_ranges_to_the_loop(server: RangeServer) -> None:
-    """He asks once for the range himself; what the server says to it is no error."""
+    """Of obstore: he asks once for the range himself; what the server says to it is no error."""
     server.faults.set("a", "no-range")
-    with pagein.PageCache("16M") as cache, cache.open(server.url("a")) as file:
+    store = HTTPStore.from_url(server.base_url, client_options={"allow_http": True})
+    with pagein.PageCache("16M") as cache, cache.open((store, "a")) as file:
         file.advise("random")
         assert file.pread(1000, 2 * MIB) == DATA[2 * MIB : 2 * MIB + 1000]
         assert file.pread(1000, MIB) == DATA[MIB : MIB + 1000]

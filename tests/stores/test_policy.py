@@ -148,3 +148,26 @@ def test_what_is_refused_is_asked_once():
     with pytest.raises(OSError, match="what the store said"):
         policy.retrying(fetch)
     assert len(calls) == 1
+
+
+class Busy(Answered):
+    def __init__(self, status: int, *, retry_after_s: float) -> None:
+        super().__init__(status)
+        self.retry_after_s = retry_after_s
+
+
+def test_a_server_is_left_alone_for_as_long_as_it_wants(monkeypatch):
+    busy = Busy(503, retry_after_s=7.5)
+    clock = Clock(monkeypatch)
+    _, fetch = failing(2, caused(errno.EIO, busy))
+    assert policy.retrying(fetch) == b"data"
+    assert clock.pauses_s == [7.5, 7.5]
+
+
+def test_one_that_wants_it_for_longer_than_we_try_is_given_up_at_once(monkeypatch):
+    busy = Busy(429, retry_after_s=policy.RETRY_TIMEOUT_S + 1)
+    clock = Clock(monkeypatch)
+    calls, fetch = failing(100, caused(errno.EIO, busy))
+    with pytest.raises(OSError, match="what the store said"):
+        policy.retrying(fetch)
+    assert (len(calls), clock.pauses_s) == (1, [])

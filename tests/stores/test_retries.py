@@ -10,7 +10,7 @@ import pytest
 from fsspec.implementations.http import HTTPFileSystem
 from tests.stores.reading import DATA, IMPATIENT, fill, opened, raises_errno
 
-from pagein.stores import Opened, policy
+from pagein.stores import Opened, object as object_store, policy
 from pagein.testing.httpserver import RangeServer
 
 Open = Callable[[], AbstractContextManager[Opened]]
@@ -31,10 +31,12 @@ def http(monkeypatch: pytest.MonkeyPatch) -> Iterator[HTTPFileSystem]:
         HTTPFileSystem.close_session(fs.loop, fs._session)
 
 
-@pytest.fixture(params=["obstore", "fsspec"])
+@pytest.fixture(params=["ours", "obstore", "fsspec"])
 def open_it(request: pytest.FixtureRequest, server: RangeServer, http: HTTPFileSystem) -> Open:
-    if request.param == "obstore":
+    if request.param == "ours":
         return lambda: opened(server.url("a"), **IMPATIENT)
+    if request.param == "obstore":
+        return lambda: opened(object_store.source_of_url(server.url("a"), IMPATIENT))
     return lambda: opened((http, server.url("a")))
 
 
@@ -60,7 +62,8 @@ def test_so_often_and_no_more(server: RangeServer, open_it: Open, fault: str) ->
         with raises_errno(errno.EIO):
             fill(version, 1000, 5)
         asked_count = server.stats().get_count
-        assert asked_count == TRIES or (fault == "die" and asked_count == 2 * TRIES)  # aiohttp asks twice by itself
+        # aiohttp asks twice by itself, and our own client on a connection that it kept, which may have been closed
+        assert asked_count == TRIES or (fault == "die" and asked_count in (TRIES + 1, 2 * TRIES))
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 412])

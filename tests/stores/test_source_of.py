@@ -15,8 +15,9 @@ from tests.naming import without_address
 
 from pagein.stores import LocalStore, MemoryStore, source_of
 from pagein.stores.fsspec import FsspecSource
+from pagein.stores.http import HTTPSource
 from pagein.stores.local import LocalSource
-from pagein.stores.object import ObjectSource, WritableObjectSource
+from pagein.stores.object import WritableObjectSource
 
 TIMEOUT_S = 30.0
 
@@ -43,10 +44,10 @@ class Elsewhere:
         ("a::b", LocalSource),
         ("s3:x", LocalSource),
         ("./http://x", LocalSource),
-        ("http://host/a", ObjectSource),
-        ("HTTPS://host/a", ObjectSource),
-        ("http://[::1]/a", ObjectSource),
-        ("http://host/a::b", ObjectSource),
+        ("http://host/a", HTTPSource),
+        ("HTTPS://host/a", HTTPSource),
+        ("http://[::1]/a", HTTPSource),
+        ("http://host/a::b", HTTPSource),
         ("s3://bucket/a", WritableObjectSource),
         ("s3a://bucket/a", WritableObjectSource),
         ("gs://bucket/a::b", WritableObjectSource),
@@ -121,7 +122,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from pagein.stores import MemoryStore, source_of
-for url, extra in (("s3://b/a", "object"), ("http://h/a", "object"), ("ftp://h/a", "fsspec"), ("zip://a::b", "fsspec")):
+for url, extra in (("s3://b/a", "object"), ("ftp://h/a", "fsspec"), ("zip://a::b", "fsspec")):
     try:
         source_of(url)
     except OSError as error:
@@ -130,7 +131,14 @@ for url, extra in (("s3://b/a", "object"), ("http://h/a", "object"), ("ftp://h/a
         assert error.filename == url
     else:
         raise AssertionError(url)
+try:
+    source_of("http://h/a", client_options={"http2_only": True})
+except OSError as error:
+    assert error.errno == errno.EPROTONOSUPPORT, error
+else:
+    raise AssertionError("an option that only obstore knows")
 assert source_of("a::b").name == "a::b"
+assert source_of("http://h/a").name == "http://h/a"
 assert source_of((MemoryStore({"a": b"x"}), "a")).open().size_bytes == 1
 """
 
@@ -138,9 +146,9 @@ NOTHING_IMPORTED = """
 import sys, pagein.stores
 pagein.stores.source_of("/a")
 pagein.stores.source_of((pagein.stores.MemoryStore(), "a"))
-assert not {"obstore", "fsspec", "aiohttp"} & sys.modules.keys()
+assert not {"obstore", "fsspec", "aiohttp", "http.client"} & sys.modules.keys()
 pagein.stores.source_of("http://host/a")
-assert not {"fsspec", "aiohttp"} & sys.modules.keys()
+assert not {"obstore", "fsspec", "aiohttp"} & sys.modules.keys()
 """
 
 

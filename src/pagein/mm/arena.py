@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import too_large
 from ..units import PAGE_SHIFT, PAGE_SIZE
+from . import populate
 from .pin import Pins
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ REGION_SHIFT = 14
 REGION_PAGES = 1 << REGION_SHIFT
 _GRAIN_SHIFT = 12
 """The flags of 2**12 frames (16 MiB) fill one memory page of a plane; flags are given back in these steps."""
-_PUNCH_BYTES_MAX = 1 << 20
-"""One call of madvise() holds the GIL; this bounds it to about a millisecond."""
+_PUNCH_BYTES_MAX = populate.HUGE_BYTES
+"""One call of madvise() holds the GIL; this bounds it to about a millisecond.  A huge page goes whole."""
 
 _FLAG_PLANES = 5
 _UPTODATE, _LRU, _DIRTY = 0, 2, 3
@@ -84,7 +85,12 @@ class Arena:
         self.page_count = page_count
         self._generations_bytes = _round_up(8 * (page_count >> REGION_SHIFT), mmap.ALLOCATIONGRANULARITY)
         self._make_files()
-        self.memory: mmap.mmap = _map(self.memory_fd, 0, page_count << PAGE_SHIFT)
+        self.memory: mmap.mmap = (
+            populate.mapped(self.memory_fd, page_count << PAGE_SHIFT)
+            if self.memory_fd >= 0
+            else _map(-1, 0, page_count << PAGE_SHIFT)
+        )
+        self._populating = populate.Populating(self.memory)
         self.uptodate: mmap.mmap
         self.referenced: mmap.mmap
         self.lru: mmap.mmap
@@ -194,11 +200,17 @@ class Arena:
             while written < len(left):
                 written += os.pwrite(self.memory_fd, left[written:], position + written)
 
+    def populate(self, first_frame: int, page_count: int) -> None:
+        """Have memory for frames that are about to be filled, if it can be had; other threads run meanwhile."""
+        self._populating.populate(first_frame << PAGE_SHIFT, (first_frame + page_count) << PAGE_SHIFT)
+
     def punch(self, first_frame: int, page_count: int) -> None:
         """Give the memory of a run back to the system; it reads as zeros from now on."""
         start, stop = first_frame << PAGE_SHIFT, (first_frame + page_count) << PAGE_SHIFT
-        for at in range(start, stop, _PUNCH_BYTES_MAX):
-            _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))
+        while start < stop:
+            step_stop = min(start - start % _PUNCH_BYTES_MAX + _PUNCH_BYTES_MAX, stop)
+            _punch(self.memory, start, step_stop - start)
+            start = step_stop
 
     def punch_all(self, first_frame: int, page_count: int) -> None:
         """`punch` in one call, for a range of which nearly everything is a hole already."""

@@ -269,8 +269,11 @@ class AddressSpace:
         first = self.base + index
         absent = self.arena.first_present(first, first + page_count) - first
         if self.in_flight and absent:
-            if len(self.in_flight) < absent:
-                absent = min((at - index for at in self.in_flight if 0 <= at - index < absent), default=absent)
+            if len(self.zone.locked) < absent:
+                stop = index + absent
+                locked = (page for page in self.zone.locked if page.mapping is self and page.index < stop)
+                taken = (max(page.index, index) for page in locked if page.index + page.page_count > index)
+                absent = min(taken, default=stop) - index
             else:
                 absent = next((at for at in range(absent) if index + at in self.in_flight), absent)
         return absent

@@ -9,7 +9,7 @@ Not here: who does the work (workqueue.py).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar, cast
 
 from .sync import MakeWaiter, Steps, Waiter
@@ -44,8 +44,9 @@ class Outcome(Generic[T]):
         "error",
         "has_settled",
         "is_abandoned",
+        "key",
+        "lines",
         "result",
-        "unsettled",
         "waiters",
     )
 
@@ -60,8 +61,10 @@ class Outcome(Generic[T]):
         self._undo = undo
         self._once = Once()
         self._begins = Once()
-        self.unsettled: Unsettled | None = None
-        """Where it is in line, if it is a change."""
+        self.lines: tuple[Unsettled, ...] = ()
+        """Where it stands, if it is a change."""
+        self.key: Hashable = None
+        """Of what, where the line is not of one file."""
 
     def is_to_begin(self) -> bool:
         """For who begins it, or calls it off: whether he is the first of the two."""
@@ -79,12 +82,22 @@ class Outcome(Generic[T]):
     def settle(self, result: T | None, error: BaseException | None) -> None:
         """This came of it."""
         self.result, self.error = result, error
-        if self.unsettled is not None:
-            self.unsettled.settled(self)
+        self.leave_lines()
         if self._once.is_first():
             self.done.wake()
         else:
             self._give_back()
+
+    def leave_lines(self) -> None:
+        """It has ended, or never begins."""
+        self.has_settled = True
+        for line in self.lines:
+            _took(line, self)
+        while self.waiters:
+            try:
+                self.waiters.pop().wake()
+            except IndexError:  # he has seen that it settled
+                return
 
     def abandon(self) -> None:
         """Nobody will take it."""
@@ -97,42 +110,62 @@ class Outcome(Generic[T]):
 
 
 class Unsettled(deque["Outcome[Any]"]):
-    """The changes of one file that were asked for by threads which a signal can interrupt, and have not ended.
+    """The changes of one file, or openings for writing of a cache, that were asked for by threads which a signal can
+    interrupt, and have not ended.
 
     No lock: each step is one of a deque or a list, which a signal handler may interrupt, and call again.
     """
 
     __slots__ = ()
 
-    def steps(
-        self, make_steps: Callable[[MakeWaiter], Steps[T]], make_waiter: MakeWaiter, *, own: Outcome[T] | None = None
-    ) -> Steps[T]:
-        """Those steps, after what was abandoned before *own* has ended, or was called off."""
-        for outcome in list(self):  # one step, too
-            if outcome is own:
-                break
-            if not outcome.is_abandoned:
-                continue  # it has a caller who waits, and so no order towards this one
-            if outcome.is_to_begin():
-                self.settled(outcome)  # and never begins
-                continue
-            waiter = make_waiter()
-            outcome.waiters.append(waiter)
-            # Entered first and looked at then, while it settles first and looks for waiters then.
-            if outcome.has_settled and _took(outcome.waiters, waiter):
-                continue
-            yield waiter
-        return (yield from make_steps(make_waiter))
-
-    def settled(self, outcome: Outcome[Any]) -> None:
-        """It has ended, or never begins."""
-        outcome.has_settled = True
-        _took(self, outcome)
-        while outcome.waiters:
+    def before(self, own: Outcome[Any] | None) -> list[Outcome[Any]]:
+        """Those that came before *own*; all if it is not among them."""
+        while True:
             try:
-                outcome.waiters.pop().wake()
-            except IndexError:  # he has seen that it settled
-                return
+                outcomes = list(self)
+            except RuntimeError:  # without the GIL another has come or gone meanwhile
+                continue
+            return outcomes[: outcomes.index(own)] if own in outcomes else outcomes
+
+
+class InOrder(Generic[T]):
+    """Steps that do not begin before what was abandoned has ended, or was called off: in the line of their *file*, and
+    of *opens* what has the same *key*.  They stand in these lines themselves, if their caller may be interrupted."""
+
+    def __init__(
+        self,
+        make_steps: Callable[[MakeWaiter], Steps[T]],
+        file: Unsettled | None,
+        *,
+        opens: Unsettled | None = None,
+        key: Hashable = None,
+    ) -> None:
+        self._make_steps = make_steps
+        self._file, self._opens = file, opens
+        self.lines: tuple[Unsettled, ...] = tuple(line for line in (file, opens) if line is not None)
+        self.key: Hashable = key
+
+    def steps(self, make_waiter: MakeWaiter, *, own: Outcome[T] | None = None) -> Steps[T]:
+        """They.  *own*: what stands for them in the lines."""
+        before = [] if self._file is None else self._file.before(own)
+        if self._opens is not None:
+            before += [outcome for outcome in self._opens.before(own) if outcome.key == self.key]
+        for outcome in before:
+            if outcome.is_abandoned:  # else it has a caller who waits, and so no order towards this one
+                yield from _ended_steps(outcome, make_waiter)
+        return (yield from self._make_steps(make_waiter))
+
+
+def _ended_steps(outcome: Outcome[Any], make_waiter: MakeWaiter) -> Steps[None]:
+    """Call it off, or wait until it has ended."""
+    if outcome.is_to_begin():
+        outcome.leave_lines()  # and never begins
+        return
+    waiter = make_waiter()
+    outcome.waiters.append(waiter)
+    # Entered first and looked at then, while it settles first and looks for waiters then.
+    if not (outcome.has_settled and _took(outcome.waiters, waiter)):
+        yield waiter
 
 
 def _took(line: Any, one: object) -> bool:

@@ -174,6 +174,13 @@ class Page:
             raise beyond_page(at, size_bytes, self.size_bytes)
         self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
 
+    def populate(self) -> None:
+        """Have memory for it now, while the store is still thinking: to fill it is faster then.
+
+        Advice: what the system does not give now is had when it is written to.  Locks: page locked.
+        """
+        self.run.arena.populate(self.run.frame, self.page_count)
+
     def set_uptodate(self) -> None:
         """Say that the file's bytes are in it.  Locks: page locked.  From here on readers see it."""
         with self.mapping.zone.lock:

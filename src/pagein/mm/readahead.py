@@ -19,6 +19,7 @@ from . import reclaim
 from .arena import MARKED
 from .lru import Run, read_ahead_flags, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
+from .populate import HUGE_BYTES
 from .request import Request
 from .sync import MakeWaiter, Steps
 
@@ -45,18 +46,22 @@ FAULT_MISSES_MAX = 100
 FAULT_MISSES_COUNTED = 1000
 """...and this many hits later at the latest, around it again."""
 ALLOWANCE_BYTES_MIN = 512 << 10
-ALLOWANCE_BYTES_MAX = 32 << 20
+ALLOWANCE_BYTES_MAX = 64 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
-ALLOWANCE_BYTES_S = 1e9
+ALLOWANCE_BYTES_S = 2e9
 """...at this rate, until the store's is known."""
 MARK_PAGES = (4 << 20) >> PAGE_SHIFT
 """In a window of several requests each bears a marker, but they are so far apart at least: each costs a switch of
 threads."""
-START_PAGES = (8 << 20) >> PAGE_SHIFT
+START_PAGES = (16 << 20) >> PAGE_SHIFT
 """The window of one who reads on behind what came first, from a store of which only the latency is known: as far as
 his allowance goes, since every doubling costs the time that a request waits..."""
+START_GROWTH = 4
+"""Each request of it is so many times as large as the one before: the first comes early, and they are few."""
 START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """...but only once his windows have grown to so much by themselves."""
+HUGE_PAGES = HUGE_BYTES >> PAGE_SHIFT
+"""Windows and pieces that are long enough end where a huge page does: its memory costs a fourth (populate.py)."""
 CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
 """However much a reader has used, he cannot waste more than so much at a time."""
 
@@ -281,7 +286,8 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         window = window.grown(min(START_PAGES, max_pages))
     piece_pages = _piece_pages(file)
     lent_pages = credit - credit % piece_pages if hit_marker and credit > piece_pages else credit  # in whole pieces
-    window = window.cut(max(0, lent_pages), at_least=0 if hit_marker else req_pages)
+    lent_pages = _at_huge_page(window.start, max(0, min(window.page_count, lent_pages))) - window.start
+    window = window.cut(lent_pages, at_least=0 if hit_marker else req_pages)
     file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))
     return window if window.page_count else None
 
@@ -347,18 +353,25 @@ def _hole_index(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0) -> None:
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
-    is_start = not (wanted_stop or file.mapping.device.pipe.bandwidth_bytes_s)
+    is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
     while index < stop_index:
-        index, page = _grab_ahead(file.mapping, index, min(index + piece_pages, stop_index), wanted_stop=wanted_stop)
+        piece_stop = min(_at_huge_page(index, piece_pages), stop_index)
+        index, page = _grab_ahead(file.mapping, index, piece_stop, wanted_stop=wanted_stop)
         if page is not None:
             if 0 <= marker_index <= page.index - MARK_PAGES:
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
-            if is_start and piece_pages < START_PAGES // 2:  # few requests, the first of which comes early
-                piece_pages *= 2
+            if is_start:  # few requests, the first of which comes early
+                piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES // 2))
         elif index < stop_index:
             return
+
+
+def _at_huge_page(index: int, page_count: int) -> int:
+    """The end of so many pages from *index* on; at the last bound of a huge page, if they are enough for one."""
+    stop_index = index + page_count
+    return stop_index - stop_index % HUGE_PAGES if page_count >= 2 * HUGE_PAGES else stop_index
 
 
 def _grab_ahead(

@@ -9,7 +9,7 @@ An errand of those for which a caller waits is done by the worker that has broug
 No lock: each method takes single steps on deques, which a signal handler or a finalizer may interrupt, and call again.
 The race: who submits puts the work into the line first and looks for an idle worker then; a worker says that it is idle
 first and looks at the line then.  In any order one of the two sees the other.
-Assumes: what a worker runs does not wait for another call of the same queue.
+Assumes: what a worker runs does not wait for another call of the same queue, but for one that has begun (`in_order`).
 Not here: how many requests a store gets at once (device.py).
 """
 
@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
-from .outcome import Once, Outcome, Unsettled
+from .outcome import InOrder, Once, Outcome
 from .sync import Door, Errand, MakeWaiter, Steps, Waiter, run_steps
 
 T = TypeVar("T")
@@ -76,18 +77,22 @@ class Workqueue:
 
         return self._wait_for(begin, undo)
 
-    def in_order(self, make_steps: MakeSteps[T], unsettled: Unsettled, *, blocks: bool) -> T:
-        """As `shielded_steps`, but not before what is *unsettled* of callers that were interrupted, and until it has
-        ended one of these.  *blocks*: a worker waits with the steps."""
+    def in_order(self, change: InOrder[T], undo: Callable[[T], object] | None = None, *, blocks: bool = False) -> T:
+        """As `shielded_steps`, but not before what others have abandoned (outcome.py).  *blocks*: a worker waits with
+        the steps."""
         if not self._door.signals_arrive_here():
-            return run_steps(unsettled.steps(make_steps, self._door.waiter))
+            try:
+                return run_steps(change.steps(self._door.waiter))
+            finally:
+                self.kick_if_possible()  # for whoever waits for what was called off
 
         def begin(outcome: Outcome[T]) -> None:
-            outcome.unsettled = unsettled
-            unsettled.append(outcome)
-            self.start(lambda: self._begin_in_order(outcome, partial(unsettled.steps, make_steps, own=outcome), blocks))
+            outcome.lines, outcome.key = change.lines, change.key
+            for line in change.lines:
+                line.append(outcome)
+            self.start(lambda: self._begin_in_order(outcome, partial(change.steps, own=outcome), blocks))
 
-        return self._wait_for(begin)
+        return self._wait_for(begin, undo)
 
     def _begin_in_order(self, outcome: Outcome[T], make_steps: MakeSteps[T], blocks: bool) -> None:
         if not outcome.is_to_begin():  # it was called off
@@ -180,6 +185,19 @@ class Workqueue:
         except RuntimeError:
             if self._door.is_finalizing():
                 raise
+
+    def prepare(self, count: int) -> None:
+        """Have so many workers idle soon, while the caller waits for something else: to start one takes two switches
+        of threads.  Blocks: no."""
+
+        def start_them() -> None:
+            with suppress(RuntimeError):  # no thread is to be had: who needs one will hear
+                for _ in range(count - len(self._idle)):
+                    self._start_worker()
+
+        if len(self._idle) < count:
+            with suppress(ValueError, RuntimeError):
+                self.start(start_them)
 
     @property
     def queued_count(self) -> int:

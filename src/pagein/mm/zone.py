@@ -26,6 +26,7 @@ from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
 from .device import BackingDevice
 from .dirty import DirtyState, Limits
 from .flusher import Flusher
+from .outcome import InOrder, Unsettled
 from .sync import SYSTEM, Door, OwnedLock, Waiter, run_steps
 from .workqueue import MakeSteps, Workqueue
 
@@ -94,6 +95,8 @@ class Zone:
         self.locked: set[Page] = set()
         self.memory_waiters: deque[Waiter] = deque()
         self.counters: Counter[str] = Counter()
+        self.opens_to_write: Unsettled = Unsettled()
+        """Those whose callers may have been interrupted."""
         self.tracer: Tracer | None = None
         """Who is told what happens here (tracepoints.py)."""
 
@@ -110,7 +113,7 @@ class Zone:
         *blocks*: the steps may block."""
         if self.tracer is not None:
             self.tracer.missed()
-        return self.workqueue.in_order(make_steps, mapping.unsettled, blocks=blocks or self.checks is not None)
+        return self.workqueue.in_order(InOrder(make_steps, mapping.unsettled), blocks=blocks or self.checks is not None)
 
     def all_mappings(self) -> list[AddressSpace]:
         """Every address space that has frames here."""

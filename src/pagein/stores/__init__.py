@@ -1,7 +1,8 @@
 """Stores: where pages come from.  `source_of` turns what a user writes into the source that it names.
 
-A path is taken as `open` takes it.  What begins with a scheme is a URL: ``file:`` is read here, obstore's schemes by
-obstore (object.py), every other scheme, and chains (``zip://a.csv::s3://bucket/x.zip``), by fsspec.
+A path is taken as `open` takes it.  What begins with a scheme is a URL: ``file:`` and ``http(s):`` are read here (the
+latter by http.py, unless there are options that only obstore knows), obstore's schemes by obstore (object.py), every
+other scheme, and chains (``zip://a.csv::s3://bucket/x.zip``), by fsspec.
 Guarantees: no I/O, but that symbolic links of a local path are read; nothing is imported that is not needed.
 Assumes: a path that looks like a URL is not meant as a path: write "./http:" for a directory of that name.
 Not here: the schemes that obstore and fsspec share go to obstore even where only fsspec is installed, because
@@ -50,6 +51,13 @@ def source_of(source: Any, /, **store_options: Any) -> Source:
     raise not_a_source(source)
 
 
+def close_idle_connections() -> None:
+    """Close those of our own HTTP client that nobody uses."""
+    connections = sys.modules.get(f"{__name__}.http_connections")
+    if connections is not None:
+        connections.close_idle()
+
+
 def _source_of_text(text: str, options: dict[str, Any]) -> Source:
     match = _SCHEME.match(text)
     scheme = (match[1] or match[2]).lower() if match else ""
@@ -67,6 +75,12 @@ def _source_of_text(text: str, options: dict[str, Any]) -> Source:
 
 
 def _source_of_object(url: str, options: dict[str, Any]) -> Source:
+    if url[:5].lower() in ("http:", "https"):
+        from . import http, http_options
+
+        known = http_options.options_of(options)
+        if known is not None:
+            return http.source_of_url(url, known)
     try:
         from . import object as object_store
     except ImportError as error:

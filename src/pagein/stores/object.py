@@ -21,15 +21,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import re
-import tempfile
-import uuid
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 import obstore
@@ -38,23 +34,20 @@ from obstore import exceptions
 from ..errors import exists, is_directory, not_a_url, not_found, stale, store_failed, wrong_range
 from . import clients
 from .clients import ObjectStore
-from .local import pread_up_to
 from .options import Same, frozen
 from .ranges import AsyncRangeOperations, require_length
 from .source import Opened
+from .validators import bytes_of, has_validator, is_same_version, is_strong, require_same_version, version_of
+from .whole import WHOLE_BYTES_MAX, WholeObject
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
     from obstore import GetOptions, GetResult, ObjectMeta
 
-WHOLE_BYTES_MAX = 64 << 20
-"""The largest object that is fetched whole from a server that knows no ranges."""
 CHUNK_BYTES = 64 << 10
 """At least so much of an answer is handed over at once, each time with the GIL."""
 HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
-NEVER = datetime.fromtimestamp(0, UTC)
-"""What obstore says of an object without Last-Modified."""
 _PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 """A URL's path that obstore sends letter for letter if it is given as a key."""
 
@@ -107,6 +100,8 @@ def place_of(store: object) -> str:
 
 class ObjectSource:
     """One object of an obstore store."""
+
+    workers_ahead: int = 0
 
     def __init__(self, store: ObjectStore, path: str, *, key: Hashable, name: str) -> None:
         self._store = store
@@ -267,7 +262,7 @@ class ObjectOperations(AsyncRangeOperations):
         self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
-        self._whole: BinaryIO | None = None
+        self._whole: WholeObject | None = None
         self._whole_lock = asyncio.Lock()
         self.version: str = version_of(opened) if version is None else version
         self.validates: bool = has_validator(opened)
@@ -305,7 +300,7 @@ class ObjectOperations(AsyncRangeOperations):
             self.readers_call = False  # the server knows no ranges: `fetch` has the object whole
             return None
         self._require_answer(result, start, stop)
-        with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
+        with self._as_os_error(f"the answer broke off before all of {bytes_of(start, stop)} had come"):
             data = result.bytes()
         require_length(self._name, start, size_bytes, len(data))
         if self._checks_afterwards:
@@ -325,7 +320,7 @@ class ObjectOperations(AsyncRangeOperations):
         with self._as_os_error():
             result = await obstore.get_async(self._store, self._path, options=self._options(start, stop))
         self._require_answer(result, start, stop)
-        with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
+        with self._as_os_error(f"the answer broke off before all of {bytes_of(start, stop)} had come"):
             data = await result.bytes_async()
         require_length(self._name, start, stop - start, len(data))
         if self._checks_afterwards:
@@ -342,35 +337,34 @@ class ObjectOperations(AsyncRangeOperations):
         async with self._whole_lock:
             if self._whole is not None:
                 return
-            whole = tempfile.TemporaryFile(prefix="pagein-", buffering=0)  # noqa: SIM115  # closed by close()
+            whole = WholeObject(self._name)
             try:
-                await self._download_to(whole.fileno())
+                await self._download_to(whole)
             except BaseException:
                 whole.close()
                 raise
             self._whole = whole
             self.validates = False  # from here on, nobody asks the store
 
-    async def _download_to(self, fd: int) -> None:
+    async def _download_to(self, whole: WholeObject) -> None:
         clients.require_same_process(self._name)
         start, stop, got_bytes = 0, self._opened["size"], 0
         with self._as_os_error():
             result = await obstore.get_async(self._store, self._path, options=self._options(start, stop))
         self._require_answer(result, start, stop)
-        with self._as_os_error(f"the answer broke off before all of {_bytes_of(start, stop)} had come"):
+        with self._as_os_error(f"the answer broke off before all of {bytes_of(start, stop)} had come"):
             async for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
                 got_bytes += len(chunk)
                 if got_bytes > stop:
                     break
-                _write_all(fd, chunk)
+                whole.append(chunk)
         require_length(self._name, start, stop, got_bytes)
 
     def _read_whole(self, offset_bytes: int, size_bytes: int) -> bytearray:
         assert self._whole is not None
         data = bytearray(size_bytes)
         with memoryview(data) as buffer:
-            got_bytes = pread_up_to(self._whole.fileno(), buffer, offset_bytes)
-        require_length(self._name, offset_bytes, size_bytes, got_bytes)
+            self._whole.fill(buffer, offset_bytes)
         return data
 
     # -- what is asked, and what an answer must be ---------------------------------------------------
@@ -403,59 +397,7 @@ class ObjectOperations(AsyncRangeOperations):
         self._require_opened_version(result.meta)
         if result.range != (start, stop):
             got_start, got_stop = result.range
-            raise wrong_range(self._name, asked=_bytes_of(start, stop), got=_bytes_of(got_start, got_stop))
+            raise wrong_range(self._name, asked=bytes_of(start, stop), got=bytes_of(got_start, got_stop))
 
     def _require_opened_version(self, now: ObjectMeta) -> None:
-        was = self._opened
-        if was["e_tag"] and was["e_tag"] == now["e_tag"] and was["size"] != now["size"] and self._if_match:
-            asked, got = f"an object of {was['size']} bytes", f"the same one of {now['size']} bytes"
-            raise wrong_range(self._name, asked=asked, got=got)
-        if not is_same_version(was, now):
-            raise stale(self._name, was=self.version, now=version_of(now))
-
-
-# -- versions ----------------------------------------------------------------------------------------
-
-
-def is_strong(etag: str | None) -> bool:
-    """Whether equal ones are told to mean equal bytes."""
-    return etag is not None and not etag.startswith("W/")
-
-
-def has_validator(meta: ObjectMeta) -> bool:
-    """Whether it tells anything but its size."""
-    return bool(meta["e_tag"]) or meta["last_modified"] != NEVER
-
-
-def is_same_version(was: ObjectMeta, now: ObjectMeta) -> bool:
-    """Whether the validators that both answers have are equal; a strong ETag settles it."""
-    if was["size"] != now["size"]:
-        return False
-    if was["e_tag"] and now["e_tag"]:
-        if was["e_tag"] != now["e_tag"]:
-            return False
-        if is_strong(was["e_tag"]):
-            return True
-    dates = was["last_modified"], now["last_modified"]
-    return NEVER in dates or dates[0] == dates[1]
-
-
-def version_of(meta: ObjectMeta) -> str:
-    """What `Opened.version` is."""
-    size = f"size={meta['size']}"
-    if is_strong(meta["e_tag"]):
-        return f"etag={meta['e_tag']} {size}"
-    etag = f"etag={meta['e_tag']} " if meta["e_tag"] else ""
-    if meta["last_modified"] != NEVER:
-        return f"{etag}modified={meta['last_modified'].isoformat()} {size}"
-    return f"{etag}{size}" if etag else f"unknown={uuid.uuid4().hex} {size}"
-
-
-def _bytes_of(start: int, stop: int) -> str:
-    return f"bytes {start}-{stop - 1}"
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    written_bytes = 0
-    while written_bytes < len(data):
-        written_bytes += os.write(fd, memoryview(data)[written_bytes:])
+        require_same_version(self._name, version=self.version, was=self._opened, now=now)

@@ -26,8 +26,9 @@ from ..errors import stale, store_failed
 from . import clients, policy
 from .clients import ObjectStore
 from .layer import Whole
-from .object import NEVER, ObjectSource, is_same_version, is_strong, version_of
+from .object import ObjectSource
 from .source import Opened
+from .validators import NEVER, is_same_version, is_strong, version_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

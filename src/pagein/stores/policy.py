@@ -3,7 +3,7 @@
 Guarantees: only what may go better the next time is tried again (a server that is busy or broken: 408, 429, 5xx; a
 connection that was dropped, or timed out), never what the store has refused (any other 4xx); at most `RETRIES_MAX`
 times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and are jittered, so that many readers do
-not come back at once.
+not come back at once; and not before a server wants to be asked again that says so (Retry-After).
 Assumes: a fetch may be repeated; and so may an upload, by who looks first whether it was carried out.
 Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py).
 Source of the jitter: Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): "full jitter".
@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from math import ceil, log2
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -93,16 +93,38 @@ def upload_timeout_s(size_bytes: int) -> int:
     return 1 << ceil(log2(ANSWER_TIMEOUT_S + size_bytes / UPLOAD_SLOWEST_BYTES_S))
 
 
-def retrying(fetch: Callable[[], T]) -> T:
+class Retries(NamedTuple):
+    """How often, until when and after which pauses something is tried again."""
+
+    count_max: int = RETRIES_MAX
+    timeout_s: float = RETRY_TIMEOUT_S
+    first_pause_s: float = BACKOFF_S[0]
+    longest_pause_s: float = BACKOFF_S[1]
+
+
+def retrying(fetch: Callable[[], T], retries: Retries | None = None) -> T:
     """The result of ``fetch()``, tried again while that may help.  Blocks.  Raises: what the last try has raised."""
-    first_s, longest_s = BACKOFF_S
+    retries = retries or Retries(RETRIES_MAX, RETRY_TIMEOUT_S, *BACKOFF_S)
     began_s = time.monotonic()
-    for attempt in range(RETRIES_MAX + 1):
+    for attempt in range(retries.count_max + 1):
         try:
             return fetch()
         except OSError as error:
-            is_last = attempt == RETRIES_MAX or time.monotonic() - began_s > RETRY_TIMEOUT_S
-            if is_last or not is_temporary(error):
+            if attempt == retries.count_max or not is_temporary(error):
                 raise
-        time.sleep(random.uniform(0, min(longest_s, first_s * 2**attempt)))
+            pause_s = random.uniform(0, min(retries.longest_pause_s, retries.first_pause_s * 2**attempt))
+            pause_s = max(pause_s, _wanted_pause_s(error))
+            if time.monotonic() + pause_s - began_s > retries.timeout_s:
+                raise
+        time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _wanted_pause_s(error: BaseException) -> float:
+    """How long a server wants to be left alone that has answered with this error, or its cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(told := getattr(cause, "retry_after_s", None), int | float):
+            return told
+        cause = cause.__cause__
+    return 0.0

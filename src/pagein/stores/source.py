@@ -65,6 +65,10 @@ class Source(Protocol):
 class SourceWithHead(Source, Protocol):
     """One whose first bytes may come with the answer to the question what it is, at the price of one request."""
 
+    workers_ahead: int
+    """So many threads it takes to read on from there: they are started while the answer is on its way.  0 for a source
+    whose operations do not block."""
+
     def open_with_head(self) -> Opened:
         """As `open`, of an object of which nothing is in the cache yet."""
 

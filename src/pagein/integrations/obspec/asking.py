@@ -19,6 +19,7 @@ from ...stores import clients, loop, object as object_store
 from ...stores.options import Same
 from ...stores.ranges import RangeOperations, require_length
 from ...stores.source import Opened
+from ...stores.validators import is_strong, version_of
 from .ranges import REQUEST_BYTES_MAX, Wanted
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class ObstoreAsker:
         """What to ask for, until one is answered: servers over HTTP may refuse HEAD, or say that nothing is there; a
         server may know no ranges, and an object be empty, or end before the one that is wanted."""
         etag = known.meta["e_tag"] if known is not None else None
-        condition: dict[str, Any] = {"if_none_match": etag} if object_store.is_strong(etag) else {}
+        condition: dict[str, Any] = {"if_none_match": etag} if is_strong(etag) else {}
         if self._is_at_hand:
             return [condition]  # what is not read of the answer costs nothing
         head, ranged = {"head": True, **condition}, {"range": wanted.to_ask() if wanted else (0, 1), **condition}
@@ -187,7 +188,7 @@ class OtherSource:
     def look(self) -> tuple[Any, Opened]:
         """As `open`, with all that the store says of it."""
         meta = self._head(self.path)
-        return meta, Opened(OtherOperations(self), meta["size"], object_store.version_of(meta))
+        return meta, Opened(OtherOperations(self), meta["size"], version_of(meta))
 
 
 class OtherOperations(RangeOperations):

@@ -25,7 +25,8 @@ from ...default import default_cache
 from ...mm import filemap
 from ...mm.bring import Bring, ignore
 from ...mm.readahead import CACHE_SHARE
-from ...stores.object import is_strong, place_of
+from ...stores.object import place_of
+from ...stores.validators import is_strong
 from ...units import PAGE_SHIFT, page_count_for
 from .asking import asker_of
 from .known import Known, KnownObjects, Look

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
@@ -192,7 +193,7 @@ class Listener(ThreadingHTTPServer):
         """Keep the first error that is our own."""
         error = sys.exception()
         # A client may go away whenever it likes, and stop() breaks connections itself.
-        if not isinstance(error, ConnectionError) and self.first_error is None:
+        if not isinstance(error, ConnectionError | ssl.SSLError) and self.first_error is None:
             self.first_error = error
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ Not here: connections (listener.py), what goes wrong on purpose (faults.py).
 
 import math
 import os
+import ssl
 import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -37,12 +38,16 @@ class RangeServer:
         bandwidth_bytes_s: float | None = None,
         faults: Mapping[str, str | Iterable[str]] | None = None,
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Raises: FileNotFoundError or NotADirectoryError for a directory, ValueError for the rest."""
+        """*tls*: speak https, with the certificate of that context.
+
+        Raises: FileNotFoundError or NotADirectoryError for a directory, ValueError for the rest."""
         check_pace(latency_s, bandwidth_bytes_s)
         self._content = MappingContent(content) if isinstance(content, Mapping) else DirectoryContent(content)
         self._pace = latency_s, bandwidth_bytes_s
         self._port = port
+        self._tls = tls
         self._book = Book()
         self._listener: Listener | None = None
         self._accepting: threading.Thread | None = None
@@ -53,6 +58,10 @@ class RangeServer:
         if self._listener is not None:
             raise RuntimeError("a RangeServer starts only once")
         self._listener = Listener(self._content, self.faults, self._book, self._port)
+        if self._tls is not None:  # each handshake is made by the thread of its connection
+            self._listener.socket = self._tls.wrap_socket(
+                self._listener.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._listener.latency_s, self._listener.bandwidth_bytes_s = self._pace
         self._accepting = threading.Thread(
             target=self._listener.accept_until_stopped,
@@ -93,7 +102,7 @@ class RangeServer:
         """Without a slash at its end. Raises: RuntimeError before start()."""
         if self._listener is None:
             raise RuntimeError("the RangeServer has not been started")
-        return f"http://127.0.0.1:{self._listener.server_port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._listener.server_port}"
 
     def url(self, name: str) -> str:
         """Where the object of that name is, whether or not it exists yet."""

@@ -1,0 +1,451 @@
+"""Objects behind ``http:`` and ``https:`` URLs, read by a client of our own (http_connections.py).
+
+Guarantees: a fetch is one GET of one range, which is received straight into the cache's memory; that memory is had
+while the answer is on its way.  It is asked for by If-Match where the object has a strong ETag, and every answer is
+checked: its status, the range it says it has, its length, and its ETag, or else its date and size, against the version
+that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer breaks off the rest of it is
+asked for, if there is a strong ETag; if not, all of it.  A weak ETag is never sent, only compared.
+Assumes: as validators.py.  An object with neither ETag nor Last-Modified may have changed at each open, so its version
+never recurs; while it is open, only its size is compared.
+A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MAX, is fetched once (whole.py), and every
+page comes from there until the object is closed.  Small objects never come to that: what is asked for whole is asked
+for without a range.  An answer without Content-Length does not say where it ends, and is refused (EOPNOTSUPP).
+Not here: obstore, which reads what it is asked for with options that only it knows (object.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from ..errors import (
+    no_ranges,
+    no_size,
+    not_a_url,
+    not_found,
+    permission,
+    short_fetch,
+    stale,
+    store_failed,
+    wrong_range,
+)
+from ..mm.aops import AOP_UPDATED_PAGE
+from ..mm.pipe import WIDTH_START
+from .http_connections import Client, ProxyError, RedirectError
+from .policy import Retries, retrying
+from .ranges import RangeOperations
+from .source import Opened
+from .validators import (
+    NEVER,
+    Meta,
+    bytes_of,
+    has_validator,
+    is_same_version,
+    is_strong,
+    require_same_version,
+    version_of,
+)
+from .whole import WHOLE_BYTES_MAX, WholeObject
+
+if TYPE_CHECKING:
+    from ..mm.openfile import OpenFile
+    from ..mm.page import Page
+    from ..mm.rac import ReadaheadControl
+    from .http_options import HTTPOptions
+
+HEAD_BYTES = 128 << 10
+"""Of an object of which nothing is known yet, so much is asked for at once."""
+CHUNK_BYTES = 1 << 20
+"""Of an object that comes whole, so much is written at once."""
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class _Refused(Exception):
+    """The server has answered with a status that is no success."""
+
+    def __init__(self, method: str, answer: Any) -> None:
+        super().__init__(f"{method}: the server answered {answer.status} {answer.reason}".rstrip())
+        self.status: int = answer.status
+        self.retry_after_s = _retry_after_s(answer.getheader("Retry-After"))
+
+
+class _BrokenOff(ConnectionError):
+    """An answer that ended before it was complete."""
+
+
+class _NoRanges(Exception):
+    """The server has sent the whole object."""
+
+
+def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
+    """The object at an ``http(s):`` URL, which is sent as it is written, but for what a URL cannot hold."""
+    try:
+        parts = urlsplit(url)
+        user_info, _, netloc = parts.netloc.rpartition("@")
+        if not parts.hostname or parts.port == 0:
+            raise ValueError("it names no host, or no port")
+    except ValueError as error:
+        raise not_a_url(url, str(error)) from error
+    if user_info:
+        options = options.with_basic_auth(user_info)
+    return HTTPSource(urlunsplit((parts.scheme, netloc, parts.path, parts.query, "")), options)
+
+
+class HTTPSource:
+    """One object of a server."""
+
+    workers_ahead: int = WIDTH_START
+
+    def __init__(self, url: str, options: HTTPOptions) -> None:
+        parts = urlsplit(url)
+        self.key: Hashable = ("http", url, options)
+        self.name: str = f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}"
+        self._place = f"{parts.scheme}://{parts.netloc}"
+        self._ask = _Asker(url, self.name, options)
+        self._ignores_conditions = False
+        """Whether the server has sent what it was asked for only if it is another version."""
+
+    def open_with_head(self) -> Opened:
+        """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
+        opened = self._opened_with_head(None)
+        assert opened is not None, "it was asked without a condition"
+        return opened
+
+    def open(self) -> Opened:
+        """One HEAD, and a GET of one byte where HEAD is not answered, or says that nothing is there."""
+        return self._opened(self._meta())
+
+    def _opened(self, meta: Meta, data: bytes | bytearray = b"", *, version: str | None = None) -> Opened:
+        ops = HTTPOperations(self._ask, meta, self._place, version=version)
+        return Opened(
+            ops,
+            meta["size"],
+            ops.version,
+            head=data,
+            close=ops.close,
+            look=partial(self._look, meta),
+            again=partial(self._opened, meta, version=ops.version),
+            has_validator=has_validator(meta),
+        )
+
+    def _look(self, was: Meta) -> Opened | None:
+        """One GET of the first bytes on the condition that they are another version's; of what has no strong ETag, or
+        where conditions are ignored, as `open`."""
+        if is_strong(was["e_tag"]) and not self._ignores_conditions:
+            return self._opened_with_head(was)
+        return self._looked_at(was)
+
+    def _looked_at(self, was: Meta) -> Opened | None:
+        meta = self._meta()
+        return None if is_same_version(was, meta) else self._opened(meta)
+
+    def _opened_with_head(self, known: Meta | None) -> Opened | None:
+        """The object with its first bytes; None if it is the version that is known."""
+        try:
+            found = retrying(partial(self._first_bytes, known), self._ask.retries)
+        except OSError as error:
+            status = _status_of(error)
+            if status == 304 and known is not None:
+                return None
+            if isinstance(error.__cause__, _BrokenOff | _NoRanges) or status == 416:  # another question may be answered
+                return self.open() if known is None else self._looked_at(known)
+            raise
+        return None if found is None else self._opened(*found)
+
+    def _first_bytes(self, known: Meta | None) -> tuple[Meta, bytearray] | None:
+        headers = {"Range": _range_header(0, HEAD_BYTES)}
+        if known is not None and known["e_tag"]:
+            headers["If-None-Match"] = known["e_tag"]
+        with self._ask.asked("GET", headers) as answer:
+            meta, start, stop = self._ask.part(answer)
+            if known is not None and is_same_version(known, meta):
+                self._ignores_conditions = True
+                return None  # the bytes are left unread
+            if (start, stop) != (0, min(HEAD_BYTES, meta["size"])) or answer.length != stop:
+                raise store_failed(self.name, "other bytes than the first") from _NoRanges()
+            data = bytearray(stop)
+            with memoryview(data) as buffer:
+                if (got_bytes := answer.readinto(buffer)) != stop:
+                    raise self._ask.broken_off(0, stop) from _BrokenOff(f"after {got_bytes} bytes")
+        return meta, data
+
+    def _meta(self) -> Meta:
+        try:
+            meta = retrying(lambda: self._ask.meta("HEAD"), self._ask.retries)
+        except OSError as error:
+            # Some servers refuse HEAD: with 405 or 501, or 403 where a URL is signed for GET.
+            status = _status_of(error) or 0
+            if error.errno != errno.EOPNOTSUPP and not (status == 501 or (400 <= status < 500 and status != 429)):
+                raise
+            return self._meta_of_get()
+        return meta if meta["size"] else self._meta_of_get()
+
+    def _meta_of_get(self) -> Meta:
+        try:
+            return retrying(lambda: self._ask.meta("GET", (0, 1)), self._ask.retries)
+        except OSError as error:
+            if not isinstance(error.__cause__, _NoRanges) and _status_of(error) != 416:
+                raise
+        return retrying(lambda: self._ask.meta("GET"), self._ask.retries)  # the body is left unread
+
+
+class _Asker:
+    """Questions about one URL, and what is not an answer to them as an OSError."""
+
+    def __init__(self, url: str, name: str, options: HTTPOptions) -> None:
+        self._url = url
+        self.name = name
+        self._client = Client(options)
+        self.retries: Retries = options.retries
+
+    def meta(self, method: str, range_: tuple[int, int] | None = None) -> Meta:
+        """What the headers of an answer say of the object.  Raises: OSError."""
+        with self.asked(method, {} if range_ is None else {"Range": _range_header(*range_)}) as answer:
+            return self._meta_of(answer, self._length_of(answer)) if range_ is None else self.part(answer)[0]
+
+    @contextmanager
+    def asked(
+        self, method: str, headers: dict[str, str], *, meanwhile: Callable[[], object] | None = None
+    ) -> Iterator[Any]:
+        """An answer that is a success.  Raises: OSError, also for what the block raises."""
+        try:
+            with self._client.asked(method, self._url, headers, meanwhile=meanwhile) as answer:
+                if not 200 <= answer.status < 300:
+                    raise _Refused(method, answer)
+                yield answer
+        except (OSError, http.client.HTTPException, RedirectError, ProxyError, _Refused) as error:
+            if isinstance(error, OSError) and error.filename == self.name:
+                raise  # it says what it should
+            raise self._os_error(method, error) from error
+
+    def part(self, answer: Any) -> tuple[Meta, int, int]:
+        """What an answer says of the object, and which bytes of it come.  Raises: OSError: EIO; from _NoRanges."""
+        if answer.status == 200:
+            raise no_ranges(self.name) from _NoRanges()
+        self._length_of(answer)
+        said = answer.getheader("Content-Range") or ""
+        match = _CONTENT_RANGE.fullmatch(said)
+        if answer.status != 206 or match is None:
+            raise wrong_range(self.name, asked="a range", got=f"{answer.status} and the Content-Range {said!r}")
+        start, last, size = map(int, match.groups())
+        if not start <= last < size:
+            raise wrong_range(self.name, asked="a range", got=f"the Content-Range {said!r}")
+        return self._meta_of(answer, size), start, last + 1
+
+    def whole(self, answer: Any) -> Meta:
+        """What an answer says of the object that it is all of."""
+        if answer.status != 200:
+            raise wrong_range(self.name, asked="all of the object", got=f"the status {answer.status}")
+        return self._meta_of(answer, self._length_of(answer))
+
+    def broken_off(self, start: int, stop: int) -> OSError:
+        """The answer ended too soon."""
+        return store_failed(self.name, f"the answer broke off before all of {bytes_of(start, stop)} had come")
+
+    def _length_of(self, answer: Any) -> int:
+        said = answer.getheader("Content-Length") or ""
+        if not said.isdecimal() or answer.chunked:
+            raise no_size(self.name)
+        return int(said)
+
+    def _meta_of(self, answer: Any, size_bytes: int) -> Meta:
+        etag, modified = answer.getheader("ETag"), answer.getheader("Last-Modified")
+        return Meta(size=size_bytes, e_tag=etag or None, last_modified=_date(modified))
+
+    def _os_error(self, method: str, error: Exception) -> OSError:
+        name = self.name
+        match error:
+            case _Refused(status=404 | 410):
+                return not_found(name)
+            case _Refused(status=401 | 403):
+                return permission(name, str(error))
+            case _Refused():
+                return store_failed(name, str(error))
+            case RedirectError():
+                return store_failed(name, f"{method}: {error}", errno.ELOOP)
+            case ProxyError():
+                return store_failed(name, str(error), errno.EPROTONOSUPPORT)
+            case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+                return store_failed(name, f"{method}: the server closed the connection", errno.ECONNRESET)
+            case TimeoutError():
+                return store_failed(name, f"timed out: {method}", errno.ETIMEDOUT)
+            case http.client.RemoteDisconnected():
+                return store_failed(name, f"{method}: the server closed the connection without an answer")
+            case http.client.HTTPException():
+                return store_failed(name, f"{method}: the answer is not HTTP: {type(error).__name__}")
+        reason, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None) or 0
+        if isinstance(error, socket.gaierror):  # their numbers are not errno's
+            number = errno.EHOSTUNREACH if number == socket.EAI_AGAIN else errno.EIO
+        elif isinstance(error, ssl.SSLError) or number not in errno.errorcode:
+            number = errno.EIO
+        return store_failed(name, f"{method}: {reason}", number)
+
+
+class HTTPOperations(RangeOperations):
+    """One version of an object, range by range."""
+
+    readers_call = True
+    requests_max = 64
+
+    def __init__(self, ask: _Asker, opened: Meta, place: str, *, version: str | None = None) -> None:
+        self._ask = ask
+        self._opened = opened
+        self._name = ask.name
+        self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
+        self._whole: WholeObject | None = None
+        self._whole_lock = threading.Lock()
+        self.device_name = place
+        self.version: str = version_of(opened) if version is None else version
+        self.validates: bool = has_validator(opened)
+
+    @property
+    def device_key(self) -> Hashable:
+        """The server, whichever object."""
+        return "http", self.device_name
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        """Locks: page locked on entry and on return, as AOP_UPDATED_PAGE says.  Raises: OSError."""
+        self._fill(page.buffer, page.offset)
+        page.set_uptodate()
+        return AOP_UPDATED_PAGE
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        """The whole run at once.  Locks: the run locked on entry, unlocked on return.  Raises: OSError."""
+        page = rac.take()
+        self._fill(page.buffer, page.offset, page)
+        page.end_read()
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Raises: OSError: ESTALE if it is another version by now."""
+        self._fill(buffer, offset_bytes)
+
+    def close(self) -> None:
+        """Let go of the temporary file, if there is one."""
+        if self._whole is not None:
+            self._whole.close()
+
+    def _fill(self, buffer: memoryview, start: int, page: Page | None = None) -> None:
+        if not len(buffer):
+            return
+        if self._whole is None:
+            try:
+                self._receive(buffer, start, page)
+            except OSError as error:
+                if not isinstance(error.__cause__, _NoRanges) or self._opened["size"] > WHOLE_BYTES_MAX:
+                    raise
+                self._fetch_whole()
+            else:
+                return
+        assert self._whole is not None
+        self._whole.fill(buffer, start)
+
+    def _receive(self, buffer: memoryview, start: int, page: Page | None) -> None:
+        """Fill *buffer*, perhaps that of *page*; what has come before an answer broke off is not asked for again."""
+        stop, got_bytes, meanwhile = start + len(buffer), 0, page.populate if page else None
+
+        def receive() -> None:
+            nonlocal got_bytes, meanwhile
+            if self._if_match is None:
+                got_bytes = 0
+            at, only_once, meanwhile = start + got_bytes, meanwhile, None
+            with self._asked(at, stop, only_once) as answer:
+                with buffer[at - start :] as rest:
+                    received_bytes = answer.readinto(rest)
+                got_bytes += received_bytes
+                if received_bytes < stop - at:
+                    raise self._ask.broken_off(start, stop) from _BrokenOff()
+
+        retrying(receive, self._ask.retries)
+
+    @contextmanager
+    def _asked(self, start: int, stop: int, meanwhile: Callable[[], object] | None = None) -> Iterator[Any]:
+        """An answer that is checked, and whose body is bytes [start, stop) of the version that was opened."""
+        size_bytes, condition = self._opened["size"], {"If-Match": self._if_match} if self._if_match else {}
+        is_whole = (start, stop) == (0, size_bytes)  # any server can answer that
+        headers = condition if is_whole else condition | {"Range": _range_header(start, stop)}
+        try:
+            with self._ask.asked("GET", headers, meanwhile=meanwhile) as answer:
+                if is_whole:
+                    now, got_start, got_stop = self._ask.whole(answer), 0, size_bytes
+                else:
+                    now, got_start, got_stop = self._ask.part(answer)
+                require_same_version(self._name, version=self.version, was=self._opened, now=now)
+                if (got_start, got_stop) != (start, stop):
+                    raise wrong_range(self._name, asked=bytes_of(start, stop), got=bytes_of(got_start, got_stop))
+                self._require_length(answer, start, stop)
+                yield answer
+        except OSError as error:
+            match _status_of(error):
+                case 412:
+                    raise stale(self._name, was=self.version, now="another version") from error
+                case 416:
+                    raise stale(self._name, was=self.version, now="shorter") from error
+            raise
+
+    def _require_length(self, answer: Any, start: int, stop: int) -> None:
+        wanted_bytes, length = stop - start, int(answer.getheader("Content-Length"))
+        if length < wanted_bytes:
+            raise short_fetch(self._name, offset_bytes=start, wanted_bytes=wanted_bytes, got_bytes=length)
+        if length > wanted_bytes:
+            raise wrong_range(self._name, asked=bytes_of(start, stop), got="more bytes than that")
+
+    # -- an object that comes only whole -------------------------------------------------------------
+
+    def _fetch_whole(self) -> None:
+        # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
+        # fail, try for himself.
+        with self._whole_lock:
+            if self._whole is not None:
+                return
+            self._whole = retrying(self._download, self._ask.retries)
+            self.validates = False  # from here on, nobody asks the server
+
+    def _download(self) -> WholeObject:
+        size_bytes, got_bytes = self._opened["size"], 0
+        whole = WholeObject(self._name)
+        try:
+            with self._asked(0, size_bytes) as answer, memoryview(bytearray(CHUNK_BYTES)) as chunk:
+                while got_bytes < size_bytes and (received_bytes := answer.readinto(chunk)):
+                    whole.append(chunk[:received_bytes])
+                    got_bytes += received_bytes
+                if got_bytes < size_bytes:
+                    raise self._ask.broken_off(0, size_bytes) from _BrokenOff()
+        except BaseException:
+            whole.close()
+            raise
+        return whole
+
+
+def _range_header(start: int, stop: int) -> str:
+    return f"bytes={start}-{stop - 1}"
+
+
+def _status_of(error: OSError) -> int | None:
+    return error.__cause__.status if isinstance(error.__cause__, _Refused) else None
+
+
+def _date(text: str | None) -> datetime:
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return NEVER
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _retry_after_s(text: str | None) -> float:
+    """Seconds, or until a date; 0 for what is neither."""
+    if text is not None and text.isascii() and text.isdecimal():
+        return float(text)
+    date = _date(text)
+    return 0.0 if date == NEVER else max(0.0, (date - datetime.now(UTC)).total_seconds())

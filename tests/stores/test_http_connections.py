@@ -1,0 +1,474 @@
+"""Our own HTTP client: connections that are kept, redirects, proxies, TLS, forks, and what it costs to end."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import ipaddress
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, fill, opened, raises_errno
+from tests.stores.scripted import ScriptedServer, response
+
+import pagein
+from pagein.stores import http_connections, policy, source_of
+from pagein.testing.httpserver import RangeServer
+
+TIMEOUT_S = 30.0
+BODY = bytes(range(100))
+ETAG = '"one"'
+OPEN = response(200, length=100, etag=ETAG)
+PART = response(206, BODY[10:30], etag=ETAG, content_range="bytes 10-29/100")
+
+
+@pytest.fixture
+def objects() -> dict[str, bytes]:
+    return {"a": DATA}
+
+
+@pytest.fixture(autouse=True)
+def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[http_connections._Pools]:
+    pools = http_connections._Pools()
+    monkeypatch.setattr(http_connections, "_pools", pools)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    yield pools
+    pools.close()
+
+
+def connection_count(pools: http_connections._Pools) -> int:
+    return sum(len(pool._idle) for pool in pools._pools.values())
+
+
+# -- connections that are kept -----------------------------------------------------------------------
+
+
+def test_one_after_the_other_share_a_connection(server: RangeServer, pools: http_connections._Pools) -> None:
+    with opened(server.url("a")) as version:
+        for offset in range(0, MIB, MIB // 8):
+            assert fill(version, 1000, offset) == DATA[offset : offset + 1000]
+    assert len(pools._made) == connection_count(pools) == 1
+
+
+def test_many_at_once_have_one_each_and_no_more_are_kept_than_may_be(
+    server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connections, "IDLE_MAX", 2)
+    with opened(server.url("a")) as version, ThreadPoolExecutor(4) as pool:
+        server.reset()
+        server.hold("a")
+        reads = [pool.submit(fill, version, 100, offset) for offset in range(4)]
+        server.wait_for_requests(4)
+        server.release("a")
+        assert [read.result(TIMEOUT_S) for read in reads] == [DATA[at : at + 100] for at in range(4)]
+    assert connection_count(pools) == 2
+
+
+def test_what_was_idle_for_long_is_closed_when_the_next_comes_back(
+    server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(server.url("a")):
+        monkeypatch.setattr(http_connections, "IDLE_S", -1.0)
+    with opened(server.url("a")):
+        assert connection_count(pools) == 0
+
+
+def test_a_kept_connection_that_was_closed_is_no_error_and_no_retry(
+    pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the server closes it at the very moment at which it is used again: the look before that is left out."""
+    monkeypatch.setattr(http_connections, "_is_quiet", lambda connection: True)
+    kept = OPEN.replace(b"Connection: close\r\n", b"")
+    with ScriptedServer(kept, PART) as server, opened(server.url("a"), **ONE_TRY) as version:
+        assert connection_count(pools) == 1
+        assert fill(version, 20, 10) == BODY[10:30]
+
+
+def test_a_kept_connection_that_has_ended_is_seen_to_have(
+    server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it was used a moment ago."""
+    monkeypatch.setattr(http_connections, "FRESH_S", 0.0)
+    with opened(server.url("a"), **ONE_TRY) as version:
+        (pool,) = pools._pools.values()
+        ((connection, _),) = pool._idle
+        connection.sock.shutdown(socket.SHUT_RDWR)
+        server.faults.set("a", "die", times=1)  # a request on it would have been the one that is repeated
+        with raises_errno(errno.EIO, "without an answer"):
+            fill(version, 1000, 5)
+
+
+def test_the_last_cache_that_is_closed_closes_the_connections(
+    server: RangeServer, pools: http_connections._Pools
+) -> None:
+    with pagein.PageCache(4 * MIB) as first:
+        with pagein.PageCache(4 * MIB) as second, second.open(server.url("a")) as file:
+            assert file.pread(1000, MIB) == DATA[MIB : MIB + 1000]
+        connections = list(pools._made)
+        assert connections
+        assert connection_count(pools) == len(connections), "another cache is open"
+        with first.open(server.url("a")) as file:
+            assert file.pread(1000, 0) == DATA[:1000]
+        assert set(pools._made) == set(connections)
+    assert connection_count(pools) == 0
+    assert all(connection.sock is None for connection in connections)
+
+
+def test_one_that_is_in_use_then_is_closed_when_it_is_given_back(
+    server: RangeServer, pools: http_connections._Pools
+) -> None:
+    with opened(server.url("a")) as version, ThreadPoolExecutor(1) as pool:
+        server.hold("a")
+        read = pool.submit(fill, version, 100, 5)
+        server.wait_for_requests(2)
+        http_connections.close_idle()
+        server.release("a")
+        assert read.result(TIMEOUT_S) == DATA[5:105]
+        assert connection_count(pools) == 0
+        assert fill(version, 100, 5) == DATA[5:105]
+        assert connection_count(pools) == 1
+
+
+def test_an_answer_that_is_not_read_to_its_end_costs_its_connection(
+    server: RangeServer, pools: http_connections._Pools
+) -> None:
+    server.faults.set("a", "no-range")
+    with opened(server.url("a")) as version:
+        assert fill(version, 1000, 5) == DATA[5:1005]
+        assert len(pools._made) >= connection_count(pools)
+        assert fill(version, 1000, MIB) == DATA[MIB : MIB + 1000]
+
+
+# -- redirects ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed(server: RangeServer, status: int) -> None:
+    server.faults.set("a", f"redirect:{status}")
+    with opened(server.url("a")) as version:
+        assert fill(version, 1000, 5) == DATA[5:1005]
+
+
+def test_what_authorizes_is_sent_to_no_other_host() -> None:
+    with ScriptedServer(OPEN, PART) as there:
+        away = response(302, location=there.url("b"))
+        with ScriptedServer(away, away) as here:
+            url = here.url("a").replace("//", "//me:secret@")
+            options = {"client_options": {"default_headers": {"Cookie": "c", "X-Other": "kept"}}}
+            with opened(url, **options) as version:
+                assert fill(version, 20, 10) == BODY[10:30]
+        assert all("Authorization: Basic" in request and "Cookie: c" in request for request in here.requests)
+        for request in there.requests:
+            assert "Authorization" not in request
+            assert "Cookie" not in request
+            assert "X-Other: kept" in request
+
+
+def test_more_redirects_than_may_be_are_an_error(server: RangeServer) -> None:
+    server.faults.set("a", "redirect-loop")
+    with raises_errno(errno.ELOOP, f"more than {http_connections.REDIRECTS_MAX} redirects"):
+        source_of(server.url("a")).open()
+    assert server.stats().request_count == http_connections.REDIRECTS_MAX + 1
+
+
+@pytest.mark.parametrize("location", ["ftp://host/a", "http://host:x/"])
+def test_a_redirect_to_what_is_no_http_url_is_an_error(location: str) -> None:
+    away = response(302, location=location)
+    with ScriptedServer(away) as server, raises_errno(errno.ELOOP, "cannot be followed"):
+        source_of(server.url("a")).open()
+
+
+# -- proxies -----------------------------------------------------------------------------------------
+
+
+def test_http_goes_by_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(OPEN, PART) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:p%40ss@{proxy.host}")
+        with opened("http://far.example:81/d/a?x=1") as version:
+            assert fill(version, 20, 10) == BODY[10:30]
+    assert proxy.requests[0].startswith("HEAD http://far.example:81/d/a?x=1 HTTP/1.1\r\n")
+    assert proxy.requests[1].startswith("GET http://far.example:81/d/a?x=1 HTTP/1.1\r\n")
+    for request in proxy.requests:
+        assert "Host: far.example:81" in request
+        assert "Proxy-Authorization: Basic bWU6cEBzcw==" in request  # me:p@ss
+
+
+def test_not_to_hosts_that_the_environment_excepts(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with opened(server.url("a")) as version:
+        assert fill(version, 10, 5) == DATA[5:15]
+
+
+def test_a_proxy_of_another_kind_is_refused_and_said_so(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    with raises_errno(errno.EPROTONOSUPPORT, "socks5.*accepted is http:"):
+        source_of(server.url("a")).open()
+
+
+@contextmanager
+def tunnel() -> Iterator[tuple[str, list[str]]]:
+    """A proxy that answers CONNECT: (its host, what it was asked)."""
+    asked: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_serve_tunnels, args=(listener, asked), name="tunnel", daemon=True)
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", asked
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(TIMEOUT_S)
+
+
+def _serve_tunnels(listener: socket.socket, asked: list[str]) -> None:
+    with ThreadPoolExecutor() as pool:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            head = near.recv(4096).decode()
+            asked.append(head)
+            host, _, port = head.split()[1].rpartition(":")
+            with near, socket.create_connection((host, int(port))) as far:
+                near.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+                back = pool.submit(_pass_on, far, near)
+                _pass_on(near, far)
+                back.result(TIMEOUT_S)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+# -- TLS ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 that it has signed itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pagein's tests")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    return path
+
+
+@pytest.fixture
+def tls_server(certificate: Path, objects: dict[str, bytes]) -> Iterator[RangeServer]:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    with RangeServer(objects, tls=tls) as server:
+        yield server
+
+
+@pytest.fixture
+def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    http_connections._tls.cache_clear()
+    yield
+    http_connections._tls.cache_clear()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_https_reads_as_http_does(tls_server: RangeServer, pools: http_connections._Pools) -> None:
+    url = tls_server.url("a")
+    assert url.startswith("https:")
+    with pagein.PageCache("16M", debug=True) as cache, cache.open(url) as file:
+        assert file.read() == DATA
+    assert tls_server.stats().sent_bytes == len(DATA)
+    with opened(url) as version:
+        tls_server.faults.set("a", "truncate", times=2)
+        assert fill(version, MIB, 4096) == DATA[4096 : 4096 + MIB]
+        (pool,) = pools._pools.values()
+        for connection, _ in pool._idle:
+            connection.sock.shutdown(socket.SHUT_RDWR)  # closed by the server, say
+        assert fill(version, 10, 5) == DATA[5:15]
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_tls_server_that_does_not_answer_is_given_up(tls_server: RangeServer) -> None:
+    # Several tries, so that a slow machine opens it in one of them.
+    options = {**IMPATIENT, "client_options": {"read_timeout": datetime.timedelta(milliseconds=100)}}
+    with opened(tls_server.url("a"), **options) as version:
+        tls_server.hold("a")
+        with raises_errno(errno.ETIMEDOUT, "timed out"):
+            fill(version, 100, 100)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_https_goes_through_a_tunnel_of_the_proxy(tls_server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tunnel() as (host, asked):
+        monkeypatch.setenv("https_proxy", f"http://me:secret@{host}")
+        pools = http_connections._Pools()
+        monkeypatch.setattr(http_connections, "_pools", pools)
+        with opened(tls_server.url("a")) as version:
+            assert fill(version, 100, 5) == DATA[5:105]
+        assert asked[0].startswith(f"CONNECT {tls_server.base_url.removeprefix('https://')} HTTP/1.")
+        assert "Proxy-Authorization: Basic" in asked[0]
+        assert len(asked) == 1
+        pools.close()
+
+
+def test_a_certificate_that_nobody_trusts_is_an_error_and_asked_for_once(tls_server: RangeServer) -> None:
+    with raises_errno(errno.EIO, "certificate verify failed"):
+        source_of(tls_server.url("a")).open()
+    assert tls_server.stats().request_count == 0
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_redirect_from_https_to_http_is_not_followed(tls_server: RangeServer, server: RangeServer) -> None:
+    there = server.url("a")
+    here = urlsplit(tls_server.url("a"))
+    with pytest.raises(http_connections.RedirectError, match="not followed"):
+        http_connections._redirected(here, there)
+
+
+# -- time-outs, options ------------------------------------------------------------------------------
+
+
+def test_an_answer_that_never_ends_is_given_up(objects: dict[str, bytes]) -> None:
+    """However steadily it comes."""
+    waits = {"timeout": datetime.timedelta(milliseconds=200), "read_timeout": datetime.timedelta(milliseconds=100)}
+    options = {**ONE_TRY, "client_options": waits}
+    with (
+        RangeServer(objects, bandwidth_bytes_s=50_000.0) as slow,
+        opened(slow.url("a"), **options) as version,
+        raises_errno(errno.ETIMEDOUT, "timed out"),
+    ):
+        fill(version, MIB, 5)
+
+
+def test_the_waits_are_those_of_the_policy() -> None:
+    options = source_of("http://host/a")._ask._client.options  # type: ignore[attr-defined]
+    assert options.connect_timeout_s == policy.CONNECT_TIMEOUT_S
+    assert options.read_timeout_s == policy.READ_TIMEOUT_S
+    assert options.request_timeout_s == policy.REQUEST_TIMEOUT_S
+    assert options.retries == (policy.RETRIES_MAX, policy.RETRY_TIMEOUT_S, *policy.BACKOFF_S)
+
+
+@pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2199 23:59:59 GMT"])
+def test_a_server_that_wants_to_be_asked_much_later_is_asked_once(after: str) -> None:
+    with ScriptedServer(OPEN, response(503, retry_after=after), PART) as server, opened(server.url("a")) as version:
+        with raises_errno(errno.EIO, "503"):
+            fill(version, 20, 10)
+        assert fill(version, 20, 10) == BODY[10:30]
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("after", ["0", "soon", "-1", "Fri, 31 Dec 1999 23:59:59 GMT"])
+def test_one_that_wants_it_now_or_says_nothing_that_is_known_is_asked_again(after: str) -> None:
+    busy = response(429, retry_after=after)
+    with ScriptedServer(OPEN, busy, PART) as server, opened(server.url("a"), **IMPATIENT) as version:
+        assert fill(version, 20, 10) == BODY[10:30]
+
+
+def test_headers_that_are_given_are_sent() -> None:
+    with ScriptedServer(OPEN, PART) as server:
+        headers = {"X-One": "1", "User-Agent": "mine", "Authorization": b"Bearer t"}
+        url = server.url("a").replace("//", "//me:secret@")
+        with opened(url, client_options={"default_headers": headers}) as version:
+            assert fill(version, 20, 10) == BODY[10:30]
+    for request in server.requests:
+        assert "X-One: 1\r\n" in request
+        assert request.count("User-Agent: mine") == request.count("Authorization: Bearer t") == 1
+        assert request.count("Authorization") == 1
+        assert "Accept-Encoding: identity" in request
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"client_options": {"http2_only": True}},
+        {"client_options": {"timeout": "5s"}},
+        {"client_options": {"allow_http": False}},
+        {"retry_config": {"backoff": {"base": 3}}},
+    ],
+)
+def test_options_that_only_obstore_knows_are_left_to_it(options: dict[str, object]) -> None:
+    assert type(source_of("http://host/a", **options)).__module__ == "pagein.stores.object"
+
+
+def test_equal_options_name_one_object_and_others_another() -> None:
+    def key(**headers: str) -> object:
+        return source_of("http://host/a", client_options={"default_headers": headers}).key
+
+    assert key(A="1", B="2") == key(B="2", A="1")
+    assert key(A="1") != key(A="2")
+    assert source_of("http://host/a").key == source_of("http://host/a", client_options={"allow_http": True}).key
+
+
+# -- processes ---------------------------------------------------------------------------------------
+
+
+def run(program: str, *arguments: str) -> str:
+    """What it has said, to the end and without a complaint."""
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_forked_child_reads_by_connections_of_its_own(server: RangeServer) -> None:
+    program = """
+import os, sys, pagein
+from pagein.stores import http_connections
+cache = pagein.PageCache("1 MiB")
+file = cache.open(sys.argv[1])
+file.advise("random")
+first = file.pread(100, 500_000)
+(pool,) = http_connections._pools._pools.values()
+((connection, _),) = pool._idle
+pid = os.fork()
+if pid == 0:
+    is_closed = connection.sock.fileno() == -1
+    same = file.pread(100, 500_000) == first
+    os._exit(0 if is_closed and same else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert connection.sock.fileno() >= 0
+assert file.pread(100, 900_000)
+((again, _),) = pool._idle
+assert again is connection
+"""
+    run(program, server.url("a"))
+
+
+def test_the_end_of_the_interpreter_closes_what_nobody_uses(server: RangeServer) -> None:
+    """A socket that is left open would be a ResourceWarning."""
+    run("import sys, pagein; assert pagein.open(sys.argv[1]).read(100)", server.url("a"))
+
+
+def test_pools_are_bounded(pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connections, "POOLS_MAX", 1)
+    with ScriptedServer(OPEN.replace(b"Connection: close\r\n", b"")) as one, ScriptedServer(OPEN) as other:
+        with opened(one.url("a")):
+            assert connection_count(pools) == 1
+        with opened(other.url("a")):
+            assert len(pools._pools) == 1
