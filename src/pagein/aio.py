@@ -25,6 +25,7 @@ from . import stores
 from .default import default_cache
 from .mm import filemap
 from .mm.bring import Bring
+from .mm.writeback import on_io_steps
 from .reader import Advice, PageReader, checked, position_after
 from .watching import Watch, Watching
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from .cache import PageCache
+    from .mm.sync import MakeWaiter, Steps
     from .mm.workqueue import MakeSteps
     from .mm.zone import Zone
 
@@ -42,16 +44,22 @@ async def open(source: Any, *, cache: PageCache | None = None, **store_options: 
     """Open *source* for reading through *cache*, by default the process's own: as `pagein.open` does."""
     cache = default_cache() if cache is None else cache
     found = stores.source_of(source, **store_options)
+    zone = cache._zone
 
-    def look_up() -> HitReader:
-        inode = cache._look_up(found)
+    def open_steps(make_waiter: MakeWaiter) -> Steps[HitReader]:
+        """No worker waits for somebody's look: it may be in line behind those who would wait for it."""
+        if cache._has_late(found.key):
+            yield from on_io_steps(zone, partial(cache._write_late, found.key), make_waiter)
+        inode = yield from cache._lookup.look_up_steps(found, make_waiter)
         watch = cache._watch(inode)
         kind: Callable[..., HitReader] = HitReader
         if watch is not None:
             kind = partial(_WatchingHitReader, watch=watch)
         return cache._file_of(inode, kind)
 
-    return AsyncFile(await _on_worker(cache._zone, look_up, undo=cache._close_unwanted))
+    answer: _Answer[HitReader] = _Answer(partial(_give_back, zone, cache._close_unwanted))
+    zone.workqueue.run_detached(open_steps, answer.settle)
+    return AsyncFile(await answer.result())
 
 
 class AsyncFile:
@@ -254,17 +262,17 @@ async def run_parts(zone: Zone, parts: filemap.Parts[T]) -> T:
         return cast(T, end.value)
 
 
-async def _on_worker(zone: Zone, run: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-    """The result of ``run()``, which may block, by an I/O worker; given back if nobody waits for it any more."""
+def _give_back(zone: Zone, undo: Callable[[T], object], result: T) -> None:
+    """Nobody waits for it any more."""
+    try:
+        zone.io.start(partial(undo, result))  # it may block
+    except (ValueError, RuntimeError):  # the cache was closed, or no thread is to be had
+        undo(result)
 
-    def give_back(result: T) -> None:
-        assert undo is not None
-        try:
-            zone.io.start(partial(undo, result))  # it may block
-        except (ValueError, RuntimeError):  # the cache was closed, or no thread is to be had
-            undo(result)
 
-    answer: _Answer[T] = _Answer(give_back if undo else None)
+async def _on_worker(zone: Zone, run: Callable[[], T]) -> T:
+    """The result of ``run()``, which may block, by an I/O worker."""
+    answer: _Answer[T] = _Answer()
     zone.io.start(lambda: answer.settle_with(run))
     return await answer.result()
 

@@ -262,7 +262,7 @@ class PageCache:
         """How who only reads it looks again; None if he never does."""
         if inode.source is None or not self._freshness.reads_look:
             return None
-        return Watch(self._lookup, inode, at_read_s=self._freshness.at_read_s)
+        return Watch(self._lookup, inode)
 
     def _open_file(self, inode: Inode, mode: Mode) -> File:
         kind: Callable[..., File] = File if mode.reads else WriteOnlyFile
@@ -359,6 +359,12 @@ class PageCache:
             known = None if key is None else self._table.by_key.get(key)
         if known is not None:
             unwritten.write_late(self._table, known, waits=True)
+
+    def _has_late(self, key: Hashable) -> bool:
+        """Whether `_write_late` has anything to do, which may block."""
+        with self._table.lock:
+            known = self._table.by_key.get(key)
+        return bool(self._table.late or (known is not None and known.late))
 
     def _write_out_behind(self, inode: Inode) -> None:
         """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""

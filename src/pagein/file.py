@@ -149,7 +149,7 @@ class File(PageWriter):
         start, left = self._pos, self._count(size)
         pieces: list[bytes] = []
         try:
-            while left > 0:
+            while left > 0 or not pieces:  # at the end, too: the file may have grown, and who has to look says so
                 # To the end of the page at most, so that a miss asks for no more than is needed to go on.
                 piece = self._line_piece(left) or self._next_piece(
                     min(left, PAGE_SIZE - (self._pos & PAGE_OFFSET_MASK))

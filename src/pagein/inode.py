@@ -121,8 +121,12 @@ class Inode:
     def was_looked_at(self, look: Look) -> None:
         """And found to be the same, or is what was found.  Under the cache's lock."""
         if look.number > self.look_number:
-            self.look_number, self.looked_s = look.number, look.began_s
-            self.mapping.found_changed = False
+            self.look_number, self.looked_s = look.number, max(self.looked_s, look.began_s)
+
+    @property
+    def found_changed(self) -> bool:
+        """Whether it was found to be another's since the last look at it began: what that has seen may be older."""
+        return self.mapping.found_changed_s >= self.looked_s
 
     @property
     def seen_s(self) -> float:

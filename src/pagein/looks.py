@@ -4,6 +4,7 @@ Guarantees: who wants to look gets what somebody saw who began after that: so at
 any number of those who come at once, and whoever has put a new version there before he asks is shown it.  A look that
 fails fails for all whom it would have served, who each raise an error of their own.
 Assumes: who looks calls `end`, however it went; a child of a fork calls `start_anew`.
+An answer from before a change that is known here is told to be one (`Look.is_outdated`).
 Lock order: its lock is a leaf.
 Not here: what is asked, and what becomes of the answer (lookup.py).
 """
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 class Look:
     """One question to a store: is it still the same?"""
 
-    __slots__ = ("began_s", "error", "follower", "has_ended", "number", "waiters")
+    __slots__ = ("began_s", "error", "follower", "has_ended", "is_outdated", "number", "waiters")
 
     def __init__(self, number: int, began_s: float) -> None:
         self.number: int = number
         self.began_s: float = began_s
         self.error: Exception | None = None
         self.has_ended: bool = False
+        self.is_outdated: bool = False
+        """Whether the object was changed since it began, by whoever knows of it: its answer is worth nothing."""
         self.waiters: list[Waiter] = []
         self.follower: Look | None = None
         """That of those who came too late for this one."""
@@ -50,6 +53,7 @@ class Looks:
         # Who waits without a thread is put into the line under the lock, and told when it is released.
         self._lock = OwnedLock("the lock of looks", self._zone.door, after=self._zone.workqueue.kick_if_possible)
         self._under_way: dict[Hashable, Look] = {}
+        self._aside: dict[Look, Hashable] = {}
 
     def begin_steps(self, key: Hashable, count_before: int, make_waiter: MakeWaiter) -> Steps[Look | None]:
         """A look at what has this *key*, for the caller to do; None if somebody else's has ended that began when more
@@ -84,6 +88,28 @@ class Looks:
                 look.waiters.append(waiter)
         if waiter is not None:
             yield waiter
+
+    def begin_aside(self, key: Hashable) -> Look:
+        """A look for the caller to do at once, beside others, which nobody waits for here.  He calls `end_aside`."""
+        with self._lock:
+            self.count += 1
+            look = Look(self.count, self._zone.door.now_s())
+            self._aside[look] = key
+        return look
+
+    def end_aside(self, look: Look) -> None:
+        """It has ended, however it went."""
+        with self._lock:
+            self._aside.pop(look, None)  # nothing in a child that was forked in there
+
+    def outdate(self, key: Hashable) -> None:
+        """What has this *key* was changed just now: who looks at it may have been answered before."""
+        with self._lock:
+            under_way = self._under_way.get(key)
+            for look in [look for look, its_key in self._aside.items() if its_key == key]:
+                look.is_outdated = True
+            if under_way is not None:
+                under_way.is_outdated = True
 
     def end(self, key: Hashable, look: Look, error: Exception | None) -> None:
         """The look has ended, with an *error* for those who wait for it, too."""

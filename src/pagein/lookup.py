@@ -10,21 +10,22 @@ Not here: who has an inode, finding one to write (table.py); who asks, of severa
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from .errors import stale
 from .inode import Inode
-from .looks import Look, Looks
-from .mm import readahead, truncate
+from .looks import Look
+from .mm import readahead
 from .mm.sync import Errand, MakeWaiter, Steps, run_steps
 from .stores.source import Opened, Source, SourceWithHead
 from .table import InodeTable, Released
 
 if TYPE_CHECKING:
     from .freshness import Freshness
+
+T = TypeVar("T")
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 """What says that there is no such file any more."""
@@ -37,7 +38,12 @@ class Lookup:
         self._table = table
         self._zone = table.zone
         self._freshness = freshness
-        self._looks = Looks(table.zone)
+        self._looks = table.looks
+
+    @property
+    def at_read_s(self) -> float:
+        """How old the last look may be for who reads."""
+        return self._freshness.at_read_s
 
     def start_anew(self) -> None:
         """In a child of a fork: those who look stayed in the parent."""
@@ -52,17 +58,56 @@ class Lookup:
         is what the cache says it is.  Who looks at what is not known yet brings the first bytes along.
         Blocks: as long as the store takes.
         """
+        return run_steps(self.look_up_steps(source, self._zone.door.waiter))
+
+    def look_up_steps(self, source: Source, make_waiter: MakeWaiter) -> Steps[Inode]:
+        """As `look_up`."""
         looks_before = self._looks.count
         while True:
             inode = self._known(source.key, looks_before)
-            look = None
-            if inode is None:
-                look = run_steps(self._looks.begin_steps(source.key, looks_before, self._zone.door.waiter))
-            if look is not None:
-                with self._looking(source.key, look):
-                    inode = self._look_at(source, look)
             if inode is not None:
                 return inode
+            look = yield from self._looks.begin_steps(source.key, looks_before, make_waiter)
+            if look is not None:
+                look_at = partial(self._look_at, source, look)
+                inode = yield from self._looked_steps(source.key, look, look_at, make_waiter)
+                if inode is not None:
+                    return inode
+
+    def _looked_steps(self, key: Hashable, look: Look, look_at: Callable[[], T], make_waiter: MakeWaiter) -> Steps[T]:
+        """What ``look_at()`` returns, which blocks: it is called by who has a thread for that.  Raises: what it raises;
+        those who wait for this look, too, are told of that."""
+        outcome: list[tuple[T | None, BaseException | None]] = []
+
+        def ended_with(result: T | None, failure: BaseException | None) -> None:
+            outcome.append((result, failure))
+            self._looks.end(key, look, failure if isinstance(failure, Exception) else None)
+
+        def run() -> None:
+            try:
+                result = look_at()
+            except BaseException as error:  # for who waits
+                ended_with(None, error)
+            else:
+                ended_with(result, None)
+            if self._table.has_work:
+                self._table.follow_up()
+
+        def start() -> None:
+            try:
+                self._zone.io.start(run)
+            except (ValueError, RuntimeError) as error:  # the cache was closed, or no thread is to be had
+                ended_with(None, error)
+
+        yield Errand(run, start)
+        yield from self._looks.ended_steps(look, make_waiter)
+        result, failure = outcome.pop()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame: no cycle
+        return cast("T", result)
 
     def _known(self, key: Hashable, looks_before: int) -> Inode | None:
         """The inode, held for one file, if it need not be looked at."""
@@ -85,23 +130,10 @@ class Lookup:
         """Whether it was looked at since *looks_before* looks had begun, or *most_s* seconds ago.  Under the lock."""
         if inode.look_number > looks_before:
             return True
-        return not inode.mapping.found_changed and self._zone.door.now_s() - inode.seen_s < most_s
-
-    @contextmanager
-    def _looking(self, key: Hashable, look: Look) -> Iterator[None]:
-        """What is raised in here is told to those who wait for this look, too."""
-        failure: Exception | None = None
-        try:
-            yield
-        except Exception as error:
-            failure = error
-            raise
-        finally:
-            self._looks.end(key, look, failure)
-            del failure  # its traceback refers to this frame: no cycle
+        return not inode.found_changed and self._zone.door.now_s() - inode.seen_s < most_s
 
     def _look_at(self, source: Source, look: Look) -> Inode | None:
-        """What *source* is now, held for one file; None to look again, since it was written to meanwhile."""
+        """What *source* is now, held for one file; None to look again, since it may have changed meanwhile."""
         with self._table.lock:
             self._table.check_open()
             known = self._table.by_key.get(source.key)
@@ -112,15 +144,16 @@ class Lookup:
                 ask = None
         try:
             opened = self._asked(source, known, ask)
+            if opened is None and again is not None and known is not None and known.opened is None:
+                opened = again() or source.open()
         except OSError as error:
             if known is not None and error.errno in _GONE:
-                self._is_gone(known, ends_before)
+                self._is_gone(known, ends_before, look)
             raise
         took_s = self._zone.door.now_s() - look.began_s
         if opened is None:
             assert known is not None, "it was asked whether it is still the same"
-            reopened = again() if again is not None and known.opened is None else None
-            inode = self._held_again(known, reopened, ends_before, look)
+            inode = self._held_again(known, None, ends_before, look)
         else:
             inode = self._held(source, opened, ends_before, look)
         if inode is None:
@@ -129,8 +162,6 @@ class Lookup:
         # (One that can grow may have been written to since the head came.)
         if opened is not None and memoryview(opened.head).nbytes and opened.size_bytes and not inode.has_room:
             readahead.adopt_head(inode.mapping, opened.head, took_s)
-        if known is not None and known.changed_to is not None:
-            self._drop_changed(known)
         self._table.follow_up()
         return inode
 
@@ -139,24 +170,19 @@ class Lookup:
         if ask is not None:
             return ask()
         if known is None and isinstance(source, SourceWithHead):
-            self._zone.io.prepare(source.workers_ahead)  # most are read on from there
+            self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
             return source.open_with_head()
         return source.open()
 
-    def _is_gone(self, known: Inode, ends_before: int) -> None:
+    def _is_gone(self, known: Inode, ends_before: int, look: Look) -> None:
         """Nothing is there any more, or no file."""
         with self._table.lock:
-            if known in self._table.written or known.written_at > ends_before:
+            if known in self._table.written or known.written_at > ends_before or known.look_number > look.number:
                 return
-            known.changed_to = known.changed_to or "deleted"
+            self._table.note_changed(known, "deleted")
             self._table.forget(known)
-        self._drop_changed(known)
+            self._looks.outdate(known.key)
         self._table.follow_up()
-
-    def _drop_changed(self, inode: Inode) -> None:
-        """It is another object's by now.  Files that never look go on with what is here of it."""
-        if self._freshness.reads_look:
-            truncate.invalidate_mapping_pages(inode.mapping, 0, inode.mapping.frame_count)
 
     def _held_again(
         self, inode: Inode, opened: Opened | None, ends_before: int, look: Look | None = None
@@ -166,7 +192,7 @@ class Lookup:
         try:
             with self._table.lock:
                 self._table.check_open()
-                is_current = self._table.by_key.get(inode.key) is inode
+                is_current = self._table.by_key.get(inode.key) is inode and not (look is not None and look.is_outdated)
                 if not is_current or inode in self._table.written or inode.written_at > ends_before:
                     return None
                 if look is not None:
@@ -183,15 +209,15 @@ class Lookup:
                 self._table.close_all([opened])
 
     def _held(self, source: Source, opened: Opened, ends_before: int, look: Look) -> Inode | None:
-        """The inode of this version of *source*, counted for a file; None to look again, because writing has ended
-        since the store was asked."""
+        """The inode of this version of *source*, counted for a file; None to look again, because it was changed through
+        this cache since the store was asked, or another has looked since."""
         is_needed = False
         try:
             with self._table.lock:
                 self._table.check_open()
                 inode = self._table.by_key.get(source.key)
                 if inode is None or inode not in self._table.written:
-                    inode = self._current(source, opened, ends_before)
+                    inode = self._current(source, opened, ends_before, look)
                     if inode is None:
                         return None
                     inode.was_looked_at(look)
@@ -201,10 +227,10 @@ class Lookup:
             if not is_needed:
                 self._table.close_all([opened])
 
-    def hold_looked_at(self, source: Source, opened: Opened, ends_before: int, began_s: float) -> Inode | None:
-        """The inode of what somebody has looked at himself, held for one file that never sees what is written through
-        this cache: he asked at *began_s*, when *ends_before* was the table's `ends_of_writing`.  None while it is being
-        written, or if it was since.
+    def hold_looked_at(self, source: Source, opened: Opened, ends_before: int, look: Look) -> Inode | None:
+        """The inode of what somebody has looked at himself (`Looks.begin_aside`), held for one file that never sees
+        what is written through this cache: *ends_before* was the table's `ends_of_writing` when he asked.  None while
+        it is being written, or if what he was told may be older than what is known here.
         """
         is_needed = False
         try:
@@ -213,25 +239,29 @@ class Lookup:
                 known = self._table.by_key.get(source.key)
                 if known is not None and known in self._table.written:
                     return None
-                inode = self._current(source, opened, ends_before, may_grow=False)
+                inode = self._current(source, opened, ends_before, look, may_grow=False)
                 if inode is None:
                     return None
-                inode.looked_s = max(inode.looked_s, began_s)
+                inode.was_looked_at(look)
                 is_needed = self._is_opened(inode, opened)
                 self._table.counted(inode)
         finally:
             if not is_needed:
                 self._table.close_all([opened])
-        if known is not None and known.changed_to is not None:
-            self._drop_changed(known)
+        if self._table.has_work:  # pages of another version, say
+            self._table.follow_up()
         return inode
 
-    def _current(self, source: Source, opened: Opened, ends_before: int, *, may_grow: bool = True) -> Inode | None:
+    def _current(
+        self, source: Source, opened: Opened, ends_before: int, look: Look, *, may_grow: bool = True
+    ) -> Inode | None:
         """The inode that is found from now on, which is this version, as the store has told; None if it may be an
         older one by now.  Under the lock; nobody writes it."""
         inode = self._table.by_key.get(source.key)
         is_same = inode is not None and inode.version == opened.version
-        if inode is not None and not is_same and inode.written_at > ends_before:
+        if look.is_outdated:
+            return None
+        if inode is not None and not is_same and (inode.written_at > ends_before or inode.look_number > look.number):
             return None
         if inode is None or not is_same or (inode.has_room and not may_grow):
             inode = self._table.replace(Inode(self._table.cache, opened, key=source.key, name=source.name))
@@ -254,7 +284,7 @@ class Lookup:
         """Whether who reads it has to look first.  Locks: none; who then does looks again under the lock."""
         if inode in self._table.written:
             return False
-        if inode.changed_to is not None or inode.mapping.found_changed:
+        if inode.changed_to is not None or inode.found_changed:
             return True
         return self._zone.door.now_s() - inode.seen_s >= self._freshness.at_read_s
 
@@ -282,39 +312,19 @@ class Lookup:
             try:
                 look = yield from self._looks.begin_steps(key, looks_before, make_waiter)
                 if look is not None:
-                    failures: list[Exception] = []
-                    run = partial(self._look_for_readers, inode, key, look, failures)
-                    yield Errand(run, partial(self._start_look, run, key, look, failures))
-                    yield from self._looks.ended_steps(look, make_waiter)
-                    if failures:
-                        raise failures.pop()
+                    look_at = partial(self._look_again_at if is_found else self._look_at_itself, inode, look)
+                    yield from self._looked_steps(key, look, look_at, make_waiter)
             except OSError:
                 if inode.changed_to is None:
                     raise
             is_the_same = not is_found
 
-    def _start_look(self, run: Callable[[], None], key: Hashable, look: Look, failures: list[Exception]) -> None:
-        try:
-            self._zone.io.start(run)
-        except (ValueError, RuntimeError) as error:  # the cache was closed, or no thread is to be had
-            failures.append(error)
-            self._looks.end(key, look, error)
-
-    def _look_for_readers(self, inode: Inode, key: Hashable, look: Look, failures: list[Exception]) -> None:
-        """What it raises is for the one who waits for it, and those who wait with him."""
-        with suppress(Exception), self._looking(key, look):
-            try:
-                if key is inode:
-                    self._look_at_itself(inode, look)
-                else:  # as who opens it does, and closes it at once
-                    assert inode.source is not None, "others have no look"
-                    found = self._look_at(inode.source, look)
-                    if found is not None:
-                        self._table.released.append(Released(found, [None], 0, wrote=False))
-            except Exception as error:  # before it is told that the look has ended
-                failures.append(error)
-                raise
-        self._table.follow_up()
+    def _look_again_at(self, inode: Inode, look: Look) -> None:
+        """As who opens it does, and closes it at once."""
+        assert inode.source is not None, "others have no look"
+        found = self._look_at(inode.source, look)
+        if found is not None:
+            self._table.released.append(Released(found, [None], 0, wrote=False))
 
     def _look_at_itself(self, inode: Inode, look: Look) -> None:
         """Of one that is not found any more, or whose version cannot be told when it is opened."""
@@ -330,6 +340,8 @@ class Lookup:
             now = inode.version if opened is None else opened.version
         if opened is not None:
             self._table.close_all([opened])
+            if ask is None and not inode.has_validator and opened.size_bytes == inode.size_bytes:
+                now = inode.version  # nothing tells that it is not
         with self._table.lock:
             if inode in self._table.written:
                 return
@@ -337,8 +349,8 @@ class Lookup:
                 if inode.has_validator:
                     inode.was_looked_at(look)
                 else:  # nothing that who opens it could rely on
-                    inode.looked_s, inode.mapping.found_changed = look.began_s, False
+                    inode.looked_s = max(inode.looked_s, look.began_s)
                 return
-            inode.changed_to = now
+            self._table.note_changed(inode, now)
             self._table.forget(inode)
-        self._drop_changed(inode)
+        self._table.follow_up()

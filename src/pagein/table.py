@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .errors import closed_cache, exists, read_only_source
 from .idle import IdleInodes
 from .inode import Inode
+from .looks import Looks
 from .mm import truncate
 from .mm.sync import OwnedLock
 from .stores.source import Opened, Source, WritableSource
@@ -59,7 +60,7 @@ class InodeTable:
         self._lingering: set[Inode] = set()
         """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
         self._unfound: list[AddressSpace] = []
-        """Mappings of inodes that nobody has open, or will find again: their pages go, whoever still refers to them."""
+        """Mappings of inodes that nobody will find again, nor read: their pages go, whoever still refers to them."""
         self._leaving: set[AddressSpace] = set()
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
         self.turns: Turns = Turns(self.zone.door)
@@ -73,6 +74,7 @@ class InodeTable:
         self.hits: int = 0
         self.ends_of_writing: int = 0
         """How often an inode that was written became as any other."""
+        self.looks: Looks = Looks(self.zone)
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
         self.late: deque[Inode] = deque()
@@ -95,9 +97,16 @@ class InodeTable:
         if known is not None:
             self._idle.discard(known)
             if known.version != inode.version and known.has_validator:  # else nobody knows
-                known.changed_to = inode.version
+                self.note_changed(known, inode.version)
         self.by_key[inode.key] = inode
         return inode
+
+    def note_changed(self, inode: Inode, now: str) -> None:
+        """It is another object's, for good.  Files that never look go on with what is here of it; else its pages go
+        when somebody follows up.  Under the lock."""
+        inode.changed_to = inode.changed_to or now
+        if inode.source is not None and self.cache._freshness.reads_look:
+            self._unfound.append(inode.mapping)
 
     def counted(self, inode: Inode) -> Inode:
         """For a file.  Under the lock."""
@@ -152,10 +161,11 @@ class InodeTable:
                     self._counted_for_writing(inode)
             if inode is not None and is_written:
                 return self._as_asked(inode, mode)
+            began_s = self.zone.door.now_s()
             opened = source.open_for_writing(create=mode.creates, exclusive=mode.exclusive, truncate=mode.truncates)
             if lost is not None:
                 self._give_up_stale(lost)
-            inode = self._held_for_writing(source, opened)
+            inode = self._held_for_writing(source, opened, began_s)
         self.follow_up()
         return inode
 
@@ -168,7 +178,7 @@ class InodeTable:
         inode.mapping.ops.discard()
         self.give_up([inode])
 
-    def _held_for_writing(self, source: Source, opened: Opened) -> Inode:
+    def _held_for_writing(self, source: Source, opened: Opened, began_s: float) -> Inode:
         is_needed = False
         try:
             with self.lock:
@@ -177,6 +187,9 @@ class InodeTable:
                 if inode is None or not inode.can_be_written_on(opened):
                     inode = self.replace(Inode(self.cache, opened, key=source.key, name=source.name, has_room=True))
                     inode.source = source
+                # What is written counts from here on: whether others change it meanwhile a commit would say, but not
+                # who writes nothing, or has written long ago.
+                inode.looked_s = max(inode.looked_s, began_s)
                 if inode.opened is None:
                     inode.mapping.resume(opened.ops)
                     inode.opened, is_needed = opened, True
@@ -220,11 +233,13 @@ class InodeTable:
             return self.by_key.get(key) in self.written
 
     def note_written_past(self, key: Hashable) -> None:
-        """Its store has been given another version past the cache: who opens it looks."""
+        """Its store has been given another version past the cache, or may have been: who opens it looks, and not as
+        one who has begun to already."""
         with self.lock:
+            self.looks.outdate(key)
             inode = self.by_key.get(key)
             if inode is not None:
-                inode.mapping.found_changed = True
+                inode.mapping.found_changed_s = self.zone.door.now_s()
 
     @contextmanager
     def kept_open(self) -> Iterator[list[Inode]]:
@@ -244,7 +259,15 @@ class InodeTable:
     @property
     def has_work(self) -> bool:
         """Whether `follow_up` would do anything."""
-        return bool(self.released or self.late or self.orphans or self._leaving or self._lingering or self._left)
+        return bool(
+            self.released
+            or self.late
+            or self.orphans
+            or self._unfound
+            or self._leaving
+            or self._lingering
+            or self._left
+        )
 
     def follow_up(self) -> None:
         """Close the store's side of inodes that have no file left, and give back the pages and frames of those that
@@ -334,8 +357,6 @@ class InodeTable:
         if not self.written:
             _caches_with_data.pop(self.cache, None)
         inode.note_version()
-        inode.looked_s = self.zone.door.now_s()
-        inode.mapping.found_changed = False
         self.ends_of_writing += 1
         inode.written_at = self.ends_of_writing
         if not inode.open_count:
@@ -385,6 +406,7 @@ class InodeTable:
         written, which is what the cache says it is, and whose store will say that it has changed."""
         with self.lock:
             for key in keys:
+                self.looks.outdate(key)
                 inode = self.by_key.get(key)
                 if inode is not None and inode not in self.written:
                     self.forget(inode)

@@ -32,20 +32,21 @@ class Watch:
 
     __slots__ = ("_at_read_s", "_inode", "_lookup", "_mapping", "_now_s", "_uptodate", "find")
 
-    def __init__(self, lookup: Lookup, inode: Inode, *, at_read_s: float) -> None:
+    def __init__(self, lookup: Lookup, inode: Inode) -> None:
         self._lookup = lookup
         self._inode = inode
         self._mapping = inode.mapping
         self._now_s = inode.mapping.zone.door.now_s
-        self._at_read_s = at_read_s
+        self._at_read_s = lookup.at_read_s
         self._uptodate: Any = inode.mapping.arena.uptodate
         self.find: Callable[[bytes, int, int], int] = self._uptodate.find
         """The flags as they are, for who has looked."""
 
     def __getitem__(self, key: int | slice) -> int | bytes:
         inode, mapping = self._inode, self._mapping
-        is_known = inode.changed_to is None and not mapping.found_changed
-        if is_known and self._now_s() - max(inode.looked_s, mapping.validated_s) < self._at_read_s:
+        looked_s = inode.looked_s
+        is_known = inode.changed_to is None and mapping.found_changed_s < looked_s
+        if is_known and self._now_s() - max(looked_s, mapping.validated_s) < self._at_read_s:
             flags: int | bytes = self._uptodate[key]
             return flags
         return 0 if isinstance(key, int) else b"\0"

@@ -40,6 +40,7 @@ class Place:
         self.key: Hashable = ("place", id(self))
         self.has_look, self.has_again, self.has_validator = has_look, has_again, has_validator
         self.version = 0
+        self.size_bytes = SIZE
         self.is_there = True
         self.looks = 0
         self.fetches = 0
@@ -83,7 +84,7 @@ class Place:
             told = f"{version}" if self.has_validator else f"{version}, opened {self.opens}"
         return Opened(
             Content(self, version),
-            SIZE,
+            self.size_bytes,
             told,
             close=self.close,
             look=look if self.has_look else None,

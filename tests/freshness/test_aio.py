@@ -7,7 +7,7 @@ import errno
 from typing import Any
 
 import pytest
-from tests.aio.sources import in_time, turns
+from tests.aio.sources import in_time, turns, until
 from tests.freshness.places import AGE_S, SIZE, Clock, Place, cache_with, content
 
 import pagein
@@ -118,5 +118,34 @@ def test_where_reads_never_look_the_flags_are_the_plain_ones(revalidate: Any) ->
             async with await open_place(cache, Place()) as file:
                 assert type(file._reader).__mro__[1] is PageReader
                 assert file._reader._uptodate is file._reader._mapping.arena.uptodate
+
+    asyncio.run(main())
+
+
+def test_who_opens_keeps_no_worker_waiting_for_a_look_that_stands_in_line_behind_him(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All I/O workers are busy when several open what is read, and a reader has to look behind them."""
+    monkeypatch.setattr("pagein.mm.zone.IO_WORKERS_MAX", 2)
+
+    async def main() -> None:
+        place, others, gate = Place(), [Place(), Place()], Gate()
+        with cache_with("always") as cache:
+            file = await open_place(cache, place)
+            await in_time(file.pread(SIZE, 0))
+            for other in others:
+                other.gate = gate
+            busy = [asyncio.ensure_future(open_place(cache, other)) for other in others]
+            await turns()
+            gate.wait_for_arrivals(2)
+            opening = [asyncio.ensure_future(open_place(cache, place)) for _ in range(4)]
+            await until(lambda: cache._zone.io.queued_count >= 1)
+            await turns()
+            reading = asyncio.ensure_future(file.pread(10, 0))
+            await until(lambda: place.key in cache._lookup._looks._under_way)
+            gate.open()
+            assert await in_time(reading) == content(0, 10)
+            for opened in (*await in_time(asyncio.gather(*busy, *opening)), file):
+                await in_time(opened.close())
 
     asyncio.run(main())

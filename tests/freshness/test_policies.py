@@ -388,6 +388,21 @@ def test_without_a_validator_who_looks_at_open_begins_with_nothing_and_who_reads
             assert errno_of(lambda: file.pread(1, 0)) == "ESTALE"
 
 
+@pytest.mark.parametrize("revalidate", READS_LOOK, indirect=True)
+def test_without_a_validator_and_without_a_look_who_reads_goes_on_while_the_size_is_the_same(
+    cache: PageCache, clock: Clock
+) -> None:
+    place = Place(has_validator=False, has_look=False, has_again=False)
+    with open_file(cache, (place, "")) as file:
+        for _ in range(2):
+            assert file.read(1) == content(0, 1)
+            clock.time_s += AGE_S
+        place.size_bytes += 1
+        assert errno_of(lambda: file.read(1)) == "ESTALE"
+    cache.stats()
+    assert place.opens == place.closes
+
+
 # -- what is written through the cache -----------------------------------------------------------------
 
 
@@ -452,6 +467,54 @@ def test_what_was_saved_past_the_cache_is_looked_at(cache: PageCache, store: Mem
     with open_file(cache, (store, "a")) as file:
         file.save_as((store, "b"))
     assert read_once(cache, (store, "b")) == content(0)
+
+
+@pytest.mark.parametrize("revalidate", READS_LOOK, indirect=True)
+@pytest.mark.parametrize("writes", [False, True])
+def test_what_others_changed_while_it_was_open_for_writing_is_seen_when_it_is_due(
+    cache: PageCache, clock: Clock, store: MemoryStore, writes: bool
+) -> None:
+    """It counts from when it was opened for writing, and not from when it was closed."""
+    with cache.open((store, "a"), "r+b") as writer:
+        assert isinstance(writer, File)
+        assert writer.read(1) == content(0, 1)
+        if writes:
+            writer.write(b"x")
+            writer.fsync()
+        store.put("a", content(9))
+        clock.time_s += AGE_S
+    assert read_once(cache, (store, "a")) == content(9)
+
+
+@pytest.mark.parametrize("has_view", [False, True])
+def test_the_pages_of_what_an_open_for_writing_finds_changed_go(
+    cache: PageCache, store: MemoryStore, revalidate: Any, has_view: bool
+) -> None:
+    with open_file(cache, (store, "a")) as old:
+        old.read()
+        view = old.view(10, PAGE_SIZE) if has_view else memoryview(b"")
+        store.put("a", content(1))
+        with cache.open((store, "a"), "r+b"):
+            left = [(1, 1)] if has_view else []
+            assert old.resident() == (left if revalidate in READS_LOOK else [(0, 4)])
+        view.release()
+
+
+def test_at_its_end_a_file_that_has_grown_is_noticed_by_whoever_reads_lines(
+    cache: PageCache, store: MemoryStore, revalidate: Any
+) -> None:
+    store.put("log", b"first\n")
+    with open_file(cache, (store, "log")) as file:
+        assert file.readline() == b"first\n"
+        assert file.readline() == b""
+        store.put("log", b"first\nsecond\n")
+        if revalidate == "always":
+            assert errno_of(file.readline) == "ESTALE"
+            assert errno_of(lambda: list(file)) == "ESTALE"
+            assert file.tell() == 6
+        else:
+            assert file.readline() == b""
+            assert list(file) == []
 
 
 # -- how it is said ------------------------------------------------------------------------------------

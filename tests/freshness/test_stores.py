@@ -199,6 +199,23 @@ def test_over_http_a_server_that_is_down_is_the_readers_error_if_he_looks(server
         assert file.pread(1, 0) == OLD[:1]
 
 
+def test_over_http_what_comes_from_the_temporary_file_is_not_seen_at_the_server(
+    server: RangeServer, objects: dict[str, bytes]
+) -> None:
+    """Of a server without ranges."""
+    objects["a"] = OLD * 20  # more than comes with an open
+    server.faults.set("a", "no-range")
+    clock = Clock()
+    with cache_with(AGE_S, clock) as cache, open_file(cache, server.url("a")) as file:
+        file.advise("random")
+        assert file.pread(1, 0) == OLD[:1]
+        objects["a"] = NEW * 20
+        clock.time_s += AGE_S - 1
+        assert file.pread(1, len(OLD) * 10) == OLD[:1]
+        clock.time_s += 1
+        assert errno_of(lambda: file.pread(1, len(OLD) * 15)) == "ESTALE"
+
+
 # -- S3 ------------------------------------------------------------------------------------------------
 
 
@@ -307,6 +324,22 @@ def test_of_a_local_file_a_look_is_one_stat(tmp_path: Path, revalidate: Any, mon
         clock.time_s += AGE_S
         if revalidate != "never":
             assert errno_of(lambda: open_file(cache, path)) == "ENOENT"
+
+
+def test_of_a_local_file_a_fetch_is_no_look(tmp_path: Path) -> None:
+    """A descriptor says nothing of another file that was renamed over it."""
+    path, clock = tmp_path / "a", Clock()
+    path.write_bytes(OLD)
+    with cache_with(AGE_S, clock) as cache, open_file(cache, path) as file:
+        file.advise("random")
+        assert file.pread(1, 0) == OLD[:1]
+        (tmp_path / "new").write_bytes(NEW)
+        (tmp_path / "new").rename(path)
+        clock.time_s += AGE_S - 1
+        assert file.pread(1, PAGE_SIZE) == OLD[:1]
+        clock.time_s += 1
+        assert errno_of(lambda: file.pread(1, 2 * PAGE_SIZE)) == "ESTALE"
+        assert read_once(cache, path) == NEW
 
 
 @pytest.mark.parametrize("revalidate", POLICIES)

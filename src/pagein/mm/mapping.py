@@ -46,7 +46,7 @@ class AddressSpace:
     # Each attribute more than 30 in a dict would cost every open file a kilobyte (CPython shares the keys of so many).
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "disk_size", "found_changed", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations", "last_failure",
+        "disk_size", "found_changed_s", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations", "last_failure",
         "may_write_short", "name", "ops", "room_ahead_pages", "short_writes", "size_owed", "size_waiters",
         "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled", "validated_s",
         "wb_err", "write_failures", "zone",
@@ -99,8 +99,8 @@ class AddressSpace:
         self.in_flight: dict[int, Page] = {}
         with zone.lock:
             zone.mappings.add(self)
-        self.found_changed: bool = False
-        """A fetch has said that the object has changed (ESTALE), since somebody last looked."""
+        self.found_changed_s: float = -inf
+        """When a fetch last said that the object has changed (ESTALE), or it was changed past the cache."""
         self.validated_s: float = -inf
         """When the last fetch began that brought something of this very version, if its operations see to that."""
         self.suspended: bool = False
@@ -446,7 +446,7 @@ class AddressSpace:
     def note_read_error(self, error: BaseException) -> None:
         """A fetch has failed."""
         if isinstance(error, OSError) and error.errno == errno.ESTALE:
-            self.found_changed = True
+            self.found_changed_s = self.zone.door.now_s()
 
     # -- what is here, and whether it may be used ----------------------------------------------------------
 

@@ -409,6 +409,7 @@ class HTTPOperations(RangeOperations):
             if self._whole is not None:
                 return
             self._whole = retrying(self._download, self._ask.retries)
+            self.validates = False  # from here on, nobody asks the server
 
     def _download(self) -> WholeObject:
         size_bytes, got_bytes = self._opened["size"], 0

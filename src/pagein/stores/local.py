@@ -172,7 +172,7 @@ class LocalSource:
 
 class _LocalOperations(RangeOperations):
     readers_call = True  # the system's cache mostly has it: then a switch of threads takes longer
-    validates: bool = True
+    # Not `validates`: the descriptor says nothing of another file that has taken the place of this one at its path.
 
     def __init__(self, fd: int, opened: os.stat_result, name: str) -> None:
         self._device = opened.st_dev  # each disk is as fast as it is

@@ -101,8 +101,6 @@ def place_of(store: object) -> str:
 class ObjectSource:
     """One object of an obstore store."""
 
-    workers_ahead: int = 0
-
     def __init__(self, store: ObjectStore, path: str, *, key: Hashable, name: str) -> None:
         self._store = store
         self._path = path
@@ -344,6 +342,7 @@ class ObjectOperations(AsyncRangeOperations):
                 whole.close()
                 raise
             self._whole = whole
+            self.validates = False  # from here on, nobody asks the store
 
     async def _download_to(self, whole: WholeObject) -> None:
         clients.require_same_process(self._name)

@@ -39,9 +39,9 @@ class Opened(NamedTuple):
     validators tell that both answers have; else what it is now.  Without one, `Source.open` is asked.
 
     Also called after ``close``.  Blocks: as long as the store takes.  Raises: OSError."""
-    again: Callable[[], Opened] | None = None
+    again: Callable[[], Opened | None] | None = None
     """This version once more, after ``close``, without asking the store; ``ops`` notice if it is not there any more.
-    Without one, `Source.open` is asked."""
+    Without one, or if it returns None, `Source.open` is asked."""
     has_validator: bool = True
     """Whether another version can be told from this one.  If not, whoever opens it gets another each time."""
 
@@ -63,11 +63,11 @@ class Source(Protocol):
 
 @runtime_checkable
 class SourceWithHead(Source, Protocol):
-    """One whose first bytes may come with the answer to the question what it is, at the price of one request."""
+    """One whose first bytes may come with the answer to the question what it is, at the price of one request.
 
-    workers_ahead: int
-    """So many threads it takes to read on from there: they are started while the answer is on its way.  0 for a source
-    whose operations do not block."""
+    It may have a number ``workers_ahead``: so many threads it takes to read on from there, which are started while the
+    answer is on its way.
+    """
 
     def open_with_head(self) -> Opened:
         """As `open`, of an object of which nothing is in the cache yet."""

@@ -26,6 +26,7 @@ from .asking import Answer, ObstoreAsker, OtherAsker
 if TYPE_CHECKING:
     from obspec import Attributes, ObjectMeta
 
+    from ... import looks
     from ...cache import PageCache
     from ...mm.filemap import Parts
     from ...mm.sync import MakeWaiter, Steps, Waiter
@@ -71,16 +72,19 @@ class Known:
 class Look:
     """Somebody's question what an object is now, and who waits for the answer."""
 
-    def __init__(self, wanted: Wanted | None, known: Known | None, began: int) -> None:
+    def __init__(self, wanted: Wanted | None, known: Known | None) -> None:
         self.wanted = wanted
         self.was_known = known
         self.began_s: float = monotonic()
-        self.began = began
+        self.aside: looks.Look | None = None
+        """As the cache knows it, from when the store is asked."""
+        self.ends_before = 0
+        """The table's `ends_of_writing` then."""
         self.waiters: list[Waiter] = []
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.known: Known | None = None
-        """The answer, as all get it; None while the object is being written in this cache."""
+        """The answer, as all get it; None while the object is being written in this cache, or was changed since."""
 
     def piece(self, start: int, stop: int) -> bytes | None:
         """Bytes [start, stop), if they came with the answer."""
@@ -128,20 +132,21 @@ class KnownObjects:
 
     def look_steps(self, path: str, wanted: Wanted | None, make_waiter: MakeWaiter) -> Steps[Look]:
         """Ask the store, or wait for whoever does.  Raises: what the store raises."""
-        began = self._cache._table.ends_of_writing
         waiter = make_waiter()
         with self._own_lock():
             look = self._looks.get(path)
             is_first = look is None
             if look is None:
                 known = self._known.get(path)
-                look = Look(wanted, None if known is None or known.reader.closed else known, began)
+                look = Look(wanted, None if known is None or known.reader.closed else known)
                 look.known = self.find(path)
                 if look.known is not None:  # another's look has ended since the caller found nothing
                     return look
                 self._looks[path] = look
             look.waiters.append(waiter)
         if is_first:
+            look.ends_before = self._cache._table.ends_of_writing
+            look.aside = self._cache._table.looks.begin_aside(self._asker.source(path).key)
             yield Errand(partial(self._ask, path, look), partial(self._start, path, look))
         yield waiter
         if look.error is not None:
@@ -152,13 +157,15 @@ class KnownObjects:
         return look
 
     def forget(self, paths: Iterable[str]) -> None:
-        """They may have been changed; also whatever the store would have been told to be the same."""
+        """They may have been changed; also whatever the store would have been told to be the same.  Who opens them
+        through the same cache looks, too."""
+        each = [path for bare in paths for path in _spellings(bare)]
         with self._own_lock():
-            for path in paths:
-                bare = path.strip("/")
-                for same in (path, bare, f"/{bare}", f"{bare}/", f"/{bare}/"):
-                    self._looks.pop(same, None)
-                    self._known.pop(same, None)
+            for path in each:
+                self._looks.pop(path, None)
+                self._known.pop(path, None)
+        for key in {self._asker.source(path).key for path in each}:
+            self._cache._table.note_written_past(key)
 
     def forget_version(self, path: str, known: Known) -> None:
         """This one is no more."""
@@ -210,12 +217,14 @@ class KnownObjects:
 
     def _known_by(self, path: str, look: Look) -> Known | None:
         answer, known = look.answer, look.was_known
+        assert look.aside is not None, "it was begun before the store was asked"
         if answer is None:
             assert known is not None, "only what is known can be the same"
-            known.looked_at_s = look.began_s
+            if not look.aside.is_outdated:
+                known.looked_at_s = look.began_s
             return known
         cache = self._cache
-        inode = cache._lookup.hold_looked_at(self._asker.source(path), answer.opened, look.began, look.began_s)
+        inode = cache._lookup.hold_looked_at(self._asker.source(path), answer.opened, look.ends_before, look.aside)
         if inode is None:
             return None
         reader = cache._file_of(inode, aio.HitReader)
@@ -225,6 +234,8 @@ class KnownObjects:
         return Known(reader, answer, look.began_s)
 
     def _wake(self, path: str, look: Look) -> None:
+        assert look.aside is not None, "it was begun before the store was asked"
+        self._cache._table.looks.end_aside(look.aside)
         with self._own_lock():
             if self._looks.get(path) is look:  # else it was forgotten meanwhile
                 del self._looks[path]
@@ -244,3 +255,9 @@ class KnownObjects:
             if known.was_used:
                 known.was_used = False
                 self._known[path] = known
+
+
+def _spellings(path: str) -> tuple[str, ...]:
+    """All of which the store may take for the same object."""
+    bare = path.strip("/")
+    return path, bare, f"/{bare}", f"{bare}/", f"/{bare}/"

@@ -278,7 +278,7 @@ class CachedStore:
             if known is None:
                 look = yield partial(self._known.look_steps, path, part)
                 known = look.known
-            if known is None:  # it is being written in the same cache
+            if known is None:  # it is being written in the same cache, or has changed while it was looked at
                 return None
             try:
                 return (yield from read(known, look))
