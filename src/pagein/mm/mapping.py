@@ -46,25 +46,25 @@ class AddressSpace:
     # Each attribute more than 30 in a dict would cost every open file a kilobyte (CPython shares the keys of so many).
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "disk_size", "found_changed_s", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations", "last_failure",
-        "may_write_short", "name", "ops", "room_ahead_pages", "short_writes", "size_owed", "size_waiters",
-        "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled", "validated_s",
+        "disk_size", "found_changed_s", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations",
+        "last_failure", "may_write_short", "name", "ops", "room_ahead_pages", "short_writes", "size_owed",
+        "size_waiters", "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled", "validated_s",
         "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
         self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
     ) -> None:
-        self.zone = zone
+        self.zone: Zone = zone
         self.ops: AddressSpaceOperations = ops
         self.device: BackingDevice = zone.device_of(ops)
-        self.name = name
-        self.i_size = i_size
+        self.name: str = name
+        self.i_size: int = i_size
         self.disk_size: int = i_size
         """How many bytes the store holds of it: what lies beyond is zeros, or in the cache."""
         self.frame_count: int = frames_for(max(page_count_for(i_size), room_pages))
         """How many frames it has: how far it may grow."""
-        self.store_end = i_size
+        self.store_end: int = i_size
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
@@ -86,11 +86,11 @@ class AddressSpace:
         """...and nobody holds ``i_rwsem``: a write to pages that are here needs ``dirty_lock`` only (pagein.writer)."""
         self.under_writeback: dict[int, Writeback] = {}
         self.wb_err: ErrSeq = ErrSeq()
-        self.write_failures = 0
+        self.write_failures: int = 0
         """How often something of it could not be stored..."""
         self.last_failure: BaseException | None = None
         """...and why, unless something has been stored since."""
-        self.room_ahead_pages = 0
+        self.room_ahead_pages: int = 0
         """So many pages were made ready beyond the end, the last time (write.py)."""
         self.start_locks_anew()
         self.arena: Arena
@@ -105,7 +105,7 @@ class AddressSpace:
         """When the last fetch began that brought something of this very version, if its operations see to that."""
         self.suspended: bool = False
         """No file uses it: no page may be locked, its frames may be gone."""
-        self.invalidations = 0
+        self.invalidations: int = 0
         """How often pages were invalidated: tells a reader whose own read failed that the page has gone since."""
 
     def start_anew(self) -> None:
