@@ -13,6 +13,7 @@ import pytest
 
 import pagein
 from pagein import config
+from pagein.testing.contract.clauses import CLAUSES, DOCS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -74,6 +75,23 @@ def test_the_obstore_how_to_runs_as_it_stands() -> None:
 
 def test_the_fsspec_how_to_runs_as_it_stands() -> None:
     run("docs/how-to/fsspec.md")
+
+
+def test_the_how_to_of_checks_finds_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    run("docs/how-to/check-your-store.md")
+    broken = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BROKEN")]
+    assert broken == ["BROKEN R14: a page is not written to after it was released"]
+
+
+def test_every_clause_has_its_section() -> None:
+    sections = dict(
+        section.split("\n", 1) for section in (ROOT / DOCS).read_text().replace("\n## ", "\n### ").split("\n### ")[1:]
+    )
+    assert {number for number in sections if number in CLAUSES} == set(CLAUSES)
+    for clause in CLAUSES.values():
+        said = " ".join(sections[clause.number].split())
+        assert said.lower().startswith(f"**{clause.expected.lower()}.**"), clause.number
+        assert clause.fix in said
 
 
 def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:
