@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
@@ -85,6 +86,34 @@ def test_http() -> None:
     with RangeServer(objects) as server:
         subject = Subject(server.url("a"), content=CONTENT, change=lambda: objects.update(a=OTHER))
         assert {"R9", "A3", "C1", "O6", "L3"} <= require_kept(subject)
+
+
+class Answers(pagein.AsyncRangeOperations):
+    """Answers later; to a reader who waits for nothing else, at once."""
+
+    readers_call = True
+
+    def __init__(self, at_once: Callable[[bytes], bytes | None]) -> None:
+        self.at_once = at_once
+
+    async def fetch(self, offset_bytes: int, size_bytes: int) -> bytes:
+        await asyncio.sleep(0)
+        return CONTENT[offset_bytes : offset_bytes + size_bytes]
+
+    def fetch_here(self, offset_bytes: int, size_bytes: int) -> bytes | None:
+        return self.at_once(CONTENT[offset_bytes : offset_bytes + size_bytes])
+
+
+@pytest.mark.parametrize("at_once", [lambda data: data, lambda data: None])
+def test_asynchronous_ranges(at_once: Any) -> None:
+    kept = require_kept(Subject(lambda: (Answers(at_once), len(CONTENT)), content=CONTENT))
+    assert {"R4", "A2", "D3", "E2"} <= kept
+
+
+def test_http_through_fsspec() -> None:
+    with RangeServer({"a": CONTENT}) as server:
+        subject = Subject((fsspec.filesystem("http"), server.url("a")), content=CONTENT)
+        assert {"R9", "A3", "C1", "L3"} <= require_kept(subject)
 
 
 def test_fsspec_in_memory() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..testing.contract import Report, Subject, check as check_subject
-from ..testing.contract.runner import PATIENCE_S
 from .options import size
 
+if TYPE_CHECKING:
+    from ..testing.contract import Report, Subject
+
 EXIT_BROKEN = 1
+PATIENCE_S = 10.0
 
 
 @click.command()
@@ -43,6 +45,8 @@ def check(
     with --write.
     The exit status is 0 if every clause is kept that applies, 1 if one is broken, 2 if it could not be checked.
     """
+    from ..testing.contract import check as check_subject  # with what it tests with, which no other command needs
+
     subject = _subject(_found(target), target)
     _amend(subject, size_bytes, content, writes)
     try:
@@ -78,6 +82,8 @@ def _found(target: str) -> Any:
 
 
 def _subject(found: Any, target: str) -> Subject:
+    from ..testing.contract import Subject
+
     if isinstance(found, type) and hasattr(found, "contract_report"):  # a ContractSuite, which needs pytest
         found = found().subject()
     return found if isinstance(found, Subject) else Subject(found, name=target)
