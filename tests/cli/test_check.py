@@ -43,6 +43,10 @@ class Stuck(AddressSpaceOperations):
         return 0
 
 
+def failing():
+    raise KeyError("no configuration")
+
+
 store = MemoryStore({"a": CONTENT})
 pair = (store, "a")
 subject = Subject(lambda: (MemoryStore({"a": CONTENT}), "a"), writes=True)
@@ -81,6 +85,20 @@ def test_what_breaks_it_is_1_and_the_clause_is_named(check) -> None:
     ended = check("Wrong")
     assert (ended.status, ended.err) == (1, "")
     assert "BROKEN R9: " in ended.out
+
+
+def test_what_fails_to_make_it_is_one_line_and_2(check, module: str) -> None:
+    ended = check("failing")
+    assert ended.status == 2
+    assert ended.complaint.startswith(f"pagein: cannot check {module}:failing: 'no configuration'")
+
+
+def test_a_module_that_fails_is_one_line_and_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "checked_fails.py").write_text("1 / 0\n")
+    ended = run_here(capsys, "check", "checked_fails:Ops")
+    assert ended.status == 2
+    assert "cannot import checked_fails: ZeroDivisionError: division by zero at " in ended.complaint
+    assert "checked_fails.py:1" in ended.complaint
 
 
 def test_json(check) -> None:

@@ -221,6 +221,20 @@ class IgnoresTruncate(Place):
         return self.Bad(self, path)
 
 
+class CloseRaises(Place):
+    breaks = "O9"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            def close() -> None:
+                raise ConnectionResetError(errno.ECONNRESET, "the other side has hung up")
+
+            return super().open()._replace(close=close)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
 class StoresWholePages(Place):
     """Also the last one: the object is longer than the file."""
 

@@ -50,9 +50,10 @@ def check(
     subject = _subject(_found(target), target)
     _amend(subject, size_bytes, content, writes)
     try:
-        report = check_subject(subject, patience_s=patience_s)
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(f"cannot check {target}: {error}") from error
+        subject.made()
+    except Exception as error:  # whatever makes it
+        raise click.UsageError(f"cannot check {target}: {str(error) or repr(error)}") from error
+    report = check_subject(subject, patience_s=patience_s)
     text = _written(report, form)
     if output is None:
         click.echo(text, nl=False)
@@ -63,14 +64,16 @@ def check(
 
 
 def _found(target: str) -> Any:
+    from ..testing.contract.record import where_raised
+
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
         raise click.UsageError(f"{target!r} is no MODULE:NAME, as in package.module:Operations")
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise click.UsageError(f"cannot import {module_name}: {error}") from error
+    except Exception as error:  # whatever the module does
+        raise click.UsageError(f"cannot import {module_name}: {where_raised(error)}") from error
     finally:
         sys.path.pop(0)
     for name in path.split("."):

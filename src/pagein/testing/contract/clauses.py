@@ -70,6 +70,12 @@ _TABLE = (
         "open_for_writing(truncate=True) returns an empty object",
         "Return Opened with size_bytes=0, and operations that have nothing of the old object.",
     ),
+    Clause(
+        "O9",
+        "Opened.close() gives back what open() has taken, and raises nothing",
+        "It is called once, when nobody uses the operations any more. Catch what your library raises when it has lost "
+        "its connection.",
+    ),
     # -- the operations themselves
     Clause(
         "D1",

@@ -46,7 +46,7 @@ class Probe(AddressSpaceOperations):
         self._truncated: Counter[int] = Counter()
         for name in _COPIED:
             setattr(self, name, getattr(inner, name))
-        self.device_name = inner.device_name or type(inner).__name__
+        self.device_name: str = inner.device_name or type(inner).__name__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

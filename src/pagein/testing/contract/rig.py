@@ -51,7 +51,7 @@ class Rig:
         self.size_bytes: int = 0
         self.content: bytes | None = subject.content
         self.caches: list[PageCache] = []
-        self.is_open = False
+        self.is_open: bool = False
         self._made: Source | Opened | None = None
 
     # -- opening -------------------------------------------------------------------------------------------

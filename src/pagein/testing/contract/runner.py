@@ -45,7 +45,7 @@ _READ = ("R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10", "R11", "R1
 _STORED = (writing.written_back,)
 
 EXERCISES = (
-    Exercise(sources.opening, ("O1", "O2", "O4")),
+    Exercise(sources.opening, ("O1", "O2", "O4", "O9")),
     Exercise(sources.missing, ("O3",)),
     Exercise(reading.attributes, ("D1", "D2"), (sources.opening,)),
     Exercise(reading.pages_alone, (*_READ, "D4"), (reading.attributes,)),
@@ -199,7 +199,7 @@ class _Attempt:
             try:
                 self.exercise.run(rig)
             finally:
-                rig.close()
+                self._close(rig)
         except Stop:
             pass
         except NotApplicable as reason:
@@ -207,6 +207,12 @@ class _Attempt:
         except BaseException as error:
             if not rig.record.breaches:  # else it follows from what is known
                 self._note_error(error)
+
+    def _close(self, rig: Rig) -> None:
+        try:
+            rig.close()
+        except Exception as error:
+            rig.record.breach("O9", f"it raised {where_raised(error)}", "Opened.close()")
 
     def _note_error(self, error: BaseException) -> None:
         rig, name = self.rig, self.exercise.run.__name__

@@ -30,12 +30,12 @@ class SeenPage:
         self._record = record
         self._state = "held"
         self._lent: dict[str, Lent] = {}
-        self.operation = operation
-        self.owed_clause = owed_clause
+        self.operation: str = operation
+        self.owed_clause: str = owed_clause
         """Which clause it breaks never to end it."""
         last = page.index + page.page_count - 1
         pages = f"page {page.index}" if page.page_count == 1 else f"pages {page.index} to {last}"
-        self.where = f"{operation}, {pages}"
+        self.where: str = f"{operation}, {pages}"
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._page, name)

@@ -49,7 +49,7 @@ class Subject:
         self.change = change
         self.failing = failing
         self.target = target
-        self.name = name or getattr(target, "__qualname__", None) or _name_of(target)
+        self.name: str = name or getattr(target, "__qualname__", None) or _name_of(target)
 
     def made(self) -> Source | Opened:
         """The source, or the operations, of this time.  Raises: TypeError, ValueError; what making it raises."""
