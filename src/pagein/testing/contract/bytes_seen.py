@@ -42,7 +42,8 @@ def describe(got: bytes, wanted: bytes, offset: int, content: bytes | None = Non
         return f"{text}; from there on all are zeros"
     start = at // _SAMPLE_BYTES * _SAMPLE_BYTES
     sample = got[start : start + _SAMPLE_BYTES]
-    found = content.find(sample) if content and len(sample) == _SAMPLE_BYTES else -1
+    tells_place = len(sample) == _SAMPLE_BYTES and len(set(sample)) > 1  # noughts are everywhere
+    found = content.find(sample) if content and tells_place else -1
     if found >= 0:
         page, within = divmod(found, PAGE_SIZE)
         return f"{text}; those are the bytes of the file from offset {found} on (page {page}, byte {within})"

@@ -23,6 +23,7 @@ class Lent:
     def __init__(self, page: Page, number: str, where: str, *, readonly: bool) -> None:
         self.number = number
         """The clause that it breaks to keep it."""
+        self.name: str = "content" if readonly else "buffer"
         self.where = where
         exporter = (ctypes.c_ubyte * page.size_bytes).from_buffer(page.run.arena.memory, page.run.frame << PAGE_SHIFT)
         view = memoryview(exporter).cast("B")

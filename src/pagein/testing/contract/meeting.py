@@ -135,7 +135,7 @@ def failure(rig: Rig) -> None:
             try:
                 data = file.pread(size, 0)
             except OSError as error:
-                rig.fail("F2", f"it failed once more with {error!r}", "reading from page 0")
+                rig.fail("F2", f"it failed once more: {rig.why(error)}", "reading from page 0")
             wanted = rig.expected(0)
             if wanted is not None and data[: len(wanted)] != wanted[: len(data)]:
                 rig.fail("F2", describe(data[: len(wanted)], wanted, 0, rig.content), "page 0")

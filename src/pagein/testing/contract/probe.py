@@ -109,6 +109,7 @@ class Probe(AddressSpaceOperations):
 
     def _note_raised(self, error: BaseException, where: str) -> None:
         if isinstance(error, OSError):
+            self.record.last_error = f"{where} raised {where_raised(error)}"
             return
         number = "R8"
         if isinstance(error, ContractViolation):

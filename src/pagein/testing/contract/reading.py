@@ -77,8 +77,8 @@ def _read(rig: Rig, file: File, index: int, pages: int = 1) -> bytes:
         data = file.pread(size, index * PAGE_SIZE)
     except OSError as error:
         rig.stop_if_breached()
-        rig.fail("R15", f"it failed with {error!r}", f"reading page {index}" if pages == 1 else f"from page {index}")
-        raise
+        seen = f"it failed with {rig.why(error)}"
+        rig.fail("R15", seen, f"reading page {index}" if pages == 1 else f"reading from page {index}")
     rig.stop_if_breached()
     return data
 

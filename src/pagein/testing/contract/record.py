@@ -66,6 +66,8 @@ class Record:
         """Done when the store is about to end a write-back."""
         self.lent: list[Lent] = []
         """Memory that the store was given."""
+        self.last_error: str = ""
+        """The last OSError that an operation has raised, and where: that is lost by the time that a caller hears it."""
         self.died: list[str] = []
         """Threads that ended with an exception meanwhile."""
         self._lock = threading.Lock()
@@ -143,7 +145,8 @@ class Record:
             gc.collect()  # it may be alive only in the traceback of an error that was caught
         for one in kept:
             if one.is_kept:
-                self.breach(one.number, "a slice of it, or an array over it, was still alive afterwards", one.where)
+                seen = f"a slice of page.{one.name}, or an array over it, was still alive when all had ended"
+                self.breach(one.number, seen, one.where)
 
 
 def _stack(frames: dict[int, FrameType], thread_id: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from ...cache import Inode, PageCache
 from ...errors import UnwrittenDataError
@@ -18,7 +19,7 @@ from ...units import PAGE_SIZE, page_count_for
 from ..leaks import leaks, settle
 from ..stores import pattern
 from .probe import Probe, probe_of
-from .record import Record
+from .record import Record, where_raised
 from .subject import Subject
 
 CACHE_BYTES = 64 << 20
@@ -187,7 +188,11 @@ class Rig:
         if self.record.breaches:
             raise Stop
 
-    def fail(self, number: str, seen: str, where: str) -> None:
+    def why(self, error: OSError) -> str:
+        """What has led to it, as the store raised it, if it was a call of the store's that did."""
+        return self.record.last_error or where_raised(error)
+
+    def fail(self, number: str, seen: str, where: str) -> NoReturn:
         """Record a breach, and stop."""
         self.record.breach(number, seen, where)
         raise Stop

@@ -44,7 +44,7 @@ def _store(rig: Rig, file: File) -> None:
         file.fsync()
     except OSError as error:
         rig.stop_if_breached()
-        rig.fail("W2", f"fsync failed with {error!r}, though nothing is wrong", "fsync")
+        rig.fail("W2", f"it failed, though nothing is wrong: {rig.why(error)}", "fsync")
     rig.stop_if_breached()
 
 
@@ -57,7 +57,7 @@ def _check(rig: Rig, cache: PageCache, file: File, wanted: bytes, where: str, *,
         data = file.pread(len(wanted), 0)
     except OSError as error:
         rig.stop_if_breached()
-        rig.fail(number, f"reading what was stored failed with {error!r}", where)
+        rig.fail(number, f"reading what was stored failed: {rig.why(error)}", where)
     rig.stop_if_breached()
     if data != wanted:
         rig.fail(number, describe(data, wanted, 0, wanted), where)
