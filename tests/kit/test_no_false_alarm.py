@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,17 @@ def test_fsspec_in_memory() -> None:
 def test_the_testing_kits_own() -> None:
     store = DurableStore({"a": CONTENT})
     require_kept(Subject((store, "a"), content=CONTENT, writes=True))
-    require_kept(Subject((faulty(MemoryStore({"a": CONTENT}), Faults()), "a"), content=CONTENT))
+    faults = Faults()
+
+    @contextmanager
+    def failing() -> Iterator[None]:
+        for operation in ("fill", "store", "fsync"):
+            faults.add(operation, times=None)
+        yield
+        faults.heal()
+
+    subject = Subject((faulty(store, faults), "a"), writes=True, failing=failing)
+    assert {"F1", "F2", "F3"} <= require_kept(subject)
 
 
 @pytest.mark.parametrize(
