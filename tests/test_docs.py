@@ -16,6 +16,7 @@ from tests.ecosystem.cases import MAKES
 
 import pagein
 from pagein import config, default
+from pagein.testing.contract.clauses import CLAUSES, DOCS
 from pagein.testing.httpserver import RangeServerProcess
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +125,23 @@ def test_the_how_to_of_a_project_runs_over_a_real_server(
         if page == "numpy":
             names.clear()  # an array over a view keeps its pages
         fsspec.get_filesystem_class("pagein").clear_instance_cache()
+
+
+def test_the_how_to_of_checks_finds_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    run("docs/how-to/check-your-store.md")
+    broken = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BROKEN")]
+    assert broken == ["BROKEN R14: a page is not written to after it was released"]
+
+
+def test_every_clause_has_its_section() -> None:
+    sections = dict(
+        section.split("\n", 1) for section in (ROOT / DOCS).read_text().replace("\n## ", "\n### ").split("\n### ")[1:]
+    )
+    assert {number for number in sections if number in CLAUSES} == set(CLAUSES)
+    for clause in CLAUSES.values():
+        said = " ".join(sections[clause.number].split())
+        assert said.lower().startswith(f"**{clause.expected.lower()}.**"), clause.number
+        assert clause.fix in said
 
 
 def test_the_writable_store_of_the_how_to_keeps_what_it_is_given() -> None:

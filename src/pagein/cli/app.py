@@ -16,6 +16,7 @@ from types import FrameType
 import click
 
 from .cat import cat
+from .check import check
 from .complaints import complain
 from .config import config
 from .cp import cp
@@ -45,7 +46,7 @@ def pagein(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for _command in (cat, cp, sync, stat, read, warm, top, plot, config, demo):
+for _command in (cat, cp, sync, stat, read, warm, top, plot, check, config, demo):
     pagein.add_command(_command)
 
 

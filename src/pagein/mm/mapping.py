@@ -48,8 +48,8 @@ class AddressSpace:
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
         "disk_size", "found_changed_s", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations",
         "last_failure", "may_write_short", "name", "ops", "room_ahead_pages", "short_writes", "size_owed",
-        "size_waiters", "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled", "validated_s",
-        "wb_err", "write_failures", "zone",
+        "size_waiters", "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled",
+        "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute

@@ -15,7 +15,7 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import exists, is_directory, not_found, stale
-from .ranges import RangeOperations
+from .ranges import RangeOperations, require_length
 from .source import Opened, Source
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class _MemoryOperations(RangeOperations):
         if now is not self._opened and not self._lasts:
             raise stale(_name_of(self._path), was=self._opened.version, now=now.version if now else "deleted")
         with memoryview(self._opened.data)[offset_bytes : offset_bytes + len(buffer)] as part:
+            require_length(_name_of(self._path), offset_bytes, len(buffer), len(part))
             buffer[:] = part
 
 

@@ -1,6 +1,21 @@
 """The public testing kit: what pagein is tested with, for whoever builds on it.
 
-Assumes: nothing beyond the standard library. Nothing in pagein except its commands imports this package.
+Assumes: nothing beyond the standard library, but for `ContractSuite`, which is for pytest. Nothing in pagein except its
+commands imports this package.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .httpserver import RangeServer as RangeServer, RangeServerProcess as RangeServerProcess
+
+if TYPE_CHECKING:
+    from .contract.suite import ContractSuite as ContractSuite
+
+
+def __getattr__(name: str) -> Any:
+    """What needs pytest is imported when it is named."""
+    if name == "ContractSuite":
+        from .contract.suite import ContractSuite
+
+        return ContractSuite
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,109 @@
+"""``pagein check``: storage against the contract, clause by clause."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import size
+
+if TYPE_CHECKING:
+    from ..testing.contract import Report, Subject
+
+EXIT_BROKEN = 1
+PATIENCE_S = 10.0
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:NAME")
+@click.option("--size", "size_bytes", type=size, help="How long the file is, if the operations have no size_bytes.")
+@click.option("--content", type=click.Path(exists=True, dir_okay=False), help="A file with the same bytes.")
+@click.option("--write/--no-write", "writes", default=None, help="Whether what it holds may be overwritten.")
+@click.option("--patience", "patience_s", type=click.FloatRange(min=0.1), default=PATIENCE_S, show_default=True,
+              help="Seconds without a sign of life after which an operation has broken the contract.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), help="Write the report there.")
+def check(
+    target: str,
+    *,
+    size_bytes: int | None,
+    content: str | None,
+    writes: bool | None,
+    patience_s: float,
+    form: str,
+    output: str | None,
+) -> int:
+    """Check storage against the contract.
+
+    NAME, in the Python module MODULE, is a class of operations, a Source, (store, path), a callable that returns one
+    of these, a pagein.testing.contract.Subject, or a ContractSuite.  Modules are looked for in the working directory,
+    too.  Operations that can be written to are written to, unless --no-write says not to; what a source holds, only
+    with --write.
+    The exit status is 0 if every clause is kept that applies, 1 if one is broken, 2 if it could not be checked.
+    """
+    from ..testing.contract import check as check_subject  # with what it tests with, which no other command needs
+
+    subject = _subject(_found(target), target)
+    _amend(subject, size_bytes, content, writes)
+    try:
+        subject.made()
+    except Exception as error:  # whatever makes it
+        raise click.UsageError(f"cannot check {target}: {str(error) or repr(error)}") from error
+    report = check_subject(subject, patience_s=patience_s)
+    text = _written(report, form)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    return 0 if report.passed else EXIT_BROKEN
+
+
+def _found(target: str) -> Any:
+    from ..testing.contract.record import where_raised
+
+    module_name, colon, path = target.partition(":")
+    if not (module_name and colon and path):
+        raise click.UsageError(f"{target!r} is no MODULE:NAME, as in package.module:Operations")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module does
+        raise click.UsageError(f"cannot import {module_name}: {where_raised(error)}") from error
+    finally:
+        sys.path.pop(0)
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise click.UsageError(f"cannot find {path} in {module_name}: {error}") from error
+    return found
+
+
+def _subject(found: Any, target: str) -> Subject:
+    from ..testing.contract import Subject
+
+    if isinstance(found, type) and hasattr(found, "contract_report"):  # a ContractSuite, which needs pytest
+        found = found().subject()
+    return found if isinstance(found, Subject) else Subject(found, name=target)
+
+
+def _amend(subject: Subject, size_bytes: int | None, content: str | None, writes: bool | None) -> None:
+    """What the command line says wins."""
+    if size_bytes is not None:
+        subject.size_bytes = size_bytes
+    if content is not None:
+        with open(content, "rb") as file:
+            subject.content = file.read()
+    if writes is not None:
+        subject.writes = writes
+
+
+def _written(report: Report, form: str) -> str:
+    if form == "json":
+        return f"{report.json()}\n"
+    return report.junit() if form == "junit" else f"{report.text()}\n"

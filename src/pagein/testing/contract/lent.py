@@ -1,0 +1,45 @@
+"""Memory of a page that is lent to a store, and whether anything of the store's still uses it.
+
+Guarantees: what a store has been given ends with `Lent.end`, as the cache's own does; slices of it and arrays over it
+do not, and are seen by `Lent.is_kept`.
+Why: Python ends a view although slices of it are alive, so they cannot be told by ending it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import TYPE_CHECKING
+
+from ...units import PAGE_SHIFT
+
+if TYPE_CHECKING:
+    from ...mm.page import Page
+
+
+class Lent:
+    """The bytes of *page*, to be written to, or with *readonly* to be stored."""
+
+    def __init__(self, page: Page, number: str, where: str, *, readonly: bool) -> None:
+        self.number = number
+        """The clause that it breaks to keep it."""
+        self.name: str = "content" if readonly else "buffer"
+        self.where = where
+        exporter = (ctypes.c_ubyte * page.size_bytes).from_buffer(page.run.arena.memory, page.run.frame << PAGE_SHIFT)
+        view = memoryview(exporter).cast("B")
+        self.view: memoryview = view.toreadonly() if readonly else view
+        self._exporter = weakref.ref(exporter)  # every view of it has it
+        if readonly:
+            view.release()
+
+    def end(self) -> None:
+        """The store may not use it any more."""
+        try:
+            self.view.release()
+        except BufferError:  # an array is over it: it is kept
+            pass
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether an object over it is alive."""
+        return self._exporter() is not None

@@ -1,0 +1,142 @@
+"""What a check has found: as text for people, as JSON for programs, as JUnit XML for CI.
+
+Guarantees: each clause is in each of them, with what was expected, what was seen and where, what puts it right, and a
+link to the documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from .clauses import Clause
+from .record import Breach
+
+Verdict = Literal["passed", "failed", "advice", "skipped"]
+
+
+class Finding(NamedTuple):
+    """What became of a clause."""
+
+    clause: Clause
+    verdict: Verdict
+    breaches: tuple[Breach, ...] = ()
+    reason: str = ""
+    """Why it was not checked."""
+
+    def text(self) -> str:
+        """For people, in several lines."""
+        clause = self.clause
+        lines = [f"{clause.number}: {clause.expected}"]
+        lines += [f"  seen:     {breach.where}: {_indented(breach.seen)}" for breach in self.breaches]
+        if self.breaches:
+            lines += [f"  fix:      {clause.fix}", f"  see:      {clause.link}"]
+        return "\n".join(lines)
+
+
+class Report(NamedTuple):
+    """What became of all clauses."""
+
+    subject: str
+    findings: tuple[Finding, ...]
+    duration_s: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no clause was broken."""
+        return not self.broken
+
+    @property
+    def broken(self) -> list[str]:
+        """The numbers of the clauses that were broken."""
+        return [finding.clause.number for finding in self.findings if finding.verdict == "failed"]
+
+    def count(self, verdict: Verdict) -> int:
+        """How many clauses have that verdict."""
+        return sum(finding.verdict == verdict for finding in self.findings)
+
+    def of(self, number: str) -> Finding:
+        """What became of the clause with that number.  Raises: KeyError."""
+        for finding in self.findings:
+            if finding.clause.number == number:
+                return finding
+        raise KeyError(number)
+
+    def text(self) -> str:
+        """For people: what was broken first, then advice, then what was not checked, and why."""
+        parts = [f"pagein check {self.subject}"]
+        for verdict, heading in (("failed", "BROKEN"), ("advice", "advice")):
+            parts += [f"{heading} {finding.text()}" for finding in self.findings if finding.verdict == verdict]
+        by_reason: dict[str, list[str]] = {}
+        for finding in self.findings:
+            if finding.verdict == "skipped":
+                by_reason.setdefault(finding.reason, []).append(finding.clause.number)
+        skipped = [f"  {' '.join(numbers)}: {reason}" for reason, numbers in by_reason.items()]
+        if skipped:
+            parts.append("\n".join(["not checked", *skipped]))
+        kept, broken, skipped_count = self.count("passed"), self.count("failed"), self.count("skipped")
+        counts = f"{kept} kept, {broken} broken, {skipped_count} not checked"
+        parts.append(f"{'passed' if self.passed else 'FAILED'}: {counts}, in {self.duration_s:.1f} s")
+        return "\n\n".join(parts)
+
+    def document(self) -> dict[str, Any]:
+        """For programs: what JSON holds."""
+        return {
+            "subject": self.subject,
+            "passed": self.passed,
+            "duration_s": round(self.duration_s, 3),
+            "clauses": [
+                {
+                    "number": finding.clause.number,
+                    "verdict": finding.verdict,
+                    "expected": finding.clause.expected,
+                    "seen": [{"where": breach.where, "what": breach.seen} for breach in finding.breaches],
+                    "fix": finding.clause.fix,
+                    "link": finding.clause.link,
+                    "reason": finding.reason,
+                }
+                for finding in self.findings
+            ],
+        }
+
+    def json(self) -> str:
+        """`document`, as text."""
+        import json
+
+        return json.dumps(self.document(), indent=2)
+
+    def junit(self) -> str:
+        """JUnit XML: a test case for each clause."""
+        from xml.etree import ElementTree as Tree
+
+        suite = Tree.Element(
+            "testsuite",
+            name=f"pagein check {self.subject}",
+            tests=str(len(self.findings)),
+            failures=str(self.count("failed")),
+            errors="0",
+            skipped=str(self.count("skipped")),
+            time=f"{self.duration_s:.3f}",
+        )
+        for finding in self.findings:
+            name = f"{finding.clause.number}: {finding.clause.expected}"
+            case = Tree.SubElement(suite, "testcase", classname=f"pagein.{self.subject}", name=name, time="0")
+            if finding.verdict == "failed":
+                message = _printable(finding.breaches[0].seen)
+                Tree.SubElement(case, "failure", message=message).text = _printable(finding.text())
+            elif finding.verdict == "skipped":
+                Tree.SubElement(case, "skipped", message=_printable(finding.reason))
+            elif finding.verdict == "advice":
+                Tree.SubElement(case, "system-out").text = _printable(finding.text())
+        root = Tree.Element("testsuites")
+        root.append(suite)
+        Tree.indent(root)
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{Tree.tostring(root, encoding="unicode")}\n'
+
+
+def _indented(text: str) -> str:
+    return text.rstrip().replace("\n", "\n            ")
+
+
+def _printable(text: str) -> str:
+    """Without characters that XML 1.0 has no place for."""
+    return "".join(one if one in "\t\n" or (one >= " " and one not in "\ufffe\uffff") else "�" for one in text)

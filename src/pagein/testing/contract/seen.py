@@ -1,0 +1,204 @@
+"""Pages and runs as a checked store is given them: all that it does to one is seen, then done.
+
+Guarantees: a breach that is seen here is recorded, and not raised in the store's own thread, where it might be lost.
+Not here: the operations (probe.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from ...errors import ContractViolation
+from .clauses import number_of
+from .lent import Lent
+
+if TYPE_CHECKING:
+    from ...mm.page import Page
+    from ...mm.rac import ReadaheadControl
+    from ...mm.wbc import WritebackControl
+    from .record import Record
+
+
+class SeenPage:
+    """A page, or a run of pages, in the hands of a store."""
+
+    __slots__ = ("_lent", "_page", "_record", "_state", "operation", "owed_clause", "where")
+
+    def __init__(self, page: Page, record: Record, operation: str, *, owed_clause: str) -> None:
+        self._page = page
+        self._record = record
+        self._state = "held"
+        self._lent: dict[str, Lent] = {}
+        self.operation: str = operation
+        self.owed_clause: str = owed_clause
+        """Which clause it breaks never to end it."""
+        last = page.index + page.page_count - 1
+        pages = f"page {page.index}" if page.page_count == 1 else f"pages {page.index} to {last}"
+        self.where: str = f"{operation}, {pages}"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._page, name)
+
+    def __repr__(self) -> str:
+        return repr(self._page)
+
+    @property
+    def buffer(self) -> memoryview:
+        """As `Page.buffer`."""
+        return self._lend("R13", readonly=False)
+
+    @property
+    def content(self) -> memoryview:
+        """As `Page.content`."""
+        return self._lend("W17", readonly=True)
+
+    def _lend(self, number: str, *, readonly: bool) -> memoryview:
+        if self._state in ("ended", "unlocked", "settled"):
+            what = "content" if readonly else "buffer"
+            late = number if readonly else "R14"
+            self._record.breach(late, f"page.{what} was taken after the store had let go of the page", self.where)
+        lent = self._lent.get(number)
+        if lent is None or (readonly and not lent.is_kept):  # content is another each time
+            lent = self._lent[number] = Lent(self._page, number, self.where, readonly=readonly)
+            self._record.lent.append(lent)
+        return lent.view
+
+    def end_loans(self) -> None:
+        """Its memory is not the store's any more."""
+        for lent in self._lent.values():
+            lent.end()
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the store has yet to end it."""
+        return self._state == "owed"
+
+    @property
+    def is_unlocked_unread(self) -> bool:
+        """Whether the store has let go of it, and that was no end of a read."""
+        return self._state == "unlocked"
+
+    def owe(self) -> None:
+        """The operation has returned, and left it to be ended."""
+        if self._state == "held":
+            self._state = "owed"
+            self._record.took(self)
+
+    def settle(self) -> None:
+        """The core has it again."""
+        self._state = "settled"
+        self.end_loans()
+
+    def end_in_its_place(self, error: OSError) -> None:
+        """End what the store has not ended."""
+        self._state = "rescued"
+        if self._page.in_writeback:
+            self._page.end_writeback(error)
+        elif self._page.locked:
+            self._page.end_read(error)
+
+    # -- what a store does to a page -------------------------------------------------------------------------
+
+    def set_uptodate(self) -> None:
+        """As `Page.set_uptodate`."""
+        self._do("set_uptodate", self._page.set_uptodate)
+
+    def end_read(self, error: BaseException | None = None) -> None:
+        """As `Page.end_read`."""
+        if self._state == "rescued":
+            return  # too late: it was told already
+        if error is not None and self._page.locked and self._page.uptodate:
+            self._record.breach("R12", f"page.set_uptodate() was called, then page.end_read({error!r})", self.where)
+        if error is not None and not isinstance(error, OSError):
+            self._record.breach("R8", f"page.end_read({error!r})", self.where)
+        if self._page.locked:
+            self.end_loans()
+        before, self._state = self._state, "ended"
+        if not self._do("end_read", lambda: self._page.end_read(error)):
+            self._state = before
+
+    def unlock(self) -> None:
+        """As `Page.unlock`."""
+        if self._state == "rescued":
+            return
+        if self._page.writeback is None and self._state == "held":
+            self._state = "unlocked"
+        self._do("unlock", self._page.unlock)
+
+    def set_writeback(self) -> None:
+        """As `Page.set_writeback`."""
+        if self._do("set_writeback", self._page.set_writeback):
+            self._state = "owed"
+            self._record.took(self)
+
+    def end_writeback(self, error: BaseException | None = None) -> None:
+        """As `Page.end_writeback`."""
+        if self._state == "rescued":
+            return
+        if error is not None and not isinstance(error, OSError):
+            self._record.breach("R8", f"page.end_writeback({error!r})", self.where)
+        if self._record.while_stored is not None and self._page.in_writeback:
+            self._record.while_stored()
+        self.end_loans()
+        before, self._state = self._state, "ended"
+        if not self._do("end_writeback", lambda: self._page.end_writeback(error)):
+            self._state = before
+
+    def _do(self, name: str, run: Any) -> bool:
+        try:
+            run()
+        except ContractViolation as violation:
+            number = number_of(violation.clause)
+            self._record.breach(number, f"page.{name}() of a page that is not the store's any more", self.where)
+            return number == "R13"  # it was done, and then complained about
+        self._record.moved()
+        return True
+
+
+class SeenReadahead:
+    """The run that readahead is given."""
+
+    def __init__(self, rac: ReadaheadControl, record: Record) -> None:
+        self._rac = rac
+        self._record = record
+        self.taken: list[SeenPage] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rac, name)
+
+    def take(self, page_count: int | None = None) -> Page:
+        """As `ReadaheadControl.take`."""
+        page = self._rac.take(page_count)
+        self._record.poison_page(page)
+        self.taken.append(seen := SeenPage(page, self._record, "readahead", owed_clause="A2"))
+        return cast("Page", seen)
+
+    def __iter__(self) -> Iterator[Page]:
+        while self._rac.page_count:
+            yield self.take(1)
+
+
+class SeenWriteback:
+    """The run that writepages is given."""
+
+    def __init__(self, wbc: WritebackControl, record: Record) -> None:
+        self._wbc = wbc
+        self._record = record
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wbc, name)
+
+    def take(self, page_count: int | None = None) -> Page:
+        """As `WritebackControl.take`."""
+        return cast("Page", SeenPage(self._wbc.take(page_count), self._record, "writepages", owed_clause="W3"))
+
+    def __iter__(self) -> Iterator[Page]:
+        while self._wbc.page_count:
+            yield self.take(1)
+
+    def redirty(self, page: Any) -> None:
+        """As `WritebackControl.redirty`."""
+        self._wbc.redirty(page._page if isinstance(page, SeenPage) else page)
+        if isinstance(page, SeenPage):
+            page.settle()

@@ -1,0 +1,141 @@
+"""Exercises of a source: what it says of an object that is there, that is not, that has changed; and what it leaves.
+
+Not here: opening for writing (writing.py).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
+
+from ...mm.aops import AddressSpaceOperations
+from ...stores import source_of
+from ...stores.source import Opened
+from ...units import PAGE_SIZE
+from .rig import NotApplicable, Rig
+
+CYCLES = 4
+FDS = "/proc/self/fd"
+_LAST_NUMBER = re.compile(r"(?<=:\[)\d+(?=\]$)")
+"""By which sockets and pipes differ."""
+
+
+def opening(rig: Rig) -> None:
+    """Opened twice, nothing changed."""
+    one, other = rig.source(), rig.subject.made()
+    try:
+        hash(one.key)
+    except TypeError as error:
+        rig.fail("O2", f"{error}", "source.key")
+    if not isinstance(other, Opened) and not callable(rig.subject.target) and one.key != other.key:
+        rig.fail("O2", f"{one.key!r}, then {other.key!r}", "source.key")
+    opened = one.open()
+    if not isinstance(opened, Opened):
+        rig.fail("O1", f"it returned {opened!r}", "source.open()")
+    rig.opened, rig.is_open = opened, True  # to be closed
+    _check_opened(rig, opened)
+    again = one.open()
+    with suppress(Exception):  # the first one's is looked at
+        again.close()
+    if opened.has_validator and again.version != opened.version:
+        rig.fail("O4", f"{opened.version!r}, then {again.version!r}", "source.open(), twice")
+    if opened.look is not None and opened.has_validator and (found := opened.look()) is not None:
+        rig.fail("O4", f"it said {found.version!r}, of {opened.version!r}", "Opened.look()")
+
+
+def _check_opened(rig: Rig, opened: Opened) -> None:
+    if not isinstance(opened.ops, AddressSpaceOperations):
+        rig.fail("O1", f"ops is {opened.ops!r}", "source.open()")
+    if not isinstance(opened.size_bytes, int) or opened.size_bytes < 0:
+        rig.fail("O1", f"size_bytes is {opened.size_bytes!r}", "source.open()")
+    if not isinstance(opened.version, str):
+        rig.fail("O1", f"version is {opened.version!r}", "source.open()")
+    wanted = rig.subject.content
+    if wanted is not None and opened.size_bytes != len(wanted):
+        rig.fail("O1", f"size_bytes is {opened.size_bytes}, and the object has {len(wanted)}", "source.open()")
+
+
+def missing(rig: Rig) -> None:
+    """A path beside the object's, where nothing is."""
+    target = rig.subject.target
+    if callable(target):
+        target = target()
+    if not isinstance(target, tuple) or not isinstance(target[1], str):
+        raise NotApplicable("it takes a (store, path) to know of another path")
+    source = source_of((target[0], f"{target[1]}.pagein-check-nothing"))
+    try:
+        opened = source.open()
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            rig.fail("O3", f"it raised {error!r}", f"open() of {source.name}")
+    except Exception as error:
+        rig.fail("O3", f"it raised {error!r}, which is no OSError", f"open() of {source.name}")
+    else:
+        opened.close()
+        rig.fail("O3", f"it was opened, with {opened.size_bytes} bytes", f"open() of {source.name}")
+
+
+def changed(rig: Rig) -> None:
+    """Replaced by somebody else while it is open."""
+    change = rig.subject.change
+    if change is None:
+        raise NotApplicable("nobody has said how to change it (Subject(change=...))")
+    source = rig.source()
+    rig.open()
+    if not rig.opened.has_validator:
+        raise NotApplicable("it says that it has no validator")
+    late = min(1, rig.page_count - 1)
+    wanted = rig.expected(late)
+    with rig.cache() as cache, rig.file(cache) as file:
+        file.advise("random")
+        file.pread(1, 0)
+        change()
+        opened = source.open()
+        opened.close()
+        if opened.version == rig.opened.version:
+            rig.fail("O5", f"it is {opened.version!r} before and after", "source.open()")
+        if rig.probe.validates and late > 0 and wanted is not None:
+            data = b""
+            with suppress(OSError):
+                data = file.pread(rig.size_of(late), late * PAGE_SIZE)
+            if data and data != wanted:
+                rig.fail("O6", "it brought other bytes than that version had, and no error", f"page {late}")
+
+
+def left_behind(rig: Rig) -> None:
+    """Opened, read and closed again and again: what grows each time is never given back."""
+    threads: list[set[threading.Thread]] = []
+    descriptors: list[Counter[str]] = []
+    for _ in range(CYCLES):
+        once = Rig(rig.subject, {}, rig.record)
+        try:
+            once.open_to_read()
+            with once.cache() as cache, once.file(cache) as file:
+                file.pread(1, 0)
+        finally:
+            once.close()
+        del once, cache, file
+        threads.append({one for one in threading.enumerate() if not one.name.startswith("pagein-")})
+        descriptors.append(_descriptors())
+    more = [later - earlier for earlier, later in pairwise(threads)]
+    if all(more):
+        names = ", ".join(sorted(one.name for one in more[-1]))
+        rig.record.breach("L2", f"each time there was one more: {names}", "opened, read and closed")
+    for what in descriptors[-1]:
+        counts = [found[what] for found in descriptors]
+        if all(later > earlier for earlier, later in pairwise(counts)):
+            seen = f"descriptors of {what} became more each time: {', '.join(map(str, counts))}"
+            rig.record.breach("L3", seen, "opened, read and closed")
+
+
+def _descriptors() -> Counter[str]:
+    """What is open, by what it is, without the memory of caches, which goes when Python sees that nobody has it."""
+    found: Counter[str] = Counter()
+    for name in os.listdir(FDS) if os.path.isdir(FDS) else ():
+        with suppress(OSError):  # the one with which it is listed
+            found[_LAST_NUMBER.sub("", os.readlink(f"{FDS}/{name}"))] += 1
+    return Counter({what: count for what, count in found.items() if not what.startswith("/memfd:pagein")})

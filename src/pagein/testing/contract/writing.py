@@ -1,0 +1,285 @@
+"""Exercises of writing: what is stored is what was written, no more, no less, and fsync tells the truth.
+
+Assumes: what the subject holds may be overwritten.  Each exercise begins with an empty file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from ...cache import PageCache
+from ...file import File
+from ...mm.aops import AddressSpaceOperations
+from ...mm.sync import SYSTEM, run_steps
+from ...mm.writeback import Sync, write_back
+from ...stores.ranges import RangeOperations
+from ...units import PAGE_SIZE
+from ..stores import pattern
+from .bytes_seen import describe
+from .rig import NotApplicable, Rig
+
+WHOLE_BYTES = 8 * PAGE_SIZE + 1234
+ROUNDS = 3
+
+
+@contextmanager
+def _written(rig: Rig) -> Iterator[tuple[PageCache, File]]:
+    """The subject open for writing, empty."""
+    reason = rig.subject.why_not_written(rig.made())
+    if reason is not None:
+        raise NotApplicable(reason)
+    rig.open(writing=True)
+    if not rig.probe.inner.writable:
+        rig.fail("D1", "open_for_writing returned operations of which writable is not True", "open_for_writing")
+    rig.empty()
+    with rig.cache() as cache, rig.file(cache, "w+b") as file:
+        yield cache, file
+
+
+def _store(rig: Rig, file: File) -> None:
+    try:
+        file.fsync()
+    except OSError as error:
+        rig.stop_if_breached()
+        rig.fail("W2", f"it failed, though nothing is wrong: {rig.why(error)}", "fsync")
+    rig.stop_if_breached()
+
+
+def _check(rig: Rig, cache: PageCache, file: File, wanted: bytes, where: str, *, number: str = "W2") -> None:
+    """Store, drop, and read what the store has made of the first bytes, or of all."""
+    _store(rig, file)
+    cache.drop()
+    rig.record.renamed = {"R15": number, "R9": number, "R10": number}
+    try:
+        data = file.pread(len(wanted), 0)
+    except OSError as error:
+        rig.stop_if_breached()
+        rig.fail(number, f"reading what was stored failed: {rig.why(error)}", where)
+    rig.stop_if_breached()
+    if data != wanted:
+        rig.fail(number, describe(data, wanted, 0, wanted), where)
+
+
+def written_back(rig: Rig) -> None:
+    """A file of several pages, and a short one."""
+    with _written(rig) as (cache, file):
+        wanted = pattern(0, WHOLE_BYTES)
+        half = 3 * PAGE_SIZE
+        file.pwrite(wanted[:half], 0)
+        _check(rig, cache, file, wanted[:half], f"{half} bytes written at 0")
+        file.pwrite(wanted[half:], half)
+        _check(rig, cache, file, wanted, f"{WHOLE_BYTES - half} bytes written at {half}")
+
+
+def rewritten(rig: Rig) -> None:
+    """A page that is written again: after it was stored, and while it is."""
+    with _written(rig) as (cache, file):
+        wanted = pattern(0, 2 * PAGE_SIZE)
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, wanted, "pages 0 and 1, written once", number="W6")
+        again = pattern(0, PAGE_SIZE, version=1)
+        file.pwrite(again, 0)
+        _check(rig, cache, file, again, "page 0, written again", number="W6")
+        last = pattern(0, PAGE_SIZE, version=2)
+
+        def write_meanwhile() -> None:
+            rig.record.while_stored = None
+            writer = threading.Thread(target=partial(file.pwrite, last, 0), name="pagein-check")
+            writer.start()
+            writer.join()
+
+        rig.record.while_stored = write_meanwhile
+        file.pwrite(pattern(0, PAGE_SIZE, version=3), 0)
+        _store(rig, file)
+        if rig.record.while_stored is None:  # else the store has no moment at which it can be overtaken
+            _check(rig, cache, file, last, "page 0, written while it was being stored", number="W6")
+        rig.record.while_stored = None
+
+
+def neighbours(rig: Rig) -> None:
+    """Short writes, across pages and within."""
+    with _written(rig) as (cache, file):
+        wanted = bytearray(pattern(0, WHOLE_BYTES))
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, bytes(wanted), "before short writes", number="W7")
+        for offset, size in ((0, 1), (PAGE_SIZE - 3, 7), (3 * PAGE_SIZE + 100, 50), (WHOLE_BYTES - 1, 1)):
+            data = pattern(offset, size, version=5)
+            wanted[offset : offset + size] = data
+            file.pwrite(data, offset)
+            _check(rig, cache, file, bytes(wanted), f"{size} bytes written at {offset}", number="W7")
+
+
+def gaps(rig: Rig) -> None:
+    """A write far behind the end."""
+    with _written(rig) as (cache, file):
+        head, tail = pattern(0, 100), pattern(5 * PAGE_SIZE + 50, 200)
+        file.pwrite(head, 0)
+        _check(rig, cache, file, head, "100 bytes written at 0", number="W8")
+        file.pwrite(tail, 5 * PAGE_SIZE + 50)
+        wanted = head.ljust(5 * PAGE_SIZE + 50, b"\0") + tail
+        _check(
+            rig, cache, file, wanted, f"200 bytes written at {5 * PAGE_SIZE + 50}, behind the end at 100", number="W8"
+        )
+
+
+def sizes(rig: Rig) -> None:
+    """Shorter and longer, with and without a page that is cut."""
+    with _written(rig) as (cache, file):
+        wanted = pattern(0, WHOLE_BYTES)
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, wanted, "before the file was cut", number="W9")
+        for cut, grown in ((5 * PAGE_SIZE + 100, 7 * PAGE_SIZE + 10), (2 * PAGE_SIZE, 3 * PAGE_SIZE), (0, 100)):
+            file.truncate(cut)
+            wanted = wanted[:cut]
+            _check(rig, cache, file, wanted, f"set_size({cut})", number="W9")
+            file.truncate(grown)
+            wanted = wanted.ljust(grown, b"\0")
+            _check(rig, cache, file, wanted, f"set_size({cut}), then set_size({grown})", number="W9")
+
+
+def holes(rig: Rig) -> None:
+    """Holes of whole pages, in the middle and up to the end."""
+    with _written(rig) as (cache, file):
+        if type(rig.probe.inner).punch_hole is AddressSpaceOperations.punch_hole:
+            raise NotApplicable("it has no punch_hole of its own")
+        wanted = bytearray(pattern(0, WHOLE_BYTES))
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, bytes(wanted), "before a hole was punched", number="W10")
+        for first, stop in ((2, 4), (6, 8)):
+            start, size = first * PAGE_SIZE, (stop - first) * PAGE_SIZE
+            wanted[start : start + size] = bytes(size)
+            file.punch_hole(start, size)
+            _check(rig, cache, file, bytes(wanted), f"punch_hole({start}, {size})", number="W10")
+
+
+def stored_at_once(rig: Rig) -> None:
+    """Ranges that do not touch, which the core hands over at once."""
+    with _written(rig) as (cache, file):
+        wanted = bytearray(pattern(0, 16 * PAGE_SIZE))
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, bytes(wanted), "before ranges were stored at once", number="W11")
+        for turn in range(ROUNDS):
+            for index in range(turn % 2, 16, 2):
+                data = pattern(index * PAGE_SIZE, PAGE_SIZE, version=turn + 1)
+                wanted[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = data
+                file.pwrite(data, index * PAGE_SIZE)
+            _check(rig, cache, file, bytes(wanted), "every other page, stored at once", number="W11")
+
+
+def committed(rig: Rig) -> None:
+    """What fsync commits, and discard gives up."""
+    with _written(rig) as (cache, file):
+        ops = rig.probe.inner
+        if not ops.commits:
+            raise NotApplicable("its operations say that nothing waits for fsync (commits = False)")
+        wanted = pattern(0, WHOLE_BYTES)
+        file.pwrite(wanted, 0)
+        _store(rig, file)
+        if ops.uncommitted_bytes is not None:
+            rig.fail("W12", f"uncommitted_bytes was {ops.uncommitted_bytes!r} after fsync", "fsync")
+        file.pwrite(pattern(0, PAGE_SIZE, version=1), 0)
+        run_steps(write_back(file._mapping, Sync.ALL, SYSTEM.waiter))
+        rig.stop_if_breached()
+        if ops.uncommitted_bytes is None:
+            rig.fail("W12", "uncommitted_bytes was None before fsync, with a page that was stored", "uncommitted_bytes")
+        file.discard()
+        rig.stop_if_breached()
+        cache.drop()
+        data = file.pread(WHOLE_BYTES + 1, 0)
+        if rig.probe.left_bytes != WHOLE_BYTES or data != wanted:
+            seen = describe(data, wanted, 0, wanted) if data != wanted else f"it returned {rig.probe.left_bytes!r}"
+            rig.fail("W15", seen, "discard, after a page was stored and not committed")
+
+
+def found_anew(rig: Rig) -> None:
+    """What who opens the source afterwards finds."""
+    source = rig.source()
+    with _written(rig) as (_, file):
+        before = rig.opened.version
+        wanted = pattern(0, WHOLE_BYTES, version=7)
+        file.pwrite(wanted, 0)
+        _store(rig, file)
+        version = getattr(rig.probe.inner, "version", None)
+    opened = source.open()
+    try:
+        if opened.size_bytes != WHOLE_BYTES:
+            rig.fail("W5", f"it has {opened.size_bytes} bytes, not the {WHOLE_BYTES} of the file", "source.open()")
+        if isinstance(version, str) and opened.version != version:
+            rig.fail("W14", f"ops.version was {version!r}, source.open() says {opened.version!r}", "after fsync")
+        with PageCache("16 MiB") as other, other.inode(opened.ops, size_bytes=opened.size_bytes).open() as again:
+            data = again.read()
+        if data != wanted:
+            rig.fail("W13", describe(data, wanted, 0, wanted), "opened again after fsync")
+        if opened.version == before:
+            rig.fail("O5", f"it was {before!r} before the object was written, and after", "source.open()")
+    finally:
+        opened.close()
+
+
+def direct(rig: Rig) -> None:
+    """Straight to the store."""
+    with _written(rig) as (cache, file):
+        ops = rig.probe.inner
+        if type(ops).direct_write in (AddressSpaceOperations.direct_write, RangeOperations.direct_write):
+            raise NotApplicable("it has no direct_write of its own")
+        wanted = bytearray(pattern(0, 4 * PAGE_SIZE))
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, bytes(wanted), "before a direct write", number="W16")
+        cache.drop()
+        data = pattern(PAGE_SIZE, PAGE_SIZE, version=1)
+        count = rig.probe.direct_write(memoryview(data), PAGE_SIZE)
+        if not isinstance(count, int) or not 0 <= count <= PAGE_SIZE:
+            rig.fail("W16", f"it returned {count!r} of {PAGE_SIZE} bytes", "direct_write")
+        wanted[PAGE_SIZE : PAGE_SIZE + count] = data[:count]
+        _check(
+            rig,
+            cache,
+            file,
+            bytes(wanted),
+            f"direct_write of {PAGE_SIZE} bytes, of which it said {count}",
+            number="W16",
+        )
+
+
+def write_failure(rig: Rig) -> None:
+    """A store that fails while it is written to, and heals."""
+    failing = rig.subject.failing
+    if failing is None:
+        raise NotApplicable("nobody has said how to make it fail (Subject(failing=...))")
+    with _written(rig) as (cache, file):
+        wanted = pattern(0, 3 * PAGE_SIZE)
+        file.pwrite(wanted, 0)
+        with failing():
+            try:
+                file.fsync()
+            except OSError:
+                rig.stop_if_breached()
+            else:
+                rig.stop_if_breached()
+                rig.fail("F3", "fsync raised nothing while the store failed", "fsync")
+        _check(rig, cache, file, wanted, "written while the store failed, and stored again", number="F3")
+
+
+def truncated_at_open(rig: Rig) -> None:
+    """What open_for_writing does with an object that is there."""
+    source = rig.source()
+    reason = rig.subject.why_not_written(source)
+    if reason is not None:
+        raise NotApplicable(reason)
+    open_for_writing = source.open_for_writing  # type: ignore[attr-defined]  # or there was a reason
+    try:
+        opened = open_for_writing(create=True, exclusive=True, truncate=False)
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            rig.record.breach("O7", f"it raised {error!r}", "open_for_writing(exclusive=True)")
+    else:
+        opened.close()
+        rig.record.breach("O7", "it was opened", "open_for_writing(exclusive=True)")
+    opened = open_for_writing(create=False, exclusive=False, truncate=True)
+    size_bytes = opened.size_bytes
+    opened.close()
+    if size_bytes:
+        rig.record.breach("O8", f"size_bytes was {size_bytes}", "open_for_writing(truncate=True)")

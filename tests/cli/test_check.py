@@ -1,0 +1,155 @@
+"""`pagein check`: what is named, what is written, and the exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as Tree
+
+import pytest
+from tests.cli.command import Ended, run_here, run_process
+
+STORES = """
+from pagein import AOP_UPDATED_PAGE, AddressSpaceOperations, RangeOperations
+from pagein.stores import MemoryStore
+from pagein.testing import ContractSuite
+from pagein.testing.contract import Subject
+
+CONTENT = bytes(range(251)) * 90
+
+
+class Right(RangeOperations):
+    blocking = False
+
+    def fill(self, buffer, offset_bytes):
+        data = CONTENT[offset_bytes : offset_bytes + len(buffer)]
+        if len(data) < len(buffer):
+            raise OSError(5, "too short")
+        buffer[:] = data
+
+
+class Wrong(Right):
+    size_bytes = len(CONTENT)
+
+    def fill(self, buffer, offset_bytes):
+        super().fill(buffer[:-1], offset_bytes)
+
+
+class Stuck(AddressSpaceOperations):
+    size_bytes = 10_000
+    blocking = False
+
+    def readpage(self, file, page):
+        return 0
+
+
+def failing():
+    raise KeyError("no configuration")
+
+
+store = MemoryStore({"a": CONTENT})
+pair = (store, "a")
+subject = Subject(lambda: (MemoryStore({"a": CONTENT}), "a"), writes=True)
+
+
+class TestPair(ContractSuite):
+    def subject(self):
+        return Subject(pair)
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module of its own for each test, in the working directory."""
+    name = f"checked_{abs(hash(request.node.nodeid))}"
+    (tmp_path / f"{name}.py").write_text(STORES)
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str], module: str):
+    def run(name: str, *options: object) -> Ended:
+        return run_here(capsys, "check", f"{module}:{name}", *options)
+
+    return run
+
+
+def test_what_keeps_the_contract_is_0(check) -> None:
+    ended = check("Right", "--size", "22590")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1].startswith("passed: ")
+
+
+def test_what_breaks_it_is_1_and_the_clause_is_named(check) -> None:
+    ended = check("Wrong")
+    assert (ended.status, ended.err) == (1, "")
+    assert "BROKEN R9: " in ended.out
+
+
+def test_what_fails_to_make_it_is_one_line_and_2(check, module: str) -> None:
+    ended = check("failing")
+    assert ended.status == 2
+    assert ended.complaint.startswith(f"pagein: cannot check {module}:failing: 'no configuration'")
+
+
+def test_a_module_that_fails_is_one_line_and_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "checked_fails.py").write_text("1 / 0\n")
+    ended = run_here(capsys, "check", "checked_fails:Ops")
+    assert ended.status == 2
+    assert "cannot import checked_fails: ZeroDivisionError: division by zero at " in ended.complaint
+    assert "checked_fails.py:1" in ended.complaint
+
+
+def test_json(check) -> None:
+    document = json.loads(check("Wrong", "--format", "json").out)
+    assert [one["number"] for one in document["clauses"] if one["verdict"] == "failed"] == ["R9"]
+
+
+def test_junit_into_a_file(check, tmp_path: Path) -> None:
+    ended = check("Wrong", "--format", "junit", "-o", tmp_path / "report.xml")
+    assert (ended.status, ended.out) == (1, "")
+    suite = Tree.parse(tmp_path / "report.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert suite.get("failures") == "1"
+
+
+def test_a_content_to_compare_with(check, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"x" * 22590)
+    ended = check("Right", "--content", tmp_path / "other")
+    assert ended.status == 1
+    assert "BROKEN R10: " in ended.out
+
+
+@pytest.mark.parametrize("name", ["pair", "subject", "TestPair"])
+def test_what_can_be_named(check, name: str) -> None:
+    ended = check(name)
+    assert ended.status == 0, ended.out
+    assert ("W2" not in ended.out) == (name == "subject")  # else it is not checked
+
+
+def test_a_source_is_overwritten_only_if_that_is_said(check) -> None:
+    assert "is overwritten only if you say so" in check("pair").out
+    assert "is overwritten only if you say so" not in check("pair", "--write").out
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ("nothing", "is no MODULE:NAME"),
+        ("nothing_there:Ops", "cannot import nothing_there"),
+        ("json:Nothing", "cannot find Nothing in json"),
+        ("json:dumps", "cannot check json:dumps"),
+        ("math:pi", "cannot check math:pi"),
+    ],
+)
+def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str], target: str, complaint: str) -> None:
+    ended = run_here(capsys, "check", target)
+    assert (ended.status, ended.out) == (2, "")
+    assert complaint in ended.complaint
+
+
+def test_a_store_that_never_ends_a_read_does_not_hang_the_command(module: str) -> None:
+    ended = run_process("check", f"{module}:Stuck", "--patience", "0.5")
+    assert (ended.status, ended.err) == (1, "")
+    assert "BROKEN R4: " in ended.out

@@ -1,0 +1,74 @@
+"""A report says what is expected, what was seen and where, and what puts it right: as text, as JSON, as JUnit XML."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree as Tree
+
+import pytest
+from tests.kit.reading_mistakes import CONTENT, OffByOnePage, RaisesKeyError, Right
+
+from pagein.testing.contract import CLAUSES, Report, Subject, check
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return check(Subject(OffByOnePage, content=CONTENT))
+
+
+def test_text_leads_to_the_mistake(report: Report) -> None:
+    text = report.text()
+    assert "BROKEN R10: page i holds the file's bytes from i * 4096 on" in text
+    assert "page 1: " in text
+    assert "those are the bytes of the file from offset 0 on (page 0, byte 0)" in text
+    assert "Read at page.offset" in text
+    assert "docs/reference/store-clauses.md#r10" in text
+    assert text.splitlines()[-1].startswith("FAILED: ")
+
+
+def test_what_was_raised_is_told_with_its_line() -> None:
+    seen = check(Subject(RaisesKeyError)).of("R8").breaches[0].seen
+    assert seen.startswith("it raised KeyError: 0 at kit/reading_mistakes.py:")
+
+
+def test_json_has_all_of_it(report: Report) -> None:
+    document = json.loads(report.json())
+    assert document["passed"] is False
+    assert [one["number"] for one in document["clauses"]] == list(CLAUSES)
+    broken = [one for one in document["clauses"] if one["verdict"] == "failed"]
+    assert [one["number"] for one in broken] == ["R10"]
+    assert broken[0]["expected"] == CLAUSES["R10"].expected
+    assert broken[0]["fix"] == CLAUSES["R10"].fix
+    assert broken[0]["link"].endswith("store-clauses.md#r10")
+    assert broken[0]["seen"][0]["where"].startswith("page 1")
+
+
+def test_junit_has_a_case_for_each_clause(report: Report) -> None:
+    suite = Tree.fromstring(report.junit()).find("testsuite")
+    assert suite is not None
+    cases = suite.findall("testcase")
+    assert len(cases) == int(suite.get("tests", "0")) == len(CLAUSES)
+    failures = {case.get("name", "").partition(":")[0]: case.find("failure") for case in cases}
+    failed = {number: failure for number, failure in failures.items() if failure is not None}
+    assert set(failed) == {"R10"}
+    assert "those are the bytes of the file from offset 0" in (failed["R10"].text or "")
+    assert len(suite.findall("testcase/skipped")) == int(suite.get("skipped", "0")) > 0
+
+
+def test_what_xml_has_no_place_for_is_left_out() -> None:
+    class RaisesControlCharacters(Right):
+        def readpage(self, file: object, page: object) -> int:
+            raise KeyError("\x00\x1b[31m\ufffe")
+
+    assert Tree.fromstring(check(Subject(RaisesControlCharacters)).junit()) is not None
+
+
+def test_what_cannot_be_checked_is_an_error_that_says_what_can() -> None:
+    with pytest.raises(TypeError, match="cannot check 7: accepted are an AddressSpaceOperations"):
+        check(Subject(7))
+
+    class WithoutSize(Right):
+        size_bytes = None  # type: ignore[assignment]
+
+    with pytest.raises(ValueError, match="how long is a file of WithoutSize"):
+        check(Subject(WithoutSize))

@@ -1,0 +1,297 @@
+"""Storage with one mistake each, in writing; each says which clause it breaks."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from typing import Any
+
+from pagein import RangeOperations
+from pagein.mm.page import Page
+from pagein.mm.writeback import WritebackControl
+from pagein.units import PAGE_SIZE
+
+
+class RightWriting(RangeOperations):
+    """Without a mistake."""
+
+    blocking = False
+    writable = True
+    breaks = ""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.lock = threading.Lock()
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        with self.lock:
+            data = bytes(self.data[offset_bytes : offset_bytes + len(buffer)])
+        if len(data) < len(buffer):
+            raise OSError(errno.EIO, "too short")
+        buffer[:] = data
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        with self.lock:
+            self.data.extend(bytes(max(0, offset_bytes - len(self.data))))
+            self.data[offset_bytes : offset_bytes + len(buffer)] = buffer
+
+    def set_size(self, size_bytes: int) -> None:
+        with self.lock:
+            del self.data[size_bytes:]
+            self.data.extend(bytes(size_bytes - len(self.data)))
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        with self.lock:
+            self.data[offset_bytes : offset_bytes + size_bytes] = bytes(size_bytes)
+
+
+class RightPageByPage(RightWriting):
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        page.set_writeback()
+        page.unlock()
+        self.keep(page)
+        page.end_writeback()
+        return 0
+
+    def keep(self, page: Page) -> None:
+        with page.content as content:
+            self.store(content, page.offset)
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        wbc.write_each_page()
+
+
+class WritepageReturnsNone(RightPageByPage):
+    breaks = "W1"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> Any:
+        super().writepage(page, wbc)
+
+
+class WritepageLeavesItLocked(RightPageByPage):
+    breaks = "W1"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        self.keep(page)
+        return 0
+
+
+class DropsOddPages(RightPageByPage):
+    breaks = "W2"
+
+    def keep(self, page: Page) -> None:
+        if page.index % 2 == 0:
+            super().keep(page)
+
+
+class StoresAtTheWrongOffset(RightWriting):
+    breaks = "W2"
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        super().store(buffer, offset_bytes // 2)
+
+
+class DeclinesWithoutRedirty(RightPageByPage):
+    """Clears the dirty flag and loses the page: it meant to store it later."""
+
+    breaks = "W2"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        if page.index == 3:
+            page.unlock()
+            return 0
+        return super().writepage(page, wbc)
+
+
+class StoreFailsWithoutCause(RightWriting):
+    breaks = "W2"
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        raise OSError(errno.EINVAL, "unaligned")
+
+
+class StoreRaisesTypeError(RightWriting):
+    breaks = "R8"
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        self.data += buffer + b""  # type: ignore[operator]  # the mistake
+
+
+class ForgetsEndWriteback(RightPageByPage):
+    breaks = "W3"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        page.set_writeback()
+        page.unlock()
+        self.keep(page)
+        return 0
+
+
+class EndsWritebackTwice(RightPageByPage):
+    breaks = "W4"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        code = super().writepage(page, wbc)
+        page.end_writeback()
+        return code
+
+
+class StoresEachPageOnce(RightPageByPage):
+    breaks = "W6"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored: set[int] = set()
+
+    def keep(self, page: Page) -> None:
+        if page.index not in self.stored:
+            self.stored.add(page.index)
+            super().keep(page)
+
+
+class RewritesTheNextPage(RightPageByPage):
+    """Pads what it stores, over the first byte of what follows."""
+
+    breaks = "W7"
+
+    def keep(self, page: Page) -> None:
+        with self.lock:
+            follows = page.offset + page.size_bytes < len(self.data)
+        super().keep(page)
+        if follows:
+            self.data[page.offset + page.size_bytes] = 0xEE
+
+
+class FillsGapsWithWhatever(RightWriting):
+    breaks = "W8"
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        with self.lock:
+            self.data.extend(b"\xff" * max(0, offset_bytes - len(self.data)))
+        super().store(buffer, offset_bytes)
+
+    def set_size(self, size_bytes: int) -> None:
+        if size_bytes > len(self.data) > 0:
+            self.data.extend(b"\xff" * (size_bytes - len(self.data)))
+        super().set_size(size_bytes)
+
+
+class IgnoresSetSize(RightWriting):
+    breaks = "W9"
+
+    def set_size(self, size_bytes: int) -> None:
+        pass
+
+
+class KeepsWhatWasCutOff(RightWriting):
+    """Notes the size, and keeps the bytes: they come back when it grows."""
+
+    breaks = "W9"
+
+    def set_size(self, size_bytes: int) -> None:
+        self.data.extend(bytes(max(0, size_bytes - len(self.data))))
+
+
+class SetSizeOnlyCuts(RightWriting):
+    breaks = "W9"
+
+    def set_size(self, size_bytes: int) -> None:
+        del self.data[size_bytes:]
+
+
+class PunchesNeighbours(RightWriting):
+    breaks = "W10"
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        super().punch_hole(offset_bytes - 512, size_bytes + 512)
+
+
+class PunchesNothing(RightWriting):
+    breaks = "W10"
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        pass
+
+
+class SharesAWriteCursor(RightWriting):
+    breaks = "W11"
+    blocking = True
+    requests_max = 1  # of reading
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = 0
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        self.at = offset_bytes
+        threading.Event().wait(0.005)
+        super().store(buffer, self.at)
+
+
+class FsyncCommitsNothing(RightWriting):
+    """commits, and fsync does not."""
+
+    breaks = "W12"
+    commits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.committed = bytearray()
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return len(self.data) if self.data != self.committed else None
+
+    def discard(self) -> int | None:
+        self.data = bytearray(self.committed)
+        return len(self.data)
+
+
+class FsyncTellsTooMuch(FsyncCommitsNothing):
+    """What is stored counts as committed at once."""
+
+    breaks = "W12"
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return None
+
+
+class DiscardKeeps(FsyncCommitsNothing):
+    breaks = "W15"
+
+    def fsync(self) -> None:
+        self.committed = bytearray(self.data)
+
+    def discard(self) -> int | None:
+        return len(self.data)
+
+
+class DirectWriteReturnsNone(RightWriting):
+    breaks = "W16"
+
+    def direct_write(self, data: memoryview, offset_bytes: int) -> Any:
+        self.store(data, offset_bytes)
+
+
+class DirectWriteSaysMore(RightWriting):
+    breaks = "W16"
+
+    def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+        with data[: PAGE_SIZE // 2] as half:
+            self.store(half, offset_bytes)
+        return len(data)
+
+
+class KeepsContent(RightPageByPage):
+    """To store it later, when it may be another page's memory."""
+
+    breaks = "W17"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[memoryview] = []
+
+    def keep(self, page: Page) -> None:
+        super().keep(page)
+        self.kept.append(page.content[:100])
