@@ -1,12 +1,16 @@
 """Fork: a child starts with the same files and an empty cache of its own; its parent notices nothing."""
 
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
 from tests.forking import in_child
 
 import pagein
+from pagein import process
+from pagein.mm import fork
+from pagein.mm.sync import SYSTEM
 from pagein.stores import MemoryStore
 
 pytestmark = [
@@ -74,3 +78,29 @@ def test_a_child_keeps_nothing_of_its_parents_memory_open(cache: pagein.PageCach
             assert os.fstat(arena.memory_fd).st_ino in memory_files()
 
         in_child(check)
+
+
+def test_two_threads_that_fork_at_once_both_let_go_of_what_they_locked(cache: pagein.PageCache) -> None:
+    """The second waits for the first, who must not take him for himself: nobody would let go of the second's locks."""
+    forked: list[str] = []
+
+    def second() -> None:
+        process._before_fork()
+        fork._before()
+        forked.append("second")
+        fork._after_in_parent()
+        process._after_fork_in_parent()
+
+    process._before_fork()
+    fork._before()
+    thread = threading.Thread(target=second, daemon=True)
+    thread.start()
+    while thread.ident not in SYSTEM.locks_held:  # he is in line
+        os.sched_yield()
+    assert not forked
+    fork._after_in_parent()
+    process._after_fork_in_parent()
+    thread.join(10)
+    assert forked == ["second"]
+    assert not cache._lock._lock.locked()  # type: ignore[attr-defined]
+    assert not cache._zone.lock._lock.locked()  # type: ignore[attr-defined]

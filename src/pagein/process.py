@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from .mm import fork as fork  # whose hooks have to be registered before those here
+from .mm.sync import PerThread
 from .table import caches_with_data
 
 if TYPE_CHECKING:
@@ -21,24 +22,34 @@ if TYPE_CHECKING:
 
 caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
 """All that there are in this process."""
-_locked_for_fork: list[PageCache] = []
+
+
+class _Forking(PerThread):
+    """Of each thread that forks: two may do so at once, and the second waits for the first."""
+
+    def __init__(self) -> None:
+        self.caches: list[PageCache] = []
+        """Those whose lock it holds, or is about to take."""
+
+
+_forking = _Forking()
 
 
 def _before_fork() -> None:
-    for cache in list(caches):
-        _locked_for_fork.append(cache)  # first, in case that a signal raises in here
+    for cache in sorted(caches, key=id):  # in one order: another may be about to fork
+        _forking.caches.append(cache)  # first, in case that a signal raises in here
         cache._table.lock.__enter__()
 
 
 def _after_fork_in_parent() -> None:
-    while _locked_for_fork:
-        lock = _locked_for_fork.pop()._table.lock
+    while _forking.caches:
+        lock = _forking.caches.pop()._table.lock
         if lock.held_here():
             lock.__exit__(None, None, None)
 
 
 def _after_fork_in_child() -> None:
-    _locked_for_fork.clear()
+    _forking.caches.clear()
     for cache in list(caches):
         cache._start_locks_anew()
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..units import PAGE_SHIFT
 from .lru import Run, split_by_flag
 from .removal import disjoint
-from .sync import OwnedLock
+from .sync import OwnedLock, PerThread
 
 if TYPE_CHECKING:
     from .zone import Zone
@@ -37,18 +37,25 @@ class _Shown(NamedTuple):
     content: bytes
 
 
-_held: list[tuple[Zone, list[_Shown] | None]] = []
-"""The zones whose lock the forking thread holds; without what is shown there, if it could not be copied."""
+class _Forking(PerThread):
+    """Of each thread that forks: two may do so at once, and the second waits for the first."""
+
+    def __init__(self) -> None:
+        self.zones: list[tuple[Zone, list[_Shown] | None]] = []
+        """Those whose lock it holds; without what is shown there, if it could not be copied."""
+
+
+_forking = _Forking()
 
 
 def _before() -> None:
-    for zone in list(_zones):
+    for zone in sorted(_zones, key=id):  # in one order: another may be about to fork
         if not zone.closed:
             # Python prints what is raised in here, and forks all the same; so what is held has to be known first, and a
             # zone that could not be copied has to be known as such.
-            _held.append((zone, None))
+            _forking.zones.append((zone, None))
             zone.lock.__enter__()
-            _held[-1] = zone, _shown(zone)
+            _forking.zones[-1] = zone, _shown(zone)
 
 
 def _shown(zone: Zone) -> list[_Shown]:
@@ -64,17 +71,17 @@ def _shown(zone: Zone) -> list[_Shown]:
 
 
 def _after_in_parent() -> None:
-    while _held:
-        zone, _ = _held.pop()
+    while _forking.zones:
+        zone, _ = _forking.zones.pop()
         if zone.lock.held_here():
             zone.lock.__exit__(None, None, None)
 
 
 def _after_in_child() -> None:
     failure: BaseException | None = None
-    held, copied = list(_zones), {id(zone): shown for zone, shown in _held}
-    _held.clear()
-    for zone in held:
+    zones, copied = list(_zones), {id(zone): shown for zone, shown in _forking.zones}
+    _forking.zones.clear()
+    for zone in zones:
         zone.door.locks_held.clear()
         if zone.closed:
             continue

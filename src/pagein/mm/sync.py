@@ -164,6 +164,10 @@ class _LockWaiter:
 SYSTEM = Door()
 
 
+class PerThread(threading.local):
+    """What each thread of the system has of its own; gone when it ends."""
+
+
 class OwnedLock:
     """A lock that tells, of any thread, whether it is inside one of ours (`Door.holds_locks_here`).
 
