@@ -33,7 +33,7 @@ PAGE = ROOT / "docs/reference/ecosystem.md"
 BEGIN, END = "<!-- what make ecosystem printed: begin -->", "<!-- what make ecosystem printed: end -->"
 SIZE = 4
 """Of each case's files, in units of its own: 4 to 24 MiB."""
-PATIENCE_S = 60
+PATIENCE_S = 180
 PACKAGES = (
     "fsspec", "obstore", "pandas", "pyarrow", "polars", "duckdb", "xarray", "zarr", "h5py", "numpy", "pillow", "dask",
     "torch",
