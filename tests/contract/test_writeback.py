@@ -247,6 +247,36 @@ def test_item_57_a_run_that_fails_in_its_midst(scene, after_pages):
     subject.fsync_and_assert_clean(expected)
 
 
+@pytest.mark.parametrize("error", [None, FULL], ids=["stored", "failed"])
+def test_item_57_fsync_waits_for_every_piece_of_a_run(scene, error: OSError | None):
+    """And if one fails, whichever, it makes nothing durable."""
+
+    def answer(ops: WritableOps, wbc: WritebackControl) -> None:
+        for page in wbc:
+            store_started(ops, page, wbc)
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
+    subject.file.pwrite(b"x" * 3 * PAGE_SIZE, 0)
+    expected = subject.read_all()
+    fsync = scene.start(subject.file.fsync)
+    subject.ops.started_store(2)
+    (begun,) = set(subject.mapping.under_writeback.values())
+    scene.until(lambda: len(begun._waiters) == 1)
+    subject.ops.complete_store(0, error)
+    assert len(begun._waiters) == 1, "two pieces are on their way"
+    subject.ops.complete_store(1)
+    subject.ops.complete_store(2)
+    if error is None:
+        fsync.result()
+        assert [operation for operation, _, _ in subject.ops.done] == ["store", "store", "store", "fsync"]
+    else:
+        assert fsync.error() is not error
+        assert subject.ops.stored_pages() == [1, 2]
+        assert ("fsync", 0, 0) not in subject.ops.done
+        subject.assert_dirty(0)
+    subject.fsync_and_assert_clean(expected)
+
+
 def test_item_57_fsync_does_not_make_durable_what_is_not_whole(scene):
     """Neither when its own write-back fails..."""
     subject, expected = written(scene, {2: [store_failing(FULL)]})

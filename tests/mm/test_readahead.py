@@ -86,6 +86,8 @@ def test_item_44_a_marker_in_flight_fires_before_the_reader_waits(scene):
     reader.result()
     subject.ops.complete(20)
     assert marked(subject) == [20]
+    read_page(subject, 4)
+    assert asked(subject)[3:] == [], "the marker has fired, and fires no more"
 
 
 def test_item_45_errors_of_what_is_ahead_are_nobodys(scene):

@@ -323,6 +323,15 @@ def test_a_reader_that_loses_again_and_again_takes_the_page_lock(scene, times, a
     subject.assert_at_rest(*subject.uptodate())
 
 
+def test_a_reader_that_takes_the_page_lock_reads_to_the_end_of_the_file_and_no_further(scene):
+    """The rest of the last page is in its memory, and nobody's."""
+    subject = scene.open(size_bytes=2 * PAGE_SIZE + 100)
+    take = Racing(subject, LOST_RACES_MAX, after_copy=True)
+    assert filemap.read(subject.open_file, 2 * PAGE_SIZE, PAGE_SIZE, take) == [subject.content(2)]
+    assert subject.cache.stats().lost_races == LOST_RACES_MAX
+    subject.assert_at_rest(2)
+
+
 def test_pages_that_came_back_meanwhile_are_not_given_back(scene):
     """The clean-up after a lost race touches only what is neither here nor in flight by then."""
     subject = scene.open(page_count=8)
