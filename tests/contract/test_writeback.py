@@ -277,6 +277,24 @@ def test_item_57_fsync_waits_for_every_piece_of_a_run(scene, error: OSError | No
     subject.fsync_and_assert_clean(expected)
 
 
+def test_a_mark_on_a_page_that_has_gone_is_no_dirty_page(scene):
+    """A write that goes the short way sets it first, looks then, and is about to take it off again."""
+    subject, expected = written(scene, pages=[])
+    arena, frame = subject.mapping.arena, subject.mapping.base + 1
+    subject.file.advise("dontneed")
+    with subject.zone.lock:
+        arena.dirty[frame] = 1
+        assert subject.mapping.take_dirty(1, 1) == 0
+        arena.dirty[frame] = 0
+    subject.assert_clean(expected)
+
+
+def test_a_dirty_file_is_not_suspended(scene):
+    subject, expected = written(scene)
+    assert not subject.mapping.suspend()
+    subject.fsync_and_assert_clean(expected)
+
+
 def test_item_57_fsync_does_not_make_durable_what_is_not_whole(scene):
     """Neither when its own write-back fails..."""
     subject, expected = written(scene, {2: [store_failing(FULL)]})

@@ -23,13 +23,14 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 @pytest.fixture
 def kicks(monkeypatch: pytest.MonkeyPatch) -> list[Flusher]:
-    """Each time that somebody kicks the flusher, who does not come: his turns are the test's."""
+    """Each time that somebody kicks the flusher, who is not there: his turns are the test's."""
     kicked: list[Flusher] = []
 
     def kick(self: Flusher) -> None:
         kicked.append(self)
 
     monkeypatch.setattr(Flusher, "kick", kick)
+    monkeypatch.setattr(Flusher, "start", lambda self: None)
     return kicked
 
 
