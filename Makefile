@@ -4,13 +4,14 @@
 PYTHON ?= python3
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 URL ?=
+ONLY ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench bench-many ecosystem torture clean
+.PHONY: help run test lint format bench bench-many ecosystem torture mutants clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,9 @@ bench-many: $(VENV)/.ready-bench ## 13,562 Parquet files open at once under a ca
 
 torture: $(VENV)/.ready-test ## the long form of the stress tests
 	$(BIN)/python -m pytest -m torture --timeout=3600
+
+mutants: $(VENV)/.ready-test ## mistakes in the core, each of which some test must catch (ONLY='words of their names')
+	$(BIN)/python -m tests.mutants.run $(ONLY)
 
 clean: ## remove all that make and the tools have made
 	rm -rf .venv* build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

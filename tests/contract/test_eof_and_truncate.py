@@ -24,7 +24,8 @@ from tests.contract.paths import (
 from pagein.mm import filemap, truncate
 from pagein.mm.aops import AOP_UPDATED_PAGE
 from pagein.mm.filemap import Fault, FaultResult
-from pagein.mm.page import Page
+from pagein.mm.mapping import AddressSpace
+from pagein.mm.page import LockedPage, Page
 from pagein.testing.stores import ScriptedOps, completed, gated, started, updated
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
@@ -360,6 +361,26 @@ def test_item_27_in_line_before_the_truncation_came(scene):
     assert isinstance(fault.error(), SegmentationFaultError)
     removal.result()
     assert len(subject.ops.calls) == 1
+    subject.assert_at_rest()
+
+
+def test_item_27_a_fault_that_gets_its_lock_at_once_looks_at_the_size_again(scene, monkeypatch):
+    """The end moves after it has looked, and before it has the lock."""
+    subject = scene.open()
+    subject.file.pread(1, LAST * PAGE_SIZE)
+    trylock = AddressSpace.trylock_uptodate
+    removals: list[Task[None]] = []
+
+    def trylock_in_time(mapping: AddressSpace, index: int) -> LockedPage | None:
+        page = trylock(mapping, index)
+        assert page is not None
+        removals.append(scene.start(subject.inode.resize, PAGE_SIZE))
+        scene.until(lambda: page.waiter_count == 1)  # it has moved the end, and waits for the page
+        return page
+
+    monkeypatch.setattr(AddressSpace, "trylock_uptodate", trylock_in_time)
+    assert scene.start(filemap.fault, Fault(subject.open_file, LAST, RecordedLock())).result() == FaultResult.SIGBUS
+    removals[0].result()
     subject.assert_at_rest()
 
 

@@ -7,6 +7,7 @@ own memory: it is never taken away, and shows zeros for what was cut off, where 
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
 from tests.contract.paths import FAULT, PREAD, SegmentationFaultError
@@ -267,6 +268,44 @@ def test_a_hole_at_the_end_that_is_cut_off_while_the_store_is_told_of_it(scene):
     fsync.result()
     expected += bytes(SIZE)
     subject.fsync_and_assert_clean(bytes(expected))
+
+
+def test_a_cut_that_comes_while_the_store_is_told_of_another_is_told_though_the_file_grows_again(scene):
+    subject, expected = written(scene, pages=[])
+    gate = scene.gate()
+    subject.ops.before_set_size.append(lambda ops: gate.pass_through())
+    subject.file.truncate(CUT)
+    fsync = scene.start(subject.file.fsync)
+    gate.wait_for_arrivals(1)
+    subject.file.truncate(100)
+    subject.file.truncate(SIZE)
+    gate.open()
+    fsync.result()
+    subject.fsync_and_assert_clean(bytes(expected[:100]) + bytes(SIZE - 100))
+
+
+def test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first(scene, monkeypatch):
+    """Else what was cut off would be the store's still, before what was written behind it."""
+    subject, expected = written(scene, pages=[2])
+    lock = subject.zone.lock
+
+    class CutFirst:
+        """The zone's lock; the file is cut just before a page of it is locked."""
+
+        def __enter__(self) -> None:
+            if sys._getframe(1).f_code.co_name == "_lock_for_io":
+                monkeypatch.undo()
+                scene.start(subject.file.truncate, 100).result()
+                scene.start(subject.file.pwrite, b"z" * 10, 2 * PAGE_SIZE).result()
+            lock.__enter__()
+
+        def __exit__(self, *exception: object) -> None:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(subject.zone, "lock", CutFirst())
+    scene.start(subject.file.fsync).result()
+    subject.fsync_and_assert_clean(bytes(expected[:100]) + bytes(2 * PAGE_SIZE - 100) + b"z" * 10)
+    assert ("set_size", 100, 0) in subject.ops.done
 
 
 def test_the_size_is_told_once_while_several_wait_for_it(scene):

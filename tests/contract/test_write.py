@@ -7,13 +7,15 @@ import errno
 import pytest
 from tests.contract.harness import Subject
 from tests.contract.paths import memory
-from tests.contract.writing import Written, open_written
+from tests.contract.writing import Written, open_written, writing_cache
 
 from pagein.mm import truncate, write
 from pagein.mm.arena import Arena
+from pagein.mm.page import Page
 from pagein.mm.sync import run_steps
+from pagein.mm.writeback import WritebackControl
 from pagein.testing.stores import completed, failing, pattern, started, truncated, updated
-from pagein.testing.writable import WritableOps, store_started
+from pagein.testing.writable import WritableOps, store_started, stored_under_lock
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 HERE = 3
@@ -182,6 +184,29 @@ def test_item_50_a_write_beyond_what_the_store_holds_asks_it_for_nothing(scene):
     assert sorted(call.index for call in subject.ops.calls) == [0, 1]
     subject.assert_dirty(4)
     subject.fsync_and_assert_clean(expected)
+
+
+def test_item_50_a_page_that_the_store_has_by_the_time_that_its_lock_comes_is_read(scene):
+    """The store had nothing of it when the writer looked; then it was stored, and evicted, as he waited for memory."""
+    gate, cache = scene.gate(), writing_cache(scene, 8)
+
+    def gated_under_lock(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        gate.pass_through()
+        return stored_under_lock(ops, page, wbc)
+
+    other = open_written(scene, page_count=7, cache=cache)
+    subject = open_written(scene, lambda size: WritableOps(size, {0: [gated_under_lock]}), size_bytes=0, cache=cache)
+    with other.file.view(7 * PAGE_SIZE, 0):
+        subject.file.pwrite(b"first---", 0)
+        fsync = scene.start(subject.file.fsync)
+        gate.wait_for_arrivals(1)
+        writer = scene.start(subject.file._pwrite_long, b"second--", 8)
+        scene.until(lambda: len(subject.zone.memory_waiters) == 1)
+        gate.open()
+        assert writer.result() == 8
+        fsync.result()
+        subject.file.fsync()
+    subject.assert_clean(b"first---second--")
 
 
 def test_item_50_a_gap_after_a_write_that_was_interrupted_is_zeros(scene):

@@ -247,6 +247,54 @@ def test_item_57_a_run_that_fails_in_its_midst(scene, after_pages):
     subject.fsync_and_assert_clean(expected)
 
 
+@pytest.mark.parametrize("error", [None, FULL], ids=["stored", "failed"])
+def test_item_57_fsync_waits_for_every_piece_of_a_run(scene, error: OSError | None):
+    """And if one fails, whichever, it makes nothing durable."""
+
+    def answer(ops: WritableOps, wbc: WritebackControl) -> None:
+        for page in wbc:
+            store_started(ops, page, wbc)
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
+    subject.file.pwrite(b"x" * 3 * PAGE_SIZE, 0)
+    expected = subject.read_all()
+    fsync = scene.start(subject.file.fsync)
+    subject.ops.started_store(2)
+    (begun,) = set(subject.mapping.under_writeback.values())
+    scene.until(lambda: len(begun._waiters) == 1)
+    subject.ops.complete_store(0, error)
+    assert len(begun._waiters) == 1, "two pieces are on their way"
+    subject.ops.complete_store(1)
+    subject.ops.complete_store(2)
+    if error is None:
+        fsync.result()
+        assert [operation for operation, _, _ in subject.ops.done] == ["store", "store", "store", "fsync"]
+    else:
+        assert fsync.error() is not error
+        assert subject.ops.stored_pages() == [1, 2]
+        assert ("fsync", 0, 0) not in subject.ops.done
+        subject.assert_dirty(0)
+    subject.fsync_and_assert_clean(expected)
+
+
+def test_a_mark_on_a_page_that_has_gone_is_no_dirty_page(scene):
+    """A write that goes the short way sets it first, looks then, and is about to take it off again."""
+    subject, expected = written(scene, pages=[])
+    arena, frame = subject.mapping.arena, subject.mapping.base + 1
+    subject.file.advise("dontneed")
+    with subject.zone.lock:
+        arena.dirty[frame] = 1
+        assert subject.mapping.take_dirty(1, 1) == 0
+        arena.dirty[frame] = 0
+    subject.assert_clean(expected)
+
+
+def test_a_dirty_file_is_not_suspended(scene):
+    subject, expected = written(scene)
+    assert not subject.mapping.suspend()
+    subject.fsync_and_assert_clean(expected)
+
+
 def test_item_57_fsync_does_not_make_durable_what_is_not_whole(scene):
     """Neither when its own write-back fails..."""
     subject, expected = written(scene, {2: [store_failing(FULL)]})

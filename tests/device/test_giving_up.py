@@ -76,6 +76,19 @@ def test_who_is_interrupted_while_the_page_is_on_its_way_leaves_it_to_the_store(
     subject.assert_at_rest(0, 20)
 
 
+def test_who_is_interrupted_while_the_operation_runs_leaves_the_unlocking_to_who_called_it(blocking_scene):
+    """Though the page was to come with its lock."""
+    gate = blocking_scene.gate()
+    subject = blocking_scene.open({2: [gated(gate, updated)]})
+    steps = bring.lock_uptodate(subject.open_file, 2, subject.zone.door.waiter)
+    next(steps)
+    gate.wait_for_arrivals(1)
+    with pytest.raises(Interrupted):
+        steps.throw(Interrupted())
+    gate.open()
+    subject.assert_at_rest(2)
+
+
 def test_a_request_whose_reader_was_interrupted_is_had_all_the_same(one_at_a_time):
     """It serves whoever else wants the page."""
     subject = one_at_a_time

@@ -112,6 +112,21 @@ def test_pins_that_are_entered_during_a_sweep_stay():
     assert pins.spans() == [(7, 8)]
 
 
+def test_a_pin_that_is_entered_while_a_sweep_looks_at_the_others_stays(monkeypatch):
+    pins, kept, live = Pins(), [], pin_module._live
+
+    def look_and_enter(entries: list[pin_module.Entry], idle_references: int) -> list[pin_module.Entry]:
+        found = live(entries, idle_references)
+        kept.append(entered(pins, 7, 8))
+        return found
+
+    pins.entries.append((1, 2, object()))
+    monkeypatch.setattr(pin_module, "_live", look_and_enter)
+    pins.sweep()
+    monkeypatch.undo()
+    assert pins.spans() == [(7, 8)]
+
+
 def test_many_short_views_leave_no_heap_of_entries(subject):
     """A reader that only ever looks: its ended pins are swept out though reclaim never comes by."""
     subject.file.view(10, 0)

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from tests.contract.harness import Scene, Subject
 
 from pagein.errors import ContractViolation
-from pagein.mm import filemap, readahead, reclaim
+from pagein.mm import filemap, readahead, reclaim, truncate
 from pagein.mm.arena import MARKED
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
 from pagein.mm.lru import READ_AHEAD, SMALL
@@ -77,7 +77,8 @@ def test_item_44_a_marker_in_flight_fires_before_the_reader_waits(scene):
     reader = scene.start(read_page, subject, 0)
     subject.ops.complete(0)
     reader.result()
-    read_page(subject, 1)
+    for index in (1, 2, 3):
+        read_page(subject, index)
     assert asked(subject) == [(0, 4), (4, 16)]
     reader = scene.start(read_page, subject, 4)
     scene.until(lambda: subject.waiting_for(4) == 1 and len(asked(subject)) == 3)
@@ -86,6 +87,30 @@ def test_item_44_a_marker_in_flight_fires_before_the_reader_waits(scene):
     reader.result()
     subject.ops.complete(20)
     assert marked(subject) == [20]
+    read_page(subject, 4)
+    assert asked(subject)[3:] == [], "the marker has fired, and fires no more"
+
+
+def test_item_44_a_marker_whose_page_goes_as_it_is_found_is_not_taken(scene):
+    """Nor is the page here again by that."""
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=False)
+    read_page(subject, 0)
+    assert marked(subject) == [1]
+    arena = subject.mapping.arena
+    uptodate = arena.uptodate
+
+    class Late:
+        """From which what is found has gone by the time that it is taken."""
+
+        def find(self, *args: bytes | int) -> int:
+            arena.uptodate = uptodate
+            found: int = uptodate.find(*args)
+            truncate.invalidate_mapping_pages(subject.mapping, 0, 1000)
+            return found
+
+    arena.uptodate = Late()
+    assert readahead.take_marker(subject.mapping, 0, 4) == -1
+    assert subject.uptodate() == []
 
 
 def test_item_45_errors_of_what_is_ahead_are_nobodys(scene):

@@ -19,7 +19,7 @@ from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, SPARED, Ru
 from pagein.mm.pin import Pins
 from pagein.mm.victims import Head, Occupancy, Verdict, fifo, s3fifo
 from pagein.testing.leaks import assert_nothing_left
-from pagein.testing.stores import ScriptedOps
+from pagein.testing.stores import PATIENCE_S, ScriptedOps
 from pagein.units import PAGE_SIZE
 
 
@@ -185,6 +185,16 @@ def test_what_was_looked_at_and_not_taken_keeps_its_place(scene):
     assert subject.uptodate() == [0, 2, 6, 7]
 
 
+def test_what_is_left_of_a_run_of_which_some_pages_are_busy_keeps_its_order(scene):
+    subject = scene.open(runs=[], page_count=64, cap_pages=16)
+    subject.file.pread(8 * PAGE_SIZE, 0)
+    with subject.file.view(1, 3 * PAGE_SIZE):
+        for left in ([1, 2, 3, 4, 5, 6, 7], [2, 3, 4, 5, 6, 7]):
+            with subject.zone.lock:
+                reclaim.shrink(subject.zone, 1)
+            assert subject.uptodate() == left
+
+
 # -- the order of a removal ------------------------------------------------------------------------
 
 
@@ -323,6 +333,52 @@ def test_a_reader_that_loses_again_and_again_takes_the_page_lock(scene, times, a
     subject.assert_at_rest(*subject.uptodate())
 
 
+def test_a_reader_that_takes_the_page_lock_reads_to_the_end_of_the_file_and_no_further(scene):
+    """The rest of the last page is in its memory, and nobody's."""
+    subject = scene.open(size_bytes=2 * PAGE_SIZE + 100)
+    take = Racing(subject, LOST_RACES_MAX, after_copy=True)
+    assert filemap.read(subject.open_file, 2 * PAGE_SIZE, PAGE_SIZE, take) == [subject.content(2)]
+    assert subject.cache.stats().lost_races == LOST_RACES_MAX
+    subject.assert_at_rest(2)
+
+
+def test_the_size_is_looked_at_once_the_page_is_seen_to_be_here(scene):
+    """Else a page that was brought for a smaller file in between would be copied up to its old end, with zeros."""
+    subject = scene.open(size_bytes=PAGE_SIZE)
+    arena = subject.mapping.arena
+    uptodate = arena.uptodate
+
+    class Late:
+        """In which a page is found that has come only now."""
+
+        def find(self, *args: bytes | int) -> int:
+            arena.uptodate = uptodate
+            subject.inode.resize(100)
+            assert subject.file.pread(1, 0) == subject.content(0)[:1]
+            found: int = uptodate.find(*args)
+            return found
+
+    arena.uptodate = Late()
+    copied = filemap.copy_if_uptodate(subject.mapping, 0, PAGE_SIZE, partial(memory, subject))
+    assert copied == (subject.content(0), 100)
+
+
+def test_memory_of_a_page_that_was_removed_is_given_back_though_its_lock_is_held(scene):
+    """After a lost race: whoever holds the lock brings nothing any more."""
+    subject = scene.open(page_count=8)
+    read_pages(subject, 1)
+    held = subject.mapping.lock_page(1)
+    with subject.zone.lock:
+        held.removed = removal.remove_runs(subject.zone, [held.run], into=NOT_QUEUED) == 1
+    start = held.run.frame * PAGE_SIZE
+    assert memory(subject, start, start + PAGE_SIZE) == bytes(PAGE_SIZE)
+    assert subject.zone.resident_bytes() == PAGE_SIZE
+    removal.clean_up_after_lost_race(subject.mapping, 0, 8)
+    assert subject.zone.resident_bytes() == 0
+    held.unlock()
+    subject.assert_at_rest()
+
+
 def test_pages_that_came_back_meanwhile_are_not_given_back(scene):
     """The clean-up after a lost race touches only what is neither here nor in flight by then."""
     subject = scene.open(page_count=8)
@@ -393,6 +449,38 @@ def test_reserve_gives_what_there_is(scene):
     with zone.lock:
         zone.uncharge(10, reserved=True)
     assert reclaim.reserve(zone, 1) == 1
+    with zone.lock:
+        zone.uncharge(1, reserved=True)
+
+
+def test_what_was_reserved_for_pages_that_are_here_by_now_is_given_back(scene):
+    subject = scene.open(page_count=8)
+    read_pages(subject, 2)
+    assert reclaim.reserve(subject.zone, 4) == 4
+    page = subject.mapping.grab_run(0, 4, wanted_pages=4)
+    assert page is not None
+    assert (page.page_count, subject.zone.reserved_pages, subject.zone.charged_pages) == (2, 0, 3)
+    page.unlock()
+    subject.assert_at_rest(2)
+
+
+def test_who_leaves_the_line_for_memory_as_he_is_told_tells_the_next(scene):
+    """Nobody else would."""
+    subject = scene.open(cap_pages=1)
+    zone = subject.zone
+    assert reclaim.reserve(zone, 1) == 1
+    first, second = (reclaim.reserve_steps(zone, 1, scene.door.waiter) for _ in range(2))
+    told_first, told_second = next(first), next(second)
+    with zone.lock:
+        zone.uncharge(1, reserved=True)
+    assert told_first.wait(PATIENCE_S)
+    assert not told_second.wait(0)
+    with pytest.raises(KeyboardInterrupt):
+        first.throw(KeyboardInterrupt())
+    assert told_second.wait(PATIENCE_S)
+    with pytest.raises(StopIteration) as end:
+        next(second)
+    assert end.value.value == 1
     with zone.lock:
         zone.uncharge(1, reserved=True)
 

@@ -15,6 +15,7 @@ import pytest
 from tests.contract.harness import Task
 
 from pagein.mm import workqueue as workqueue_module
+from pagein.mm.outcome import InOrder, Outcome, Unsettled
 from pagein.mm.sync import Door, Errand, MakeWaiter, Steps, Waiter
 from pagein.mm.workqueue import IDLE_S, LENT_MAX, WORKERS_MAX, Workqueue
 from pagein.testing.stores import PATIENCE_S, Gate
@@ -321,6 +322,18 @@ def test_steps_wait_without_a_thread(queue, door):
     assert len(door.threads) < WORKERS_MAX
 
 
+def test_steps_go_on_when_they_are_woken_and_not_before(door):
+    queue, bell, done = Workqueue(door, "test", workers_max=1), Bell(), threading.Event()
+    queue.run_detached(bell.steps, lambda result, error: done.set())
+    assert bell.waiting.acquire(timeout=PATIENCE_S)
+    queue.shielded(int)  # by the same worker, after what stood in the line before
+    assert not done.is_set()
+    bell.waiters[0].wake()
+    queue.kick()
+    assert done.wait(PATIENCE_S)
+    queue.close()
+
+
 def test_steps_that_are_woken_before_they_wait_go_on(queue):
     def steps(make_waiter: MakeWaiter) -> Steps[int]:
         for _ in range(100):
@@ -479,6 +492,74 @@ def test_work_that_comes_as_a_worker_gives_up_is_done(queue, door, monkeypatch):
         handed._ended.wait(0.001)
     gate.open()
     assert handed.result() == 2
+
+
+def test_work_that_comes_before_the_only_worker_says_that_it_is_idle_is_done(door, monkeypatch):
+    """At once, not when it has been idle for long enough to end."""
+    queue, done = Workqueue(door, "test", workers_max=1), threading.Event()
+    make = SignalDoor.waiter
+
+    def submit_and_make_waiter(self: SignalDoor) -> Waiter:
+        if not self.signals_arrive_here():  # the worker, who has found the line empty
+            monkeypatch.undo()
+            queue.start(done.set)
+        return make(self)
+
+    monkeypatch.setattr(SignalDoor, "waiter", submit_and_make_waiter)
+    queue.start(int)
+    assert done.wait(IDLE_S / 2)
+    queue.close()
+
+
+def test_work_that_comes_before_the_only_worker_is_gone_is_done(door, monkeypatch):
+    queue, done = Workqueue(door, "test", workers_max=1), threading.Event()
+    next_work = queue._next
+
+    def submit_and_end() -> Callable[[], object] | None:
+        run = next_work()
+        if run is None and not done.is_set():
+            queue.start(done.set)
+        return run
+
+    monkeypatch.setattr(workqueue_module, "IDLE_S", 0.0)
+    monkeypatch.setattr(queue, "_next", submit_and_end)
+    queue.start(int)
+    assert done.wait(PATIENCE_S)
+    queue.close()
+
+
+def test_work_is_done_whose_caller_is_interrupted_before_he_has_told_anybody(queue, monkeypatch):
+    done, kick = threading.Event(), Workqueue.kick
+
+    def interrupt(self: Workqueue) -> None:
+        monkeypatch.setattr(Workqueue, "kick", kick)
+        raise Interrupted
+
+    monkeypatch.setattr(Workqueue, "kick", interrupt)
+    with pytest.raises(Interrupted):
+        queue.shielded(done.set)
+    assert done.wait(PATIENCE_S)
+
+
+def test_a_change_that_settles_as_the_next_one_gets_in_line_is_not_waited_for(door: SignalDoor) -> None:
+    unsettled = Unsettled()
+    first: Outcome[None] = Outcome(door.waiter(), None)
+    first.lines = (unsettled,)
+    unsettled.append(first)
+    assert first.is_to_begin()
+    first.is_abandoned = True
+
+    def make_waiter() -> Waiter:
+        first.settle(None, None)
+        return door.waiter()
+
+    def change(make_waiter: MakeWaiter) -> Steps[str]:
+        return "made"
+        yield
+
+    with pytest.raises(StopIteration) as end:
+        next(InOrder(change, unsettled).steps(make_waiter))
+    assert end.value.value == "made"
 
 
 def test_no_thread_to_be_had_is_an_error_and_costs_no_worker(queue, door, monkeypatch):

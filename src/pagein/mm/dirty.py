@@ -69,6 +69,15 @@ class Limits(NamedTuple):
         return (self.background_pages + self.limit_pages) // 2
 
 
+class _Slowed(NamedTuple):
+    """A writer who waits until so many pages have been cleaned, ever; without leave, until there is room for one."""
+
+    cleaned_pages: int
+    waiter: Waiter
+    mapping: AddressSpace
+    has_leave: bool
+
+
 class DirtyState:
     """The dirty pages of a zone."""
 
@@ -83,7 +92,7 @@ class DirtyState:
         """Cleaned so far, ever: what slowed writers wait for."""
         self.failures: int = 0
         self.last_failure: BaseException | None = None
-        self._waiters: deque[tuple[int, Waiter, AddressSpace]] = deque()
+        self._waiters: deque[_Slowed] = deque()
 
     @property
     def is_too_much(self) -> bool:
@@ -118,7 +127,7 @@ class DirtyState:
                     granted, wait_pages = 0, 1
                 waiter = make_waiter() if wait_pages else None
                 if waiter is not None:
-                    self._waiters.append((self.cleaned_pages + wait_pages, waiter, mapping))
+                    self._waiters.append(_Slowed(self.cleaned_pages + wait_pages, waiter, mapping, granted > 0))
             if waiter is not None:
                 try:
                     zone.flusher.kick()
@@ -126,7 +135,7 @@ class DirtyState:
                         yield waiter
                 except BaseException:
                     with zone.lock:
-                        self._waiters = deque(entry for entry in self._waiters if entry[1] is not waiter)
+                        self._waiters = deque(entry for entry in self._waiters if entry.waiter is not waiter)
                     if granted:
                         self.give_back(granted)
                     raise
@@ -190,7 +199,7 @@ class DirtyState:
         if error is None:
             self.cleaned_pages += page_count
             mapping.last_failure = None
-            self._wake()
+            self._wake(everybody=not self.writeback_pages)  # nothing is on its way any more: who waits has to see to it
         else:
             self.pages += page_count
             self.failed(mapping, error)
@@ -217,10 +226,12 @@ class DirtyState:
     def _wake(self, *, everybody: bool = False) -> None:
         if self._waiters:
             below = self.pages + self.writeback_pages <= self.limits.freerun_pages
-            left: deque[tuple[int, Waiter, AddressSpace]] = deque()
+            has_room = self.pages + self.writeback_pages < self.limits.limit_pages
+            left: deque[_Slowed] = deque()
             for entry in self._waiters:
-                if everybody or below or entry[0] <= self.cleaned_pages:
-                    entry[1].wake()
+                is_served = entry.cleaned_pages <= self.cleaned_pages or (has_room and not entry.has_leave)
+                if everybody or below or is_served:
+                    entry.waiter.wake()
                 else:
                     left.append(entry)
             self._waiters = left
@@ -230,9 +241,9 @@ class DirtyState:
         self._wake(everybody=True)
 
     def wake_writers_of_others(self, busy: Container[AddressSpace]) -> None:
-        """Let those look again of whose own files nothing is being cleaned: they might wait for a store that does not
-        answer.  Zone's lock held."""
-        woken = [entry for entry in self._waiters if entry[2] not in busy]
-        self._waiters = deque(entry for entry in self._waiters if entry[2] in busy)
+        """Let those go on who have leave, and of whose own files nothing is being cleaned: they might wait for a store
+        that does not answer.  Zone's lock held."""
+        woken = [entry for entry in self._waiters if entry.has_leave and entry.mapping not in busy]
+        self._waiters = deque(entry for entry in self._waiters if not entry.has_leave or entry.mapping in busy)
         for entry in woken:
-            entry[1].wake()
+            entry.waiter.wake()

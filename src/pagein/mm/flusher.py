@@ -117,7 +117,7 @@ class Flusher:
             self._busy.update(due)
             if not due:
                 zone.dirty.wake_writers_of_others(self._busy)
-            if not self._busy:
+            if not (self._busy or zone.dirty.writeback_pages):
                 _wake_waiters(zone)  # who waits for pages to be cleaned waits for nothing
         for mapping in due:
             try:

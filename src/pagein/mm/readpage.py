@@ -37,7 +37,6 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     """
     mapping = page.mapping
     zone = mapping.zone
-    page.error = None  # an earlier failure may have been temporary
     with zone.lock:
         zone.counters["requests"] += not page.is_hole
         page.extend()

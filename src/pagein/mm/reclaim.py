@@ -134,7 +134,7 @@ def _cleaning_can_help(zone: Zone) -> bool:
     """Whether pages would be released if they were written back.  The end of each write-back wakes who waits here."""
     if zone.is_in_store_code():
         return False
-    return any(mapping.dirty_pages or mapping.under_writeback for mapping in zone.mappings)
+    return zone.dirty.writeback_pages > 0 or any(mapping.dirty_pages for mapping in zone.mappings)
 
 
 def sweep_pins(zone: Zone) -> None:

@@ -1,0 +1,143 @@
+"""Who waits for pages that are being stored is woken when they are, and not before: nobody goes round and round until a
+slow store has answered."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import pytest
+from tests.contract.harness import Scene, Task
+from tests.contract.writing import Written, open_written, writing_cache
+
+from pagein.mm.flusher import Flusher
+from pagein.testing.writable import WritableRunOps, run_store_started
+from pagein.units import PAGE_SIZE
+
+
+@pytest.fixture(params=[False, True], ids=["inline", "blocking"])
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    with Scene(debug=False, blocking=request.param) as scene:
+        yield scene
+
+
+@pytest.fixture
+def kicks(monkeypatch: pytest.MonkeyPatch) -> list[Flusher]:
+    """Each time that somebody kicks the flusher, who is not there: his turns are the test's."""
+    kicked: list[Flusher] = []
+
+    def kick(self: Flusher) -> None:
+        kicked.append(self)
+
+    monkeypatch.setattr(Flusher, "kick", kick)
+    monkeypatch.setattr(Flusher, "start", lambda self: None)
+    return kicked
+
+
+def being_stored(subject: Written, page_count: int) -> Task[None]:
+    """Pages of a file that another stores, until `complete_store`."""
+    subject.file.pwrite(b"x" * page_count * PAGE_SIZE, 0)
+    fsync = subject.scene.start(subject.file.fsync)
+    subject.ops.started_store(0)
+    return fsync
+
+
+def open_slow(scene: Scene, **options) -> Written:
+    return open_written(scene, lambda size: WritableRunOps(size, [run_store_started]), **options)
+
+
+def test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored(scene, kicks):
+    subject = open_slow(scene, page_count=4, cap_pages=2)
+    fsync = being_stored(subject, 2)
+    del kicks[:]
+    reader = scene.start(subject.file.pread, PAGE_SIZE, 3 * PAGE_SIZE)
+    scene.until(lambda: len(subject.zone.memory_waiters) == 1)
+    subject.zone.flusher._turn(subject.zone)
+    assert len(subject.zone.memory_waiters) == 1, "woken in vain"
+    subject.ops.complete_store(0)
+    assert reader.result() == subject.content(3)
+    fsync.result()
+    assert len(kicks) == 1
+
+
+def test_a_writer_at_the_limit_waits_until_something_has_been_stored(scene, kicks):
+    cache = writing_cache(scene, 64, background=0.0, limit=2 / 64)
+    slow, other = open_slow(scene, cache=cache), open_written(scene, cache=cache)
+    dirty = cache._zone.dirty
+    fsync = being_stored(slow, 2)
+    del kicks[:]
+    writer = scene.start(other.file.pwrite, b"y" * PAGE_SIZE, 0)
+    scene.until(lambda: len(dirty._waiters) == 1)
+    cache._zone.flusher._turn(cache._zone)
+    assert len(dirty._waiters) == 1, "woken in vain"
+    slow.ops.complete_store(0)
+    assert writer.result() == PAGE_SIZE
+    fsync.result()
+    other.fsync_and_assert_clean()
+
+
+def test_a_writer_at_the_limit_hears_why_nothing_could_be_stored(scene, kicks):
+    """If nobody else's pages can be."""
+    cache = writing_cache(scene, 64, background=0.0, limit=2 / 64)
+    slow, other = open_slow(scene, cache=cache), open_written(scene, cache=cache)
+    fsync = being_stored(slow, 2)
+    writer = scene.start(other.file.pwrite, b"y" * PAGE_SIZE, 0)
+    scene.until(lambda: len(cache._zone.dirty._waiters) == 1)
+    slow.ops.complete_store(0, OSError(errno.ENOSPC, "full"))
+    for task in (writer, fsync):
+        error = task.error()
+        assert isinstance(error, OSError)
+        assert error.errno == errno.ENOSPC
+    slow.fsync_and_assert_clean()
+
+
+def test_a_writer_at_the_limit_has_it_tried_again_if_the_store_declines(scene, kicks):
+    cache = writing_cache(scene, 64, background=0.0, limit=2 / 64)
+    slow, other = open_slow(scene, cache=cache), open_written(scene, cache=cache)
+    slow.file.pwrite(b"x" * 2 * PAGE_SIZE, 0)
+    zone = cache._zone
+    with zone.lock:
+        assert slow.mapping.take_dirty(0, 2) == 2
+        page = slow.mapping.lock_run(0, 2)
+        page.owe_writeback()
+        zone.dirty.writeback_began(2)
+    del kicks[:]
+    writer = scene.start(other.file.pwrite, b"y" * PAGE_SIZE, 0)
+    scene.until(lambda: len(zone.dirty._waiters) == 1 and len(kicks) == 1)
+    with zone.lock:
+        page.settle_writeback(declined=True)
+    page.unlock()
+    scene.until(lambda: len(kicks) == 2)
+    fsync = scene.start(slow.file.fsync)
+    slow.ops.complete_store(0)
+    assert writer.result() == PAGE_SIZE
+    fsync.result()
+    other.fsync_and_assert_clean()
+
+
+def test_who_is_interrupted_while_he_is_slowed_down_gives_his_leave_back(scene, kicks):
+    cache = writing_cache(scene, 64, background=0.0, limit=16 / 64)
+    subject, dirty = open_slow(scene, cache=cache), cache._zone.dirty
+    fsync = being_stored(subject, 8)
+    steps = dirty.grant_steps(subject.mapping, 8, scene.door.waiter)
+    next(steps)
+    assert dirty.pages == 8
+    with pytest.raises(KeyboardInterrupt):
+        steps.throw(KeyboardInterrupt())
+    assert (dirty.pages, list(dirty._waiters)) == (0, [])
+    subject.ops.complete_store(0)
+    fsync.result()
+
+
+def test_a_writer_who_has_leave_does_not_wait_for_another_file_s_store(scene, kicks):
+    """He is slowed down, and no more: that store may never answer."""
+    cache = writing_cache(scene, 64, background=0.0, limit=16 / 64)
+    slow, other = open_slow(scene, cache=cache), open_written(scene, cache=cache)
+    fsync = being_stored(slow, 8)
+    writer = scene.start(other.file.pwrite, b"y" * 8 * PAGE_SIZE, 0)
+    scene.until(lambda: len(cache._zone.dirty._waiters) == 1)
+    cache._zone.flusher._turn(cache._zone)
+    assert writer.result() == 8 * PAGE_SIZE
+    slow.ops.complete_store(0)
+    fsync.result()
+    other.fsync_and_assert_clean()

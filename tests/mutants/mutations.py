@@ -1,0 +1,915 @@
+"""Mistakes that the core must not make, each one change of a line of src/pagein/mm, and the tests that catch it.
+
+Guarantees: the old text of each stands in its file exactly once (tests/mutants/test_mutants.py), so that a change
+of the core cannot make a mutation void without anybody hearing of it: then quote the new line.
+Not here: running them (run.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MM = Path("src", "pagein", "mm")
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In *file* of src/pagein/mm the *old* text becomes the *new* one; *name* says what is wrong then.  One of *tests*
+    has to fail."""
+
+    file: str
+    name: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """From the root of the project."""
+        return MM / f"{self.file}.py"
+
+    def applied_to(self, text: str) -> str:
+        """Raises: ValueError if the old text does not stand there exactly once."""
+        count = text.count(self.old)
+        if count != 1:
+            raise ValueError(f"{self.path} holds {count} times, not once:\n{self.old}")
+        return text.replace(self.old, self.new)
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.name}"
+
+
+def _mutation(file: str, name: str, old: str, new: str, *tests: str) -> Mutation:
+    return Mutation(file, name, old, new, tuple(f"tests/{test}" for test in tests))
+
+
+MUTATIONS = [
+    # -- reading ---------------------------------------------------------------------------------------------
+    _mutation(
+        "filemap", "the generation is not looked at again after the copy",
+        "    if arena.generations[region] != generation:  # (d)\n",
+        "    if False:  # (d)\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[copy]",
+    ),
+    _mutation(
+        "filemap", "the generation is taken after Uptodate is tested",
+        "    generation = arena.generations[region]  # (a)\n"
+        "    stop_frame = min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n',
+        "    stop_frame = min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n'
+        "    generation = arena.generations[region]  # (a)\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[copy]",
+    ),
+    _mutation(
+        "filemap", "i_size is read before Uptodate is tested",
+        "    stop_frame = min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n'
+        "    if hole >= 0:\n        stop_frame = hole\n"
+        "    stop = min(stop, (stop_frame - base) << PAGE_SHIFT, mapping.i_size)  # i_size only now\n",
+        "    i_size, stop_frame = mapping.i_size, min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n'
+        "    if hole >= 0:\n        stop_frame = hole\n"
+        "    stop = min(stop, (stop_frame - base) << PAGE_SHIFT, i_size)\n",
+        "mm/test_reclaim.py::test_the_size_is_looked_at_once_the_page_is_seen_to_be_here",
+    ),
+    _mutation(
+        "filemap", "whether the file was closed is not looked at after the copy",
+        "    mapping.check_usable()  # else closed meanwhile, and the frames may be another file's\n",
+        "",
+        "mm/test_interleavings_of_changes.py::test_a_reader_of_a_closed_file_never_reads_another_file",
+    ),
+    _mutation(
+        "filemap", "a page that was copied under its lock is not unlocked",
+        "return (take(shift + offset, shift + stop), stop) if stop > offset else None\n    finally:\n        page.unlock()\n",
+        "return (take(shift + offset, shift + stop), stop) if stop > offset else None\n    finally:\n        pass\n",
+        "mm/test_reclaim.py::test_a_reader_that_loses_again_and_again_takes_the_page_lock",
+    ),
+    _mutation(
+        "filemap", "a copy under the page's lock goes beyond i_size",
+        "        stop = min(stop, (index + 1) << PAGE_SHIFT, mapping.i_size)\n",
+        "        stop = min(stop, (index + 1) << PAGE_SHIFT)\n",
+        "mm/test_reclaim.py::"
+        "test_a_reader_that_takes_the_page_lock_reads_to_the_end_of_the_file_and_no_further",
+    ),
+    _mutation(
+        "filemap", "an error at the first page of a read is swallowed",
+        "            if pieces:\n                break\n            raise\n",
+        "            break\n",
+        "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
+    ),
+    _mutation(
+        "filemap", "a failed view leaves its pin",
+        "    except BaseException:\n        pin.put()\n        raise\n",
+        "    except BaseException:\n        raise\n",
+        "mm/test_pin.py::test_a_view_that_fails_leaves_no_pin",
+    ),
+    _mutation(
+        "filemap", "read_cache_page leaves its pin beyond the end of the file",
+        "    if index >= file.mapping.page_count:\n        pin.put()\n",
+        "    if index >= file.mapping.page_count:\n",
+        "contract/test_eof_and_truncate.py::test_item_25_bytes_by_the_new_size_where_the_page_is_pinned",
+    ),
+    _mutation(
+        "bring", "a page that was read for the sake of its lock is not unlocked",
+        "    if page is not None:\n        page.unlock()\n    return 1\n",
+        "    return 1\n",
+        "contract/test_concurrent_reads.py::test_item_19_the_first_success_serves_the_rest",
+    ),
+    _mutation(
+        "bring", "who gets the lock does not look whether the page was filled meanwhile",
+        "        if page.uptodate or (yield from _readpage(file, page, make_waiter)):\n",
+        "        if (yield from _readpage(file, page, make_waiter)):\n",
+        "contract/test_concurrent_reads.py::test_item_20_who_gets_the_lock_after_a_fill_does_not_read_again",
+    ),
+    _mutation(
+        "bring", "who gets the lock does not look whether the page was cut off meanwhile",
+        "        if index >= mapping.page_count:  # cut off while we waited\n",
+        "        if False:  # cut off while we waited\n",
+        "contract/test_eof_and_truncate.py::test_item_27_in_line_before_the_truncation_came",
+    ),
+    _mutation(
+        "bring", "a marker in flight is not taken off, and fires twice",
+        "        page.marker_index = -1\n        return marker_index\n",
+        "        return marker_index\n",
+        "mm/test_readahead.py::test_item_44_a_marker_in_flight_fires_before_the_reader_waits",
+    ),
+    _mutation(
+        "bring", "the error of a page that was invalidated meanwhile is raised",
+        " or mapping.invalidations != invalidations:\n",
+        ":\n",
+        "contract/test_invalidate_and_reclaim.py::test_item_40_a_reader_whose_page_was_invalidated_looks_again",
+    ),
+    _mutation(
+        "readpage", "a page is not unlocked if readpage raises",
+        '        zone.count("failed_requests")\n        if page.locked:\n            page.unlock()\n',
+        '        zone.count("failed_requests")\n',
+        "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
+    ),
+    _mutation(
+        "rac", "a page for which readahead's fallback got AOP_UPDATED_PAGE is not unlocked (the patch's first version)",
+        "            if outcome is Outcome.UPDATED:\n                page.unlock()\n",
+        "",
+        "contract/test_return_contract.py::test_item_06_readahead_without_an_operation_leaves_no_page_locked",
+    ),
+    _mutation(
+        "rac", "what an operation left of a window stays locked",
+        "    finally:\n        rac.unlock_rest()\n",
+        "    finally:\n",
+        "mm/test_readahead.py::test_item_46_what_an_operation_leaves_of_a_window_is_unlocked_and_had_later",
+    ),
+    _mutation(
+        "rac", "what an operation had taken stays locked if it raises",
+        "            if taken.locked:\n                taken.unlock()\n",
+        "            pass\n",
+        "mm/test_readahead.py::test_what_an_operation_took_is_released_when_it_raises",
+    ),
+    _mutation(
+        "fault", "a page is not unlocked by a fault that has let go of its lock",
+        "    if let_go:\n        _unlock(page)\n        return",
+        "    if let_go:\n        return",
+        "contract/test_return_contract.py::test_item_05_a_fault_that_let_go_of_its_lock_is_tried_again",
+    ),
+    _mutation(
+        "fault", "i_size is not looked at again under the page's lock",
+        "    if page is None or vmf.index >= mapping.page_count:  #",
+        "    if page is None:  #",
+        "contract/test_eof_and_truncate.py::test_item_27_a_fault_that_gets_its_lock_at_once_looks_at_the_size_again",
+    ),
+    _mutation(
+        "fault", "an interrupted fault does not take its lock again",
+        "                if let_go:\n                    vmf.lock.acquire()\n                raise\n",
+        "                raise\n",
+        "contract/test_interrupt.py::test_item_21_an_interrupted_fault_has_its_lock_again_and_no_page",
+    ),
+    # -- pages and their line --------------------------------------------------------------------------------
+    _mutation(
+        "page", "a page that was removed is uncharged twice",
+        "        if not self.filled and not self.removed:\n",
+        "        if not self.filled:\n",
+        "contract/test_invalidate_and_reclaim.py::test_item_38_invalidation_waits_for_a_page_being_read_and_removes_it",
+    ),
+    _mutation(
+        "page", "an unlock does not wake who waits for memory",
+        "            self._serve(wait)\n        zone.wake_memory_waiter()\n",
+        "            self._serve(wait)\n",
+        "mm/test_interleavings_of_waits.py::test_a_reader_waits_for_memory_or_hears_that_there_is_none",
+    ),
+    _mutation(
+        "page", "who stands in line for a page goes with the wrong part of its run",
+        "                wait.page = head if wait.index < self.index else self\n",
+        "                wait.page = self\n",
+        "mm/test_readahead.py::test_a_waiter_goes_with_its_page_when_a_run_is_split",
+    ),
+    _mutation(
+        "page", "a waiter does not stay in line behind who gets the lock",
+        "            wait.page = holder\n            holder._waits.append(wait)\n            return\n",
+        "            pass\n",
+        "mm/test_interleavings.py::test_a_page_lock_is_served_in_the_order_of_arrival",
+    ),
+    _mutation(
+        "page", "the end of write-back is told when the first piece has ended",
+        "        if not self._pages_left:\n            if mapping",
+        "        if True:\n            if mapping",
+        "contract/test_writeback.py::test_item_57_fsync_waits_for_every_piece_of_a_run",
+    ),
+    _mutation(
+        "page", "the error of a piece is forgotten if the next succeeds",
+        "        self.error = self.error or error\n",
+        "        self.error = error\n",
+        "contract/test_writeback.py::test_item_57_fsync_waits_for_every_piece_of_a_run",
+    ),
+    _mutation(
+        "page", "errseq is not advanced when write-back fails",
+        "                mapping.wb_err.set(error)\n",
+        "",
+        "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
+    ),
+    _mutation(
+        "page", "a page that could not be stored counts as clean, as in Linux",
+        '                zone.counters["failed_writes"] += 1\n                mapping.mark_dirty(self.index, self.page_count)\n',
+        '                zone.counters["failed_writes"] += 1\n',
+        "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
+    ),
+    _mutation(
+        "page", "the end of write-back does not wake who waits for memory",
+        "        zone.wake_memory_waiter()  # it may be evicted now\n",
+        "",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored",
+    ),
+    _mutation(
+        "page", "a page under write-back is not marked as such",
+        "        self.mapping.arena.writeback[frame : frame + self.page_count] = ones(self.page_count)\n",
+        "",
+        "contract/test_writeback.py::test_a_page_that_is_stored_late_is_under_write_back_until_then",
+    ),
+    _mutation(
+        "wait", "an interrupted waiter keeps the lock that it was just handed",
+        "            granted.owner = zone.door.thread_id()\n            granted.unlock()\n",
+        "            pass\n",
+        "mm/test_interleavings_of_waits.py::test_an_interrupted_wait_leaves_nothing_behind",
+    ),
+    _mutation(
+        "wait", "an interrupted waiter's reservation is not taken back",
+        "        elif self.has_reservation:\n",
+        "        elif False:\n",
+        "mm/test_interleavings_of_waits.py::test_an_interrupted_wait_leaves_nothing_behind",
+    ),
+    _mutation(
+        "mapping", "the reservation for a page that was removed meanwhile is not taken back",
+        "it up again\n                self.zone.uncharge(1, reserved=True)\n",
+        "it up again\n                pass\n",
+        "contract/test_eof_and_truncate.py::test_item_26_a_page_that_grew_while_it_came",
+    ),
+    _mutation(
+        "mapping", "what was reserved and is not needed is not given back",
+        "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n"
+        "            self.zone.uncharge(page_count - absent, reserved=True)\n",
+        "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n",
+        "mm/test_reclaim.py::test_what_was_reserved_for_pages_that_are_here_by_now_is_given_back",
+    ),
+    _mutation(
+        "mapping", "pages are locked beyond an end that has moved meanwhile",
+        "            stop_index = self.frame_count if beyond_end else self.page_count\n",
+        "            stop_index = self.frame_count\n",
+        "mm/test_readahead.py::test_a_window_that_is_cut_off_before_its_pages_are_locked_is_asked_for_no_more",
+    ),
+    _mutation(
+        "mapping", "a mark that a writer is about to take off is taken for a dirty page",
+        "            for plane in (self.arena.dirty, self.arena.uptodate):\n",
+        "            for plane in (self.arena.dirty,):\n",
+        "contract/test_writeback.py::test_a_mark_on_a_page_that_has_gone_is_no_dirty_page",
+    ),
+    _mutation(
+        "mapping", "a writer's budget is forgotten, and not taken back, when his file is clean",
+        "                    self.zone.dirty.pages -= self.dirty_budget  # so",
+        "                    pass  # so",
+        "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
+    ),
+    _mutation(
+        "mapping", "what is stored behind a cut counts as had by the store",
+        "            end_bytes = min(end_bytes, self.size_owed)\n",
+        "            pass\n",
+        "mm/test_interleavings_of_writes.py::test_two_truncations_and_a_writer_while_the_store_is_told",
+    ),
+    _mutation(
+        "mapping", "a dirty file is suspended",
+        "self.in_flight or self.under_writeback or self.dirty_pages or self.i_rwsem.held",
+        "self.in_flight or self.under_writeback or self.i_rwsem.held",
+        "contract/test_writeback.py::test_a_dirty_file_is_not_suspended",
+    ),
+    # -- removal and reclaim ---------------------------------------------------------------------------------
+    _mutation(
+        "removal", "the generation changes before Uptodate is cleared",
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n",
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n"
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[pread]",
+    ),
+    _mutation(
+        "removal", "the memory goes before the generation changes",
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n",
+        "    for arena, frame, count in runs:\n        arena.punch(frame, count)\n        arena.bump_generation(frame, count)\n"
+        "    removed_pages = 0\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[pread]",
+    ),
+    _mutation(
+        "removal", "pins are read before Uptodate is cleared",
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n"
+        "    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}\n",
+        "    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}\n"
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[while_it_is_shown]",
+    ),
+    _mutation(
+        "removal", "a pin that came in between is not looked at",
+        "        hit = list(_overlaps(pins[arena.number], frame, frame + count))\n",
+        "        hit: list[tuple[int, int]] = []\n",
+        "mm/test_reclaim.py::test_a_pin_that_comes_between_the_look_and_the_removal_keeps_its_page",
+    ),
+    _mutation(
+        "removal", "dirty is looked at before the flags are cleared, and not after",
+        "        if not hit and 1 not in dirty:\n",
+        "        if not hit:\n",
+        "mm/test_interleavings_of_writes.py::test_a_short_write_and_eviction",
+    ),
+    _mutation(
+        "removal", "a pinned page that stays is in no queue",
+        "                queues.requeue(same)\n            else:\n                yield same\n",
+        "            else:\n                yield same\n",
+        "mm/test_reclaim.py::test_a_pin_that_comes_between_the_look_and_the_removal_keeps_its_page",
+    ),
+    _mutation(
+        "removal", "removed pages are not uncharged",
+        "    zone.uncharge(removed_pages)\n",
+        "",
+        "contract/test_invalidate_and_reclaim.py::test_item_42_the_cap_holds_whatever_became_of_a_page_before",
+    ),
+    _mutation(
+        "removal", "a page under write-back is evicted",
+        "(dirty | writeback) * BUSY",
+        "dirty * BUSY",
+        "contract/test_writeback.py::test_a_page_that_is_stored_late_is_under_write_back_until_then",
+    ),
+    _mutation(
+        "removal", "a locked page is evicted",
+        "        for page in zone.locked:\n",
+        "        for page in ():\n",
+        "contract/test_invalidate_and_reclaim.py::test_item_42_reclaim_takes_only_what_is_clean_and_unused",
+    ),
+    _mutation(
+        "removal", "a page whose pin began before it is taken for unpinned",
+        "    at = max(0, bisect.bisect_right(spans, (start,)) - 1)\n",
+        "    at = bisect.bisect_right(spans, (start,))\n",
+        "mm/test_pin.py::test_a_view_that_fails_leaves_no_pin",
+    ),
+    _mutation(
+        "removal", "who lost a race punches a page that is on its way",
+        "                flags[at - index] = 1\n",
+        "                pass\n",
+        "mm/test_reclaim.py::test_pages_that_came_back_meanwhile_are_not_given_back",
+    ),
+    _mutation(
+        "removal", "who lost a race leaves the memory of a page that was removed and is still locked",
+        " and not page.removed:  # a page",
+        ":  # a page",
+        "mm/test_reclaim.py::test_memory_of_a_page_that_was_removed_is_given_back_though_its_lock_is_held",
+    ),
+    _mutation(
+        "arena", "only the first of several regions gets a new generation",
+        "(first_frame + page_count - 1 >> REGION_SHIFT) + 1):\n",
+        "(first_frame >> REGION_SHIFT) + 1):\n",
+        "mm/test_arena.py::test_a_removal_bumps_the_generation_of_each_region_that_it_touches",
+    ),
+    _mutation(
+        "arena", "the last piece of a long punch goes beyond its end",
+        "            _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))\n",
+        "            _punch(self.memory, at, _PUNCH_BYTES_MAX)\n",
+        "mm/test_arena.py::test_punching_gives_memory_back_and_leaves_zeros",
+    ),
+    _mutation(
+        "reclaim", "memory that is granted is not counted as reserved",
+        "    zone.reserved_pages += granted\n",
+        "",
+        "contract/test_memory.py::test_no_memory_is_an_error_and_not_a_hang",
+    ),
+    _mutation(
+        "reclaim", "who leaves the line for memory does not let the next one look",
+        "                else:\n                    zone.wake_memory_waiter()\n            raise\n",
+        "            raise\n",
+        "mm/test_reclaim.py::test_who_leaves_the_line_for_memory_as_he_is_told_tells_the_next",
+    ),
+    _mutation(
+        "reclaim", "who got memory does not let the next in line look",
+        "                if help_comes is None:\n                    zone.wake_memory_waiter()\n",
+        "                if help_comes is None:\n",
+        "mm/test_interleavings_of_waits.py::test_a_reader_waits_for_memory_or_hears_that_there_is_none",
+    ),
+    _mutation(
+        "reclaim", "a thread that holds a page lock waits for memory",
+        "    if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):\n",
+        "    if False:\n",
+        "contract/test_memory.py::test_a_store_that_reads_through_the_full_cache_has_an_error_and_not_a_hang",
+    ),
+    _mutation(
+        "reclaim", "there is said to be no memory while pages are under write-back",
+        "    return zone.dirty.writeback_pages > 0 or any(",
+        "    return any(",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored",
+    ),
+    _mutation(
+        "reclaim", "the references of a page that is kept stay",
+        "        run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)\n"
+        "        self._zone.queues.push",
+        "        self._zone.queues.push",
+        "mm/test_reclaim.py::test_a_scan_leaves_what_was_read_ahead_and_used_once_to_the_next_scan",
+    ),
+    _mutation(
+        "reclaim", "what was looked at and not taken comes back in the wrong order",
+        "            for head in reversed(heads):\n",
+        "            for head in heads:\n",
+        "mm/test_reclaim.py::test_what_is_left_of_a_run_of_which_some_pages_are_busy_keeps_its_order",
+    ),
+    _mutation(
+        "lru", "a page that was evicted lately comes back into small",
+        "                self.push(same, MAIN, was)\n",
+        "                self.push(same, SMALL, was)\n",
+        "mm/test_lru.py::test_a_page_evicted_lately_comes_back_into_main",
+    ),
+    _mutation(
+        "lru", "a page with two entries comes up twice after a clean-up",
+        "                _set_plane(run, run.arena.lru[run.frame] | _MARK)\n                kept.append(run)\n",
+        "                kept.append(run)\n",
+        "mm/test_lru.py::test_stale_entries_do_not_pile_up",
+    ),
+    _mutation(
+        "pin", "a sweep forgets the pins that were entered meanwhile",
+        "        self.entries[: len(entries)] = live",
+        "        self.entries[:] = live",
+        "mm/test_pin.py::test_a_pin_that_is_entered_while_a_sweep_looks_at_the_others_stays",
+    ),
+    # -- readahead and the line before the store ---------------------------------------------------------------
+    _mutation(
+        "readahead", "a marker that is taken off is not looked at again under the lock",
+        "        if arena.uptodate[frame] != MARKED:  #",
+        "        if False:  #",
+        "mm/test_readahead.py::test_item_44_a_marker_whose_page_goes_as_it_is_found_is_not_taken",
+    ),
+    _mutation(
+        "readahead", "a window ends a page early",
+        "        file.ra = window.state\n"
+        "        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)\n\n\n"
+        "def take_marker",
+        "        file.ra = window.state\n"
+        "        _submit_ahead(file, window.start, window.start + window.page_count - 1, window.marker_index)\n\n\n"
+        "def take_marker",
+        "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
+    ),
+    _mutation(
+        "readahead", "a reader is lent three pages for each that he uses",
+        "    return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)\n",
+        "    return min(credit + 3 * used_pages, CREDIT_PAGES_MAX)\n",
+        "mm/test_readahead.py::"
+        "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    _mutation(
+        "readahead", "the budget of a reader is not charged for what is fetched ahead of him",
+        "    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))\n",
+        "    file.ra_credit = credit\n",
+        "mm/test_readahead.py::"
+        "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    _mutation(
+        "ondemand", "windows grow from where they are, not from their end",
+        "        return _read_it(state.start + state.size, size, size, access)\n",
+        "        return _read_it(index, size, size, access)\n",
+        "mm/test_ondemand.py::test_item_44_the_windows_of_a_sequential_reader_are_those_of_linux",
+    ),
+    _mutation(
+        "ondemand", "the marker lies a page late",
+        "    marker_index = start + size - async_size if async_size else -1\n",
+        "    marker_index = start + size - async_size + 1 if async_size else -1\n",
+        "mm/test_ondemand.py::test_item_44_the_windows_of_a_sequential_reader_are_those_of_linux",
+    ),
+    _mutation(
+        "ondemand", "a window that its reader skipped through is followed by a larger one",
+        "    if is_expected and 2 * access.unused_pages <= index - state.start:\n",
+        "    if is_expected:\n",
+        "mm/test_ondemand.py::test_the_window_of_one_access",
+    ),
+    _mutation(
+        "device", "a store gets a request more than it said",
+        "        if self.in_flight >= self.requests_max:\n",
+        "        if self.in_flight > self.requests_max:\n",
+        "device/test_line.py::test_no_more_requests_are_in_flight_than_the_store_takes_and_every_reader_is_served",
+    ),
+    _mutation(
+        "device", "a request ahead that has ended keeps its place in the pipe",
+        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
+        "        self._ahead_in_flight -= not request.wanted\n",
+        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n',
+        "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
+    ),
+    _mutation(
+        "device", "a page whose reader has given up stays locked",
+        "            is_kept = request.keeps_lock and not request.given_up and outcome is Outcome.UPDATED\n",
+        "            is_kept = request.keeps_lock and outcome is Outcome.UPDATED\n",
+        "device/test_giving_up.py::test_who_is_interrupted_while_the_operation_runs_leaves_the_unlocking_to_who_called_it",
+    ),
+    _mutation(
+        "device", "a page whose reader was interrupted as it came stays locked",
+        "                is_ours = request.outcome is Outcome.UPDATED\n",
+        "                is_ours = False\n",
+        "device/test_giving_up.py::test_who_is_interrupted_when_the_page_has_come_gives_its_lock_back",
+    ),
+    _mutation(
+        "device", "what a reader gave up is not asked for though another waits for the page",
+        "        if self.zone.closed or not (is_needed or page.waiter_count):\n",
+        "        if self.zone.closed or not is_needed:\n",
+        "device/test_giving_up.py::"
+        "test_what_was_wanted_with_its_lock_by_who_was_interrupted_is_asked_for_only_if_another_wants_it",
+    ),
+    _mutation(
+        "device", "a page stays locked for which no thread is to be had",
+        "            request.error = error\n            self._let_go(request)\n",
+        "            request.error = error\n            request.returned()\n",
+        "device/test_calls.py::test_no_thread_to_be_had_for_it_is_the_reader_s_error_and_leaves_nothing",
+    ),
+    _mutation(
+        "device", "the end of a request does not start who stands in line",
+        "                request = self._take_next()\n                self._begin(request)\n",
+        "                return\n",
+        "mm/test_interleavings_of_requests.py::test_no_request_is_left_in_the_line_with_nobody_to_start_it",
+    ),
+    _mutation(
+        "request", "whether the operation has returned is not looked at before waiting for it",
+        "            if self._last()._has_returned:\n                return\n",
+        "",
+        "mm/test_interleavings_of_requests.py::test_the_end_of_a_page_against_the_return_of_its_operation",
+    ),
+    # -- writing -----------------------------------------------------------------------------------------------
+    _mutation(
+        "rwsem", "writes go the short way while somebody waits for i_rwsem",
+        "            mapping.short_writes = False\n            if not self._held:\n",
+        "            if not self._held:\n",
+        "mm/test_interleavings_of_writes.py::test_two_who_append_lose_nothing_of_one_another",
+    ),
+    _mutation(
+        "rwsem", "an interrupted waiter keeps the lock that it was just handed",
+        "                self.release()\n            raise\n",
+        "                pass\n            raise\n",
+        "mm/test_rwsem.py::test_who_is_interrupted_leaves_the_lock_to_the_next",
+    ),
+    _mutation(
+        "rwsem", "who is handed the lock is not told that it may go on",
+        "            mapping.zone.workqueue.kick_if_possible()\n",
+        "            pass\n",
+        "mm/test_rwsem.py::test_steps_that_wait_without_a_thread_go_on_when_the_lock_is_theirs",
+    ),
+    _mutation(
+        "rwsem", "last come, first served",
+        "self._waiters.pop(0) if",
+        "self._waiters.pop() if",
+        "mm/test_rwsem.py::test_first_come_first_served",
+    ),
+    _mutation(
+        "write", "the end of the file is read before the lock of who appends",
+        "    mapping = file.mapping\n    yield from mapping.i_rwsem.acquire_steps(make_waiter)\n    try:\n"
+        "        require_open(file)\n        return",
+        "    mapping = file.mapping\n    offset = mapping.i_size if offset is None else offset\n"
+        "    yield from mapping.i_rwsem.acquire_steps(make_waiter)\n    try:\n        require_open(file)\n        return",
+        "mm/test_interleavings_of_writes.py::test_two_who_append_lose_nothing_of_one_another",
+    ),
+    _mutation(
+        "write", "who writes a part of a page does not look again what the store has, once he has its lock",
+        "        if page.uptodate or _is_covered(mapping, index, offset, stop):\n",
+        "        if True:\n",
+        "contract/test_write.py::test_item_50_a_page_that_the_store_has_by_the_time_that_its_lock_comes_is_read",
+    ),
+    _mutation(
+        "write", "a write within the file cuts off what lies behind",
+        "        mapping.i_size = max(mapping.i_size, stop)\n",
+        "        mapping.i_size = stop\n",
+        "contract/test_write.py::test_item_50_the_bytes_around_a_write_are_kept",
+    ),
+    _mutation(
+        "write", "the last page of a long write is not read, of which a part is written",
+        "            covered = stop_index - index - (not _is_covered(mapping, stop_index - 1, offset, stop))\n",
+        "            covered = stop_index - index\n",
+        "contract/test_write.py::test_item_07_an_error_after_some_bytes_comes_after_them",
+    ),
+    _mutation(
+        "write", "leave to make pages dirty is not given back if they cannot be locked",
+        "            if granted:\n                dirty.give_back(granted)\n            if done",
+        "            if done",
+        "contract/test_write.py::test_item_07_a_read_inside_a_write_that_fails_reaches_the_writer_unchanged",
+    ),
+    _mutation(
+        "write", "what an interrupted write has left behind the end becomes the file's",
+        "    if offset > mapping.i_size and len(data):\n",
+        "    if False:\n",
+        "contract/test_write.py::test_item_50_a_gap_after_a_write_that_was_interrupted_is_zeros",
+    ),
+    _mutation(
+        "write", "a budget is granted and not counted",
+        "        zone.dirty.pages += max(0, budget - mapping.dirty_budget)\n",
+        "",
+        "mm/test_interleavings_of_writes.py::test_short_writes_and_write_back_of_their_page",
+    ),
+    _mutation(
+        "dirty", "a budget is taken back, and its writer keeps it",
+        "                    self.pages -= mapping.dirty_budget\n                    mapping.dirty_budget = 0\n",
+        "                    self.pages -= mapping.dirty_budget\n",
+        "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
+    ),
+    _mutation(
+        "dirty", "pages that failed are not counted as dirty again",
+        "            self.pages += page_count\n            self.failed(mapping, error)\n",
+        "            self.failed(mapping, error)\n",
+        "mm/test_interleavings_of_writes.py::test_short_writes_and_a_write_back_that_fails",
+    ),
+    _mutation(
+        "dirty", "a failure wakes nobody who waits for room",
+        "        mapping.last_failure = self.last_failure = error\n        self._wake(everybody=True)\n",
+        "        mapping.last_failure = self.last_failure = error\n",
+        "mm/test_waiting_for_the_store.py::test_a_writer_at_the_limit_hears_why_nothing_could_be_stored",
+    ),
+    _mutation(
+        "dirty", "a store that declines wakes nobody who waits for room",
+        "        self._wake(everybody=True)  # who waits for just these",
+        "        pass  # who waits for just these",
+        "mm/test_waiting_for_the_store.py::test_a_writer_at_the_limit_has_it_tried_again_if_the_store_declines",
+    ),
+    _mutation(
+        "dirty", "who is interrupted while he is slowed down keeps his leave",
+        "                    if granted:\n                        self.give_back(granted)\n                    raise\n",
+        "                    raise\n",
+        "mm/test_waiting_for_the_store.py::test_who_is_interrupted_while_he_is_slowed_down_gives_his_leave_back",
+    ),
+    _mutation(
+        "dirty", "a writer at the limit is woken in vain again and again while a store is slow",
+        "if entry.has_leave and entry.mapping not in busy]",
+        "if entry.mapping not in busy]",
+        "mm/test_waiting_for_the_store.py::test_a_writer_at_the_limit_waits_until_something_has_been_stored",
+    ),
+    _mutation(
+        "flusher", "who waits for what another is storing is woken in vain again and again",
+        "            if not (self._busy or zone.dirty.writeback_pages):\n",
+        "            if not self._busy:\n",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored",
+    ),
+    # -- write-back ----------------------------------------------------------------------------------------------
+    _mutation(
+        "writeback", "i_size is read before the dirty flags are cleared",
+        "    count = mapping.take_dirty(index, most)\n"
+        "    if not count:\n        return None\n    page = mapping.lock_run(index, count)\n"
+        "    # The size after the flags: a write that makes the file longer meanwhile makes the page dirty again.\n"
+        "    end_bytes = mapping.zero_beyond_end(index, count)\n",
+        "    end_bytes = mapping.zero_beyond_end(index, most)\n    count = mapping.take_dirty(index, most)\n"
+        "    if not count:\n        return None\n    page = mapping.lock_run(index, count)\n"
+        "    end_bytes = min(end_bytes, index + count << PAGE_SHIFT)\n",
+        "mm/test_interleavings_of_writes.py::test_short_writes_that_make_the_file_longer_and_write_back",
+    ),
+    _mutation(
+        "writeback", "the store is told of a new size while it is being given more",
+        "            if first is None:\n",
+        "            if True:\n",
+        "mm/test_interleavings_of_writes.py::test_a_file_that_is_cut_and_grows_again_while_it_is_stored",
+    ),
+    _mutation(
+        "writeback", "the size that is owed is not looked at again under the lock",
+        "            if mapping.size_owed is not None:\n                continue\n",
+        "",
+        "contract/test_truncate_dirty.py::test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first",
+    ),
+    _mutation(
+        "writeback", "another size that has come meanwhile is taken for told",
+        "    if mapping.size_owed == size_bytes:\n",
+        "    if True:\n",
+        "contract/test_truncate_dirty.py::"
+        "test_a_cut_that_comes_while_the_store_is_told_of_another_is_told_though_the_file_grows_again",
+    ),
+    _mutation(
+        "writeback", "the store makes durable what is not whole",
+        "    if error is None and durable:  #",
+        "    if durable:  #",
+        "contract/test_writeback.py::test_item_57_fsync_does_not_make_durable_what_is_not_whole",
+    ),
+    _mutation(
+        "writeback", "an error is told to the same open file again and again",
+        "        earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "        earlier, _ = mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
+    ),
+    _mutation(
+        "writeback", "fsync does not wait for what another has begun to store since it looked",
+        "            others |= _begun_by_others(mapping, start_index, stop_index)\n",
+        "            pass\n",
+        "mm/test_interleavings_of_writes.py::test_what_was_written_before_fsync_is_in_the_store_when_it_returns",
+    ),
+    _mutation(
+        "writeback", "fsync passes over a page that is dirty again while it is stored",
+        "            elif walk.sync is Sync.NONE:\n                return None, index + 1\n",
+        "            elif stored is not None:\n                return None, index + 1\n",
+        "contract/test_writeback.py::test_item_54_a_page_that_becomes_dirty_while_it_is_stored_is_stored_again",
+    ),
+    _mutation(
+        "writeback", "whether a write-back has ended is not looked at before waiting for it",
+        "        if writeback.has_ended:\n            return\n        waiter",
+        "        waiter",
+        "contract/test_writeback.py::test_a_page_is_handed_over_locked_uptodate_and_clean",
+    ),
+    _mutation(
+        "writeback", "an operation that has returned wakes nobody who waits for his turn",
+        "            for waiter in waiters:\n                waiter.wake()\n\n    def _wait_for_a_call",
+        "\n    def _wait_for_a_call",
+        "contract/test_writeback.py::test_a_page_is_handed_over_locked_uptodate_and_clean",
+    ),
+    _mutation(
+        "writeback", "a dirty page beyond the end is given up and stays counted",
+        "        mapping.zone.dirty.cancelled(count)\n        page.release_in_zone()\n",
+        "        page.release_in_zone()\n",
+        "mm/test_interleavings_of_writes.py::test_a_file_that_is_cut_and_grows_again_while_it_is_stored",
+    ),
+    _mutation(
+        "errseq", "an error that nobody has heard of is not told to who opens the file now",
+        "        return self._count if self._seen else self._count - 1\n",
+        "        return self._count\n",
+        "mm/test_errseq.py::test_item_56_who_is_told_what",
+    ),
+    _mutation(
+        "errseq", "an error that was told counts as untold",
+        "            self._seen = True\n        return error",
+        "            pass\n        return error",
+        "mm/test_errseq.py::test_item_56_who_is_told_what",
+    ),
+    _mutation(
+        "flusher", "a file whose pass has ended counts as busy for ever",
+        "            self._busy.discard(mapping)\n",
+        "",
+        "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
+    ),
+    _mutation(
+        "flusher", "a kick while the flusher works is lost",
+        "            self._is_kicked = True\n            waiter, self._waiter",
+        "            waiter, self._waiter",
+        "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
+    ),
+    # -- truncation and invalidation -------------------------------------------------------------------------------
+    _mutation(
+        "truncate", "the pages of a file that becomes shorter go before its size",
+        "    _set_size(mapping, size_bytes, size_bytes)\n"
+        "    invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))\n",
+        "    invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))\n"
+        "    _set_size(mapping, size_bytes, size_bytes)\n",
+        "contract/test_eof_and_truncate.py::test_item_25_bytes_by_the_new_size",
+    ),
+    _mutation(
+        "truncate", "a file becomes longer before its last page has gone",
+        "    page = mapping.lock_page(old_bytes >> PAGE_SHIFT)\n",
+        "    _set_size(mapping, size_bytes, size_bytes)\n    page = mapping.lock_page(old_bytes >> PAGE_SHIFT)\n",
+        "mm/test_interleavings_of_changes.py::test_a_file_that_becomes_longer_shows_no_zeros",
+    ),
+    _mutation(
+        "truncate", "the tail of a page is zeroed under a reader that does not hear of it",
+        "                mapping.arena.bump_generation(run.frame, 1)\n",
+        "",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[shorter_and_read_again]",
+    ),
+    _mutation(
+        "truncate", "the tail of a page is zeroed that a view shows",
+        "                if removal.is_pinned(run):\n                    raise busy(mapping.name, 1)\n",
+        "",
+        "mm/test_interleavings_of_changes.py::test_what_a_view_shows_stays_when_the_file_becomes_shorter",
+    ),
+    _mutation(
+        "truncate", "an invalidation does not count",
+        "    # Also what has no page now: a reader whose own read failed before this must ask again, not fail.\n"
+        "    mapping.invalidations += 1\n",
+        "",
+        "contract/test_invalidate_and_reclaim.py::test_item_40_a_reader_whose_page_was_invalidated_looks_again",
+    ),
+    _mutation(
+        "truncate", "the last page of a file that is cut goes with what it holds",
+        "    first = page_count_for(mapping.i_size)\n    invalidate_mapping",
+        "    first = mapping.i_size >> PAGE_SHIFT\n    invalidate_mapping",
+        "contract/test_truncate_dirty.py::test_item_29_what_was_cut_off_within_a_dirty_page_reads_as_zeros",
+    ),
+    _mutation(
+        "truncate", "a page is zeroed while it is stored",
+        "                _wait(page)  # it is stored as it was, or as it will be: not in between\n",
+        "",
+        "contract/test_truncate_dirty.py::test_item_30_a_truncation_waits_for_the_write_back_of_what_it_cuts",
+    ),
+    _mutation(
+        "truncate", "a cut leaves what the store has behind it to be read again",
+        "                    mapping.disk_size = min(mapping.disk_size, size_bytes)\n            drop",
+        "            drop",
+        "contract/test_truncate_dirty.py::test_item_29_what_was_cut_off_in_a_page_that_is_not_here_reads_as_zeros",
+    ),
+    _mutation(
+        "truncate", "a page that a reader brought while a hole was made stays",
+        "        # What a reader has brought meanwhile is from before.\n        invalidate_inode_pages2(mapping, first, stop)\n",
+        "",
+        "contract/test_truncate_dirty.py::"
+        "test_item_35_a_page_that_a_reader_brings_while_the_hole_is_made_is_gone_afterwards",
+    ),
+    _mutation(
+        "truncate", "a dirty page that was laundered stays counted",
+        "            mapping.zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))\n",
+        "            mapping.clear_dirty(page.index, page.page_count)\n",
+        "contract/test_direct.py::test_item_39_a_dirty_page_is_dropped_if_the_store_launders_it",
+    ),
+    _mutation(
+        "direct", "what a reader brought while it was written directly stays",
+        "        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end))\n",
+        "",
+        "contract/test_direct.py::test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old",
+    ),
+    # -- workers and interrupts ------------------------------------------------------------------------------------
+    _mutation(
+        "workqueue", "a worker does not look at the line again after it has said that it is idle",
+        "            if (self._queued or self._closed) and self._is_idle_no_more(waiter):\n                continue\n",
+        "",
+        "mm/test_workqueue.py::test_work_that_comes_before_the_only_worker_says_that_it_is_idle_is_done",
+    ),
+    _mutation(
+        "workqueue", "a worker ends that somebody has just woken",
+        "            if not waiter.wait(IDLE_S) and self._is_idle_no_more(waiter):\n",
+        "            if not waiter.wait(IDLE_S):\n",
+        "mm/test_workqueue.py::test_work_that_comes_as_a_worker_gives_up_is_done",
+    ),
+    _mutation(
+        "workqueue", "a worker that ends leaves work to nobody",
+        "            self._vacancies.append(number)\n            self.kick()  #",
+        "            self._vacancies.append(number)  #",
+        "mm/test_workqueue.py::test_work_that_comes_before_the_only_worker_is_gone_is_done",
+    ),
+    _mutation(
+        "workqueue", "work stays in the line whose caller was interrupted before he told anybody",
+        "            self.kick()  # the signal may have come after",
+        "            pass  # the signal may have come after",
+        "mm/test_workqueue.py::test_work_is_done_whose_caller_is_interrupted_before_he_has_told_anybody",
+    ),
+    _mutation(
+        "workqueue", "the token of an errand is not given back",
+        "            self._to_lend.append(token)\n",
+        "            pass\n",
+        "mm/test_workqueue.py::test_workers_are_left_while_errands_take_for_ever",
+    ),
+    _mutation(
+        "workqueue", "steps go on when the first of two has come to their appointment",
+        "        if not self._once.is_first():\n            self._detached.resume()\n",
+        "        if self._once.is_first():\n            self._detached.resume()\n",
+        "mm/test_workqueue.py::test_steps_go_on_when_they_are_woken_and_not_before",
+    ),
+    _mutation(
+        "workqueue", "a change that was called off is made all the same",
+        "        if not outcome.is_to_begin():  # it was called off\n            return\n",
+        "",
+        "file/test_writers_interrupted.py::"
+        "test_a_change_that_was_interrupted_before_it_began_is_not_made_after_a_later_one",
+    ),
+    _mutation(
+        "outcome", "what comes for a caller who was interrupted is not given back",
+        "            self.done.wake()\n        else:\n            self._give_back()\n",
+        "            self.done.wake()\n",
+        "mm/test_interleavings_of_waits.py::test_ctrl_c_in_shielded_gives_back_what_the_work_returns",
+    ),
+    _mutation(
+        "outcome", "what has come for a caller who was interrupted is not given back",
+        "        if not self._once.is_first():\n            self._give_back()\n",
+        "        self._once.is_first()\n",
+        "mm/test_workqueue.py::test_interrupted_after_the_work_is_done",
+    ),
+    _mutation(
+        "outcome", "work that failed is given back",
+        "        if self._undo and self.error is None:\n",
+        "        if self._undo:\n",
+        "mm/test_workqueue.py::test_work_that_failed_has_nothing_to_give_back",
+    ),
+    _mutation(
+        "outcome", "a change overtakes one whose caller was interrupted",
+        "    waiter = make_waiter()\n    outcome.waiters.append(waiter)\n",
+        "    return\n    waiter = make_waiter()\n    outcome.waiters.append(waiter)\n",
+        "file/test_writers_interrupted.py::"
+        "test_a_change_that_was_interrupted_when_it_had_begun_is_made_before_the_next",
+    ),
+    _mutation(
+        "outcome", "whether a change has settled is not looked at again before waiting for it",
+        "    if not (outcome.has_settled and _took(outcome.waiters, waiter)):\n        yield waiter\n",
+        "    yield waiter\n",
+        "mm/test_workqueue.py::test_a_change_that_settles_as_the_next_one_gets_in_line_is_not_waited_for",
+    ),
+    _mutation(
+        "zone", "who waits for memory is not told that the cache was closed",
+        "            while self.memory_waiters:\n                self.wake_memory_waiter()\n",
+        "",
+        "mm/test_reclaim.py::test_memory_of_a_closed_cache_is_not_given",
+    ),
+]  # fmt: skip
