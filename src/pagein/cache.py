@@ -107,6 +107,7 @@ class PageCache:
         self._table = InodeTable(self, idle_max=lambda: IDLE_INODES_MAX)
         self._lookup = Lookup(self._table, self._freshness)
         process.caches.add(self)
+        process.open_caches.add(self)
         if os.environ.get("PAGEIN_TOP", "").lower() not in ("", "0", "false", "no", "off"):
             from . import publishing  # sockets, and a thread, only for who wants them
 
@@ -440,7 +441,8 @@ class PageCache:
             return  # of the threads that it would need, none runs any more
         unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
-        if all(cache._zone.closed for cache in list(process.caches)):
+        process.open_caches.discard(self)
+        if not len(process.open_caches):
             stores.close_idle_connections()
         if self._zone.tracer is not None:
             self._zone.tracer.close()

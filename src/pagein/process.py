@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from .cache import PageCache
 
 caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
-"""All that there are in this process."""
+"""All that there are in this process..."""
+open_caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
+"""...and those that nobody has closed."""
 
 
 class _Forking(PerThread):

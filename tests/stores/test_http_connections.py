@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import pytest
 from cryptography import x509
@@ -24,6 +25,7 @@ from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, fill, opened, ra
 from tests.stores.scripted import ScriptedServer, response
 
 import pagein
+from pagein import process
 from pagein.stores import http_connections, policy, source_of
 from pagein.testing.httpserver import RangeServer
 
@@ -113,8 +115,9 @@ def test_a_kept_connection_that_has_ended_is_seen_to_have(
 
 
 def test_the_last_cache_that_is_closed_closes_the_connections(
-    server: RangeServer, pools: http_connections._Pools
+    server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(process, "open_caches", WeakSet())  # the default cache of another test is none of ours
     with pagein.PageCache(4 * MIB) as first:
         with pagein.PageCache(4 * MIB) as second, second.open(server.url("a")) as file:
             assert file.pread(1000, MIB) == DATA[MIB : MIB + 1000]
