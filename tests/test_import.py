@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from math import inf
 from pathlib import Path
 
 import pytest
 
 IMPORT_S = 0.060
-ROUNDS = 4
+ROUNDS_MAX = 20
+"""Less if it is seen sooner: a busy machine takes longer to have a quiet moment."""
 HEAVY = {
     "PIL", "aiohttp", "asyncio", "boto3", "click", "concurrent", "dataclasses", "decimal", "difflib", "email",
     "fractions", "fsspec", "http", "inspect", "json", "logging", "numpy", "obstore", "opentelemetry", "pandas",
@@ -59,15 +61,18 @@ def test_what_is_imported_late_is_there_when_it_is_named(name: str) -> None:
 
 
 def test_an_import_takes_less_than_60_ms(tmp_path: Path) -> None:
-    """Of the processor's time, the best of some; on a machine too slow for that, about what asyncio takes there."""
+    """Of the processor's time, the best of some; on a machine too slow for that, less than asyncio takes there."""
     bytecode = str(tmp_path / "bytecode")  # also where the tests run without it
-    times: dict[str, list[float]] = {"pagein": [], "asyncio": []}
-    for _ in range(1 + ROUNDS):
-        for name, seconds in times.items():
+    best = {"pagein": inf, "asyncio": inf}
+    for at in range(1 + ROUNDS_MAX):
+        for name, least in best.items():
             program = f"import time; began = time.process_time(); import {name}; print(time.process_time() - began)"
-            seconds.append(float(run(program, PYTHONPYCACHEPREFIX=bytecode, PYTHONDONTWRITEBYTECODE="")))
-    best = {name: min(seconds[1:]) for name, seconds in times.items()}  # the first has compiled
-    assert best["pagein"] < max(IMPORT_S, 1.25 * best["asyncio"]), best
+            seconds = float(run(program, PYTHONPYCACHEPREFIX=bytecode, PYTHONDONTWRITEBYTECODE=""))
+            if at:  # the first has compiled
+                best[name] = min(least, seconds)
+        if best["pagein"] < max(IMPORT_S, best["asyncio"]) < inf:
+            return
+    raise AssertionError(best)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
@@ -17,7 +16,7 @@ from tests.file.writable import Disk
 
 import pagein
 from pagein import PageCache
-from pagein.mm import truncate, workqueue, write
+from pagein.mm import outcome, truncate, workqueue, write
 from pagein.units import PAGE_SIZE
 
 
@@ -46,6 +45,47 @@ def at_each_line(case: Callable[[int], bool]) -> None:
             assert line > 10
             return
     raise AssertionError("it never came to its end")
+
+
+Run = Callable[[], object]
+
+
+def interrupt_the_next_start(
+    monkeypatch: pytest.MonkeyPatch,
+    handle: Callable[[Callable[[Run], None], Run], None],
+) -> None:
+    """Ctrl-C where the next call hands its work to a worker; *handle* is told how that is started, and the work."""
+    start = workqueue.Workqueue.start
+
+    def interrupted_start(self: workqueue.Workqueue, run: Run) -> None:
+        monkeypatch.setattr(workqueue.Workqueue, "start", start)
+        handle(partial(start, self), run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+
+
+def interrupt_once_begun(monkeypatch: pytest.MonkeyPatch, begun: threading.Event) -> None:
+    """Ctrl-C when the work of the next call has *begun*."""
+
+    def handle(start: Callable[[Run], None], run: Run) -> None:
+        start(run)
+        assert begun.wait(TIMEOUT_S)
+
+    interrupt_the_next_start(monkeypatch, handle)
+
+
+def one_waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody waits for a change that was abandoned, and has begun."""
+    waits, ended_steps = threading.Event(), outcome._ended_steps
+
+    def told(*arguments: Any) -> Any:
+        for waiter in ended_steps(*arguments):
+            waits.set()
+            yield waiter
+
+    monkeypatch.setattr(outcome, "_ended_steps", told)
+    return waits
 
 
 def test_an_open_that_was_interrupted_leaves_nothing_open(disk: Disk) -> None:
@@ -121,17 +161,11 @@ def test_a_change_that_was_interrupted_before_it_began_is_not_made_after_a_later
 ) -> None:
     disk.put("a", b"old")
     make, after = CHANGES[change]
-    begun_late: list[Callable[[], object]] = []
-    start = workqueue.Workqueue.start
-
-    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
-        monkeypatch.setattr(workqueue.Workqueue, "start", start)
-        begun_late.append(run)  # as one that is in the line, and no worker has come by
-        raise KeyboardInterrupt
+    begun_late: list[Run] = []  # as what is in the line, and no worker has come by
 
     with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
         file.read()
-        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        interrupt_the_next_start(monkeypatch, lambda _, run: begun_late.append(run))
         with pytest.raises(KeyboardInterrupt):
             make(file)
         file.pwrite(after, 0)
@@ -149,19 +183,13 @@ def test_an_open_that_was_interrupted_before_it_began_makes_nothing_empty_afterw
     others: str, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("a", b"old")
-    begun_late: list[Callable[[], object]] = []
-    start = workqueue.Workqueue.start
-
-    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
-        monkeypatch.setattr(workqueue.Workqueue, "start", start)
-        begun_late.append(run)
-        raise KeyboardInterrupt
+    begun_late: list[Run] = []  # as what is in the line, and no worker has come by
 
     with PageCache(16 * PAGE_SIZE) as cache:
         file = binary(cache.open((disk, "a"), "r+b")) if others == "another has it open" else None
         if file is not None:
             file.read()
-        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        interrupt_the_next_start(monkeypatch, lambda _, run: begun_late.append(run))
         with pytest.raises(KeyboardInterrupt):
             cache.open((disk, "a"), "wb")
         if file is None:
@@ -180,7 +208,7 @@ def test_an_open_waits_for_a_change_that_was_interrupted_when_it_had_begun(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("a", b"old")
-    start, cut = workqueue.Workqueue.start, truncate.truncate
+    cut = truncate.truncate
     begun, may_go_on = threading.Event(), threading.Event()
 
     def slow(*arguments: Any) -> None:
@@ -189,22 +217,15 @@ def test_an_open_waits_for_a_change_that_was_interrupted_when_it_had_begun(
         assert may_go_on.wait(TIMEOUT_S)
         cut(*arguments)
 
-    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
-        monkeypatch.setattr(workqueue.Workqueue, "start", start)
-        start(self, run)
-        assert begun.wait(TIMEOUT_S)
-        raise KeyboardInterrupt
-
+    waits = one_waits(monkeypatch)
     with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
         monkeypatch.setattr(truncate, "truncate", slow)
-        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        interrupt_once_begun(monkeypatch, begun)
         with pytest.raises(KeyboardInterrupt):
             file.set_size(50)
         later = threading.Thread(target=lambda: binary(cache.open((disk, "a"), "wb")).close())
         later.start()
-        unsettled = file._mapping.unsettled
-        while not unsettled[0].waiters and later.is_alive():
-            time.sleep(0)
+        assert waits.wait(TIMEOUT_S)
         may_go_on.set()
         later.join(TIMEOUT_S)
         assert file.size_bytes == 0
@@ -215,7 +236,6 @@ def test_a_change_that_was_interrupted_when_it_had_begun_is_made_before_the_next
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("a", b"old")
-    start = workqueue.Workqueue.start
     begun, may_go_on = threading.Event(), threading.Event()
     perform = write.perform_write
 
@@ -225,28 +245,20 @@ def test_a_change_that_was_interrupted_when_it_had_begun_is_made_before_the_next
         assert may_go_on.wait(TIMEOUT_S)
         return perform(*arguments)
 
-    def interrupted_start(self: workqueue.Workqueue, run: Callable[[], object]) -> None:
-        monkeypatch.setattr(workqueue.Workqueue, "start", start)
-        start(self, run)
-        assert begun.wait(TIMEOUT_S)
-        raise KeyboardInterrupt
-
+    waits = one_waits(monkeypatch)
     with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
         file.read()
         monkeypatch.setattr(write, "perform_write", slow)
-        monkeypatch.setattr(workqueue.Workqueue, "start", interrupted_start)
+        interrupt_once_begun(monkeypatch, begun)
         with pytest.raises(KeyboardInterrupt):
             file.pwrite(bytearray(b"older"), 0)
         later = threading.Thread(target=file.pwrite, args=(b"newer", 0))
         later.start()
-        unsettled = file._mapping.unsettled
-        while not unsettled[0].waiters and later.is_alive():
-            time.sleep(0)
-        assert later.is_alive()  # it waits, and not for any lock
+        assert waits.wait(TIMEOUT_S)
         may_go_on.set()
         later.join(TIMEOUT_S)
         assert file.pread(100, 0) == b"newer"
-        assert not unsettled
+        assert not file._mapping.unsettled
     assert disk.objects["a"] == b"newer"
 
 
