@@ -3,6 +3,7 @@ the test is over."""
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import weakref
@@ -21,6 +22,12 @@ settings.load_profile("pagein")
 os.environ["PAGEIN_CONFIG"] = os.devnull  # of this process and its children: what a developer has in his home stays out
 
 SETTLE_S = 3.0  # for reads in the background; a page that is still locked then has been forgotten
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: no collection of garbage, and many tests make some, looks at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
