@@ -3,4 +3,9 @@
 Assumes: nothing beyond the standard library. Nothing in pagein except its commands imports this package.
 """
 
+from .durable import DurableStore as DurableStore
+from .faulty import Fault as Fault, FaultyStore as FaultyStore, Held as Held
 from .httpserver import RangeServer as RangeServer, RangeServerProcess as RangeServerProcess
+from .link import Link as Link
+from .simulated import Request as Request, SimulatedStore as SimulatedStore
+from .virtual import VirtualClock as VirtualClock
