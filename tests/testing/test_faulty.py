@@ -4,6 +4,7 @@ and no wrong byte; one that crashes keeps what was fsynced."""
 from __future__ import annotations
 
 import errno
+import math
 import os
 import random
 import threading
@@ -68,7 +69,7 @@ def test_the_nth_call_fails_and_so_many_after_it() -> None:
     faulty = FaultyStore(DurableStore({"a": OLD}))
     _, ops = opened(faulty)
     write(ops, NEW)
-    faulty.inject("store", at=3, times=2, code=errno.ENOSPC)
+    faulty.inject("store", at=3, times=2, error=errno.ENOSPC)
     assert [code_of(write, ops, NEW) for _ in range(6)] == [None, None, errno.ENOSPC, errno.ENOSPC, None, None]
     assert faulty.errors("store") == len(faulty.struck) == 2
     assert faulty.calls["store"] == 7
@@ -110,10 +111,10 @@ def test_what_has_no_range_is_done_if_torn_and_its_answer_is_an_error(kind: Kind
 def test_a_failing_read_and_a_failing_open_raise() -> None:
     faulty = FaultyStore(DurableStore({"a": OLD}))
     _, ops = opened(faulty)
-    faulty.inject("fill", kind="torn", code=errno.ETIMEDOUT)
+    faulty.inject("fill", kind="torn", error=errno.ETIMEDOUT)
     assert code_of(read, ops, 4096) == errno.ETIMEDOUT
     assert read(ops, 4096) == OLD
-    faulty.inject("open", times=2, code=errno.EACCES)
+    faulty.inject("open", times=2, error=errno.EACCES)
     assert code_of(faulty.source("a").open) == errno.EACCES
     assert code_of(opened, faulty) == errno.EACCES
 
@@ -129,7 +130,7 @@ def test_what_is_late_comes_when_it_is_completed() -> None:
         thread = threading.Thread(target=lambda: codes.append(code_of(ops.fsync)))
         thread.start()
         (held,) = faulty.wait_for_held()
-        assert held.operation == "fsync"
+        assert held.request.operation == "fsync"
         assert store.durable("a") == (NEW if error else OLD)
         held.complete(error)
         thread.join()
@@ -202,7 +203,7 @@ def test_a_reader_gets_the_error_and_the_right_bytes_when_he_tries_again(
 ) -> None:
     (tmp_path / "a").write_bytes(DATA)
     store = FaultyStore(make(clock, tmp_path), clock=clock)
-    store.inject("fill", kind=kind, at=2, times=2, code=errno.ETIMEDOUT)
+    store.inject("fill", kind=kind, at=2, times=2, error=errno.ETIMEDOUT)
     with reading(store, clock) as file:
         assert file.pread(PAGE_SIZE, 0) == page(0)
         for _ in range(2):
@@ -236,11 +237,48 @@ def test_a_reader_of_several_pages_hears_of_no_fault_that_passes(kind: Kind, clo
     def complete() -> None:
         if kind == "late":
             (held,) = store.wait_for_held()
-            assert (held.offset_bytes, held.size_bytes) == (0, len(DATA))
+            assert (held.request.offset_bytes, held.request.size_bytes) == (0, len(DATA))
             held.complete()
 
     with reading(store, clock) as file:
         assert clock.together(lambda: file.pread(len(DATA), 0), complete) == [DATA, None]
+
+
+def test_a_bad_place_fails_whoever_reads_it_with_the_error_that_was_given(clock: VirtualClock) -> None:
+    store, bad = FaultyStore(MemoryStore({"a": DATA}), clock=clock), TimeoutError("a bad sector")
+    store.inject("fill", offset_bytes=3 * PAGE_SIZE + 7, times=None, error=bad)
+    with reading(store, clock) as file:
+        for _ in range(2):
+            with pytest.raises(TimeoutError) as raised:
+                file.pread(3 * PAGE_SIZE, PAGE_SIZE)
+            assert raised.value is bad
+        assert file.pread(3 * PAGE_SIZE, 0) == DATA[: 3 * PAGE_SIZE]
+        assert file.pread(PAGE_SIZE, 4 * PAGE_SIZE) == page(4)
+        store.heal()
+        assert file.pread(len(DATA), 0) == DATA
+
+
+def test_each_request_is_on_record_with_its_times_and_its_error(clock: VirtualClock) -> None:
+    store = FaultyStore(MemoryStore({"a": DATA}), clock=clock)
+    store.inject("fill", kind="slow", delay_s=DELAY_S)
+    store.inject("fill", kind="late", at=2)
+    with reading(store, clock) as file:
+        assert file.pread(1, 0) == DATA[:1]
+
+        def complete() -> None:
+            (held,) = store.wait_for_held()
+            assert held.request is store.requests[-1]
+            assert held.request.answered_s == math.inf
+            clock.sleep(1)
+            held.complete(TimeoutError(errno.ETIMEDOUT, "late"))
+
+        with pytest.raises(TimeoutError):
+            clock.together(lambda: file.pread(1, PAGE_SIZE), complete)
+    assert [tuple(vars(request).values()) for request in store.requests] == [
+        ("open", "memory:a", 0, 0, 0.0, 0.0, None),
+        ("fill", "memory:a", 0, PAGE_SIZE, 0.0, DELAY_S, None),
+        ("fill", "memory:a", PAGE_SIZE, PAGE_SIZE, DELAY_S, DELAY_S + 1, errno.ETIMEDOUT),
+    ]
 
 
 def test_late_answers_come_in_the_order_that_the_test_wants(clock: VirtualClock) -> None:
@@ -359,7 +397,7 @@ def test_whatever_fails_no_byte_is_wrong(faults: list[tuple[Kind, int, int]], re
 def test_a_writer_hears_of_it_once_and_nothing_is_lost(kind: Kind, clock: VirtualClock) -> None:
     durable = DurableStore({"a": DATA})
     store = FaultyStore(durable, clock=clock)
-    store.inject("store", kind=kind, code=errno.ENOSPC)
+    store.inject("store", kind=kind, error=errno.ENOSPC)
     with PageCache("1 MiB", door=clock) as cache, cache.open((store, "a"), "r+b") as file:
         file.write(OTHER)
         with pytest.raises(OSError, match=f"injected: store {kind}"):
@@ -396,7 +434,7 @@ def test_an_object_that_is_replaced_as_a_whole_fails_too(clock: VirtualClock) ->
     """It is stored by the fsync, and nothing of it before."""
     memory = MemoryStore({"a": DATA})
     store = FaultyStore(memory, clock=clock)
-    store.inject("fsync", code=errno.EACCES)
+    store.inject("fsync", error=errno.EACCES)
     with PageCache("1 MiB", door=clock) as cache, cache.open((store, "a"), "r+b") as file:
         file.write(OTHER)
         with pytest.raises(PermissionError):

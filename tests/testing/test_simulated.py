@@ -76,7 +76,9 @@ def test_no_connection_is_faster_than_it_can_and_who_has_none_waits_for_one() ->
 def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
     def durations(**more: Any) -> list[float]:
         it = Link(latency_s=1, connections=200, **more)
-        return [it.done_s(it.ask(0, 0)) for _ in range(200)]
+        transfers = [it.ask(0, 0) for _ in range(200)]
+        it.advance(1000)
+        return [transfer.done_s for transfer in transfers]
 
     jittery = durations(jitter=0.5, seed=7)
     assert min(jittery) >= 1

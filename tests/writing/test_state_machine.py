@@ -127,7 +127,7 @@ class Files(RuleBasedStateMachine):
         code=st.sampled_from([errno.EIO, errno.ENOSPC, errno.EDQUOT]),
     )
     def break_it(self, operation: Operation, kind: Kind, at: int, times: int | None, code: int) -> None:
-        self.faulty.inject(operation, kind=kind, at=at, times=times, code=code)
+        self.faulty.inject(operation, kind=kind, at=at, times=times, error=code)
 
     @rule()
     def heal(self) -> None:

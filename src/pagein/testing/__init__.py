@@ -7,5 +7,6 @@ from .durable import DurableStore as DurableStore
 from .faulty import Fault as Fault, FaultyStore as FaultyStore, Held as Held
 from .httpserver import RangeServer as RangeServer, RangeServerProcess as RangeServerProcess
 from .link import Link as Link
-from .simulated import Request as Request, SimulatedStore as SimulatedStore
+from .simulated import SimulatedStore as SimulatedStore
 from .virtual import VirtualClock as VirtualClock
+from .wrapped import Request as Request

@@ -1,7 +1,7 @@
 """A store that fails: a `FaultyStore` is any store, of which calls fail, or are late, as it is told.
 
     store = FaultyStore(MemoryStore({"a": b"..."}))
-    store.inject("fill", at=3, code=errno.ETIMEDOUT)       # the third from now on
+    store.inject("fill", at=3, error=errno.ETIMEDOUT)      # the third from now on
     store.inject("fsync", kind="torn", times=2)            # two that succeed, but whose answer is an error
     with cache.open((store, "a"), "r+b") as file: ...
 
@@ -14,7 +14,6 @@ by one (stores.py).
 from __future__ import annotations
 
 import errno
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from ..mm.writeback import WritebackControl
 from ..stores.source import Store
 from .durable import SECTOR_BYTES
 from .stores import PATIENCE_S
-from .wrapped import Asked, Operation as Operation, Run, WrappedOperations, WrappedStore
+from .wrapped import Operation as Operation, Request, Run, WrappedOperations, WrappedStore
 
 Kind = Literal["fails", "short", "torn", "slow", "late", "changed"]
 T = TypeVar("T")
@@ -38,10 +37,11 @@ T = TypeVar("T")
 @dataclass(eq=False)
 class Fault:
     """What befalls the calls of an operation, from the *at*-th on, *times* in all; None: until `FaultyStore.heal`.
+    With *offset_bytes*, only those whose range has that byte count.  *error* is raised: an OSError, or its errno.
 
-    ``fails``: nothing is done, and OSError(*code*) raised.
-    ``short``: the first half of the range is done, then OSError(*code*).
-    ``torn``: every other sector of it is, or all of an operation without a range; then OSError(*code*).  With
+    ``fails``: nothing is done, and *error* raised.
+    ``short``: the first half of the range is done, then *error* raised.
+    ``torn``: every other sector of it is done, or all of an operation without a range; then *error* raised.  With
     *delay_s*, no error, but the rest after that time.
     ``slow``: it is done after *delay_s*.
     ``late``: it is done when the test says so: `Held.complete`.
@@ -53,7 +53,8 @@ class Fault:
     kind: Kind = "fails"
     at: int = 1
     times: int | None = 1
-    code: int = errno.EIO
+    error: int | OSError = errno.EIO
+    offset_bytes: int | None = None
     delay_s: float = 0.0
     change: Callable[[], object] | None = None
     calls: int = 0
@@ -79,31 +80,37 @@ class Fault:
         """Whether whoever called gets an OSError of ours."""
         return self.kind in ("fails", "short") or (self.kind == "torn" and not self.delay_s)
 
-    def strikes(self) -> bool:
-        """Count one more call.  Under the store's lock."""
+    def strikes(self, request: Request) -> bool:
+        """Count one more call, if it is one of ours.  Under the store's lock."""
+        if not self._concerns(request):
+            return False
         self.calls += 1
         return self.calls >= self.at and (self.times is None or self.calls < self.at + self.times)
+
+    def _concerns(self, request: Request) -> bool:
+        start, at = request.offset_bytes, self.offset_bytes
+        return self.operation == request.operation and (at is None or start <= at < start + request.size_bytes)
+
+    def error_for(self, request: Request) -> OSError:
+        """What whoever called gets."""
+        if isinstance(self.error, OSError):
+            return self.error.with_traceback(None)  # it would keep whoever has raised it before
+        return OSError(self.error, f"injected: {request.operation} {self.kind}", request.name)
 
 
 class Held:
     """A call that is late: it waits for `complete`."""
 
-    def __init__(self, store: FaultyStore, asked: Asked, then: Callable[[OSError | None], object]) -> None:
-        self.operation: Operation = asked.operation
-        self.name: str = asked.name
-        self.offset_bytes: int = asked.offset_bytes
-        self.size_bytes: int = asked.size_bytes
+    def __init__(self, store: FaultyStore, request: Request, then: Callable[[OSError | None], object]) -> None:
+        self.request: Request = request
         self._store = store
         self._then = then
-
-    def __repr__(self) -> str:
-        return f"<Held {self.operation} of {self.name}, {self.size_bytes} B from {self.offset_bytes} on>"
 
     def complete(self, error: OSError | None = None) -> None:
         """Have it done now, or fail with *error*.  Raises: ValueError if it has been completed."""
         with self._store._lock:
             if self not in self._store.held:
-                raise ValueError(f"{self!r} has been completed")
+                raise ValueError(f"{self.request.operation} of {self.request.name} has been completed")
             self._store.held.remove(self)
         self._then(error)
 
@@ -114,15 +121,13 @@ class FaultyStore(WrappedStore):
     label = "faulty"
 
     def __init__(self, inner: Store, *, clock: Door = SYSTEM) -> None:
-        super().__init__(inner)
+        super().__init__(inner, clock)
         self.calls: Counter[str] = Counter()
         """Of each operation, since the beginning."""
         self.struck: list[Fault] = []
         """One entry for each call that something befell."""
         self.held: list[Held] = []
         """Those that are late, in the order in which they came."""
-        self._clock = clock
-        self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._awaiting_held: list[tuple[int, Waiter]] = []
 
@@ -133,12 +138,13 @@ class FaultyStore(WrappedStore):
         kind: Kind = "fails",
         at: int = 1,
         times: int | None = 1,
-        code: int = errno.EIO,
+        error: int | OSError = errno.EIO,
+        offset_bytes: int | None = None,
         delay_s: float = 0.0,
         change: Callable[[], object] | None = None,
     ) -> Fault:
         """As `Fault` says.  Of several that are due, the one that was injected first strikes."""
-        fault = Fault(operation, kind, at, times, code, delay_s, change)
+        fault = Fault(operation, kind, at, times, error, offset_bytes, delay_s, change)
         with self._lock:
             self._faults.append(fault)
         return fault
@@ -170,24 +176,24 @@ class FaultyStore(WrappedStore):
         """*ops*, as if they were this store's: for `PageCache.inode`.  Raises: TypeError if they bring no ranges."""
         return _FaultyOperations(self, ops, name or type(ops).__name__)
 
-    def around(self, asked: Asked, run: Run[T]) -> T:
+    def answer(self, request: Request, run: Run[T]) -> T:
         """As the faults say.  Blocks: if it is to be late, until it is completed."""
-        fault = self._strike(asked.operation)
+        fault = self._strike(request)
         if fault is not None and fault.kind == "late":
-            self._wait_until_completed(asked)
-        return self._undergo(fault, asked, run)
+            self._wait_until_completed(request)
+        return self._undergo(fault, request, run)
 
-    def _strike(self, operation: Operation) -> Fault | None:
+    def _strike(self, request: Request) -> Fault | None:
         """Count a call; return what befalls it."""
         with self._lock:
-            self.calls[operation] += 1
-            due = [fault for fault in self._faults if fault.operation == operation and fault.strikes()]
+            self.calls[request.operation] += 1
+            due = [fault for fault in self._faults if fault.strikes(request)]
             self.struck += due[:1]
         return due[0] if due else None
 
-    def _undergo(self, fault: Fault | None, asked: Asked, run: Run[T]) -> T:
+    def _undergo(self, fault: Fault | None, request: Request, run: Run[T]) -> T:
         """Have it done as *fault* says, but for its being late."""
-        size_bytes = asked.size_bytes
+        size_bytes = request.size_bytes
         if fault is None or fault.kind == "late":
             return run(0, size_bytes)
         if fault.kind == "slow":
@@ -206,7 +212,7 @@ class FaultyStore(WrappedStore):
             result = self._tear(fault, size_bytes, run)
             if fault.delay_s:
                 return result
-        raise OSError(fault.code, f"injected: {asked.operation} {fault.kind}", asked.name)
+        raise fault.error_for(request)
 
     def _tear(self, fault: Fault, size_bytes: int, run: Run[T]) -> T:
         starts = range(0, max(size_bytes, 1), SECTOR_BYTES)
@@ -216,25 +222,25 @@ class FaultyStore(WrappedStore):
             results += [run(start, min(start + SECTOR_BYTES, size_bytes)) for start in starts[1::2]]
         return results[0]
 
-    def _hold(self, asked: Asked, then: Callable[[OSError | None], object]) -> None:
+    def _hold(self, request: Request, then: Callable[[OSError | None], object]) -> None:
         """Until `Held.complete`, which calls *then*."""
         with self._lock:
-            self.held.append(Held(self, asked, then))
+            self.held.append(Held(self, request, then))
             served = [one for one in self._awaiting_held if one[0] <= len(self.held)]
             self._awaiting_held = [one for one in self._awaiting_held if one not in served]
         for _, waiter in served:
             waiter.wake()
 
-    def _wait_until_completed(self, asked: Asked) -> None:
+    def _wait_until_completed(self, request: Request) -> None:
         waiter, errors = self._clock.waiter(), list[OSError]()
 
         def then(error: OSError | None) -> None:
             errors.extend([error] if error else [])
             waiter.wake()
 
-        self._hold(asked, then)
+        self._hold(request, then)
         if not waiter.wait(PATIENCE_S):
-            raise AssertionError(f"waited {PATIENCE_S:g} s until {asked.operation} of {asked.name} is completed")
+            raise AssertionError(f"waited {PATIENCE_S:g} s until {request.operation} of {request.name} is completed")
         if errors:
             raise errors.pop()
 
@@ -245,16 +251,14 @@ class _FaultyOperations(WrappedOperations):
     _store: FaultyStore
 
     def readpage(self, file: OpenFile, page: Page) -> int:
-        asked, run = self._filling(page.buffer, page.offset)
-        if self._is_held(asked, run, page.end_read):
+        if self._is_held(*self._filling(page.buffer, page.offset), page.end_read):
             return 0
         page.set_uptodate()
         return AOP_UPDATED_PAGE
 
     def readahead(self, rac: ReadaheadControl) -> None:
         page = rac.take()
-        asked, run = self._filling(page.buffer, page.offset)
-        if not self._is_held(asked, run, page.end_read):
+        if not self._is_held(*self._filling(page.buffer, page.offset), page.end_read):
             page.end_read()
 
     def writepages(self, wbc: WritebackControl) -> None:
@@ -262,34 +266,37 @@ class _FaultyOperations(WrappedOperations):
         page.set_writeback()
         page.unlock()
         content = page.content
-        asked, run = self._storing(content, page.offset)
 
-        def end(error: BaseException | None) -> None:
+        def end(error: BaseException | None = None) -> None:
             content.release()
             page.end_writeback(error)
 
         try:
-            if self._is_held(asked, run, end):
-                return
+            is_held = self._is_held(*self._storing(content, page.offset), end)
         except BaseException:
             content.release()
             raise
-        end(None)
+        if not is_held:
+            end()
 
-    def _is_held(self, asked: Asked, run: Run[None], end: Callable[[BaseException | None], object]) -> bool:
+    def _is_held(self, request: Request, run: Run[None], end: Callable[[BaseException | None], object]) -> bool:
         """Do it, as the faults say; or, if it is to be late, have it done then, and *end* called."""
-        fault = self._store._strike(asked.operation)
+        store, fault = self._store, self._store._strike(request)
         if fault is None or fault.kind != "late":
-            self._store._undergo(fault, asked, run)
+            with store._recording(request):
+                store._undergo(fault, request, run)
             return False
 
         def then(error: OSError | None) -> None:
             try:
-                if error is None:
-                    run(0, asked.size_bytes)
+                with store._recording(request):
+                    if error is not None:
+                        raise error
+                    run(0, request.size_bytes)
             except OSError as raised:
-                error = raised.with_traceback(None)
-            end(error)
+                end(raised.with_traceback(None))
+            else:
+                end(None)
 
-        self._store._hold(asked, then)
+        store._hold(request, then)
         return True

@@ -14,11 +14,8 @@ Not here: how long it takes (link.py), what goes wrong (faulty.py, which may be 
 from __future__ import annotations
 
 import errno
-import math
 import random
-import threading
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from typing import TypeVar
@@ -30,28 +27,11 @@ from ..stores.memory import MemoryStore
 from ..stores.ranges import RangeOperations, read_range
 from ..stores.source import Opened, Source, Store
 from .link import Link, Transfer
-from .wrapped import Asked, Operation as Operation, Run, WrappedOperations, WrappedStore
+from .wrapped import Request, Run, WrappedOperations, WrappedStore
 
 TILE_BYTES = (1 << 20) - 3
 """Generated content repeats itself after so many bytes: odd, so that no two pages of 4 GiB are equal."""
 T = TypeVar("T")
-
-
-@dataclass(eq=False)
-class Request:
-    """Something that a store was asked, and when."""
-
-    operation: Operation
-    name: str
-    """Of the object."""
-    offset_bytes: int
-    size_bytes: int
-    """Of the range; 0 if there is none."""
-    asked_s: float
-    answered_s: float = math.inf
-    """inf: not yet."""
-    errno: int | None = None
-    """Of the error that was the answer."""
 
 
 class SimulatedStore(WrappedStore):
@@ -70,12 +50,8 @@ class SimulatedStore(WrappedStore):
         seed: int = 0,
     ) -> None:
         self._objects = _Objects(content, seed) if isinstance(content, Mapping) else None
-        super().__init__(self._objects or content)  # type: ignore[arg-type]
+        super().__init__(self._objects or content, clock)  # type: ignore[arg-type]
         self.link: Link = link or Link()
-        self.requests: list[Request] = []
-        """In the order in which they were asked."""
-        self._clock = clock
-        self._lock = threading.Lock()
 
     def put(self, path: str, content: bytes | int) -> None:
         """Replace an object, or add one, at once: whoever has the old one open gets ESTALE at the next fetch.
@@ -102,38 +78,27 @@ class SimulatedStore(WrappedStore):
         wrapped.requests_max = self.link.connections
         return wrapped
 
-    def around(self, asked: Asked, run: Run[T]) -> T:
+    def answer(self, request: Request, run: Run[T]) -> T:
         """Blocks: as long as the link takes.  Raises: OSError(EIO) if the link says so; what *run* raises."""
-        with self._lock:
-            request = Request(*asked, asked_s=self._clock.now_s())
-            self.requests.append(request)
+        size_bytes = request.size_bytes
+        if request.operation != "fill":
+            self._pass_link(request, size_bytes)
+            return run(0, size_bytes)
         try:
-            return self._answer(asked, run)
-        except OSError as error:
-            request.errno = error.errno
-            raise
-        finally:
-            request.answered_s = self._clock.now_s()
-
-    def _answer(self, asked: Asked, run: Run[T]) -> T:
-        if asked.operation != "fill":
-            self._pass_link(asked, asked.size_bytes)
-            return run(0, asked.size_bytes)
-        try:
-            result = run(0, asked.size_bytes)  # as it is when it is asked
+            result = run(0, size_bytes)  # as it is when it is asked
         except OSError:
-            self._pass_link(asked, 0)
+            self._pass_link(request, 0)
             raise
-        self._pass_link(asked, asked.size_bytes)
+        self._pass_link(request, size_bytes)
         return result
 
-    def _pass_link(self, asked: Asked, size_bytes: int) -> None:
+    def _pass_link(self, request: Request, size_bytes: int) -> None:
         with self._lock:
             transfer = self.link.ask(self._clock.now_s(), size_bytes)
         while (left_s := self._left_s(transfer)) > 0:
             self._clock.sleep(left_s)
         if transfer.fails:
-            raise OSError(errno.EIO, f"injected: {asked.operation} fails", asked.name)
+            raise OSError(errno.EIO, f"injected: {request.operation} fails", request.name)
 
     def _left_s(self, transfer: Transfer) -> float:
         with self._lock:

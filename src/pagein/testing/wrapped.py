@@ -1,17 +1,22 @@
 """A store around another: each thing that the other is asked to do passes by here.
 
 Guarantees: what the inner store brings, stores and says of itself is what the outer one does; all bytes come by
-`fill`, none with the opening.
-Not here: what happens to a call on its way (faulty.py, simulated.py).
+`fill`, none with the opening.  Every request is on record.
+Not here: what happens to a request on its way (faulty.py, simulated.py).
 """
 
 from __future__ import annotations
 
+import math
+import threading
 from abc import abstractmethod
-from collections.abc import Callable, Hashable
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 from ..mm.aops import AddressSpaceOperations
+from ..mm.sync import Door
 from ..stores.ranges import AsyncRangeOperations, RangeOperations, read_range
 from ..stores.source import Opened, Source, Store, WritableSource
 
@@ -19,15 +24,21 @@ Operation = Literal["open", "fill", "store", "set_size", "punch_hole", "fsync"]
 T = TypeVar("T")
 
 
-class Asked(NamedTuple):
-    """What a store is asked to do."""
+@dataclass(eq=False)
+class Request:
+    """Something that a store is asked, and when."""
 
     operation: Operation
     name: str
     """Of the object."""
-    offset_bytes: int = 0
-    size_bytes: int = 0
+    offset_bytes: int
+    size_bytes: int
     """Of the range; 0 if there is none."""
+    asked_s: float
+    answered_s: float = math.inf
+    """inf: not yet."""
+    errno: int | None = None
+    """Of the error that was the answer."""
 
 
 Run = Callable[[int, int], T]
@@ -35,17 +46,21 @@ Run = Callable[[int, int], T]
 
 
 class WrappedStore:
-    """A store, each call of which passes `around`."""
+    """*inner*, each request to which passes `answer`."""
 
     label = "wrapped"
 
-    def __init__(self, inner: Store) -> None:
+    def __init__(self, inner: Store, clock: Door) -> None:
         if not callable(getattr(inner, "source", None)):
             raise TypeError(f"{type(inner).__name__} is no store: it has no source(path)")
+        self.requests: list[Request] = []
+        """In the order in which they were asked."""
         self._inner = inner
+        self._clock = clock
+        self._lock = threading.Lock()
 
     @abstractmethod
-    def around(self, asked: Asked, run: Run[T]) -> T:
+    def answer(self, request: Request, run: Run[T]) -> T:
         """Have *run* do it, or not, or later, or in part."""
 
     def source(self, path: str) -> Source:
@@ -56,6 +71,27 @@ class WrappedStore:
     def operations(self, ops: AddressSpaceOperations, name: str = "") -> WrappedOperations:
         """*ops*, as if they were this store's: for `PageCache.inode`.  Raises: TypeError if they bring no ranges."""
         return WrappedOperations(self, ops, name or type(ops).__name__)
+
+    def _asked(self, operation: Operation, name: str, offset_bytes: int = 0, size_bytes: int = 0) -> Request:
+        with self._lock:
+            request = Request(operation, name, offset_bytes, size_bytes, self._clock.now_s())
+            self.requests.append(request)
+        return request
+
+    def _answer(self, request: Request, run: Run[T]) -> T:
+        with self._recording(request):
+            return self.answer(request, run)
+
+    @contextmanager
+    def _recording(self, request: Request) -> Iterator[None]:
+        """What comes of it, and when."""
+        try:
+            yield
+        except OSError as error:
+            request.errno = error.errno
+            raise
+        finally:
+            request.answered_s = self._clock.now_s()
 
 
 class _Source:
@@ -69,7 +105,7 @@ class _Source:
         return self._opened(self._inner.open)
 
     def _opened(self, run: Callable[[], Opened]) -> Opened:
-        found = self._store.around(Asked("open", self.name), lambda start, stop: run())
+        found = self._store._answer(self._store._asked("open", self.name), lambda start, stop: run())
         ops = self._store.operations(found.ops, self.name)
         return Opened(ops, found.size_bytes, found.version, close=found.close, has_validator=found.has_validator)
 
@@ -120,9 +156,9 @@ class WrappedOperations(RangeOperations):
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         """Locks, blocks, raises: as `RangeOperations.fill`, and as the store around it says."""
-        self._store.around(*self._filling(buffer, offset_bytes))
+        self._store._answer(*self._filling(buffer, offset_bytes))
 
-    def _filling(self, buffer: memoryview, offset_bytes: int) -> tuple[Asked, Run[None]]:
+    def _filling(self, buffer: memoryview, offset_bytes: int) -> tuple[Request, Run[None]]:
         def run(start: int, stop: int) -> None:
             with buffer[start:stop] as part:
                 if isinstance(self._inner, RangeOperations):
@@ -130,29 +166,30 @@ class WrappedOperations(RangeOperations):
                 else:
                     part[:] = read_range(self._inner, offset_bytes + start, stop - start)
 
-        return Asked("fill", self._name, offset_bytes, len(buffer)), run
+        return self._store._asked("fill", self._name, offset_bytes, len(buffer)), run
 
     def store(self, buffer: memoryview, offset_bytes: int) -> None:
         """Locks, blocks, raises: as `RangeOperations.store`, and as the store around it says."""
-        self._store.around(*self._storing(buffer, offset_bytes))
+        self._store._answer(*self._storing(buffer, offset_bytes))
 
-    def _storing(self, buffer: memoryview, offset_bytes: int) -> tuple[Asked, Run[None]]:
+    def _storing(self, buffer: memoryview, offset_bytes: int) -> tuple[Request, Run[None]]:
         def run(start: int, stop: int) -> None:
             with buffer[start:stop] as part:
                 self._inner.store(part, offset_bytes + start)
 
-        return Asked("store", self._name, offset_bytes, len(buffer)), run
+        return self._store._asked("store", self._name, offset_bytes, len(buffer)), run
 
     def set_size(self, size_bytes: int) -> None:
         """As the store around it says."""
-        self._store.around(Asked("set_size", self._name), lambda start, stop: self._inner.set_size(size_bytes))
+        self._whole("set_size", lambda: self._inner.set_size(size_bytes))
 
     def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
         """As the store around it says."""
-        self._store.around(
-            Asked("punch_hole", self._name), lambda start, stop: self._inner.punch_hole(offset_bytes, size_bytes)
-        )
+        self._whole("punch_hole", lambda: self._inner.punch_hole(offset_bytes, size_bytes))
 
     def fsync(self) -> None:
         """As the store around it says."""
-        self._store.around(Asked("fsync", self._name), lambda start, stop: self._inner.fsync())
+        self._whole("fsync", self._inner.fsync)
+
+    def _whole(self, operation: Operation, run: Callable[[], object]) -> None:
+        self._store._answer(self._store._asked(operation, self._name), lambda start, stop: run())
