@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import math
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pagein import File, PageCache
+from pagein import File, PageCache, aio
 from pagein.mm.pipe import WINDOW_BYTES_START
 from pagein.mm.readahead import CACHE_SHARE
 from pagein.stores.memory import MemoryStore
@@ -71,6 +72,16 @@ def test_no_connection_is_faster_than_it_can_and_who_has_none_waits_for_one() ->
     assert [it.advance_to_next() for _ in range(3)] == pytest.approx([2, 4, 6])
     with pytest.raises(ValueError, match="nothing is under way"):
         it.advance_to_next()
+
+
+def test_the_figures_may_change_while_requests_are_under_way() -> None:
+    it = Link(bandwidth_bytes_s=100)
+    transfers = [it.ask(0, size) for size in (100, 50, 100)]
+    it.advance(0.9)
+    it.connections, it.bandwidth_bytes_s, it.latency_s = 1, 10, 5
+    transfers.append(it.ask(0.9, 10))
+    it.advance(100)
+    assert [one.done_s for one in transfers] == pytest.approx([16.9, 6.9, 16.9, 22.9])
 
 
 def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
@@ -263,6 +274,27 @@ def test_without_a_virtual_clock_it_takes_the_time_itself() -> None:
     assert time.monotonic() - began_s >= 0.02
 
 
+def test_asyncio_reads_from_slow_and_failing_stores_in_real_time() -> None:
+    store = FaultyStore(SimulatedStore({"a": MIB}, Link(latency_s=0.001), seed=1))
+
+    async def read() -> None:
+        with PageCache("4 MiB") as cache:
+            async with await aio.open((store, "a"), cache=cache) as file:
+                file.advise("random")
+                store.inject("fill", error=TimeoutError("injected"))
+                store.inject("fill", kind="late", at=2, times=2)
+                with pytest.raises(TimeoutError, match="injected"):
+                    await file.pread(10, 0)
+                tasks = [asyncio.ensure_future(file.pread(10, at)) for at in (0, MIB // 2)]
+                first, second = await asyncio.to_thread(store.wait_for_held, 2)
+                second.complete()
+                first.complete()
+                assert await asyncio.gather(*tasks) == [content("a", 0, 10), content("a", MIB // 2, 10)]
+
+    content = SimulatedStore({"a": MIB}, seed=1).content
+    asyncio.run(read())
+
+
 # -- the adaptive window, with all of the cache ---------------------------------------------------------------------
 
 
@@ -286,7 +318,7 @@ def test_the_window_holds_the_pipe_within_8_fetches_and_never_more_than_its_shar
                 windows.append(cache.stats().stores[0].window_bytes)
             assert max(windows) <= share_bytes
             assert windows[-1] >= min(latency_s * bandwidth, WINDOW_BYTES_START, share_bytes)
-            in_flight_bytes = max(
+            in_flight_bytes = max(  # of the window that he is in, and of the next
                 sum(one.size_bytes for one in fetches(store) if one.asked_s <= at.asked_s < one.answered_s)
                 for at in fetches(store)
             )

@@ -134,7 +134,7 @@ class Link:
         """Up to the next moment at which anything begins or ends, or *until_s*."""
         now_s, stop_s = self._now_s, until_s
         arriving: list[Transfer] = []
-        for one in self._under_way[: self.connections]:
+        for one in self._under_way:
             if one.arrives_s <= now_s:
                 arriving.append(one)
             elif one.arrives_s < stop_s:
@@ -151,11 +151,10 @@ class Link:
     def _settle(self) -> None:
         """Let go those of which all has arrived, and give each of the others a connection, if there is one."""
         while True:
-            connected = self._under_way[: self.connections]
-            for one in connected:
+            for one in self._under_way[: self.connections]:
                 if one.arrives_s == math.inf:
                     one.arrives_s = self._now_s + one.delay_s
-            done = [one for one in connected if one.arrives_s <= self._now_s and not one.left_bytes]
+            done = [one for one in self._under_way if one.arrives_s <= self._now_s and not one.left_bytes]
             if not done:
                 return
             for one in done:
