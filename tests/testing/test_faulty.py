@@ -246,7 +246,7 @@ def test_a_reader_of_several_pages_hears_of_no_fault_that_passes(kind: Kind, clo
 
 def test_a_bad_place_fails_whoever_reads_it_with_the_error_that_was_given(clock: VirtualClock) -> None:
     store, bad = FaultyStore(MemoryStore({"a": DATA}), clock=clock), TimeoutError("a bad sector")
-    store.inject("fill", offset_bytes=3 * PAGE_SIZE + 7, times=None, error=bad)
+    store.inject("fill", offset_bytes=3 * PAGE_SIZE, times=None, error=bad)
     with reading(store, clock) as file:
         for _ in range(2):
             with pytest.raises(TimeoutError) as raised:
@@ -442,6 +442,13 @@ def test_an_object_that_is_replaced_as_a_whole_fails_too(clock: VirtualClock) ->
         file.fsync()
         with cache.open((memory, "a")) as other:
             assert other.read() == OTHER
+        file.pwrite(NEW, 0)
+        store.inject("fsync", error=errno.EACCES)
+        with pytest.raises(PermissionError):
+            file.close()  # which commits
+        cache.sync()
+    with PageCache("1 MiB", door=clock) as cache, cache.open((memory, "a")) as other:
+        assert other.read() == NEW + OTHER[PAGE_SIZE:]
 
 
 # -- what cannot be ----------------------------------------------------------------------------------------------

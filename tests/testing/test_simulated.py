@@ -152,6 +152,15 @@ def test_four_readers_of_one_file_are_one_download() -> None:
         assert clock.now_s() < 0.1 + 1.3 * (0.1 + 0.8)
 
 
+@pytest.mark.parametrize("connections", [1, 3])
+def test_requests_are_under_way_side_by_side_and_no_more_than_there_are_connections(connections: int) -> None:
+    with VirtualClock() as clock:
+        store = SimulatedStore({"a": 32 * MIB}, link(connections=connections), clock=clock)
+        assert in_cache(store, clock, File.read, "64 MiB") == store.content("a")
+        at_once = [sum(one.asked_s <= at.asked_s < one.answered_s for one in fetches(store)) for at in fetches(store)]
+        assert max(at_once) == connections
+
+
 def test_the_same_program_gives_the_same_figures() -> None:
     """Also with threads that meet, answers that overtake one another, and errors by chance."""
 
