@@ -1,4 +1,4 @@
-"""What the writing topics share: the blocks that are written, a store that takes its time, and rclone's mount.
+"""What the writing topics share: the blocks that are written, a store that takes no time, and rclone's mount.
 
 Guarantees: what is written tells where it belongs, nearly always, so that a write to the wrong place is seen.
 rclone keeps what is written to a mounted file in a file of its own, and uploads that whole some time after the last
@@ -12,7 +12,6 @@ import os
 import random
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,33 +49,6 @@ def apply(writes: list[Write], data: bytearray) -> None:
     """What the file should be afterwards."""
     for offset, block in writes:
         data[offset : offset + len(block)] = block
-
-
-class SlowStore(RangeOperations):
-    """A file that takes so many bytes a second, all requests together, as a network does."""
-
-    writable = True
-    device_name = "slow"
-
-    def __init__(self, bytes_per_s: float) -> None:
-        self._bytes_per_s = bytes_per_s
-        self._lock = threading.Lock()
-        self._free_at_s = 0.0
-        self.fd = os.memfd_create("slow")
-
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
-        os.preadv(self.fd, [buffer], offset_bytes)
-
-    def store(self, buffer: memoryview, offset_bytes: int) -> None:
-        with self._lock:
-            now_s = time.monotonic()
-            self._free_at_s = max(now_s, self._free_at_s) + len(buffer) / self._bytes_per_s
-            wait_s = self._free_at_s - now_s
-        time.sleep(wait_s)
-        os.pwrite(self.fd, buffer, offset_bytes)
-
-    def set_size(self, size_bytes: int) -> None:
-        os.ftruncate(self.fd, size_bytes)
 
 
 class TakenStore(RangeOperations):

@@ -26,9 +26,10 @@ import writers
 from report import Headline, Report, Table, at_least, at_most, bars, digits, duration, size_name, times_spread
 from timing import Rounds, Spread, Work
 from workload import GIB, KIB, MIB, PAGE, directory, random_bytes
-from writers import SlowStore, TakenStore, Write
+from writers import TakenStore, Write
 
 from pagein import File, PageCache
+from pagein.testing import Link, SimulatedStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -398,7 +399,8 @@ def _write_records(write: Callable[[bytes], object], records: list[bytes]) -> No
 
 def _slow() -> dict[str, float]:
     """Four times the cache, by four threads: what is dirty at most, and what a write takes."""
-    store = SlowStore(SLOW_BYTES_PER_S)
+    taken = TakenStore(b"")
+    store = SimulatedStore({}, Link(bandwidth_bytes_s=SLOW_BYTES_PER_S)).operations(taken)
     total_bytes = 4 * SLOW_CAP_BYTES
     share_bytes = total_bytes // SLOW_THREADS
     pieces = writers.blocks(SLOW_WRITE_BYTES)
@@ -435,8 +437,8 @@ def _slow() -> dict[str, float]:
             file.fsync()
         limit_pages, request_bytes = zone.dirty.limits.limit_pages, request_pages * PAGE
     expected = b"".join(pieces[at // SLOW_WRITE_BYTES % len(pieces)] for at in range(0, total_bytes, SLOW_WRITE_BYTES))
-    assert writers.same_bytes(store.fd, expected)
-    os.close(store.fd)
+    assert writers.same_bytes(taken.fd, expected)
+    os.close(taken.fd)
     hundredths = quantiles(taken_s, n=100, method="inclusive")
     return {
         "limit_bytes": limit_pages * PAGE,

@@ -1,5 +1,6 @@
 """What the documentation shows works: its Python blocks run, in order, as written."""
 
+import inspect
 import json
 import os
 import re
@@ -8,15 +9,17 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fsspec
 import pytest
 from tests.ecosystem.cases import MAKES
 
-import pagein
+import pagein.testing
 from pagein import config, default
+from pagein.testing import Link, Request
 from pagein.testing.contract.clauses import CLAUSES, DOCS
+from pagein.testing.faulty import Kind
 from pagein.testing.httpserver import RangeServerProcess
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +177,22 @@ def test_what_the_cache_does_is_seen_as_the_how_to_says() -> None:
     names["cache"].close()
     names["REGISTRY"].unregister(next(one for one in names["REGISTRY"]._collector_to_names if "PageCache" in repr(one)))
     assert any(event.get("cat") == "read" for event in json.loads(Path("trace.json").read_text()))
+
+
+def test_slow_and_failing_stores_are_as_the_how_to_says() -> None:
+    run("docs/how-to/test-against-a-slow-or-failing-store.md")
+
+
+def test_the_public_testing_tools_are_in_the_reference() -> None:
+    page = (ROOT / "docs/reference/testing.md").read_text()
+    for name in ("ContractSuite", *vars(pagein.testing)):
+        if name[0].isupper() and name != "TYPE_CHECKING":
+            assert f"`{name}" in page, f"{name} is public and stands not in the reference"
+    for kind in get_args(Kind):
+        assert f"`{kind}`" in page
+    for option in (*inspect.signature(Link).parameters, *vars(Request("open", "a", 0, 0, 0.0))):
+        assert f"`{option}" in page, option
+    run("docs/reference/testing.md")
 
 
 def test_a_file_that_has_changed_is_stale_as_the_explanation_says() -> None:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pagein import File, Inode, PageCache
-from pagein.stores import RangeOperations
-from pagein.testing import leaks
-from pagein.units import PAGE_SHIFT, PAGE_SIZE, page_count_for
+from pagein.mm.aops import AddressSpaceOperations
+from pagein.stores import MemoryStore, RangeOperations
+from pagein.testing import FaultyStore, leaks
+from pagein.units import PAGE_SIZE
 
 TIMEOUT_S = 30.0  # after which a wait of a test has failed
 
@@ -26,43 +27,30 @@ EDGES = [0, 1, PAGE_SIZE - 1, PAGE_SIZE, PAGE_SIZE + 1, SMALL_CACHE_BYTES, len(D
 """Sizes and offsets of *DATA* where something begins or ends."""
 
 
-class ScriptedBytes(RangeOperations):
-    """Bytes in memory.  `failing` says which pages cannot be had, and `fail_times` how often, if not for ever;
-    `hold` lets every fetch wait for `release`."""
+class Bytes(RangeOperations):
+    """Bytes in memory, which an I/O worker fetches."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.fetches: list[tuple[int, int]] = []  # (offset, size) in bytes
-        self.failing: dict[int, OSError] = {}
-        self.fail_times: dict[int, int] = {}
-        self._open_gate = threading.Event()
-        self._open_gate.set()
-        self._arrived = threading.Semaphore(0)
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
-        self.fetches.append((offset_bytes, len(buffer)))
-        self._arrived.release()
-        assert self._open_gate.wait(TIMEOUT_S), "nobody released the fetch"
-        for index in range(offset_bytes >> PAGE_SHIFT, page_count_for(offset_bytes + len(buffer))):
-            if index in self.failing and self.fail_times.get(index) != 0:
-                if index in self.fail_times:
-                    self.fail_times[index] -= 1
-                raise self.failing[index]
         buffer[:] = self.data[offset_bytes : offset_bytes + len(buffer)]
 
-    def hold(self) -> None:
-        self._open_gate.clear()
 
-    def release(self) -> None:
-        self._open_gate.set()
-
-    def wait_for_fetch(self) -> None:
-        assert self._arrived.acquire(timeout=TIMEOUT_S), "no fetch came"
+def operations_of(data: bytes) -> tuple[AddressSpaceOperations, FaultyStore]:
+    """Operations that bring *data*, and who says how well."""
+    store = FaultyStore(MemoryStore())
+    return store.operations(Bytes(data)), store
 
 
-def inode_of(cache: PageCache, data: bytes) -> tuple[Inode, ScriptedBytes]:
-    ops = ScriptedBytes(data)
-    return cache.inode(ops, size_bytes=len(data), name="scripted"), ops
+def inode_of(cache: PageCache, data: bytes) -> tuple[Inode, FaultyStore]:
+    ops, store = operations_of(data)
+    return cache.inode(ops, size_bytes=len(data), name="scripted"), store
+
+
+def fetches(store: FaultyStore) -> list[tuple[int, int]]:
+    """(offset, size) in bytes of what it was asked for."""
+    return [(request.offset_bytes, request.size_bytes) for request in store.requests]
 
 
 def file_of(cache: PageCache, data: bytes) -> File:

@@ -7,7 +7,7 @@ import itertools
 import os
 
 import pytest
-from tests.file.sources import DATA, binary, file_of, inode_of, outcome_of
+from tests.file.sources import DATA, binary, fetches, file_of, inode_of, outcome_of
 
 from pagein import PageCache
 from pagein.mm import readahead
@@ -18,25 +18,24 @@ from pagein.units import PAGE_SIZE
 
 
 def test_willneed_reads_in_the_background_and_only_what_was_named(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     with binary(inode.open()) as file:
-        ops.hold()
+        store.inject("fill", kind="late", times=None)
         file.advise("willneed", 4 * PAGE_SIZE, 8 * PAGE_SIZE)  # returns while the store holds the fetch
-        ops.wait_for_fetch()
-        ops.release()
+        store.wait_for_held()
+        store.heal()
         assert file.pread(8 * PAGE_SIZE, 4 * PAGE_SIZE) == DATA[4 * PAGE_SIZE : 12 * PAGE_SIZE]
-        assert all(4 * PAGE_SIZE <= offset < 12 * PAGE_SIZE for offset, _ in ops.fetches)
-        assert sum(size for _, size in ops.fetches) == 8 * PAGE_SIZE  # each page once
+        assert all(4 * PAGE_SIZE <= offset < 12 * PAGE_SIZE for offset, _ in fetches(store))
+        assert sum(size for _, size in fetches(store)) == 8 * PAGE_SIZE  # each page once
 
 
 def test_an_error_of_willneed_reaches_only_the_reader_who_needs_the_page(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
-    ops.failing[3] = OSError(errno.EIO, "the store is broken")
+    inode, store = inode_of(cache, DATA)
+    store.inject("fill", offset_bytes=3 * PAGE_SIZE, times=None, error=OSError(errno.EIO, "the store is broken"))
     with binary(inode.open()) as file:
         file.advise("willneed")
-        ops.wait_for_fetch()
         assert outcome_of(lambda: file.pread(1, 3 * PAGE_SIZE)) == ("raised", OSError, errno.EIO)
-        ops.failing.clear()
+        store.heal()
         assert file.pread(len(DATA), 0) == DATA
 
 
@@ -73,18 +72,18 @@ def test_dontneed_leaves_what_a_view_shows(cache: PageCache) -> None:
 
 
 def test_random_asks_for_no_more_than_was_read_and_normal_reads_ahead_again(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, os.urandom(64 * PAGE_SIZE))
+    inode, store = inode_of(cache, os.urandom(64 * PAGE_SIZE))
     with binary(inode.open()) as file:
         file.advise("random")
         for index in range(8):
             file.pread(10, index * PAGE_SIZE)
-        assert ops.fetches == [(index * PAGE_SIZE, PAGE_SIZE) for index in range(8)]
+        assert fetches(store) == [(index * PAGE_SIZE, PAGE_SIZE) for index in range(8)]
         file.advise("dontneed")
         file.advise("normal")
-        ops.fetches.clear()
+        store.requests.clear()
         for index in range(8):
             file.pread(10, index * PAGE_SIZE)
-        assert len(ops.fetches) < 8
+        assert len(store.requests) < 8
 
 
 def test_sequential_reads_further_ahead_than_normal(cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,11 +103,11 @@ def test_sequential_reads_further_ahead_than_normal(cache: PageCache, monkeypatc
 
 
 def test_a_file_is_read_once_however_it_is_read(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     with binary(inode.open()) as file:
         for size in itertools.islice(itertools.cycle([1, 100, 5000, 9000]), 40):
             file.read(size)
         file.readline()
         file.view(100, len(DATA) - 100).release()
         assert file.pread(len(DATA), 0) == DATA
-    assert sum(size for _, size in ops.fetches) == len(DATA)
+    assert sum(size for _, size in fetches(store)) == len(DATA)

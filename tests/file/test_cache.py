@@ -13,9 +13,11 @@ from tests.file.sources import (
     DATA,
     SMALL_CACHE_BYTES,
     TIMEOUT_S,
+    Bytes,
     assert_nothing_left,
     binary,
     charged_pages,
+    fetches,
     file_of,
     inode_of,
     open_fds,
@@ -69,7 +71,7 @@ def test_pages_dropped_and_read_again_are_counted_once(small_cache: PageCache) -
 
 
 def test_an_inode_with_a_key_is_found_again_while_its_size_is_the_same(cache: PageCache) -> None:
-    _, ops = inode_of(cache, DATA)
+    ops = Bytes(DATA)
     inode = cache.inode(ops, size_bytes=len(DATA), key="k")
     assert cache.inode(ops, size_bytes=len(DATA), key="k") is inode
     assert cache.inode(ops, size_bytes=len(DATA), key="other") is not inode
@@ -118,7 +120,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_hits_and_misses_are_reads_and_stay_counted_when_a_file_closes(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     file = binary(inode.open())
     file.pread(10, 0)
     for _ in range(9):
@@ -128,8 +130,8 @@ def test_hits_and_misses_are_reads_and_stay_counted_when_a_file_closes(cache: Pa
     for _ in range(2):  # before it is closed and after, while somebody still refers to it
         stats = cache.stats()
         assert (stats.hits, stats.misses) == (9, 2)
-        assert stats.requests == len(ops.fetches)
-        assert stats.pages_read * PAGE_SIZE == stats.fetched_bytes == sum(size for _, size in ops.fetches)
+        assert stats.requests == len(store.requests)
+        assert stats.pages_read * PAGE_SIZE == stats.fetched_bytes == sum(size for _, size in fetches(store))
         file.close()
     assert file.closed
 

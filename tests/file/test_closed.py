@@ -81,14 +81,14 @@ def test_with_closes_and_closing_twice_does_no_harm(cache: PageCache) -> None:
 
 
 def test_closing_a_file_under_a_reader_that_waits_gives_it_a_value_error_not_bytes(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, b"x" * 100)
+    inode, store = inode_of(cache, b"x" * 100)
     file = binary(inode.open())
-    ops.hold()
+    store.inject("fill", kind="late", times=None)
 
     def close() -> None:
-        ops.wait_for_fetch()
+        store.wait_for_held()
         file.close()
-        ops.release()
+        store.heal()
 
     read, _ = run_in_threads([lambda: outcome_of(file.read), close])
     assert read == ("raised", ValueError, None)

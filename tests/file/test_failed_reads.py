@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.file.sources import ScriptedBytes, binary, inode_of, outcome_of
+from tests.file.sources import binary, inode_of, outcome_of
 
 from pagein import File, PageCache
+from pagein.testing import FaultyStore
 from pagein.units import PAGE_SIZE
 
 MOVING_CALLS: dict[str, Callable[[File], object]] = {
@@ -22,31 +23,35 @@ MOVING_CALLS: dict[str, Callable[[File], object]] = {
 }
 
 
-def broken_file(cache: PageCache) -> tuple[File, ScriptedBytes]:
+LINE = b"x" * (4 * PAGE_SIZE - 1) + b"\n"
+BROKEN = OSError(5, "the store is broken")
+
+
+def broken_file(cache: PageCache) -> tuple[File, FaultyStore]:
     """One line over four pages, of which the third cannot be had."""
-    inode, ops = inode_of(cache, b"x" * (4 * PAGE_SIZE - 1) + b"\n")
-    ops.failing[2] = OSError(5, "the store is broken")
-    return binary(inode.open()), ops
+    inode, store = inode_of(cache, LINE)
+    store.inject("fill", offset_bytes=2 * PAGE_SIZE, times=None, error=BROKEN)
+    return binary(inode.open()), store
 
 
 @pytest.mark.parametrize("what", MOVING_CALLS)
 def test_after_an_error_the_position_is_where_it_was_and_the_next_call_tries_again(what: str, cache: PageCache) -> None:
-    file, ops = broken_file(cache)
+    file, store = broken_file(cache)
     with file:
         begin = 2 * PAGE_SIZE if "1" in what else 10  # read1 and readinto1 may stop before the page that fails
         file.seek(begin)
         with pytest.raises(OSError, match="the store is broken") as raised:
             MOVING_CALLS[what](file)
-        assert raised.value is ops.failing[2]  # unchanged
+        assert raised.value is BROKEN  # unchanged
         assert file.tell() == begin
-        ops.failing.clear()
-        assert file.read() == ops.data[begin:]
+        store.heal()
+        assert file.read() == LINE[begin:]
 
 
 def test_what_came_before_the_page_that_fails_can_be_read(cache: PageCache) -> None:
-    file, ops = broken_file(cache)
+    file, _ = broken_file(cache)
     with file:
-        assert file.read(2 * PAGE_SIZE) == ops.data[: 2 * PAGE_SIZE]
+        assert file.read(2 * PAGE_SIZE) == LINE[: 2 * PAGE_SIZE]
         assert outcome_of(lambda: file.read(1)) == ("raised", OSError, 5)
 
 
@@ -78,12 +83,11 @@ def filled_by(read: Callable[[bytearray], int], size_bytes: int) -> bytes:
 @pytest.mark.parametrize("what", WHOLE_READS)
 def test_a_page_that_fails_a_few_times_spoils_nothing(what: str, fail_times: int, cache: PageCache) -> None:
     data = bytes(number % 251 for number in range(4 * PAGE_SIZE - 1)).replace(b"\n", b"-") + b"\n"
-    inode, ops = inode_of(cache, data)
+    inode, store = inode_of(cache, data)
     with binary(inode.open()) as file:
-        ops.failing[2] = OSError(5, "the store is broken")
-        ops.fail_times[2] = fail_times
+        store.inject("fill", offset_bytes=2 * PAGE_SIZE, times=fail_times)
         outcome = outcome_of(lambda: WHOLE_READS[what](file))
         assert outcome in (("returned", data, None), ("raised", OSError, 5))
-        ops.failing.clear()
+        store.heal()
         file.seek(0)
         assert WHOLE_READS[what](file) == data

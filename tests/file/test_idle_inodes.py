@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
-from tests.file.sources import DATA, ScriptedBytes, binary, charged_pages
+from tests.file.sources import DATA, Bytes, binary, charged_pages, operations_of
 
 from pagein import PageCache, cache as cache_module
 from pagein.cache import IDLE_INODES_MAX
@@ -21,7 +21,7 @@ def few_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keyed_inodes_that_nobody_opens_are_bounded(cache: PageCache) -> None:
-    ops = ScriptedBytes(DATA)
+    ops = Bytes(DATA)
     for number in range(IDLE_INODES_MAX + 300):
         cache.inode(ops, size_bytes=PAGE_SIZE, key=number)
     assert cache.stats().inodes == IDLE_INODES_MAX
@@ -35,7 +35,7 @@ def test_keyed_inodes_that_nobody_opens_are_bounded(cache: PageCache) -> None:
 
 @pytest.mark.usefixtures("few_idle")
 def test_the_longest_idle_is_forgotten_with_its_pages(cache: PageCache) -> None:
-    ops = ScriptedBytes(DATA)
+    ops, store = operations_of(DATA)
     for number in range(FEW + 2):
         with cache.inode(ops, size_bytes=PAGE_SIZE, key=number).open() as file:
             file.read()
@@ -46,19 +46,19 @@ def test_the_longest_idle_is_forgotten_with_its_pages(cache: PageCache) -> None:
     gc.collect()
     assert cache.stats().inodes == FEW
     assert charged_pages(cache) == FEW
-    del ops.fetches[:]
+    store.requests.clear()
     for number in (0, 3, 4, 5):
         with cache.inode(ops, size_bytes=PAGE_SIZE, key=number).open() as file:
             assert file.read() == DATA[:PAGE_SIZE]
-    assert not ops.fetches
+    assert not store.requests
     with cache.inode(ops, size_bytes=PAGE_SIZE, key=1).open() as file:
         file.read()
-    assert len(ops.fetches) == 1
+    assert len(store.requests) == 1
 
 
 @pytest.mark.usefixtures("few_idle")
 def test_those_that_are_open_do_not_count_and_are_never_forgotten(cache: PageCache) -> None:
-    ops = ScriptedBytes(DATA)
+    ops = Bytes(DATA)
     inodes = [cache.inode(ops, size_bytes=PAGE_SIZE, key=number) for number in range(FEW)]
     files = [inode.open() for inode in inodes]
     for number in range(100, 100 + 3 * FEW):
@@ -72,7 +72,7 @@ def test_those_that_are_open_do_not_count_and_are_never_forgotten(cache: PageCac
 
 @pytest.mark.usefixtures("few_idle")
 def test_one_that_was_forgotten_serves_whoever_still_has_it(cache: PageCache) -> None:
-    ops = ScriptedBytes(DATA)
+    ops, store = operations_of(DATA)
     kept = cache.inode(ops, size_bytes=PAGE_SIZE, key="kept")
     for number in range(FEW):
         cache.inode(ops, size_bytes=PAGE_SIZE, key=number)
@@ -80,7 +80,7 @@ def test_one_that_was_forgotten_serves_whoever_still_has_it(cache: PageCache) ->
     for _ in range(2):
         with binary(kept.open()) as file:
             assert file.read() == DATA[:PAGE_SIZE]
-    assert len(ops.fetches) == 1
+    assert len(store.requests) == 1
     assert cache.stats().inodes == FEW
 
 

@@ -228,12 +228,12 @@ def test_beyond_the_end_there_is_nothing_however_far(position: int, cache: PageC
 
 @pytest.mark.parametrize("call", [lambda file: file.read1(1 << 20), lambda file: file.readinto1(bytearray(1 << 20))])
 def test_read1_and_readinto1_ask_the_store_at_most_once(call: Callable[[File], object], cache: PageCache) -> None:
-    inode, ops = inode_of(cache, bytes(64 * PAGE_SIZE))
+    inode, store = inode_of(cache, bytes(64 * PAGE_SIZE))
     with binary(inode.open()) as file:
         file.advise("random")  # what is read ahead is not asked for by the call
         for page in (0, 5, 20):  # here already, so that one call could need many fetches
             file.pread(1, page * PAGE_SIZE)
         while file.tell() < file.size_bytes:
-            before = len(ops.fetches)
+            before = len(store.requests)
             assert call(file)
-            assert len(ops.fetches) <= before + 1
+            assert len(store.requests) <= before + 1

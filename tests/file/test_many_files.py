@@ -9,7 +9,7 @@ import weakref
 from typing import Any
 
 import pytest
-from tests.file.sources import ScriptedBytes
+from tests.file.sources import Bytes
 
 from pagein import PageCache
 from pagein.mm.mapping import AddressSpace
@@ -64,7 +64,7 @@ class ComesWithHead:
     def open_with_head(self) -> Opened:
         head = Head(b"x" * FILE_BYTES)
         self.given = weakref.ref(head)
-        return Opened(ScriptedBytes(b""), FILE_BYTES, "1", head=head)
+        return Opened(Bytes(b""), FILE_BYTES, "1", head=head)
 
 
 def test_what_came_with_the_open_is_in_the_cache_and_nowhere_else(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from tests.file.sources import binary, inode_of, outcome_of
+from tests.file.sources import Bytes, binary, inode_of, outcome_of
 
 import pagein
 from pagein import File, PageCache
@@ -58,19 +58,19 @@ def test_a_text_mode_gives_text_over_a_file(mode: str, cache: PageCache, path: P
 
 def test_the_mode_is_binary_unless_said(cache: PageCache, path: Path) -> None:
     assert isinstance(cache.open(path), File)
-    assert isinstance(cache.inode(inode_of(cache, b"")[1], size_bytes=0).open(), File)
+    assert isinstance(cache.inode(Bytes(b""), size_bytes=0).open(), File)
 
 
 @pytest.mark.parametrize("mode", WRITING_MODES)
 def test_a_mode_that_writes_is_refused_where_the_store_only_reads_and_touches_nothing(
     mode: str, cache: PageCache, path: Path
 ) -> None:
-    inode, ops = inode_of(cache, CONTENT)
+    inode, store = inode_of(cache, CONTENT)
     for call in (lambda: inode.open(mode), lambda: cache.open((ReadOnlyStore(), "a"), mode)):
         with pytest.raises(OSError, match="read-only") as raised:
             call()
         assert raised.value.errno == errno.EROFS
-    assert not ops.fetches
+    assert not store.requests
     assert cache.stats().open_files == 0
 
 

@@ -7,21 +7,21 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tests.file.sources import DATA, SMALL_CACHE_BYTES, TIMEOUT_S, charged_pages, file_of, inode_of
+from tests.file.sources import DATA, SMALL_CACHE_BYTES, TIMEOUT_S, charged_pages, fetches, file_of, inode_of
 
 from pagein import File, PageCache
 from pagein.units import PAGE_SIZE
 
 
 def test_what_was_populated_is_read_without_a_request(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     with inode.open() as file:
         assert file.resident_bytes() == 0
         assert file.populate() == len(DATA) == file.resident_bytes()
-        fetched = list(ops.fetches)
+        fetched = list(fetches(store))
         assert sum(size for _, size in fetched) == len(DATA)
         assert file.read() == DATA
-        assert ops.fetches == fetched
+        assert fetches(store) == fetched
 
 
 @pytest.mark.parametrize(
@@ -29,21 +29,21 @@ def test_what_was_populated_is_read_without_a_request(cache: PageCache) -> None:
     [(0, 0), (0, 1), (1, PAGE_SIZE), (PAGE_SIZE - 1, 2), (PAGE_SIZE, None), (len(DATA) - 1, None), (len(DATA) - 1, 99)],
 )
 def test_a_part_is_populated_and_nothing_beyond_its_pages(cache: PageCache, offset: int, length: int | None) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     with inode.open() as file:
         wanted = DATA[offset:] if length is None else DATA[offset : offset + length]
         assert file.populate(offset, length) == len(wanted) == file.resident_bytes(offset, length)
-        for start, size in ops.fetches:
+        for start, size in fetches(store):
             assert start >= offset - offset % PAGE_SIZE
             assert start + size < offset + len(wanted) + PAGE_SIZE
 
 
 @pytest.mark.parametrize("offset", [len(DATA), len(DATA) + 1, 1 << 60])
 def test_beyond_the_end_there_is_nothing_to_populate(cache: PageCache, offset: int) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     with inode.open() as file:
         assert file.populate(offset) == file.populate(offset, 10) == file.resident_bytes(offset) == 0
-        assert not ops.fetches
+        assert not store.requests
 
 
 def test_no_more_than_half_the_cache_is_populated_so_that_nothing_drives_itself_out(small_cache: PageCache) -> None:
@@ -54,22 +54,22 @@ def test_no_more_than_half_the_cache_is_populated_so_that_nothing_drives_itself_
 
 
 def test_pages_that_do_not_come_are_told_to_their_reader_and_to_nobody_else(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
-    ops.failing[3] = OSError(errno.EIO, "page 3 is bad")
+    inode, store = inode_of(cache, DATA)
+    store.inject("fill", offset_bytes=3 * PAGE_SIZE, times=None, error=OSError(errno.EIO, "page 3 is bad"))
     with inode.open() as file:
         here = file.populate()
         assert here == file.resident_bytes() < len(DATA)
         with pytest.raises(OSError, match="page 3 is bad"):
             file.pread(1, 3 * PAGE_SIZE)
-        del ops.failing[3]
+        store.heal()
         assert file.populate() == len(DATA)
         assert file.read() == DATA
 
 
 def test_a_file_that_is_closed_meanwhile_ends_it_and_leaves_nothing_locked(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     file = inode.open()
-    ops.hold()
+    store.inject("fill", kind="late", times=None)
     outcome: list[object] = []
 
     def populate() -> None:
@@ -80,9 +80,9 @@ def test_a_file_that_is_closed_meanwhile_ends_it_and_leaves_nothing_locked(cache
 
     thread = threading.Thread(target=populate)
     thread.start()
-    ops.wait_for_fetch()
+    store.wait_for_held()
     file.close()
-    ops.release()
+    store.heal()
     thread.join(TIMEOUT_S)
     assert outcome == ["I/O operation on closed file"]
     inode.open().close()
@@ -90,14 +90,14 @@ def test_a_file_that_is_closed_meanwhile_ends_it_and_leaves_nothing_locked(cache
 
 
 def test_eight_threads_that_populate_fetch_each_page_once(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     with inode.open() as file:
         threads = [threading.Thread(target=file.populate) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(TIMEOUT_S)
-        assert sum(size for _, size in ops.fetches) == len(DATA)
+        assert sum(size for _, size in fetches(store)) == len(DATA)
         assert charged_pages(cache) == -(-len(DATA) // PAGE_SIZE)
 
 

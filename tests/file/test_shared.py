@@ -79,25 +79,25 @@ def test_eight_threads_that_share_a_file_get_each_line_exactly_once(
 
 
 def test_a_seek_during_a_read_of_another_thread_is_not_lost(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
+    inode, store = inode_of(cache, DATA)
     file = binary(inode.open())
-    ops.hold()
+    store.inject("fill", kind="late", times=None)
 
     class Offset:
         """Lets the other thread's fetch go on once seek() has begun."""
 
         def __index__(self) -> int:
-            ops.release()
+            store.heal()
             return 777
 
     def seek() -> None:
-        ops.wait_for_fetch()
+        store.wait_for_held()
         file.seek(Offset())  # type: ignore[arg-type]
 
     for _ in range(20):
         file.seek(0)
         cache.drop()
-        ops.hold()
+        store.inject("fill", kind="late", times=None)
         run_in_threads([lambda: file.read(100), seek])
         assert file.tell() == 777
 

@@ -203,10 +203,10 @@ def test_every_call_on_a_closed_text_is_a_value_error(cache: PageCache) -> None:
 
 
 def test_an_error_of_the_store_comes_through_and_the_next_read_tries_again(cache: PageCache) -> None:
-    inode, ops = inode_of(cache, b"x" * 3 * PAGE_SIZE)
-    ops.failing[0] = OSError(5, "the store is broken")
+    inode, store = inode_of(cache, b"x" * 3 * PAGE_SIZE)
+    store.inject("fill", offset_bytes=0, times=None, error=OSError(5, "the store is broken"))
     with inode.open("r", encoding="ascii") as file:
         with pytest.raises(OSError, match="the store is broken"):
             file.read()
-        ops.failing.clear()
+        store.heal()
         assert file.read() == "x" * 3 * PAGE_SIZE

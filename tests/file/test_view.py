@@ -63,16 +63,16 @@ def address_of(data: memoryview) -> int:
 
 
 def test_the_pages_of_a_view_stay_while_all_others_go(small_cache: PageCache) -> None:
-    inode, ops = inode_of(small_cache, DATA)
+    inode, store = inode_of(small_cache, DATA)
     file = binary(inode.open())
     with file.view(3 * PAGE_SIZE, PAGE_SIZE) as data:
         assert small_cache.stats().pinned_bytes == 3 * PAGE_SIZE
         read_all(file)
         small_cache.drop()
         assert file.resident() == [(1, 3)]
-        ops.fetches.clear()
+        store.requests.clear()
         assert data == file.pread(3 * PAGE_SIZE, PAGE_SIZE) == DATA[PAGE_SIZE : 4 * PAGE_SIZE]
-        assert not ops.fetches
+        assert not store.requests
     assert small_cache.stats().pinned_bytes == 0
     assert small_cache.drop() == 3
     assert not file.resident()
@@ -236,14 +236,15 @@ def test_when_all_is_pinned_a_read_is_enomem_does_not_hang_and_heals(small_file:
 
 
 def test_a_view_whose_page_cannot_be_had_raises_and_leaves_no_pin(small_cache: PageCache) -> None:
-    inode, ops = inode_of(small_cache, DATA)
-    ops.failing[2] = OSError(errno.EIO, "the store is broken")
+    inode, store = inode_of(small_cache, DATA)
+    broken = OSError(errno.EIO, "the store is broken")
+    store.inject("fill", offset_bytes=2 * PAGE_SIZE, times=None, error=broken)
     file = binary(inode.open())
     with pytest.raises(OSError, match="the store is broken") as raised:
         file.view(4 * PAGE_SIZE, 0)
-    assert raised.value is ops.failing[2]
+    assert raised.value is broken
     assert not pinned_spans(small_cache)
-    ops.failing.clear()
+    store.heal()
     with file.view(4 * PAGE_SIZE, 0) as data:
         assert data == DATA[: 4 * PAGE_SIZE]
 

@@ -141,8 +141,8 @@ class ReadOnly:
 
 
 def test_nothing_is_touched_for_a_file_that_cannot_be_read(disk: Disk, cache: PageCache) -> None:
-    inode, ops = inode_of(cache, DATA)
-    ops.failing[0] = OSError(errno.EIO, "unreadable")
+    inode, store = inode_of(cache, DATA)
+    store.inject("fill", offset_bytes=0, times=None, error=OSError(errno.EIO, "unreadable"))
     with binary(inode.open()) as file, pytest.raises(OSError, match="unreadable"):
         file.save_as((disk, "a"))
     assert disk.objects["a"] == DATA
@@ -154,8 +154,8 @@ def test_a_place_stays_as_it_was_until_all_has_been_read(cache: PageCache, tmp_p
     whole, there = Disk({"there": b"as it was"}, whole=True), tmp_path / "there"
     there.write_bytes(b"as it was")
     there.chmod(0o640)
-    inode, ops = inode_of(cache, bytes(PIECE_BYTES * 3))
-    ops.failing[PIECE_BYTES * 2 // PAGE_SIZE] = OSError(errno.EIO, "unreadable")
+    inode, store = inode_of(cache, bytes(PIECE_BYTES * 3))
+    store.inject("fill", offset_bytes=PIECE_BYTES * 2, times=None, error=OSError(errno.EIO, "unreadable"))
     with binary(inode.open()) as file:
         file.advise("random")  # only what is asked for
         for place in (there, tmp_path / "new", (whole, "there"), (whole, "new")):
@@ -163,7 +163,7 @@ def test_a_place_stays_as_it_was_until_all_has_been_read(cache: PageCache, tmp_p
                 file.save_as(place)
         assert (os.listdir(tmp_path), there.read_bytes()) == (["there"], b"as it was")
         assert (whole.objects, whole.open_count) == ({"there": b"as it was"}, 0)
-        ops.failing.clear()
+        store.heal()
         file.save_as(there)
     assert there.read_bytes() == bytes(PIECE_BYTES * 3)
     assert there.stat().st_mode & 0o777 == 0o640

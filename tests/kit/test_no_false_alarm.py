@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import fsspec
 import obstore.store
@@ -23,7 +23,7 @@ from pagein.stores import LocalStore, MemoryStore
 from pagein.testing import RangeServer
 from pagein.testing.contract import Subject, check
 from pagein.testing.durable import DurableStore
-from pagein.testing.faulty import Faults, faulty
+from pagein.testing.faulty import FaultyStore, Operation
 from pagein.testing.stores import ScriptedOps, ScriptedRunOps, completed, pattern, truncated, updated
 from pagein.testing.writable import WritableOps, WritableRunOps
 
@@ -129,16 +129,17 @@ def test_fsspec_in_memory() -> None:
 def test_the_testing_kits_own() -> None:
     store = DurableStore({"a": CONTENT})
     require_kept(Subject((store, "a"), content=CONTENT, writes=True))
-    faults = Faults()
+    faulty = FaultyStore(store)
 
     @contextmanager
     def failing() -> Iterator[None]:
-        for operation in ("fill", "store", "fsync"):
-            faults.add(operation, times=None)
+        for operation in get_args(Operation):
+            if operation != "open":
+                faulty.inject(operation, times=None)
         yield
-        faults.heal()
+        faulty.heal()
 
-    subject = Subject((faulty(store, faults), "a"), writes=True, failing=failing)
+    subject = Subject((faulty, "a"), writes=True, failing=failing)
     assert {"F1", "F2", "F3"} <= require_kept(subject)
 
 

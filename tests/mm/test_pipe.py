@@ -1,10 +1,9 @@
-"""The estimate of a store's pipe, against stores simulated with a clock of their own: latencies from 0.1 ms to 500 ms,
-bandwidths from 1 MB/s to 5 GB/s, and what spoils a measurement: jitter, stalls, errors, slow connections."""
+"""The estimate of a store's pipe, against simulated links: latencies from 0.1 ms to 500 ms, bandwidths from 1 MB/s to
+5 GB/s, and what spoils a measurement: jitter, stalls, errors, slow connections."""
 
 from __future__ import annotations
 
 import math
-import random
 import statistics
 from collections import deque
 from collections.abc import Callable, Collection
@@ -30,6 +29,7 @@ from pagein.mm.pipe import (
     Pipe,
     Started,
 )
+from pagein.testing.link import Link, Transfer
 
 MB = 1e6
 MIB = 1 << 20
@@ -41,7 +41,7 @@ WINDOW_PIPES_MAX = WINDOW_PIECES * PIECE_PIPES
 SMALL_BYTES = int(2 * WINDOW_PIECES * WIDTH_START * PIECE_BYTES_MIN)
 """The least window, in a round that tries twice as many requests."""
 STALL = 20
-"""A fetch that stalls takes so many times as long."""
+"""A fetch that stalls takes so many times as long as one of 1 MiB."""
 JITTERS = [(0.0, 0), (0.5, 0), (0.5, 1)]
 """With their seeds."""
 EXACTLY = 1.000001
@@ -50,21 +50,22 @@ BANDWIDTHS = (1 * MB, 10 * MB, 100 * MB, 1000 * MB, 5000 * MB)
 
 
 class Store(NamedTuple):
-    """How a store answers.  Fetches in flight share its bandwidth evenly; none gets more than its connection does."""
+    """What lies before a store: the figures of a `Link`."""
 
     latency_s: float
     bandwidth_bytes_s: float
     connection_bytes_s: float = math.inf
     jitter: float = 0.0
-    """The latency of each fetch is up to so much longer, as a part of it."""
     stalls: Collection[int] = ()
-    """The numbers of the fetches that stall..."""
     errors: Collection[int] = ()
-    """...and of those that fail, after their latency."""
 
     @property
     def pipe_bytes(self) -> float:
         return self.latency_s * self.bandwidth_bytes_s
+
+    def link(self, seed: int) -> Link:
+        stall_s = STALL * (self.latency_s + MIB / self.bandwidth_bytes_s)
+        return Link(**self._asdict(), stall_s=stall_s, seed=seed)
 
 
 EVERY_STORE = [Store(latency_s, bandwidth) for latency_s in LATENCIES_S for bandwidth in BANDWIDTHS]
@@ -82,9 +83,7 @@ def on_stores(keep: Callable[[Store], bool] = lambda store: True) -> pytest.Mark
 class Fetch:
     size_bytes: int
     opens_window: bool
-    begins_at_s: float = 0.0
-    arrives_from_s: float = 0.0
-    left_bytes: float = 0.0
+    transfer: Transfer | None = None
     ended_at_s: float = 0.0
     started: Started | None = None
 
@@ -107,10 +106,9 @@ class Scan:
     on_end: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
+        self.link = self.store.link(self.seed)
         self._line: deque[Fetch] = deque()
         self._in_flight: list[Fetch] = []
-        self._started_count = 0
         head_s = self.store.latency_s if self.head_s is None else self.head_s
         if head_s:
             self.now_s += head_s
@@ -161,15 +159,9 @@ class Scan:
             self._begin(self._line.popleft())
 
     def _begin(self, fetch: Fetch) -> None:
-        store = self.store
-        delay_s = store.latency_s * (1 + store.jitter * self._random.random())
-        if self._started_count in store.stalls:
-            delay_s = STALL * (delay_s + fetch.size_bytes / store.bandwidth_bytes_s)
-        fetch.begins_at_s, fetch.arrives_from_s = self.now_s, self.now_s + delay_s
-        fetch.left_bytes = float(fetch.size_bytes)
-        if self._started_count in store.errors:
-            fetch.size_bytes, fetch.left_bytes = 0, 0.0
-        self._started_count += 1
+        fetch.transfer = self.link.ask(self.now_s, fetch.size_bytes)
+        if fetch.transfer.fails:
+            fetch.size_bytes = 0
         fetch.started = self.pipe.started(self.now_s)
         self._in_flight.append(fetch)
 
@@ -185,23 +177,8 @@ class Scan:
 
     def _advance(self) -> list[Fetch]:
         """To the next moment at which fetches end; those."""
-        while True:
-            arriving = [fetch for fetch in self._in_flight if fetch.arrives_from_s <= self.now_s]
-            waiting_s = [fetch.arrives_from_s for fetch in self._in_flight if fetch.arrives_from_s > self.now_s]
-            done = [fetch for fetch in arriving if fetch.left_bytes < 1e-3]
-            if done:
-                return done
-            if not arriving:
-                self.now_s = min(waiting_s)
-                continue
-            rate = min(self.store.bandwidth_bytes_s / len(arriving), self.store.connection_bytes_s)
-            until_s = self.now_s + min(fetch.left_bytes for fetch in arriving) / rate
-            until_s = min([until_s, *waiting_s])
-            for fetch in arriving:
-                fetch.left_bytes -= rate * (until_s - self.now_s)
-            if until_s == self.now_s:  # what is left takes less than the clock can tell
-                min(arriving, key=lambda fetch: fetch.left_bytes).left_bytes = 0.0
-            self.now_s = until_s
+        self.now_s = self.link.advance_to_next()
+        return [fetch for fetch in self._in_flight if fetch.transfer and fetch.transfer.done_s <= self.now_s]
 
 
 # -- the window ----------------------------------------------------------------------------------------------
@@ -289,7 +266,7 @@ def test_before_anything_is_known_the_window_is_generous_and_its_pieces_are_not(
 def test_a_piece_waits_a_tenth_of_the_time_that_it_arrives(store, jitter, seed):
     """Where that takes no more than the largest pieces.  What the jitter adds is not latency."""
     scan = Scan(store._replace(jitter=jitter), seed=seed).run(150)
-    arrived_s = sum(fetch.ended_at_s - fetch.arrives_from_s for fetch in scan.ended[50:])
+    arrived_s = sum(fetch.transfer.done_s - fetch.transfer.arrives_s for fetch in scan.ended[50:] if fetch.transfer)
     assert 100 * store.latency_s <= 0.12 * arrived_s
 
 
@@ -370,7 +347,7 @@ def test_a_reader_who_asks_for_little_at_once_is_no_reason_to_try_more():
 def test_requests_become_few_again_when_connections_are_no_longer_slow():
     slow = Scan(Store(0.001, 500 * MB, connection_bytes_s=40 * MB)).run(400)
     assert slow.pipe.width >= 4 * WIDTH_START
-    slow.store = slow.store._replace(connection_bytes_s=math.inf)
+    slow.link.connection_bytes_s = math.inf
     slow.run(3000)
     assert slow.pipe.width <= 2 * WIDTH_START
 
@@ -538,7 +515,7 @@ def test_a_head_on_a_new_connection_does_not_stand_for_the_latency_for_ever(stor
     """It took ten times as long, for the connection had to be made.  A fetch that took less time, of whatever size,
     says that the latency is no more than that."""
     scan = Scan(store, head_s=10 * store.latency_s, first_bytes=first_bytes).run(8)
-    fastest_s = min(fetch.ended_at_s - fetch.begins_at_s for fetch in scan.ended)
+    fastest_s = min(fetch.transfer.done_s - fetch.transfer.asked_s for fetch in scan.ended if fetch.transfer)
     assert scan.pipe.latency_s <= max(fastest_s, 2 * store.latency_s)
     if store.pipe_bytes <= MIB:
         widths: list[int] = []

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pagein import PageCache
 from pagein.testing.durable import DurableStore
-from pagein.testing.faulty import Faults, Kind, Operation, faulty
+from pagein.testing.faulty import FaultyStore, Kind, Operation
 from pagein.testing.fsx.exerciser import CONTENT
 from pagein.testing.fsx.operations import FILLS
 from pagein.units import PAGE_SIZE
@@ -57,14 +57,11 @@ class Files(RuleBasedStateMachine):
     in_background = False
     """Whether write-back may happen at any time."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.faults = Faults()
-
     @initialize(size=st.integers(0, SIZE_MAX), blocking=st.booleans(), fill=fills)
     def begin(self, size: int, blocking: bool, fill: int) -> None:
         self.model = bytearray(CONTENT[fill : fill + size])
         self.store = DurableStore({"a": bytes(self.model)}, blocking=blocking)
+        self.faulty = FaultyStore(self.store)
         self.sure = bytes(self.model)
         self.since: list[bytes] = []
         """What the file was after each change since the last fsync that succeeded."""
@@ -89,16 +86,16 @@ class Files(RuleBasedStateMachine):
 
     def failures(self) -> int:
         """Of write-back, so far."""
-        return self.faults.errors("store", "set_size", "fsync")
+        return self.faulty.errors("store", "set_size", "fsync")
 
     def fails(self, run: Callable[[], object]) -> bool:
         """Whether *run* fails.  It may only because of something injected."""
-        before = len(self.faults.struck)
+        before = len(self.faulty.struck)
         error = error_of(run)
         if error is None:
             return False
         assert "injected" in str(error), error
-        assert len(self.faults.struck) > before or self.in_background, "it had been told already"
+        assert len(self.faulty.struck) > before or self.in_background, "it had been told already"
         return True
 
     def writes_back(self, run: Callable[[], object], heard: int) -> bool:
@@ -130,18 +127,18 @@ class Files(RuleBasedStateMachine):
         code=st.sampled_from([errno.EIO, errno.ENOSPC, errno.EDQUOT]),
     )
     def break_it(self, operation: Operation, kind: Kind, at: int, times: int | None, code: int) -> None:
-        self.faults.add(operation, kind=kind, at=at, times=times, code=code)
+        self.faulty.inject(operation, kind=kind, at=at, times=times, error=code)
 
     @rule()
     def heal(self) -> None:
-        self.faults.heal()
+        self.faulty.heal()
 
     # -- files -----------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.files) < FILES_MAX)
     @rule()
     def open(self) -> None:
-        self.files.append(self.cache.open((faulty(self.store, self.faults), "a"), "r+b"))
+        self.files.append(self.cache.open((self.faulty, "a"), "r+b"))
         self.heard.append(self.heard_by_any)
 
     def one(self, number: int) -> int:
@@ -214,7 +211,7 @@ class Files(RuleBasedStateMachine):
 
     def seen_as(self, possible: set[bytes]) -> bytes:
         """What the file is, after something that failed; one of *possible*."""
-        self.faults.heal()  # so that it can be seen
+        self.faulty.heal()  # so that it can be seen
         now: bytes = self.files[0].pread(2 * SIZE_MAX, 0)
         assert now in possible
         return now
@@ -233,7 +230,7 @@ class Files(RuleBasedStateMachine):
         stop = min(offset + size, len(self.model))
         was = bytes(self.model)
         if self.fails(lambda: self.files[number].punch_hole(offset, size)):
-            self.faults.heal()  # so that it can be seen how far it came
+            self.faulty.heal()  # so that it can be seen how far it came
             now: bytes = self.files[number].pread(2 * SIZE_MAX, 0)
             assert now[:offset] + now[max(stop, offset) :] == was[:offset] + was[max(stop, offset) :]
             assert all(left in (0, byte) for left, byte in zip(now[offset:stop], was[offset:stop], strict=True))
@@ -266,7 +263,7 @@ class Files(RuleBasedStateMachine):
             assert "durable:a" in str(error)
             assert self.failures() > 0
             self.heard_by_any = self.failures()  # what any file had to hear has been told
-            with self.cache.open((faulty(self.store, self.faults), "a")) as file:
+            with self.cache.open((self.faulty, "a")) as file:
                 self.fails(lambda: file.pread(1, 0))
             self.cache.close(discard=True)
             self.model = bytearray(self.store.stored("a"))
@@ -285,7 +282,7 @@ class Files(RuleBasedStateMachine):
         left, sure, versions = self.store.stored("a"), self.sure, [self.sure, *self.since]
         is_exact = chance is None and not self.is_fsync_torn
         self.model, self.sure, self.since, self.is_fsync_torn = bytearray(left), left, [], False
-        self.faults.heal()
+        self.faulty.heal()
         self.start()
         assert left == sure or not is_exact, "what fsync had promised is lost, or what was not asked for is there"
         holes_at = min(map(len, versions))
@@ -303,7 +300,7 @@ class Files(RuleBasedStateMachine):
         if not hasattr(self, "cache"):
             return
         try:
-            self.faults.heal()
+            self.faulty.heal()
             self.open()
             self.fails(self.files[-1].fsync)
             self.files[-1].fsync()

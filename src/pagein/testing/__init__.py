@@ -6,7 +6,13 @@ commands imports this package.
 
 from typing import TYPE_CHECKING, Any
 
+from .durable import DurableStore as DurableStore
+from .faulty import Fault as Fault, FaultyStore as FaultyStore, Held as Held
 from .httpserver import RangeServer as RangeServer, RangeServerProcess as RangeServerProcess
+from .link import Link as Link
+from .simulated import SimulatedStore as SimulatedStore
+from .virtual import VirtualClock as VirtualClock
+from .wrapped import Request as Request
 
 if TYPE_CHECKING:
     from .contract.suite import ContractSuite as ContractSuite

@@ -1,222 +1,302 @@
-"""A store that fails: `Faults` say which call of which operation does, and how; `faulty` wraps any store.
+"""A store that fails: a `FaultyStore` is any store, of which calls fail, or are late, as it is told.
 
-    store, faults = MemoryStore({"a": b"..."}), Faults()
-    faults.add("store", at=3, code=errno.ENOSPC)            # the third from now on
-    faults.add("fsync", kind="torn", times=2)               # two that succeed, but whose answer is an error
-    with cache.open((faulty(store, faults), "a"), "r+b") as file: ...
+    store = FaultyStore(MemoryStore({"a": b"..."}))
+    store.inject("fill", at=3, error=errno.ETIMEDOUT)      # the third from now on
+    store.inject("fsync", kind="torn", times=2)            # two that succeed, but whose answer is an error
+    with cache.open((store, "a"), "r+b") as file: ...
 
-Guarantees: a fault is counted from when it was added; every one that struck is on record.
+Guarantees: a fault is counted from when it was injected; every one that struck is on record.
 Assumes: nothing.  Every method may be called from any thread, and no wait is for ever.
-Not here: what a crash leaves (durable.py), stores whose pages are scripted one by one (stores.py).
+Not here: what a crash leaves (durable.py), how long a store takes (simulated.py), stores whose pages are scripted one
+by one (stores.py).
 """
 
 from __future__ import annotations
 
 import errno
-import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeVar, get_args
 
-from ..mm.aops import AddressSpaceOperations
-from ..stores.ranges import RangeOperations
-from ..stores.source import Opened
+from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
+from ..mm.openfile import OpenFile
+from ..mm.page import Page
+from ..mm.rac import ReadaheadControl
+from ..mm.sync import SYSTEM, Door, Waiter
+from ..mm.writeback import WritebackControl
+from ..stores.source import Store
 from .durable import SECTOR_BYTES
-from .stores import Gate
+from .stores import PATIENCE_S
+from .wrapped import Operation as Operation, Request, Run, WrappedOperations, WrappedStore
 
-Operation = Literal["fill", "store", "set_size", "punch_hole", "fsync", "open"]
-Kind = Literal["fails", "short", "torn", "late"]
+Kind = Literal["fails", "short", "torn", "slow", "late", "changed"]
+T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class Fault:
-    """What befalls the calls of an operation, from the *at*-th on, *times* in all; None: until `Faults.heal`.
+    """What befalls the calls of an operation, from the *at*-th on, *times* in all; None: until `FaultyStore.heal`.
+    With *offset_bytes*, only those whose range has that byte count.  *error* is raised: an OSError, or its errno.
 
-    fails: nothing is done.  short: the first half of the range is done.  torn: every other sector of it is; and an
-    operation without a range is done.  Then OSError(*code*).  late: it is done once *gate* is open, and well.
+    ``fails``: nothing is done, and *error* raised.
+    ``short``: the first half of the range is done, then *error* raised.
+    ``torn``: every other sector of it is done, or all of an operation without a range; then *error* raised.  With
+    *delay_s*, no error, but the rest after that time.
+    ``slow``: it is done after *delay_s*.
+    ``late``: it is done when the test says so: `Held.complete`.
+    ``changed``: the first half of the range is done, then *change* called, then the rest: what comes of it is up to the
+    inner store, which should say ESTALE.
     """
 
     operation: Operation
-    kind: Kind
-    at: int
-    times: int | None
-    code: int
-    gate: Gate | None
+    kind: Kind = "fails"
+    at: int = 1
+    times: int | None = 1
+    error: int | OSError = errno.EIO
+    offset_bytes: int | None = None
+    delay_s: float = 0.0
+    change: Callable[[], object] | None = None
     calls: int = 0
 
-    def strikes(self) -> bool:
-        """Count one more call.  Under the faults' lock."""
+    def __post_init__(self) -> None:
+        for name, given, accepted in (
+            ("operation", self.operation, get_args(Operation)),
+            ("kind", self.kind, get_args(Kind)),
+        ):
+            if given not in accepted:
+                raise ValueError(f"{name} must be one of {', '.join(accepted)}, not {given!r}")
+        if self.at < 1 or (self.times is not None and self.times < 1):
+            raise ValueError(f"at and times count from 1: at={self.at}, times={self.times}")
+        if self.delay_s < 0 or (self.kind == "slow" and not self.delay_s):
+            raise ValueError(f"kind {self.kind!r} needs delay_s, more than 0, not {self.delay_s:g}")
+        if self.delay_s and self.kind not in ("slow", "torn"):
+            raise ValueError(f"kind {self.kind!r} has no delay_s, only 'slow' and 'torn' have")
+        if (self.kind == "changed") != (self.change is not None):
+            raise ValueError("a fault has a change if, and only if, its kind is 'changed'")
+
+    @property
+    def is_error(self) -> bool:
+        """Whether whoever called gets an OSError of ours."""
+        return self.kind in ("fails", "short") or (self.kind == "torn" and not self.delay_s)
+
+    def strikes(self, request: Request) -> bool:
+        """Count one more call, if it is one of ours.  Under the store's lock."""
+        if not self._concerns(request):
+            return False
         self.calls += 1
         return self.calls >= self.at and (self.times is None or self.calls < self.at + self.times)
 
-    def error(self, name: str) -> OSError:
-        """What is raised."""
-        return OSError(self.code, f"injected: {self.operation} {self.kind}", name)
+    def _concerns(self, request: Request) -> bool:
+        start, at = request.offset_bytes, self.offset_bytes
+        return self.operation == request.operation and (at is None or start <= at < start + request.size_bytes)
+
+    def error_for(self, request: Request) -> OSError:
+        """What whoever called gets."""
+        if isinstance(self.error, OSError):
+            return self.error.with_traceback(None)  # it would keep whoever has raised it before
+        return OSError(self.error, f"injected: {request.operation} {self.kind}", request.name)
 
 
-class Faults:
-    """Which calls fail, and which have failed."""
+class Held:
+    """A call that is late: it waits for `complete`."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: FaultyStore, request: Request, then: Callable[[OSError | None], object]) -> None:
+        self.request: Request = request
+        self._store = store
+        self._then = then
+
+    def complete(self, error: OSError | None = None) -> None:
+        """Have it done now, or fail with *error*.  Raises: ValueError if it has been completed."""
+        with self._store._lock:
+            if self not in self._store.held:
+                raise ValueError(f"{self.request.operation} of {self.request.name} has been completed")
+            self._store.held.remove(self)
+        self._then(error)
+
+
+class FaultyStore(WrappedStore):
+    """*inner*, of which calls fail.  Delays pass on *clock*."""
+
+    label = "faulty"
+
+    def __init__(self, inner: Store, *, clock: Door = SYSTEM) -> None:
+        super().__init__(inner, clock)
         self.calls: Counter[str] = Counter()
         """Of each operation, since the beginning."""
         self.struck: list[Fault] = []
         """One entry for each call that something befell."""
-        self._lock = threading.Lock()
+        self.held: list[Held] = []
+        """Those that are late, in the order in which they came."""
         self._faults: list[Fault] = []
+        self._awaiting_held: list[tuple[int, Waiter]] = []
 
-    def add(
+    def inject(
         self,
         operation: Operation,
         *,
         kind: Kind = "fails",
         at: int = 1,
         times: int | None = 1,
-        code: int = errno.EIO,
-        gate: Gate | None = None,
+        error: int | OSError = errno.EIO,
+        offset_bytes: int | None = None,
+        delay_s: float = 0.0,
+        change: Callable[[], object] | None = None,
     ) -> Fault:
-        """As `Fault` says.  Of several that are due, the one that was added first strikes."""
-        if (kind == "late") != (gate is not None):
-            raise ValueError("a fault has a gate if, and only if, it is late")
-        fault = Fault(operation, kind, at, times, code, gate)
+        """As `Fault` says.  Of several that are due, the one that was injected first strikes."""
+        fault = Fault(operation, kind, at, times, error, offset_bytes, delay_s, change)
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def heal(self) -> None:
-        """From now on, all is well."""
+        """From now on, all is well; what is late is completed."""
         with self._lock:
             self._faults.clear()
+            held = list(self.held)
+        for one in held:
+            one.complete()
 
     def errors(self, *operations: Operation) -> int:
         """How many calls of *operations* have failed so far."""
-        return sum(fault.operation in operations and fault.kind != "late" for fault in list(self.struck))
+        return sum(fault.operation in operations and fault.is_error for fault in list(self.struck))
 
-    def strike(self, operation: Operation) -> Fault | None:
-        """Count a call; return what befalls it.  Blocks: if that is to be late, until its gate is open."""
+    def wait_for_held(self, count: int = 1) -> list[Held]:
+        """Those that are late, once there are *count* of them."""
+        waiter = self._clock.waiter()
         with self._lock:
-            self.calls[operation] += 1
-            due = [fault for fault in self._faults if fault.operation == operation and fault.strikes()]
-            if not due:
-                return None
-            self.struck.append(due[0])
-        if (gate := due[0].gate) is not None:
-            gate.pass_through()
-            return None
-        return due[0]
+            if len(self.held) >= count:
+                return list(self.held)
+            self._awaiting_held.append((count, waiter))
+        if not waiter.wait(PATIENCE_S):
+            raise AssertionError(f"waited {PATIENCE_S:g} s until {count} calls are late")
+        return list(self.held)
+
+    def operations(self, ops: AddressSpaceOperations, name: str = "") -> WrappedOperations:
+        """*ops*, as if they were this store's: for `PageCache.inode`.  Raises: TypeError if they bring no ranges."""
+        return _FaultyOperations(self, ops, name or type(ops).__name__)
+
+    def answer(self, request: Request, run: Run[T]) -> T:
+        """As the faults say.  Blocks: if it is to be late, until it is completed."""
+        fault = self._strike(request)
+        if fault is not None and fault.kind == "late":
+            self._wait_until_completed(request)
+        return self._undergo(fault, request, run)
+
+    def _strike(self, request: Request) -> Fault | None:
+        """Count a call; return what befalls it."""
+        with self._lock:
+            self.calls[request.operation] += 1
+            due = [fault for fault in self._faults if fault.strikes(request)]
+            self.struck += due[:1]
+        return due[0] if due else None
+
+    def _undergo(self, fault: Fault | None, request: Request, run: Run[T]) -> T:
+        """Have it done as *fault* says, but for its being late."""
+        size_bytes = request.size_bytes
+        if fault is None or fault.kind == "late":
+            return run(0, size_bytes)
+        if fault.kind == "slow":
+            self._clock.sleep(fault.delay_s)
+            return run(0, size_bytes)
+        half = size_bytes // 2
+        if fault.kind == "changed":
+            assert fault.change is not None
+            if half:
+                run(0, half)
+            fault.change()
+            return run(half, size_bytes)
+        if fault.kind == "short" and half:
+            run(0, half)
+        if fault.kind == "torn":
+            result = self._tear(fault, size_bytes, run)
+            if fault.delay_s:
+                return result
+        raise fault.error_for(request)
+
+    def _tear(self, fault: Fault, size_bytes: int, run: Run[T]) -> T:
+        starts = range(0, max(size_bytes, 1), SECTOR_BYTES)
+        results = [run(start, min(start + SECTOR_BYTES, size_bytes)) for start in starts[::2]]
+        if fault.delay_s:
+            self._clock.sleep(fault.delay_s)
+            results += [run(start, min(start + SECTOR_BYTES, size_bytes)) for start in starts[1::2]]
+        return results[0]
+
+    def _hold(self, request: Request, then: Callable[[OSError | None], object]) -> None:
+        """Until `Held.complete`, which calls *then*."""
+        with self._lock:
+            self.held.append(Held(self, request, then))
+            served = [one for one in self._awaiting_held if one[0] <= len(self.held)]
+            self._awaiting_held = [one for one in self._awaiting_held if one not in served]
+        for _, waiter in served:
+            waiter.wake()
+
+    def _wait_until_completed(self, request: Request) -> None:
+        waiter, errors = self._clock.waiter(), list[OSError]()
+
+        def then(error: OSError | None) -> None:
+            errors.extend([error] if error else [])
+            waiter.wake()
+
+        self._hold(request, then)
+        if not waiter.wait(PATIENCE_S):
+            raise AssertionError(f"waited {PATIENCE_S:g} s until {request.operation} of {request.name} is completed")
+        if errors:
+            raise errors.pop()
 
 
-class FaultyOperations(RangeOperations):
-    """The operations *inner*, as far as *faults* let them."""
+class _FaultyOperations(WrappedOperations):
+    """Reads and writes that are late are asynchronous: no thread waits for them."""
 
-    def __init__(self, inner: Any, faults: Faults, name: str = "faulty") -> None:
-        self._inner = inner
-        self._faults = faults
-        self._name = name
-        self.blocking: bool = inner.blocking
-        self.requests_max: int = inner.requests_max
-        self.writable: bool = inner.writable
-        self.object_bytes_max: int | None = inner.object_bytes_max
-        self.write_bytes_max: int = inner.write_bytes_max
-        self.device_name: str = f"faulty {inner.device_name}".strip()
+    _store: FaultyStore
 
-    @property
-    def device_key(self) -> Hashable:
-        """One for each set of faults: the others should not wait for its late ones."""
-        return "faulty", id(self._faults), self._inner.device_key
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        if self._is_held(*self._filling(page.buffer, page.offset), page.end_read):
+            return 0
+        page.set_uptodate()
+        return AOP_UPDATED_PAGE
 
-    @property
-    def version(self) -> Any:
-        """As the inner one's."""
-        return self._inner.version
+    def readahead(self, rac: ReadaheadControl) -> None:
+        page = rac.take()
+        if not self._is_held(*self._filling(page.buffer, page.offset), page.end_read):
+            page.end_read()
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
-        """Locks, blocks, raises: as `RangeOperations.fill`, and as the faults say."""
-        fault = self._faults.strike("fill")
-        if fault is None:
-            self._inner.fill(buffer, offset_bytes)
-            return
-        for start, stop in _parts(fault, len(buffer)):
-            with buffer[start:stop] as part:
-                self._inner.fill(part, offset_bytes + start)
-        raise fault.error(self._name)
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        page.set_writeback()
+        page.unlock()
+        content = page.content
 
-    def store(self, buffer: memoryview, offset_bytes: int) -> None:
-        """Locks, blocks, raises: as `RangeOperations.store`, and as the faults say."""
-        fault = self._faults.strike("store")
-        if fault is None:
-            self._inner.store(buffer, offset_bytes)
-            return
-        for start, stop in _parts(fault, len(buffer)):
-            with buffer[start:stop] as part:
-                self._inner.store(part, offset_bytes + start)
-        raise fault.error(self._name)
+        def end(error: BaseException | None = None) -> None:
+            content.release()
+            page.end_writeback(error)
 
-    def set_size(self, size_bytes: int) -> None:
-        """As the faults say."""
-        self._whole("set_size", lambda: self._inner.set_size(size_bytes))
+        try:
+            is_held = self._is_held(*self._storing(content, page.offset), end)
+        except BaseException:
+            content.release()
+            raise
+        if not is_held:
+            end()
 
-    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
-        """As the faults say."""
-        self._whole("punch_hole", lambda: self._inner.punch_hole(offset_bytes, size_bytes))
+    def _is_held(self, request: Request, run: Run[None], end: Callable[[BaseException | None], object]) -> bool:
+        """Do it, as the faults say; or, if it is to be late, have it done then, and *end* called."""
+        store, fault = self._store, self._store._strike(request)
+        if fault is None or fault.kind != "late":
+            with store._recording(request):
+                store._undergo(fault, request, run)
+            return False
 
-    def fsync(self) -> None:
-        """As the faults say."""
-        self._whole("fsync", self._inner.fsync)
+        def then(error: OSError | None) -> None:
+            try:
+                with store._recording(request):
+                    if error is not None:
+                        raise error
+                    run(0, request.size_bytes)
+            except OSError as raised:
+                end(raised.with_traceback(None))
+            else:
+                end(None)
 
-    def _whole(self, operation: Operation, run: Callable[[], object]) -> None:
-        fault = self._faults.strike(operation)
-        if fault is None or fault.kind == "torn":
-            run()
-        if fault is not None:
-            raise fault.error(self._name)
-
-
-def _parts(fault: Fault, size_bytes: int) -> list[tuple[int, int]]:
-    """What is done of a range, as (start, stop)."""
-    if fault.kind == "short":
-        return [(0, size_bytes // 2)] if size_bytes > 1 else []
-    if fault.kind == "torn":
-        starts = range(0, size_bytes, 2 * SECTOR_BYTES)
-        return [(start, min(start + SECTOR_BYTES, size_bytes)) for start in starts]
-    return []
-
-
-class FaultySource:
-    """*inner*, a source of any store, whose operations are `FaultyOperations`."""
-
-    def __init__(self, inner: Any, faults: Faults) -> None:
-        self._inner = inner
-        self._faults = faults
-        self.key: Hashable = ("faulty", id(faults), inner.key)
-        self.name: str = inner.name
-
-    def open(self) -> Opened:
-        """As `Source.open`, and as the faults say."""
-        return self._opened(self._inner.open)
-
-    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
-        """As `WritableSource.open_for_writing`, and as the faults say."""
-        return self._opened(lambda: self._inner.open_for_writing(create=create, exclusive=exclusive, truncate=truncate))
-
-    def _opened(self, run: Callable[[], Opened]) -> Opened:
-        if (fault := self._faults.strike("open")) is not None:
-            raise fault.error(self.name)
-        found = run()
-        ops: AddressSpaceOperations = FaultyOperations(found.ops, self._faults, self.name)
-        return Opened(ops, found.size_bytes, found.version, close=found.close)
-
-
-class _FaultyStore:
-    def __init__(self, store: Any, faults: Faults) -> None:
-        self._store = store
-        self._faults = faults
-
-    def source(self, path: str) -> FaultySource:
-        return FaultySource(self._store.source(path), self._faults)
-
-
-def faulty(store: Any, faults: Faults) -> Any:
-    """*store*, of which ``source(path)`` fails as *faults* say."""
-    return _FaultyStore(store, faults)
+        store._hold(request, then)
+        return True

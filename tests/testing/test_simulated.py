@@ -1,0 +1,334 @@
+"""A store at the end of a link takes as long as the link says, on a virtual clock or not, and the same each time."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pagein import File, PageCache, aio
+from pagein.mm.pipe import WINDOW_BYTES_START
+from pagein.mm.readahead import CACHE_SHARE
+from pagein.stores.memory import MemoryStore
+from pagein.stores.source import Store
+from pagein.testing import FaultyStore, Link, Request, SimulatedStore, VirtualClock
+from pagein.testing.durable import DurableStore
+from pagein.testing.simulated import TILE_BYTES
+from pagein.units import PAGE_SIZE
+
+MIB = 1 << 20
+
+
+def link(**more: Any) -> Link:
+    return Link(latency_s=0.1, bandwidth_bytes_s=10 * MIB, **more)
+
+
+def fetches(store: SimulatedStore) -> list[Request]:
+    return [request for request in store.requests if request.operation == "fill"]
+
+
+def in_cache(store: Store, clock: VirtualClock, run: Callable[[File], Any], size: str = "32 MiB") -> Any:
+    """What *run* makes of the file "a"."""
+    with PageCache(size, door=clock) as cache, cache.open((store, "a")) as file:
+        assert isinstance(file, File)
+        return run(file)
+
+
+# -- the link ----------------------------------------------------------------------------------------------------
+
+
+def test_a_request_takes_its_latency_and_the_time_of_its_bytes() -> None:
+    it = Link(latency_s=0.1, bandwidth_bytes_s=100)
+    assert it.done_s(it.ask(5.0, 50)) == pytest.approx(5.6)
+    assert it.advance_to_next() == pytest.approx(5.6)
+    it = Link()
+    assert it.done_s(it.ask(1.0, 1 << 40)) == 1.0, "whatever is not said takes no time"
+
+
+def test_requests_share_the_bandwidth_while_both_arrive() -> None:
+    """100 bytes a second: the second waits while the first has all, then each has half, then the second has all."""
+    it = Link(latency_s=1, bandwidth_bytes_s=100)
+    first, second = it.ask(0, 100), it.ask(0.5, 100)
+    assert it.done_s(first) == pytest.approx(2.5)
+    assert it.done_s(second) == pytest.approx(3.0)
+    it.advance(1.7)
+    third = it.ask(1.7, 1000)
+    assert it.done_s(first) == pytest.approx(2.5)
+    assert it.done_s(second) == pytest.approx(3.3), "from 2.7 on the third arrives, too"
+    it.advance(3.5)
+    assert (first.done_s, second.done_s) == pytest.approx((2.5, 3.3))
+    assert third.done_s == math.inf
+
+
+def test_no_connection_is_faster_than_it_can_and_who_has_none_waits_for_one() -> None:
+    it = Link(latency_s=1, bandwidth_bytes_s=100, connection_bytes_s=10, connections=2)
+    transfers = [it.ask(0, 10) for _ in range(5)]
+    assert [it.done_s(one) for one in transfers] == pytest.approx([2, 2, 4, 4, 6])
+    assert [it.advance_to_next() for _ in range(3)] == pytest.approx([2, 4, 6])
+    with pytest.raises(ValueError, match="nothing is under way"):
+        it.advance_to_next()
+
+
+def test_the_figures_may_change_while_requests_are_under_way() -> None:
+    it = Link(bandwidth_bytes_s=100)
+    transfers = [it.ask(0, size) for size in (100, 50, 100)]
+    it.advance(0.9)
+    it.connections, it.bandwidth_bytes_s, it.latency_s = 1, 10, 5
+    transfers.append(it.ask(0.9, 10))
+    it.advance(100)
+    assert [one.done_s for one in transfers] == pytest.approx([16.9, 6.9, 16.9, 22.9])
+
+
+def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
+    def durations(**more: Any) -> list[float]:
+        it = Link(latency_s=1, connections=200, **more)
+        transfers = [it.ask(0, 0) for _ in range(200)]
+        it.advance(1000)
+        return [transfer.done_s for transfer in transfers]
+
+    jittery = durations(jitter=0.5, seed=7)
+    assert min(jittery) >= 1
+    assert 1.4 < max(jittery) <= 1.5
+    assert jittery == durations(jitter=0.5, seed=7) != durations(jitter=0.5, seed=8)
+    stalling = durations(jitter=0.5, stalls=0.05, stall_s=60, seed=7)
+    assert 3 <= sum(one > 60 for one in stalling) <= 20
+    assert [one % 60 for one in stalling] == pytest.approx(jittery), "and all else is as it was"
+    assert [at for at, one in enumerate(durations(stalls=[3, 8])) if one > 1] == [3, 8]
+    it = Link(errors=[1])
+    assert [it.ask(0, 10).fails for _ in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ({"latency_s": -1}, "latency_s must be at least 0, not -1"),
+        ({"bandwidth_bytes_s": 0}, "bandwidth_bytes_s must be more than 0, not 0"),
+        ({"connections": 0}, "connections must be at least 1, not 0"),
+        ({"stalls": 2.0}, "stalls must be a chance from 0 to 1, or the numbers of requests, not 2.0"),
+        ({"errors": -0.1}, "errors must be a chance"),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused(figures: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Link(**figures)
+
+
+# -- through a cache ---------------------------------------------------------------------------------------------
+
+
+def test_a_random_read_is_one_small_request_and_takes_one_latency() -> None:
+    with VirtualClock() as clock:
+        store = SimulatedStore({"a": 64 * MIB}, link(), clock=clock)
+
+        def run(file: File) -> None:
+            opened_s = clock.now_s()
+            assert opened_s == pytest.approx(0.1)
+            assert file.pread(100, 5 * MIB) == store.content("a", 5 * MIB, 100)
+            assert file.pread(100, 5 * MIB) == store.content("a", 5 * MIB, 100)
+            (fetch,) = fetches(store)
+            assert (fetch.offset_bytes, fetch.asked_s, fetch.answered_s) == (5 * MIB, opened_s, clock.now_s())
+            assert fetch.size_bytes <= 4 * PAGE_SIZE
+            assert clock.now_s() - opened_s == pytest.approx(0.1 + fetch.size_bytes / (10 * MIB))
+
+        in_cache(store, clock, run)
+        assert [request.operation for request in store.requests] == ["open", "fill"]
+
+
+def test_four_readers_of_one_file_are_one_download() -> None:
+    with VirtualClock() as clock:
+        store = SimulatedStore({"a": 8 * MIB}, link(), clock=clock)
+        whole = store.content("a")
+
+        def run(file: File) -> list[bytes]:
+            return clock.together(*[lambda: b"".join(file.pread(MIB, at) for at in range(0, 8 * MIB, MIB))] * 4)
+
+        assert in_cache(store, clock, run) == [whole] * 4
+        assert sum(fetch.size_bytes for fetch in fetches(store)) == 8 * MIB
+        assert clock.now_s() < 0.1 + 1.3 * (0.1 + 0.8)
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_requests_are_under_way_side_by_side_and_no_more_than_there_are_connections(connections: int) -> None:
+    with VirtualClock() as clock:
+        store = SimulatedStore({"a": 32 * MIB}, link(connections=connections), clock=clock)
+        assert in_cache(store, clock, File.read, "64 MiB") == store.content("a")
+        at_once = [sum(one.asked_s <= at.asked_s < one.answered_s for one in fetches(store)) for at in fetches(store)]
+        assert max(at_once) == connections
+
+
+def test_the_same_program_gives_the_same_figures() -> None:
+    """Also with threads that meet, answers that overtake one another, and errors by chance."""
+
+    def run() -> tuple[float, list[tuple[Any, ...]]]:
+        with VirtualClock() as clock:
+            noisy = link(jitter=2.0, stalls=0.1, stall_s=0.7, errors=0.1, seed=5)
+            store = SimulatedStore({"a": 4 * MIB}, noisy, clock=clock, seed=1)
+
+            def read(file: File, start: int) -> int:
+                wrong = 0
+                for at in range(start, 4 * MIB, 10_000):
+                    try:
+                        data = file.pread(9_000, at)
+                    except OSError:
+                        wrong += 1
+                    else:
+                        assert data == store.content("a", at, 9_000)
+                return wrong
+
+            errors = in_cache(
+                store, clock, lambda file: clock.together(*(lambda at=at: read(file, at) for at in (0, 77, MIB)))
+            )
+            return clock.now_s(), [tuple(vars(request).values()) for request in store.requests] + [tuple(errors)]
+
+    first = run()
+    assert first == run()
+    assert any(request[-1] == errno.EIO for request in first[1])
+
+
+def test_an_object_that_is_replaced_is_another_one() -> None:
+    with VirtualClock() as clock:
+        store = SimulatedStore({"a": 2 * MIB, "b": b"given"}, clock=clock, seed=3)
+        first = store.content("a")
+
+        def run(file: File) -> None:
+            file.advise("random")
+            assert file.pread(10, 0) == first[:10]
+            store.put("a", 2 * MIB)
+            with pytest.raises(OSError) as stale:
+                file.pread(10, MIB)
+            assert stale.value.errno == errno.ESTALE
+            store.put("a", b"bytes now")
+            with pytest.raises(OSError, match="changed while it was open"):
+                file.pread(10, MIB)
+
+        in_cache(store, clock, run)
+        assert in_cache(store, clock, File.read) == b"bytes now"
+        with PageCache("1 MiB", door=clock) as cache, cache.open((store, "b")) as file:
+            assert file.read() == b"given"
+            with pytest.raises(FileNotFoundError):
+                cache.open((store, "c"))
+
+
+def test_content_that_is_made_up_is_different_everywhere_and_for_each_seed() -> None:
+    store, other = (SimulatedStore({"a": 3 * MIB, "b": 3 * MIB}, seed=seed) for seed in (1, 2))
+    data = store.content("a")
+    assert len({data[at : at + PAGE_SIZE] for at in range(0, 3 * MIB, PAGE_SIZE)}) == 3 * MIB // PAGE_SIZE
+    assert data != store.content("b")
+    assert data != other.content("a")
+    assert data == SimulatedStore({"a": 3 * MIB}, seed=1).content("a")
+    for at, size in ((0, 0), (1, TILE_BYTES), (TILE_BYTES - 1, 2), (3 * MIB - 5, 100)):
+        assert store.content("a", at, size) == data[at : at + size]
+
+
+def test_what_is_written_takes_its_time_and_arrives() -> None:
+    with VirtualClock() as clock:
+        disk = DurableStore({"a": b"old"})
+        store = SimulatedStore(disk, link(), clock=clock)
+        with PageCache("32 MiB", door=clock) as cache, cache.open((store, "a"), "w+b") as file:
+            began_s = clock.now_s()
+            file.write(bytes(MIB))
+            assert clock.now_s() == began_s, "into the cache"
+            file.fsync()
+            assert clock.now_s() - began_s >= 0.1 + 0.1
+        assert disk.durable("a") == bytes(MIB)
+        stored = [request for request in store.requests if request.operation == "store"]
+        assert sum(request.size_bytes for request in stored) == MIB
+    with pytest.raises(TypeError, match="put it into the DurableStore"):
+        store.put("a", b"")
+
+
+def test_faults_are_before_the_link_or_behind_it() -> None:
+    """Behind it an error takes the time of an answer; before it, none."""
+    with VirtualClock() as clock:
+        behind = FaultyStore(MemoryStore({"a": bytes(MIB)}))
+        behind.inject("fill", at=1, times=2)
+        before = FaultyStore(SimulatedStore(behind, link(), clock=clock), clock=clock)
+
+        def run(file: File) -> list[float]:
+            file.advise("random")
+            took_s = []
+            for _ in range(3):
+                began_s = clock.now_s()
+                with pytest.raises(OSError, match="injected"):
+                    file.pread(1, 0)
+                took_s.append(clock.now_s() - began_s)
+                if len(took_s) == 2:
+                    before.inject("fill")
+            return took_s
+
+        assert in_cache(before, clock, run) == pytest.approx([0.1, 0.1, 0])
+
+
+def test_operations_of_ones_own_may_be_behind_a_link() -> None:
+    with VirtualClock() as clock:
+        store = SimulatedStore({}, link(), clock=clock)
+        inner = MemoryStore({"a": b"a" * PAGE_SIZE}).source("a").open()
+        ops = FaultyStore(store, clock=clock).operations(store.operations(inner.ops, "mine"))
+        with PageCache("1 MiB", door=clock) as cache, cache.inode(ops, size_bytes=PAGE_SIZE).open() as file:
+            assert file.read(5) == b"aaaaa"
+        assert clock.now_s() == pytest.approx(0.1, abs=0.01)
+        assert [request.name for request in store.requests] == ["mine"]
+
+
+def test_without_a_virtual_clock_it_takes_the_time_itself() -> None:
+    store = SimulatedStore({"a": MIB}, Link(latency_s=0.01))
+    began_s = time.monotonic()
+    with PageCache("32 MiB") as cache, cache.open((store, "a")) as file:
+        assert file.read() == store.content("a")
+    assert time.monotonic() - began_s >= 0.02
+
+
+def test_asyncio_reads_from_slow_and_failing_stores_in_real_time() -> None:
+    store = FaultyStore(SimulatedStore({"a": MIB}, Link(latency_s=0.001), seed=1))
+
+    async def read() -> None:
+        with PageCache("4 MiB") as cache:
+            async with await aio.open((store, "a"), cache=cache) as file:
+                file.advise("random")
+                store.inject("fill", error=TimeoutError("injected"))
+                store.inject("fill", kind="late", at=2, times=2)
+                with pytest.raises(TimeoutError, match="injected"):
+                    await file.pread(10, 0)
+                tasks = [asyncio.ensure_future(file.pread(10, at)) for at in (0, MIB // 2)]
+                first, second = await asyncio.to_thread(store.wait_for_held, 2)
+                second.complete()
+                first.complete()
+                assert await asyncio.gather(*tasks) == [content("a", 0, 10), content("a", MIB // 2, 10)]
+
+    content = SimulatedStore({"a": MIB}, seed=1).content
+    asyncio.run(read())
+
+
+# -- the adaptive window, with all of the cache ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["16 MiB", "256 MiB"])
+@pytest.mark.parametrize("bandwidth_mb_s", [1, 10, 100, 1000, 5000])
+@pytest.mark.parametrize("latency_ms", [0.1, 1, 10, 100, 500])
+def test_the_window_holds_the_pipe_within_8_fetches_and_never_more_than_its_share(
+    latency_ms: float, bandwidth_mb_s: float, size: str
+) -> None:
+    """Though the answers jitter, one of them stalls, and one fails."""
+    with VirtualClock() as clock:
+        latency_s, bandwidth = latency_ms / 1e3, bandwidth_mb_s * 1e6
+        noisy = Link(
+            latency_s=latency_s, bandwidth_bytes_s=bandwidth, jitter=0.3, stalls=[4], stall_s=latency_s, errors=[6]
+        )
+        store = SimulatedStore({"a": 512 * MIB}, noisy, clock=clock)
+        with PageCache(size, door=clock) as cache, cache.open((store, "a")) as file:
+            share_bytes, windows = cache.size_bytes // CACHE_SHARE, list[int]()
+            while sum(request.answered_s < math.inf for request in fetches(store)) < 8:
+                file.read(128 << 10)
+                windows.append(cache.stats().stores[0].window_bytes)
+            assert max(windows) <= share_bytes
+            assert windows[-1] >= min(latency_s * bandwidth, WINDOW_BYTES_START, share_bytes)
+            in_flight_bytes = max(  # of the window that he is in, and of the next
+                sum(one.size_bytes for one in fetches(store) if one.asked_s <= at.asked_s < one.answered_s)
+                for at in fetches(store)
+            )
+            assert in_flight_bytes <= 2 * share_bytes + 128 * 1024
