@@ -86,6 +86,8 @@ class WritesLikeOpen(RuleBasedStateMachine):
 
     @rule(size=st.none() | st.integers(-1, SIZE_MAX))
     def read(self, size: int | None) -> None:
+        if size is None and not self.reference.readable():
+            size = -1  # from Python 3.13 on, a file that only writes says first that None is no number
         self.agree(lambda file: file.read(size))
 
     @rule(size=st.just(-1) | st.integers(1, 100))  # of 0, a file that only writes says that it is readable
