@@ -254,8 +254,7 @@ class PageCache:
                 OpenFile(inode.mapping),
                 name=inode.name,
                 version=inode.version,
-                on_release=partial(self._note_release, inode, False),
-                on_close=self._file_closed,
+                owner=CacheOwner(self, inode, wrote=False),
             )
         )
 
@@ -274,15 +273,10 @@ class PageCache:
                 OpenFile(inode.mapping, writable=mode.writes),
                 name=inode.name,
                 version=inode.version,
-                on_release=partial(self._note_release, inode, mode.writes),
-                on_close=self._file_closed,
+                owner=CacheOwner(self, inode, wrote=mode.writes),
                 mode=mode,
-                owner=CacheOwner(self, inode),
             )
         )
-
-    def _note_release(self, inode: Inode, wrote: bool, token: list[object], hits: int) -> None:
-        self._table.released.append(Released(inode, token, hits, wrote))
 
     def _entered(self, file: R) -> R:
         try:
@@ -371,7 +365,7 @@ class PageCache:
         """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""
 
         def done(_: None, error: BaseException | None) -> None:
-            self._table.released.append(Released(inode, [None], 0, wrote=False))
+            self._table.released.append(Released(inode, None, 0, wrote=False))
             self._table.follow_up()
             self._table.behind.end()
 

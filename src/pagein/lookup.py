@@ -324,7 +324,7 @@ class Lookup:
         assert inode.source is not None, "others have no look"
         found = self._look_at(inode.source, look)
         if found is not None:
-            self._table.released.append(Released(found, [None], 0, wrote=False))
+            self._table.released.append(Released(found, None, 0, wrote=False))
 
     def _look_at_itself(self, inode: Inode, look: Look) -> None:
         """Of one that is not found any more, or whose version cannot be told when it is opened."""

@@ -31,13 +31,15 @@ if TYPE_CHECKING:
     from .mm.mapping import AddressSpace
     from .mm.zone import Zone
     from .modes import Mode
+    from .owner import CacheOwner
 
 
 class Released(NamedTuple):
-    """A file that was closed.  Who takes the token out counts it."""
+    """A file that was closed."""
 
     inode: Inode
-    token: list[object]
+    by: CacheOwner | None
+    """The file's, which may tell it twice; it counts once.  None for what is told once."""
     hits: int
     wrote: bool
 
@@ -210,7 +212,7 @@ class InodeTable:
             try:
                 truncate.truncate(inode.mapping, 0)
             except BaseException:
-                self.released.append(Released(inode, [None], 0, wrote=True))
+                self.released.append(Released(inode, None, 0, wrote=True))
                 raise
         return inode
 
@@ -219,6 +221,7 @@ class InodeTable:
         self.counted(inode)
         inode.has_one_writer_so_far = inode not in self.written
         inode.writer_count += 1
+        inode.expect_late()
         inode.look = inode.again = None  # they are about what was there before
         self._left.discard(inode)
         self._left_and_begun.discard(inode)
@@ -251,7 +254,7 @@ class InodeTable:
                 held = [self.counted(inode) for inode in self.written]
             yield held
         finally:
-            self.released.extend(Released(inode, [None], 0, wrote=False) for inode in held)
+            self.released.extend(Released(inode, None, 0, wrote=False) for inode in held)
             self.behind.end()
 
     # -- letting go ----------------------------------------------------------------------------------------
@@ -302,10 +305,11 @@ class InodeTable:
     def _count_released(self) -> list[Opened]:
         """What to close of the inodes that have lost their last file.  Under the lock."""
         while self.released:
-            inode, token, hits, wrote = self.released.popleft()
-            if not token:
-                continue  # told before
-            token.clear()
+            inode, by, hits, wrote = self.released.popleft()
+            if by is not None:
+                if by.is_counted_out:
+                    continue  # told before
+                by.is_counted_out = True
             self.hits += hits
             inode.open_count -= 1
             inode.writer_count -= wrote

@@ -117,7 +117,7 @@ def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException
             except Exception as error:
                 inode.late_failure = kept(error)
                 with table.lock, inode.mapping.zone.lock:
-                    inode.mapping.wb_err.set(inode.late_failure)
+                    inode.mapping.set_error(inode.late_failure)
         table.resume_writing(inode)
         if inode.late_failure is not None:
             return inode.late_failure

@@ -89,4 +89,4 @@ def _note_written(mapping: AddressSpace, offset: int, written: int) -> None:
         with zone.lock, mapping.dirty_lock:
             mapping.note_stored(end)
             mapping.i_size = max(mapping.i_size, end)
-            mapping.wb_err.set(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))
+            mapping.set_error(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))

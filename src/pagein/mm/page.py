@@ -51,6 +51,8 @@ class Writeback:
 
     def enter(self, mapping: AddressSpace, index: int) -> None:
         """It has begun, with the page at *index*."""
+        if not mapping.under_writeback:
+            mapping.under_writeback = {}
         mapping.under_writeback.update(dict.fromkeys(range(index, index + self._pages_left), self))
         if mapping.zone.tracer is not None:
             mapping.zone.tracer.writeback_began(self, mapping, index, self._pages_left)
@@ -256,7 +258,7 @@ class Page:
                 mapping.note_stored(self.offset + self.size_bytes)
                 zone.counters["written_bytes"] += self.size_bytes
             else:
-                mapping.wb_err.set(error)
+                mapping.set_error(error)
                 zone.counters["failed_writes"] += 1
                 mapping.mark_dirty(self.index, self.page_count)
             zone.dirty.writeback_ended(mapping, self.page_count, error)

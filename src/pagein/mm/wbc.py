@@ -112,7 +112,7 @@ class WritebackControl:
         with self._zone.lock:
             if self.first_error is None:
                 self.first_error = error
-                self._mapping.wb_err.set(error)  # also if its pages were all stored before
+                self._mapping.set_error(error)  # also if its pages were all stored before
             if page.writeback is not None:
                 page.settle_writeback(error)
         if page.locked:

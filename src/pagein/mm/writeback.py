@@ -83,13 +83,13 @@ class _Pass:
         with self.zone.lock:
             self.mapping.store_calls -= 1
             self._calls -= 1
-            waiters, self.mapping.store_waiters = self.mapping.store_waiters, []
+            waiters, self.mapping.store_waiters = self.mapping.store_waiters, ()
             for waiter in waiters:
                 waiter.wake()
 
     def _wait_for_a_call(self) -> Waiter:
         waiter = self._make_waiter()
-        self.mapping.store_waiters.append(waiter)
+        self.mapping.store_waiters = (*self.mapping.store_waiters, waiter)
         return waiter
 
     def _perform(self, wbc: WritebackControl, page: LockedPage) -> None:
@@ -159,7 +159,7 @@ def write_back(
             return walk.error
         if not walk.stored_pages:
             with mapping.zone.lock:
-                mapping.wb_err.set(error := OSError(errno.EAGAIN, "the store declines to store it now", mapping.name))
+                mapping.set_error(error := OSError(errno.EAGAIN, "the store declines to store it now", mapping.name))
             return error
 
 
@@ -278,7 +278,7 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
         failure = kept(error)
     with zone.lock:
         if failure is not None:
-            mapping.wb_err.set(failure)
+            mapping.set_error(failure)
             zone.dirty.failed(mapping, failure)
             zone.wake_memory_waiter()
         else:
@@ -351,7 +351,7 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
         except Exception as failure:
             error = kept(failure)
             with zone.lock:
-                mapping.wb_err.set(error)
+                mapping.set_error(error)
     with zone.lock:
         earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)
     error = error or earlier

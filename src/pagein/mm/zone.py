@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import Page
+    from .sync import Lock
     from .tracepoints import Tracer
     from .victims import Victims
 
@@ -71,8 +72,15 @@ class Zone:
         self.mappings: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
         self.closed: bool = False
         self._next_arena_number = 0
+        self._start_locks()
         self._start()
         fork.survive_fork(self)
+
+    def _start_locks(self) -> None:
+        """Of files that nobody writes, which have none of their own: there may be many of them."""
+        self.read_only_lock: Lock = self.door.reentrant_lock()
+        """Their ``dirty_lock``."""
+        self.read_only_unsettled: Unsettled = Unsettled()
 
     def _start(self) -> None:
         """Everything that says which pages are where: as in a cache that was just made."""
@@ -122,6 +130,7 @@ class Zone:
 
     def start_anew(self) -> None:
         """After a fork, in the child: the same files, no pages, memory of its own."""
+        self._start_locks()
         for arena in self.arenas.values():
             arena.start_anew()
         for mapping in self.mappings:
