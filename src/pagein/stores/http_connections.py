@@ -25,7 +25,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -53,6 +53,9 @@ _WAITS_IN_SYSTEM = hasattr(socket, "MSG_WAITALL") and os.name == "posix"
 _TEXT = "".join(map(chr, range(0x21, 0x7F)))
 """What a URL's path is sent with as it is written; all else is %-escaped."""
 _AUTHORIZING = frozenset({"authorization", "cookie", "proxy-authorization"})
+_PROXY_NAMES = [
+    spelt for name in ("http", "https", "all", "no") for spelt in (f"{name}_proxy", f"{name}_proxy".upper())
+]
 _ENDS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What comes of asking on a connection that has ended."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -342,14 +345,26 @@ class Client:
         raise RedirectError(f"more than {REDIRECTS_MAX} redirects")
 
     def _origin(self, parts: SplitResult) -> Origin:
-        """Looked up once: whoever opens something anew looks at the environment anew."""
+        """Looked up once: should the environment name another proxy, who opens something has another client."""
         origin = self._origins.get(parts[:2])
         if origin is None:
             assert parts.hostname is not None
             waits = self.options.connect_timeout_s, self.options.read_timeout_s
             origin = Origin(parts.scheme, parts.hostname, parts.port, proxy_for(parts.scheme, parts.netloc), *waits)
+            if len(self._origins) >= POOLS_MAX:
+                self._origins.clear()
             self._origins[parts[:2]] = origin
         return origin
+
+
+@lru_cache(maxsize=POOLS_MAX)
+def _client(options: HTTPOptions, proxies: tuple[str | None, ...]) -> Client:
+    return Client(options)
+
+
+def client_for(options: HTTPOptions) -> Client:
+    """The one of all who ask with these options while the environment names these proxies."""
+    return _client(options, tuple(map(os.environ.get, _PROXY_NAMES)))
 
 
 def _answered(
