@@ -505,7 +505,7 @@ class AddressSpace:
 
     def resume(self, ops: AddressSpaceOperations) -> None:
         """Let pages be locked again, and brought by *ops*."""
-        device = self.zone.device_of(ops)
+        device = self.device if ops is self.ops else self.zone.device_of(ops)
         with self.zone.lock:
             self.ops, self.device = ops, device
             self.suspended = False
