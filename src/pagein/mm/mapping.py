@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import closed_cache, closed_file
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
-from . import reclaim
+from . import debug, reclaim
 from .arena import frames_for, ones
 from .errseq import ErrSeq
+from .lockorder import DIRTY_LOCK
 from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
@@ -122,7 +123,7 @@ class AddressSpace:
 
     def start_locks_anew(self) -> None:
         """A thread that stayed in a fork's parent may have held the old ones."""
-        self.dirty_lock: Lock = self.zone.door.reentrant_lock()
+        self.dirty_lock: Lock = debug.reentrant_lock(self.zone, DIRTY_LOCK, self.zone.door.reentrant_lock(), self.name)
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
         self.i_rwsem: RwSem = RwSem(self)
         self.unsettled: Unsettled = Unsettled()
@@ -167,7 +168,7 @@ class AddressSpace:
     def lock_page_steps(self, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage]:
         """`lock_page`, as steps."""
         if self.zone.checks:
-            self.zone.checks.before_page_lock(self, index)
+            self.zone.checks.before_page(self, index)
         while (page := self.trylock_uptodate(index)) is None:
             yield from reclaim.reserve_steps(self.zone, 1, make_waiter)
             with self.zone.lock:
@@ -190,7 +191,7 @@ class AddressSpace:
         Blocks: interruptibly, for the lock, first come, first served.
         """
         if self.zone.checks:
-            self.zone.checks.before_page_lock(self, index)
+            self.zone.checks.before_page(self, index)
         with self.zone.lock:
             holder = self.in_flight.get(index)
             if holder is None:
@@ -317,6 +318,8 @@ class AddressSpace:
     def _lock(self, index: int, page_count: int, owner: int | None) -> LockedPage:
         page = Page(self, index, page_count, owner)
         self.put_in_flight(page)
+        if self.zone.checks is not None:
+            self.zone.checks.page_locked(page)
         return LockedPage(page)
 
     def _verified(self, page: LockedPage) -> LockedPage:
