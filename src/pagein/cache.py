@@ -28,6 +28,7 @@ from .lookup import Lookup
 from .mm import removal, truncate
 from .mm.debug import Checks
 from .mm.dirty import Limits
+from .mm.lockorder import CLOSE_TURN, TEXTS_TURN
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
@@ -461,7 +462,7 @@ class PageCache:
             return
         # In turn: a text that is being flushed has nothing left to flush, and its file must stay open until it has
         # written what was taken out of it.
-        with self._table.turns.turn("texts"):
+        with self._table.turns.turn(TEXTS_TURN):
             with self._table.lock:
                 texts = list(self._texts)
             for text in texts:
@@ -479,7 +480,7 @@ class PageCache:
         with self._table.closing():
             if discard:  # at once, also if another waits for a store that does not answer
                 return self._close_all(discard=True)
-            with self._table.turns.turn("close"):
+            with self._table.turns.turn(CLOSE_TURN):
                 return self._close_all(discard=False)
 
     def _close_all(self, *, discard: bool) -> list[str]:

@@ -21,6 +21,8 @@ from . import notebook
 from .errors import closed_file, not_writable, written_by_parent
 from .mm import filemap
 from .mm.arena import REGION_SHIFT
+from .mm.debug import reentrant_lock
+from .mm.lockorder import POSITION
 from .modes import READ, Mode
 from .reader import CLOSED, checked, position_after
 from .residency import resident_bytes
@@ -50,7 +52,7 @@ class File(PageWriter):
         self._is_below_text = False
         """Whether a `TextFile` closes it, which may have more to write, also if the collector finds this one first."""
         self._pos = self._mapping.i_size if mode.appends else 0
-        self._lock = threading.RLock()
+        self._start_lock_anew()
 
     def __repr__(self) -> str:
         if self.closed:
@@ -445,7 +447,7 @@ class File(PageWriter):
         raise TypeError("cannot pickle a pagein.File: open its source again where it is needed")
 
     def _start_lock_anew(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock(self._mapping.zone, POSITION, threading.RLock(), self.name)
 
 
 class _LateFile(File):

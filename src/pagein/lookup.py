@@ -18,6 +18,9 @@ from .errors import stale
 from .inode import Inode
 from .looks import Look
 from .mm import readahead
+from .mm.debug import called, having
+from .mm.locking import OPEN
+from .mm.lockorder import LOOK
 from .mm.sync import Errand, MakeWaiter, Steps, run_steps
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
@@ -85,7 +88,8 @@ class Lookup:
 
         def run() -> None:
             try:
-                result = look_at()
+                with having(self._zone, LOOK, key):
+                    result = look_at()
             except BaseException as error:  # for who waits
                 ended_with(None, error)
             else:
@@ -124,7 +128,7 @@ class Lookup:
                 return self._table.counted(inode)
             again, ends_before = inode.again, self._table.ends_of_writing
         # No I/O, but a store's code.
-        return None if again is None else self._held_again(inode, again(), ends_before)
+        return None if again is None else self._held_again(inode, called(OPEN, self._zone, again)(), ends_before)
 
     def _is_fresh(self, inode: Inode, looks_before: int, most_s: float) -> bool:
         """Whether it was looked at since *looks_before* looks had begun, or *most_s* seconds ago.  Under the lock."""
@@ -145,7 +149,7 @@ class Lookup:
         try:
             opened = self._asked(source, known, ask)
             if opened is None and again is not None and known is not None and known.opened is None:
-                opened = again() or source.open()
+                opened = called(OPEN, self._zone, lambda: again() or source.open())()
         except OSError as error:
             if known is not None and error.errno in _GONE:
                 self._is_gone(known, ends_before, look)
@@ -168,14 +172,11 @@ class Lookup:
 
     def _asked(self, source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None) -> Opened | None:
         """What it is now; None if it is what is known."""
-        if ask is not None:
-            return ask()
-        open_with_head = getattr(source, "open_with_head", None)  # of a SourceWithHead; isinstance() takes 30 µs
-        if known is None and open_with_head is not None:
-            self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
-            opened: Opened = open_with_head()
-            return opened
-        return source.open()
+        if ask is None and known is None:
+            ask = getattr(source, "open_with_head", None)  # of a SourceWithHead; isinstance() takes 30 µs
+            if ask is not None:
+                self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
+        return called(OPEN, self._zone, ask or source.open)()
 
     def _is_gone(self, known: Inode, ends_before: int, look: Look) -> None:
         """Nothing is there any more, or no file."""
@@ -334,7 +335,7 @@ class Lookup:
         assert inode.source is not None, "others have no look"
         ask = inode.look
         try:
-            opened = inode.source.open() if ask is None else ask()
+            opened = called(OPEN, self._zone, ask or inode.source.open)()
         except OSError as error:
             if error.errno not in _GONE:
                 raise

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import closed_cache, closed_file
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
-from . import reclaim
+from . import debug, reclaim
 from .arena import frames_for, ones
 from .errseq import ErrSeq
+from .lockorder import DIRTY_LOCK
 from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
@@ -137,17 +138,22 @@ class AddressSpace:
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
         self.unsettled: Unsettled
         """Changes whose callers may have been interrupted."""
-        self.rwsem_held: bool = False
+        self.rwsem_held: object = False  # with checks, the `Hold` of who has it
         self.rwsem_waiters: tuple[Waiter, ...] = ()
         if self.is_read_only:
             self.dirty_lock, self.unsettled = self.zone.read_only_lock, self.zone.read_only_unsettled
         else:
-            self.dirty_lock, self.unsettled = self.zone.door.reentrant_lock(), Unsettled()
+            self.dirty_lock = debug.reentrant_lock(self.zone, DIRTY_LOCK, self.zone.door.reentrant_lock(), self.name)
+            self.unsettled = Unsettled()
 
     @property
     def i_rwsem(self) -> RwSem:
         """Who changes its size, or many pages as one, holds it."""
         return RwSem(self)
+
+    def is_held_as(self, hold: object) -> bool:
+        """Whether who took ``i_rwsem`` then has it still, on whatever thread it is released (held.py)."""
+        return self.rwsem_held is hold
 
     def set_error(self, error: BaseException) -> None:
         """Something of it could not be stored.  Linux: mapping_set_error.  Zone's lock held."""
@@ -194,7 +200,7 @@ class AddressSpace:
     def lock_page_steps(self, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage]:
         """`lock_page`, as steps."""
         if self.zone.checks:
-            self.zone.checks.before_page_lock(self, index)
+            self.zone.checks.before_page(self, index)
         while (page := self.trylock_uptodate(index)) is None:
             yield from reclaim.reserve_steps(self.zone, 1, make_waiter)
             with self.zone.lock:
@@ -217,7 +223,7 @@ class AddressSpace:
         Blocks: interruptibly, for the lock, first come, first served.
         """
         if self.zone.checks:
-            self.zone.checks.before_page_lock(self, index)
+            self.zone.checks.before_page(self, index)
         with self.zone.lock:
             holder = self.in_flight.get(index)
             if holder is None:
@@ -344,6 +350,8 @@ class AddressSpace:
     def _lock(self, index: int, page_count: int, owner: int | None) -> LockedPage:
         page = Page(self, index, page_count, owner)
         self.put_in_flight(page)
+        if self.zone.checks is not None:
+            self.zone.checks.page_locked(page)
         return LockedPage(page)
 
     def _verified(self, page: LockedPage) -> LockedPage:

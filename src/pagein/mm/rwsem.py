@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from . import held
 from .sync import MakeWaiter, Steps, run_steps
 
 if TYPE_CHECKING:
@@ -31,15 +32,17 @@ class RwSem:
     @property
     def held(self) -> bool:
         """Whether somebody holds it."""
-        return self._mapping.rwsem_held
+        return self._mapping.rwsem_held is not False
 
     def acquire_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
         """Take it.  Blocks: until those who came before have released it."""
-        mapping = self._mapping
+        mapping, checks = self._mapping, self._mapping.zone.checks
+        if checks is not None:
+            checks.before_i_rwsem(mapping)
         with mapping.dirty_lock:
             mapping.short_writes = False
             if not mapping.rwsem_held:
-                mapping.rwsem_held = True
+                mapping.rwsem_held = True if checks is None else checks.i_rwsem_taken(mapping, make_waiter)
                 return
             waiter = make_waiter()
             mapping.rwsem_waiters = (*mapping.rwsem_waiters, waiter)
@@ -53,15 +56,19 @@ class RwSem:
             if not is_waiting:  # it was handed over while the exception was on its way
                 self.release()
             raise
+        if checks is not None:
+            mapping.rwsem_held = checks.i_rwsem_taken(mapping, make_waiter)
 
     def release(self) -> None:
         """Hand it to the next in line."""
         mapping = self._mapping
+        if mapping.zone.checks is not None:
+            held.released(mapping)
         with mapping.dirty_lock:
             waiter = next(iter(mapping.rwsem_waiters), None)
             mapping.rwsem_waiters = mapping.rwsem_waiters[1:]
+            mapping.rwsem_held = waiter is not None
             if waiter is None:
-                mapping.rwsem_held = False
                 mapping.short_writes = mapping.may_write_short
         if waiter is not None:
             waiter.wake()  # after the lock: what it wakes may go on right here

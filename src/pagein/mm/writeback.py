@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import closed_cache
 from ..units import PAGE_SHIFT
+from .debug import called
 from .errseq import again, kept
+from .locking import FSYNC, SET_SIZE, WRITEPAGES
 from .page import LockedPage
 from .sync import MakeWaiter, Steps, Waiter
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
@@ -97,7 +99,7 @@ class _Pass:
         page.owner = self.zone.door.thread_id()
         page_count = page.page_count  # it may be taken in parts
         try:
-            with self.zone.in_store_code():
+            with self.zone.in_store_code(WRITEPAGES, page):
                 self.mapping.ops.writepages(wbc)
         except BaseException as error:  # for who calls fsync
             failure = kept(error)
@@ -272,8 +274,10 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
                 break
         yield from first
     failure: BaseException | None = None
+    beyond = range(size_bytes >> PAGE_SHIFT, mapping.frame_count)
+    tell = called(SET_SIZE, zone, partial(mapping.ops.set_size, size_bytes), mapping=mapping, not_stored=beyond)
     try:
-        yield from on_io_steps(zone, partial(mapping.ops.set_size, size_bytes), make_waiter)
+        yield from on_io_steps(zone, tell, make_waiter)
     except BaseException as error:  # also of those that are no Exception: whoever waits must be told
         failure = kept(error)
     with zone.lock:
@@ -347,7 +351,7 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
     error = yield from store_all(mapping, make_waiter)
     if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
-            yield from on_io_steps(zone, mapping.ops.fsync, make_waiter)
+            yield from on_io_steps(zone, called(FSYNC, zone, mapping.ops.fsync, mapping=mapping), make_waiter)
         except Exception as failure:
             error = kept(failure)
             with zone.lock:
