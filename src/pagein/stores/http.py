@@ -447,7 +447,8 @@ class HTTPOperations(RangeOperations):
     def _fetch_whole(self) -> None:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
         # fail, try for himself.
-        with self.__dict__.setdefault("_whole_lock", threading.Lock()):  # one step; few ever need it
+        _whole_lock = self.__dict__.setdefault("_whole_lock", threading.Lock())  # one step; few ever need it
+        with _whole_lock:
             if self._whole is not None:
                 return
             self._whole = retrying(self._download, self._ask.retries)
