@@ -113,7 +113,8 @@ def _fault(case: int, door: Door, place: str) -> str:
     try:
         return "" if CASES[case].read(door) == truth else "another answer"
     except Exception as error:
-        return str(error).partition("\n")[0]
+        line = str(error).partition("\n")[0]
+        return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def _count(read: Read) -> str:

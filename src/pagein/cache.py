@@ -28,6 +28,7 @@ from .lookup import Lookup
 from .mm import removal, truncate
 from .mm.debug import Checks
 from .mm.dirty import Limits
+from .mm.lockorder import CLOSE_TURN, TEXTS_TURN
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
@@ -254,8 +255,7 @@ class PageCache:
                 OpenFile(inode.mapping),
                 name=inode.name,
                 version=inode.version,
-                on_release=partial(self._note_release, inode, False),
-                on_close=self._file_closed,
+                owner=CacheOwner(self, inode, wrote=False),
             )
         )
 
@@ -274,15 +274,10 @@ class PageCache:
                 OpenFile(inode.mapping, writable=mode.writes),
                 name=inode.name,
                 version=inode.version,
-                on_release=partial(self._note_release, inode, mode.writes),
-                on_close=self._file_closed,
+                owner=CacheOwner(self, inode, wrote=mode.writes),
                 mode=mode,
-                owner=CacheOwner(self, inode),
             )
         )
-
-    def _note_release(self, inode: Inode, wrote: bool, token: list[object], hits: int) -> None:
-        self._table.released.append(Released(inode, token, hits, wrote))
 
     def _entered(self, file: R) -> R:
         try:
@@ -371,7 +366,7 @@ class PageCache:
         """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""
 
         def done(_: None, error: BaseException | None) -> None:
-            self._table.released.append(Released(inode, [None], 0, wrote=False))
+            self._table.released.append(Released(inode, None, 0, wrote=False))
             self._table.follow_up()
             self._table.behind.end()
 
@@ -467,7 +462,7 @@ class PageCache:
             return
         # In turn: a text that is being flushed has nothing left to flush, and its file must stay open until it has
         # written what was taken out of it.
-        with self._table.turns.turn("texts"):
+        with self._table.turns.turn(TEXTS_TURN):
             with self._table.lock:
                 texts = list(self._texts)
             for text in texts:
@@ -485,7 +480,7 @@ class PageCache:
         with self._table.closing():
             if discard:  # at once, also if another waits for a store that does not answer
                 return self._close_all(discard=True)
-            with self._table.turns.turn("close"):
+            with self._table.turns.turn(CLOSE_TURN):
                 return self._close_all(discard=False)
 
     def _close_all(self, *, discard: bool) -> list[str]:

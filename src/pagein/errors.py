@@ -242,13 +242,15 @@ class ContractViolation(AssertionError):
     Raised if `PAGEIN_DEBUG=1` or a test asks for the checks, and where going on could hand out wrong bytes.
     """
 
-    def __init__(self, clause: str, operation: str) -> None:
-        super().__init__(clause, operation)  # both are `args`, so that it survives pickling
+    def __init__(self, clause: str, operation: str, stacks: str = "") -> None:
+        super().__init__(clause, operation, stacks)  # these are `args`, so that it survives pickling
         self.clause = clause
         self.operation = operation
+        self.stacks: str = stacks
+        """Of locks: where the one was taken, and where the other was to be."""
 
     def __str__(self) -> str:
-        return f"{self.operation}: {self.clause}"
+        return f"{self.operation}: {self.clause}{self.stacks}"
 
 
 # -- writing -----------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from . import notebook
 from .errors import closed_file, not_writable, written_by_parent
 from .mm import filemap
 from .mm.arena import REGION_SHIFT
+from .mm.debug import reentrant_lock
+from .mm.lockorder import POSITION
 from .modes import READ, Mode
 from .reader import CLOSED, checked, position_after
 from .residency import resident_bytes
@@ -30,8 +32,6 @@ from .writer import PageWriter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
-
-    from .owner import CacheOwner
 
 _SEEK_SET = os.SEEK_SET
 
@@ -43,17 +43,16 @@ class File(PageWriter):
     ``pread``, ``preadinto``, ``view`` and ``pwrite`` use no position, and on a hit no lock.
     """
 
-    __slots__ = ("_appends", "_is_below_text", "_lock", "_mode", "_owner", "_pos", "_writes")
+    __slots__ = ("_appends", "_is_below_text", "_lock", "_mode", "_pos", "_writes")
 
-    def __init__(self, *args: Any, mode: Mode = READ, owner: CacheOwner, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, mode: Mode = READ, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mode = mode
         self._writes, self._appends = mode.writes, mode.appends
-        self._owner = owner
         self._is_below_text = False
         """Whether a `TextFile` closes it, which may have more to write, also if the collector finds this one first."""
         self._pos = self._mapping.i_size if mode.appends else 0
-        self._lock = threading.RLock()
+        self._start_lock_anew()
 
     def __repr__(self) -> str:
         if self.closed:
@@ -400,7 +399,7 @@ class File(PageWriter):
         Raises: OSError if that fails, and each error of write-back that this file has not told of yet.  It is closed
         all the same, and its data are kept in the cache: for the next who opens it, and for `PageCache.close`.
         """
-        if self._writes and self._release_token is not None and self._may_wait_here():
+        if self._writes and not self._is_released and self._may_wait_here():
             # First, so that nothing becomes dirty behind what is written back here.
             self._shut()
             try:
@@ -408,7 +407,7 @@ class File(PageWriter):
             except BaseException:
                 self._release()  # the next who closes something sees to the rest
                 raise
-        elif self._writes and self._release_token is not None and self._mapping.zone.door.is_finalizing():
+        elif self._writes and not self._is_released and self._mapping.zone.door.is_finalizing():
             self._shut()
             self._owner.write_out_at_exit(self._file)
         super().close()
@@ -431,7 +430,7 @@ class File(PageWriter):
         return not (door.holds_locks_here or door.is_finalizing())
 
     def __del__(self) -> None:
-        if getattr(self, "_is_below_text", False) or getattr(self, "_release_token", None) is None:
+        if getattr(self, "_is_below_text", False) or getattr(self, "_is_released", True):
             return
         if self._writes and self._mapping.zone.door.is_finalizing():
             self.close()
@@ -440,7 +439,7 @@ class File(PageWriter):
 
     def _become_late(self) -> None:
         """A finalizer is about to write the last of it, and to close it: both are only noted."""
-        is_open = self._writes and self._release_token is not None
+        is_open = self._writes and not self._is_released
         if is_open and not self._mapping.zone.door.is_finalizing():  # then it would be too late
             self.__class__ = _LateFile
 
@@ -448,7 +447,7 @@ class File(PageWriter):
         raise TypeError("cannot pickle a pagein.File: open its source again where it is needed")
 
     def _start_lock_anew(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = reentrant_lock(self._mapping.zone, POSITION, threading.RLock(), self.name)
 
 
 class _LateFile(File):

@@ -10,14 +10,13 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Callable, Hashable
-from math import inf
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from .errors import being_written, exists, negative, read_only_source
 from .file import File
 from .mm import truncate
 from .mm.arena import ARENA_PAGES_MAX
-from .mm.mapping import AddressSpace
+from .mm.mapping import NEVER_S, AddressSpace
 from .stores.parents import WrittenByParent
 from .stores.source import Opened, Source
 from .text import text_layer
@@ -36,12 +35,17 @@ ROOMY_MAX = 256
 """So many inodes with files have as much room; 16 TiB are an eighth of what an x86-64 process can address."""
 ROOM_BYTES_OF_MANY = 1 << 30
 """How far a file may grow if it comes after those."""
+_NOTHING: Any = ()
 
 
 class Inode:
     """One version of one object in a cache: what its files have in common."""
 
-    open_count: int
+    __slots__ = (
+        "__weakref__", "_cache", "again", "changed_to", "has_one_writer_so_far", "has_room", "has_validator", "key",
+        "late", "late_failure", "look", "look_number", "looked_s", "mapping", "name", "open_count", "opened", "source",
+        "version", "writer_count", "written_at",
+    )  # fmt: skip
 
     def __init__(self, cache: PageCache, opened: Opened, *, key: Hashable, name: str, has_room: bool = False) -> None:
         self._cache = cache
@@ -59,10 +63,11 @@ class Inode:
             cache._roomy_inodes.add(self)
         # The cache's, under its lock: what to close once no file is open, and how many are.
         self.opened: Opened | None = None
-        self.open_count = 0
-        self.writer_count = 0
-        self.late: list[tuple[int | None, bytes]] = []
-        """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache."""
+        self.open_count: int = 0
+        self.writer_count: int = 0
+        self.late: list[tuple[int | None, bytes]] = _NOTHING
+        """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache.  A list once
+        somebody has opened it for writing."""
         self.late_failure: BaseException | None = None
         """Why that could not be done, the last time.  Who writes out tries again."""
         self.source: Source | None = None
@@ -71,7 +76,7 @@ class Inode:
         self.again: Callable[[], Opened | None] | None = None
         """As in `Opened`, of which these are; the latter may find that its source has to be opened all the same."""
         self.has_validator: bool = opened.has_validator
-        self.looked_s: float = -inf
+        self.looked_s: float = NEVER_S
         """When the last look at its source began that has found this version..."""
         self.look_number: int = 0
         """...and which one that was."""
@@ -113,6 +118,11 @@ class Inode:
         if uncommitted_bytes is None:
             return dirty_bytes if mapping.is_unwritten else None
         return min(dirty_bytes + uncommitted_bytes, mapping.i_size)
+
+    def expect_late(self) -> None:
+        """Somebody opens it for writing.  Under the cache's lock."""
+        if self.late is _NOTHING:  # else a finalizer may be about to append to it
+            self.late = []
 
     def looks_as(self, opened: Opened) -> None:
         """This is how to look whether it is still the same, and to go on with it."""

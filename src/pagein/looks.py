@@ -15,7 +15,8 @@ import copy
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from .mm.sync import OwnedLock
+from .mm.debug import before_wait, owned_lock
+from .mm.lockorder import LOOK, LOOKS_LOCK
 
 if TYPE_CHECKING:
     from .mm.sync import MakeWaiter, Steps, Waiter
@@ -51,7 +52,7 @@ class Looks:
     def start_anew(self) -> None:
         """In a child of a fork: those who look stayed in the parent."""
         # Who waits without a thread is put into the line under the lock, and told when it is released.
-        self._lock = OwnedLock("the lock of looks", self._zone.door, after=self._zone.workqueue.kick_if_possible)
+        self._lock = owned_lock(self._zone, LOOKS_LOCK, after=self._zone.workqueue.kick_if_possible)
         self._under_way: dict[Hashable, Look] = {}
         self._aside: dict[Look, Hashable] = {}
 
@@ -59,6 +60,7 @@ class Looks:
         """A look at what has this *key*, for the caller to do; None if somebody else's has ended that began when more
         than *count_before* had begun.  Raises: what that one has raised."""
         waited: Look | None = None
+        before_wait(self._zone, LOOK, key)
         while True:
             with self._lock:
                 other = self._under_way.get(key)

@@ -18,8 +18,11 @@ from .errors import stale
 from .inode import Inode
 from .looks import Look
 from .mm import readahead
+from .mm.debug import called, having
+from .mm.locking import OPEN
+from .mm.lockorder import LOOK
 from .mm.sync import Errand, MakeWaiter, Steps, run_steps
-from .stores.source import Opened, Source, SourceWithHead
+from .stores.source import Opened, Source
 from .table import InodeTable, Released
 
 if TYPE_CHECKING:
@@ -85,7 +88,8 @@ class Lookup:
 
         def run() -> None:
             try:
-                result = look_at()
+                with having(self._zone, LOOK, key):
+                    result = look_at()
             except BaseException as error:  # for who waits
                 ended_with(None, error)
             else:
@@ -124,7 +128,7 @@ class Lookup:
                 return self._table.counted(inode)
             again, ends_before = inode.again, self._table.ends_of_writing
         # No I/O, but a store's code.
-        return None if again is None else self._held_again(inode, again(), ends_before)
+        return None if again is None else self._held_again(inode, called(OPEN, self._zone, again)(), ends_before)
 
     def _is_fresh(self, inode: Inode, looks_before: int, most_s: float) -> bool:
         """Whether it was looked at since *looks_before* looks had begun, or *most_s* seconds ago.  Under the lock."""
@@ -145,7 +149,7 @@ class Lookup:
         try:
             opened = self._asked(source, known, ask)
             if opened is None and again is not None and known is not None and known.opened is None:
-                opened = again() or source.open()
+                opened = called(OPEN, self._zone, lambda: again() or source.open())()
         except OSError as error:
             if known is not None and error.errno in _GONE:
                 self._is_gone(known, ends_before, look)
@@ -162,17 +166,17 @@ class Lookup:
         # (One that can grow may have been written to since the head came.)
         if opened is not None and memoryview(opened.head).nbytes and opened.size_bytes and not inode.has_room:
             readahead.adopt_head(inode.mapping, opened.head, took_s)
-        self._table.follow_up()
+        if self._table.has_work:
+            self._table.follow_up()
         return inode
 
     def _asked(self, source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None) -> Opened | None:
         """What it is now; None if it is what is known."""
-        if ask is not None:
-            return ask()
-        if known is None and isinstance(source, SourceWithHead):
-            self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
-            return source.open_with_head()
-        return source.open()
+        if ask is None and known is None:
+            ask = getattr(source, "open_with_head", None)  # of a SourceWithHead; isinstance() takes 30 µs
+            if ask is not None:
+                self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
+        return called(OPEN, self._zone, ask or source.open)()
 
     def _is_gone(self, known: Inode, ends_before: int, look: Look) -> None:
         """Nothing is there any more, or no file."""
@@ -324,14 +328,14 @@ class Lookup:
         assert inode.source is not None, "others have no look"
         found = self._look_at(inode.source, look)
         if found is not None:
-            self._table.released.append(Released(found, [None], 0, wrote=False))
+            self._table.released.append(Released(found, None, 0, wrote=False))
 
     def _look_at_itself(self, inode: Inode, look: Look) -> None:
         """Of one that is not found any more, or whose version cannot be told when it is opened."""
         assert inode.source is not None, "others have no look"
         ask = inode.look
         try:
-            opened = inode.source.open() if ask is None else ask()
+            opened = called(OPEN, self._zone, ask or inode.source.open)()
         except OSError as error:
             if error.errno not in _GONE:
                 raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import unwritten
 from .errors import closed_cache
+from .table import Released
 
 if TYPE_CHECKING:
     from .cache import PageCache
@@ -23,11 +24,22 @@ if TYPE_CHECKING:
 class CacheOwner:
     """For one file."""
 
-    __slots__ = ("_cache", "_inode")
+    __slots__ = ("_cache", "_inode", "_wrote", "is_counted_out")
 
-    def __init__(self, cache: PageCache, inode: Inode) -> None:
+    def __init__(self, cache: PageCache, inode: Inode, *, wrote: bool) -> None:
         self._cache = cache
         self._inode = inode
+        self._wrote = wrote
+        self.is_counted_out: bool = False
+        """Whether the table has counted that the file let go, under its lock."""
+
+    def let_go(self, hits: int) -> None:
+        """The file has let go of its inode.  A single step; told twice, it counts once."""
+        self._cache._table.released.append(Released(self._inode, self, hits, self._wrote))
+
+    def closed(self) -> None:
+        """It was closed: do what follows.  Raises: what a store's close has raised."""
+        self._cache._file_closed()
 
     def write_out(self, file: OpenFile) -> None:
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""

@@ -13,7 +13,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING
 
-from .mm import fork as fork  # whose hooks have to be registered before those here
+from .mm import fork as fork, held  # fork's hooks have to be registered before those here
 from .mm.sync import PerThread
 from .table import caches_with_data
 
@@ -40,6 +40,7 @@ _forking = _Forking()
 def _before_fork() -> None:
     for cache in sorted(caches, key=id):  # in one order: another may be about to fork
         _forking.caches.append(cache)  # first, in case that a signal raises in here
+        held.enter("a fork")  # none is compared with another
         cache._table.lock.__enter__()
 
 
@@ -48,6 +49,7 @@ def _after_fork_in_parent() -> None:
         lock = _forking.caches.pop()._table.lock
         if lock.held_here():
             lock.__exit__(None, None, None)
+        held.leave(None)
 
 
 def _after_fork_in_child() -> None:

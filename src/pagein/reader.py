@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .mm.filemap import Parts
     from .mm.openfile import OpenFile
+    from .owner import CacheOwner
 
 T = TypeVar("T")
 Advice = Literal["normal", "sequential", "random", "willneed", "dontneed"]
@@ -47,16 +48,15 @@ class PageReader(io.BufferedIOBase):
         "_file",
         "_generations",
         "_hits",
+        "_is_released",
         "_last_end",
         "_mapping",
         "_memory",
-        "_on_close",
-        "_on_release",
+        "_owner",
         "_pin",
         "_pins",
         "_read_only",
         "_referenced",
-        "_release_token",
         "_shift",
         "_stop_frame",
         "_uptodate",
@@ -64,24 +64,14 @@ class PageReader(io.BufferedIOBase):
         "version",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        file: OpenFile,
-        *,
-        name: str,
-        version: str,
-        on_release: Callable[[list[object], int], object],
-        on_close: Callable[[], object],
-    ) -> None:
+    def __init__(self, file: OpenFile, *, name: str, version: str, owner: CacheOwner) -> None:
         mapping, arena = file.mapping, file.mapping.arena
         self.name: str = name
         self.version: str = version
         """The version of the object that this file reads: an ETag, or mtime and size."""
         self._file = file
-        self._on_release = on_release
-        self._on_close = on_close
-        self._release_token: list[object] | None = [None]
-        """Who counts the release takes it out: told twice, it counts once."""
+        self._owner = owner
+        self._is_released = False
         self._mapping = mapping
         # What the hit path needs, one look-up away.
         self._memory: Any = arena.memory
@@ -90,7 +80,7 @@ class PageReader(io.BufferedIOBase):
         self._referenced: Any = arena.referenced
         self._generations: Any = arena.generations
         self._pins = arena.pins
-        self._pin: Any = arena.pins.entries.append
+        self._pin: Any = arena.pins.append
         self._base = mapping.base
         self._stop_frame = mapping.base + mapping.frame_count
         self._shift = mapping.base << PAGE_SHIFT
@@ -337,22 +327,21 @@ class PageReader(io.BufferedIOBase):
     def close(self) -> None:
         """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm."""
         if self._release():
-            self._on_close()
+            self._owner.closed()
 
     def __del__(self) -> None:
         # Not close(): the garbage collector may run this inside any lock.  The cache does the rest at its next turn.
         self._release()
 
     def _release(self) -> bool:
-        token = getattr(self, "_release_token", None)
-        if token is None:  # closed; never opened
+        if getattr(self, "_is_released", True):  # closed; never opened
             return False
         # Before the mapping is let go, because then its frames may become another file's.
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
         self._generations = self._pin = CLOSED
         self._file.closed = True
-        self._on_release(token, self.hits)
-        self._release_token = None  # last: who is interrupted before closes again
+        self._owner.let_go(self.hits)
+        self._is_released = True  # last: who is interrupted before closes again
         return True
 
     def _start_lock_anew(self) -> None:

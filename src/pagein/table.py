@@ -15,6 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import closed_cache, exists, read_only_source
@@ -22,22 +23,27 @@ from .idle import IdleInodes
 from .inode import Inode
 from .looks import Looks
 from .mm import truncate
-from .mm.sync import OwnedLock
+from .mm.debug import called, owned_lock
+from .mm.locking import DISCARD, OPEN
+from .mm.lockorder import SOURCE_TURN, TABLE_LOCK
 from .stores.source import Opened, Source, WritableSource
 from .turns import Busy, Turns
 
 if TYPE_CHECKING:
     from .cache import PageCache
     from .mm.mapping import AddressSpace
+    from .mm.sync import OwnedLock
     from .mm.zone import Zone
     from .modes import Mode
+    from .owner import CacheOwner
 
 
 class Released(NamedTuple):
-    """A file that was closed.  Who takes the token out counts it."""
+    """A file that was closed."""
 
     inode: Inode
-    token: list[object]
+    by: CacheOwner | None
+    """The file's, which may tell it twice; it counts once.  None for what is told once."""
     hits: int
     wrote: bool
 
@@ -48,7 +54,7 @@ class InodeTable:
     def __init__(self, cache: PageCache, *, idle_max: Callable[[], int]) -> None:
         self._cache_ref = weakref.ref(cache)  # no cycle: a cache that nobody has goes at once
         self.zone: Zone = cache._zone
-        self.lock: OwnedLock = OwnedLock("the cache's lock", self.zone.door)
+        self.lock: OwnedLock = owned_lock(self.zone, TABLE_LOCK)
         self.by_key: dict[Hashable, Inode] = {}
         self.written: dict[Inode, None] = {}
         """Inodes that are open for writing, or have unwritten data: in the order in which they were opened."""
@@ -63,9 +69,9 @@ class InodeTable:
         """Mappings of inodes that nobody will find again, nor read: their pages go, whoever still refers to them."""
         self._leaving: set[AddressSpace] = set()
         """Mappings without an inode, to be given back once no page of theirs is in flight or pinned."""
-        self.turns: Turns = Turns(self.zone.door)
+        self.turns: Turns = Turns(self.zone)
         """Who opens something for writing, or replaces it, or closes the cache."""
-        self.behind: Busy = Busy(self.zone.door)
+        self.behind: Busy = Busy(self.zone)
         """Who keeps inodes open that have no file, or follows up: who closes the cache waits for them."""
         self._closing_count = 0
         """How many close the cache: from when its files are closed, none is opened any more."""
@@ -145,7 +151,7 @@ class InodeTable:
             self.follow_up()  # who still writes
         if not isinstance(source, WritableSource):
             raise read_only_source(source.name)
-        with self.turns.turn(source.key):
+        with self.turns.turn(SOURCE_TURN, source.key):
             with self.lock:
                 self.check_open()
                 inode = self.by_key.get(source.key)
@@ -162,7 +168,10 @@ class InodeTable:
             if inode is not None and is_written:
                 return self._as_asked(inode, mode)
             began_s = self.zone.door.now_s()
-            opened = source.open_for_writing(create=mode.creates, exclusive=mode.exclusive, truncate=mode.truncates)
+            opens = partial(
+                source.open_for_writing, create=mode.creates, exclusive=mode.exclusive, truncate=mode.truncates
+            )
+            opened = called(OPEN, self.zone, opens)()
             if lost is not None:
                 self._give_up_stale(lost)
             inode = self._held_for_writing(source, opened, began_s)
@@ -175,7 +184,7 @@ class InodeTable:
         inode.late.clear()
         with suppress(OSError):  # a view shows some of it, which stays
             truncate.discard(inode.mapping)
-        inode.mapping.ops.discard()
+        called(DISCARD, self.zone, inode.mapping.ops.discard, mapping=inode.mapping)()
         self.give_up([inode])
 
     def _held_for_writing(self, source: Source, opened: Opened, began_s: float) -> Inode:
@@ -210,7 +219,7 @@ class InodeTable:
             try:
                 truncate.truncate(inode.mapping, 0)
             except BaseException:
-                self.released.append(Released(inode, [None], 0, wrote=True))
+                self.released.append(Released(inode, None, 0, wrote=True))
                 raise
         return inode
 
@@ -219,6 +228,7 @@ class InodeTable:
         self.counted(inode)
         inode.has_one_writer_so_far = inode not in self.written
         inode.writer_count += 1
+        inode.expect_late()
         inode.look = inode.again = None  # they are about what was there before
         self._left.discard(inode)
         self._left_and_begun.discard(inode)
@@ -251,7 +261,7 @@ class InodeTable:
                 held = [self.counted(inode) for inode in self.written]
             yield held
         finally:
-            self.released.extend(Released(inode, [None], 0, wrote=False) for inode in held)
+            self.released.extend(Released(inode, None, 0, wrote=False) for inode in held)
             self.behind.end()
 
     # -- letting go ----------------------------------------------------------------------------------------
@@ -289,7 +299,7 @@ class InodeTable:
         """Close the store's side of inodes; what that raises is told by the next call that closes something."""
         for opened in to_close:
             try:
-                opened.close()
+                called(OPEN, self.zone, opened.close)()
             except Exception as error:
                 self.close_failures.append(error)
 
@@ -302,10 +312,11 @@ class InodeTable:
     def _count_released(self) -> list[Opened]:
         """What to close of the inodes that have lost their last file.  Under the lock."""
         while self.released:
-            inode, token, hits, wrote = self.released.popleft()
-            if not token:
-                continue  # told before
-            token.clear()
+            inode, by, hits, wrote = self.released.popleft()
+            if by is not None:
+                if by.is_counted_out:
+                    continue  # told before
+                by.is_counted_out = True
             self.hits += hits
             inode.open_count -= 1
             inode.writer_count -= wrote
@@ -462,7 +473,7 @@ class InodeTable:
     def start_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent.  What was being
         written is the parent's."""
-        self.lock = OwnedLock("the cache's lock", self.zone.door)
+        self.lock = owned_lock(self.zone, TABLE_LOCK)
         self.turns.start_anew()
         self.behind.start_anew()
         self._closing_count = 0

@@ -12,27 +12,33 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .mm.sync import OwnedLock
+from .mm.debug import before_wait, having, owned_lock
+from .mm.lockorder import BUSY, BUSY_LOCK, TURNS_LOCK
 
 if TYPE_CHECKING:
-    from .mm.sync import Door, Waiter
+    from .mm.lockorder import Rank
+    from .mm.sync import Waiter
+    from .mm.zone import Zone
 
 
 class Turns:
     """One after the other, for each key."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._door = zone.door
         self.start_anew()
 
     def start_anew(self) -> None:
         """In a child of a fork: those who had a turn stayed in the parent."""
-        self._lock = OwnedLock("the lock of turns", self._door)
+        self._lock = owned_lock(self._zone, TURNS_LOCK)
         self._waiters: dict[Hashable, list[Waiter]] = {}
 
     @contextmanager
-    def turn(self, key: Hashable) -> Iterator[None]:
-        """Be the only one with *key*.  Blocks: while another is."""
+    def turn(self, rank: Rank, key: Hashable = None) -> Iterator[None]:
+        """Be the only one with *key* in a turn of that *rank*.  Blocks: while another is."""
+        before_wait(self._zone, rank, key)
+        what, key = key, (rank, key)
         while True:
             with self._lock:
                 if key not in self._waiters:
@@ -42,29 +48,31 @@ class Turns:
                 self._waiters[key].append(waiter)
             waiter.wait()
         try:
-            yield
+            with having(self._zone, rank, what):
+                yield
         finally:
             with self._lock:
                 waiters = self._waiters.pop(key, [])  # not there in a child that was forked in there
             for waiter in waiters:
                 waiter.wake()
 
-    def is_taken(self, key: Hashable) -> bool:
+    def is_taken(self, rank: Rank, key: Hashable) -> bool:
         """Whether somebody has the turn."""
         with self._lock:
-            return key in self._waiters
+            return (rank, key) in self._waiters
 
 
 class Busy:
     """How many threads, or steps without one, are at something that somebody may have to wait for."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+        self._door = zone.door
         self.start_anew()
 
     def start_anew(self) -> None:
         """In a child of a fork: all of them stayed in the parent."""
-        self._lock = OwnedLock("the lock of those who are busy", self._door)
+        self._lock = owned_lock(self._zone, BUSY_LOCK)
         self._count = 0
         self._waiters: list[Waiter] = []
 
@@ -85,6 +93,7 @@ class Busy:
 
     def wait(self) -> None:
         """Blocks: until there was none."""
+        before_wait(self._zone, BUSY)
         with self._lock:
             if not self._count:
                 return

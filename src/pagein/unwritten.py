@@ -8,12 +8,16 @@ Not here: how pages are written back (mm/writeback.py); who is open for writing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import stores
 from .errors import being_written, no_such_place, read_only_source, same_file, shutting_down, unwritten
 from .mm import filemap, truncate
+from .mm.debug import called
 from .mm.errseq import kept
+from .mm.locking import DISCARD, OPEN
+from .mm.lockorder import LATE_TURN, SOURCE_TURN
 from .mm.openfile import OpenFile
 from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
 from .mm.write import perform_write
@@ -103,11 +107,10 @@ def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException
 
     Without *waits*, what another is writing already is left to him.
     """
-    turn = ("late", inode)
     while inode.late:
-        if not waits and table.turns.is_taken(turn):
+        if not waits and table.turns.is_taken(LATE_TURN, inode):
             return None  # he looks once more when he has given it back
-        with table.turns.turn(turn):
+        with table.turns.turn(LATE_TURN, inode):
             if inode not in table.written:  # the parent's; or it was given up
                 inode.late.clear()
             inode.late_failure = None
@@ -117,7 +120,7 @@ def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException
             except Exception as error:
                 inode.late_failure = kept(error)
                 with table.lock, inode.mapping.zone.lock:
-                    inode.mapping.wb_err.set(inode.late_failure)
+                    inode.mapping.set_error(inode.late_failure)
         table.resume_writing(inode)
         if inode.late_failure is not None:
             return inode.late_failure
@@ -190,11 +193,11 @@ def discard(table: InodeTable, inode: Inode) -> int:
     Raises: OSError(EBUSY) if a view shows some of it: that stays.
     """
     mapping = inode.mapping
-    with table.turns.turn(("late", inode)):
+    with table.turns.turn(LATE_TURN, inode):
         given_up = inode.unwritten_bytes or 0
         inode.late.clear()
     truncate.discard(mapping)
-    left_bytes = mapping.ops.discard()
+    left_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
     # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
     with table.lock:
         table.forget(inode)
@@ -205,7 +208,7 @@ def discard(table: InodeTable, inode: Inode) -> int:
 
 def take_back_open(table: InodeTable, inode: Inode) -> None:
     """The first who has opened it for writing did not get it: an object that is replaced as a whole stays as it is."""
-    with table.turns.turn(inode.key):
+    with table.turns.turn(SOURCE_TURN, inode.key):
         if inode.has_one_writer_so_far and inode.mapping.ops.commits:
             discard(table, inode)
 
@@ -227,18 +230,19 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
     target = stores.source_of(source, **store_options)
     if not isinstance(target, WritableSource):
         raise read_only_source(target.name)
-    with table.turns.turn(target.key):
+    with table.turns.turn(SOURCE_TURN, target.key):
         if table.is_written(target.key):
             raise being_written(target.name)
         # What can be read is read first: nothing at the other place is touched for a file that is not here.
         head = _read(file, 0)
         if isinstance(target, LocalSource):
-            opened = target.open_aside(beside=file.mapping.ops)
+            opened = called(OPEN, table.zone, partial(target.open_aside, beside=file.mapping.ops))()
         else:
             known = table.by_key.get(target.key)
             if known is not None and known.mapping is file.mapping:  # a store that writes in place would empty it
                 raise same_file(target.name, target.name)
-            opened = target.open_for_writing(create=True, exclusive=False, truncate=True)
+            opens = partial(target.open_for_writing, create=True, exclusive=False, truncate=True)
+            opened = called(OPEN, table.zone, opens)()
         try:
             ops = opened.ops
             if not isinstance(ops, RangeOperations):
@@ -251,7 +255,7 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
                 piece = _read(file, size_bytes)
             ops.fsync()
         finally:
-            opened.close()
+            called(OPEN, table.zone, opened.close)()
             table.note_written_past(target.key)
     return size_bytes
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
 from .mm.sync import MakeWaiter, Steps
-from .reader import PageReader, checked
+from .reader import CLOSED, PageReader, checked
 from .units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class PageWriter(PageReader):
 
     def __init__(self, file: OpenFile, **arguments: Any) -> None:
         super().__init__(file, **arguments)
-        arena = file.mapping.arena
-        self._arena_write = arena.write
-        most = file.mapping.ops.object_bytes_max
-        room_bytes = file.mapping.frame_count << PAGE_SHIFT  # the frames behind are another file's
-        self._size_max = room_bytes if most is None else min(most, room_bytes)
-        self._dirty: Any = arena.dirty if file.writable else READ_ONLY
+        self._arena_write: Any = CLOSED
+        self._size_max = 0
+        self._dirty: Any = READ_ONLY
+        if file.writable:
+            mapping, most = file.mapping, file.mapping.ops.object_bytes_max
+            room_bytes = mapping.frame_count << PAGE_SHIFT  # the frames behind are another file's
+            self._arena_write, self._dirty = mapping.arena.write, mapping.arena.dirty
+            self._size_max = room_bytes if most is None else min(most, room_bytes)
 
     def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
         """Write all of *data* at byte *offset*; return how many bytes that were.  A gap before it becomes zeros.

@@ -47,7 +47,7 @@ def assert_named(violation: BaseException, clause: str, operation: str) -> None:
     assert isinstance(violation, ContractViolation)
     assert clause in violation.clause
     assert operation in violation.operation
-    assert str(violation) == f"{violation.operation}: {violation.clause}"
+    assert str(violation) == f"{violation.operation}: {violation.clause}{violation.stacks}"
 
 
 def assert_usable(subject: Subject) -> None:
@@ -385,7 +385,7 @@ def test_the_zones_lock_is_a_leaf(checked):
     subject = checked.open({HERE: [started]})
     with pytest.raises(ContractViolation) as raised, subject.zone.lock:
         subject.mapping.lock_page(0)
-    assert_named(raised.value, "the zone's lock is a leaf", "lock_page(0)")
+    assert_named(raised.value, "nobody waits under zone.lock", "lock_page(0)")
     with pytest.raises(ContractViolation) as raised, subject.zone.lock, subject.zone.lock:
         pass
     assert_named(raised.value, "each once", "taken under itself")
@@ -399,7 +399,7 @@ def test_the_zones_lock_is_a_leaf(checked):
             subject.zone.checks.watched(wait)
         finally:
             page.leave(wait)
-    assert_named(raised.value, "the zone's lock is a leaf", "wait for page 3")
+    assert_named(raised.value, "nobody waits under zone.lock", "wait for page 3")
     subject.ops.complete(HERE)
     assert reader.result() == subject.content(HERE)
     assert_usable(subject)

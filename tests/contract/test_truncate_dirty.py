@@ -103,7 +103,7 @@ def test_item_25_a_file_that_is_cut_while_a_writer_waits_for_its_last_page(scene
     writer = scene.start(subject.file.pwrite, b"x" * 10, SIZE - 10)
     subject.ops.started_page(LAST)
     truncation = scene.start(subject.file.truncate, CUT)
-    scene.until(lambda: len(subject.mapping.i_rwsem._waiters) == 1)
+    scene.until(lambda: len(subject.mapping.rwsem_waiters) == 1)
     assert subject.mapping.i_size == SIZE
     subject.ops.complete(LAST)
     assert writer.result() == 10
@@ -462,7 +462,7 @@ def test_item_36_a_write_that_waits_while_its_page_is_cut_off_makes_the_file_lon
     truncation = scene.start(subject.file.truncate, PAGE_SIZE)
     scene.until(lambda: held.waiter_count == 1)
     writer = scene.start(subject.file.pwrite, b"end", SIZE)
-    scene.until(lambda: len(subject.mapping.i_rwsem._waiters) == 1)
+    scene.until(lambda: len(subject.mapping.rwsem_waiters) == 1)
     held.unlock()
     truncation.result()
     assert writer.result() == 3

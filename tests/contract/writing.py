@@ -57,7 +57,7 @@ class Written(Subject):
         settle(self.zone, TEARDOWN_S)
         assert self.mapping.in_flight == {}
         assert not self.mapping.i_rwsem.held
-        assert not self.mapping.i_rwsem._waiters
+        assert not self.mapping.rwsem_waiters
         assert flagged(self.mapping, "writeback") == sorted(self.mapping.under_writeback)
         assert_counts_agree(self.zone)
 

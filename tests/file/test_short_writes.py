@@ -30,9 +30,9 @@ def test_a_signal_leaves_no_mark_that_is_not_counted_and_no_lock(size: int) -> N
             file.fsync()
             file.pwrite(b"x", 0)  # the long way, which grants a budget
             mapping = file._mapping
-            held, mapping.i_rwsem._held = mapping.i_rwsem.held, True  # the long way would wait for ever
+            held, mapping.rwsem_held = mapping.rwsem_held, True  # the long way would wait for ever
             struck = is_struck(file, data, point)
-            mapping.i_rwsem._held = held
+            mapping.rwsem_held = held
             assert not mapping.dirty_lock_is_held_here()
             assert mapping.dirty_pages == len(flagged(mapping, "dirty"))
             zone = cache._zone

@@ -148,10 +148,10 @@ def test_of_two_who_close_a_cache_at_once_the_second_leaves_a_file_open_that_the
         return write(file, data)
 
     def noted(turn: Callable[..., Any]) -> Callable[..., Any]:
-        def come(key: Hashable) -> Any:
+        def come(*which: Hashable) -> Any:
             if writing.is_set():
                 second_is_there.set()
-            return turn(key)
+            return turn(*which)
 
         return come
 

@@ -223,7 +223,7 @@ MUTATIONS = [
     ),
     _mutation(
         "page", "errseq is not advanced when write-back fails",
-        "                mapping.wb_err.set(error)\n",
+        "                mapping.set_error(error)\n",
         "",
         "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
     ),
@@ -555,8 +555,8 @@ MUTATIONS = [
     # -- writing -----------------------------------------------------------------------------------------------
     _mutation(
         "rwsem", "writes go the short way while somebody waits for i_rwsem",
-        "            mapping.short_writes = False\n            if not self._held:\n",
-        "            if not self._held:\n",
+        "            mapping.short_writes = False\n            if not mapping.rwsem_held:\n",
+        "            if not mapping.rwsem_held:\n",
         "mm/test_interleavings_of_writes.py::test_two_who_append_lose_nothing_of_one_another",
     ),
     _mutation(
@@ -573,8 +573,8 @@ MUTATIONS = [
     ),
     _mutation(
         "rwsem", "last come, first served",
-        "self._waiters.pop(0) if",
-        "self._waiters.pop() if",
+        "next(iter(mapping.rwsem_waiters), None)\n            mapping.rwsem_waiters = mapping.rwsem_waiters[1:]\n",
+        "next(reversed(mapping.rwsem_waiters), None)\n            mapping.rwsem_waiters = mapping.rwsem_waiters[:-1]\n",
         "mm/test_rwsem.py::test_first_come_first_served",
     ),
     _mutation(

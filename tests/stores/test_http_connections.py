@@ -475,3 +475,22 @@ def test_pools_are_bounded(pools: http_connections._Pools, monkeypatch: pytest.M
             assert connection_count(pools) == 1
         with opened(other.url("a")):
             assert len(pools._pools) == 1
+
+
+def test_a_head_may_be_written_in_any_way_that_http_knows() -> None:
+    lines = ["HTTP/1.1 100 Continue", "X: y", "", "HTTP/1.1 206 Some", "content-LENGTH:20  ", f"eTag:\t{ETAG}"]
+    lines += ["Content-Range: bytes", "  10-29/100", "Vary: a", "no colon", "vary: b", "CONNECTION: close", "", ""]
+    part = "\r\n".join(lines).encode() + BODY[10:30]
+    with ScriptedServer(OPEN, part) as server, opened(server.url("a"), **ONE_TRY) as version:
+        assert fill(version, 20, 10) == BODY[10:30]
+
+
+@pytest.mark.parametrize("fields", ["x" * 70_000, "x: y\r\n" * 101], ids=["long", "many"])
+def test_a_head_without_end_is_given_up(fields: str) -> None:
+    part = PART.replace(b"Connection", fields.encode() + b"\r\nConnection", 1)
+    with (
+        ScriptedServer(OPEN, part) as server,
+        opened(server.url("a"), **ONE_TRY) as version,
+        raises_errno(errno.EIO, "not HTTP"),
+    ):
+        fill(version, 20, 10)

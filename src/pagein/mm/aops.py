@@ -113,7 +113,8 @@ class AddressSpaceOperations:
     def set_size(self, size_bytes: int) -> None:
         """The file is shorter or longer from now on; what is added is zeros.  Blocks: yes.  Raises: OSError.
 
-        Locks: the inode's ``i_rwsem``; no page beyond the new end is under write-back, nor the one that is cut.
+        Locks: none, but perhaps the inode's ``i_rwsem``; no page beyond the new end is under write-back, nor the one
+        that is cut.
         """
         raise NotImplementedError(f"{type(self).__name__} must define set_size(size_bytes)")
 
@@ -142,7 +143,10 @@ class AddressSpaceOperations:
     @property
     def uncommitted_bytes(self) -> int | None:
         """How many bytes were stored that `fsync` has yet to commit; 0 for no more than a size, or a new, empty object;
-        None, as by default, if there is nothing to commit."""
+        None, as by default, if there is nothing to commit.
+
+        Locks: ``InodeTable.lock`` may be held.  Blocks: no.
+        """
         return None
 
     def discard(self) -> int | None:

@@ -97,6 +97,8 @@ def bring(
     """
     mapping, zone = file.mapping, file.mapping.zone
     marker_index = -1
+    if zone.checks is not None:
+        zone.checks.before_page(mapping, index, locks=False)
     with zone.lock:
         zone.counters["misses"] += counts
         if mapping.is_uptodate(index):

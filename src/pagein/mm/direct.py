@@ -12,6 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT, page_count_for
+from .debug import called
+from .locking import DIRECT_WRITE
 from .page import Writeback
 from .sync import MakeWaiter, Steps
 from .truncate import drop_beyond_end, extend, invalidate_inode_pages2, require_room
@@ -72,7 +74,8 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
         writeback.enter(mapping, first)
         mapping.store_end = max(mapping.store_end, offset + len(data))
     try:
-        return (yield from on_io_steps(zone, partial(mapping.ops.direct_write, data, offset), make_waiter))
+        write = called(DIRECT_WRITE, zone, partial(mapping.ops.direct_write, data, offset), mapping=mapping)
+        return (yield from on_io_steps(zone, write, make_waiter))
     finally:
         with zone.lock:
             writeback.piece_ended(mapping, first, page_count, None)
@@ -89,4 +92,4 @@ def _note_written(mapping: AddressSpace, offset: int, written: int) -> None:
         with zone.lock, mapping.dirty_lock:
             mapping.note_stored(end)
             mapping.i_size = max(mapping.i_size, end)
-            mapping.wb_err.set(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))
+            mapping.set_error(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))

@@ -17,7 +17,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import closed_cache
+from .debug import before_wait
 from .errseq import again
+from .lockorder import DIRTY_ROOM
 from .sync import MakeWaiter, Steps, Waiter
 from .tracepoints import waiting
 
@@ -131,6 +133,7 @@ class DirtyState:
             if waiter is not None:
                 try:
                     zone.flusher.kick()
+                    before_wait(zone, DIRTY_ROOM, mapping.name)
                     with waiting(zone, "the store to take what is dirty", mapping.name):
                         yield waiter
                 except BaseException:

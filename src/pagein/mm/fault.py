@@ -107,7 +107,7 @@ def fault(vmf: Fault) -> FaultResult:
         _unlock(page)
         return FaultResult.SIGBUS
     mapping.arena.referenced[mapping.base + vmf.index] = 1
-    page.owner = zone.door.thread_id()
+    page.take_over()
     vmf.page = page
     return result | FaultResult.LOCKED
 

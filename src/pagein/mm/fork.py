@@ -15,9 +15,12 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..units import PAGE_SHIFT
+from . import held
+from .debug import owned_lock
+from .lockorder import ZONE_LOCK
 from .lru import Run, split_by_flag
 from .removal import disjoint
-from .sync import OwnedLock, PerThread
+from .sync import PerThread
 
 if TYPE_CHECKING:
     from .zone import Zone
@@ -54,6 +57,7 @@ def _before() -> None:
             # Python prints what is raised in here, and forks all the same; so what is held has to be known first, and a
             # zone that could not be copied has to be known as such.
             _forking.zones.append((zone, None))
+            held.enter("a fork")  # which takes the locks of all zones: none is compared with another
             zone.lock.__enter__()
             _forking.zones[-1] = zone, _shown(zone)
 
@@ -75,12 +79,14 @@ def _after_in_parent() -> None:
         zone, _ = _forking.zones.pop()
         if zone.lock.held_here():
             zone.lock.__exit__(None, None, None)
+        held.leave(None)
 
 
 def _after_in_child() -> None:
     failure: BaseException | None = None
     zones, copied = list(_zones), {id(zone): shown for zone, shown in _forking.zones}
     _forking.zones.clear()
+    held.start_anew()
     for zone in zones:
         zone.door.locks_held.clear()
         if zone.closed:
@@ -95,7 +101,7 @@ def _after_in_child() -> None:
         except BaseException as error:
             # No memory or no descriptor for a cache of its own: then it has none.  Python prints the error.
             zone.closed = True
-            zone.lock = OwnedLock("the zone's lock", zone.door)
+            zone.lock = owned_lock(zone, ZONE_LOCK)
             failure = error
     if failure is not None:
         raise failure

@@ -11,13 +11,15 @@ from __future__ import annotations
 import errno
 import sys
 from math import inf
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from ..errors import closed_cache, closed_file
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
-from . import reclaim
+from . import debug, reclaim
 from .arena import frames_for, ones
 from .errseq import ErrSeq
+from .lockorder import DIRTY_LOCK
 from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
     from .zone import Zone
 
 
+NEVER_S = -inf
+"""When something happened that has not."""
+_EMPTY: Any = MappingProxyType({})
+"""Stands for each table in which nothing is."""
+_NO_ERROR = ErrSeq()
+"""That of every file of which everything could be stored."""
+
 SHORT_WRITES = getattr(sys, "_is_gil_enabled", lambda: True)()
 """Whether a write may go the short way: marking a page dirty before looking whether it is still here takes a fence
 between the two, which only the GIL gives.  Without it every write takes the page's lock."""
@@ -43,13 +52,13 @@ between the two, which only the GIL gives.  Without it every write takes the pag
 class AddressSpace:
     """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
 
-    # Each attribute more than 30 in a dict would cost every open file a kilobyte (CPython shares the keys of so many).
+    # Many small files may be open at once: each attribute costs every one of them 8 bytes, an empty list or dict 60.
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "disk_size", "found_changed_s", "frame_count", "i_rwsem", "i_size", "in_flight", "invalidations",
-        "last_failure", "may_write_short", "name", "ops", "room_ahead_pages", "short_writes", "size_owed",
-        "size_waiters", "store_calls", "store_end", "store_waiters", "suspended", "under_writeback", "unsettled",
-        "validated_s", "wb_err", "write_failures", "zone",
+        "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
+        "last_failure", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
+        "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters", "suspended",
+        "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
@@ -68,7 +77,7 @@ class AddressSpace:
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
-        self.store_waiters: list[Waiter] = []
+        self.store_waiters: tuple[Waiter, ...] = ()
         """...and who waits until one of them has returned."""
         self.size_owed: int | None = None
         """The store has to be told this size before anything more is stored (writeback.py)..."""
@@ -84,24 +93,27 @@ class AddressSpace:
         """Somebody has it open for writing, and no thread of a child of a fork does..."""
         self.short_writes: bool = False
         """...and nobody holds ``i_rwsem``: a write to pages that are here needs ``dirty_lock`` only (pagein.writer)."""
-        self.under_writeback: dict[int, Writeback] = {}
-        self.wb_err: ErrSeq = ErrSeq()
+        self.under_writeback: dict[int, Writeback] = _EMPTY
+        self.wb_err: ErrSeq = _NO_ERROR
+        """What was told to `set_error`."""
         self.write_failures: int = 0
         """How often something of it could not be stored..."""
         self.last_failure: BaseException | None = None
         """...and why, unless something has been stored since."""
+        self.is_read_only: bool = not (ops.writable or room_pages)
+        """Nobody ever writes it: the locks that are for who does are those of all such files."""
         self.room_ahead_pages: int = 0
         """So many pages were made ready beyond the end, the last time (write.py)."""
         self.start_locks_anew()
         self.arena: Arena
         self.base: int
         self.arena, self.base = zone.reserve_frames(self.frame_count)
-        self.in_flight: dict[int, Page] = {}
+        self.in_flight: dict[int, Page] = _EMPTY
         with zone.lock:
             zone.mappings.add(self)
-        self.found_changed_s: float = -inf
+        self.found_changed_s: float = NEVER_S
         """When a fetch last said that the object has changed (ESTALE), or it was changed past the cache."""
-        self.validated_s: float = -inf
+        self.validated_s: float = NEVER_S
         """When the last fetch began that brought something of this very version, if its operations see to that."""
         self.suspended: bool = False
         """No file uses it: no page may be locked, its frames may be gone."""
@@ -110,23 +122,44 @@ class AddressSpace:
 
     def start_anew(self) -> None:
         """After a fork, in the child: no pages, and nothing of what the parent has not written."""
-        self.in_flight = {}
-        self.under_writeback = {}
+        self.in_flight = _EMPTY
+        self.under_writeback = _EMPTY
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
         self.size_owed = self.size_waiters = None
-        self.store_calls, self.store_waiters = 0, []
+        self.store_calls, self.store_waiters = 0, ()
         self.disk_size = self.i_size  # nothing of it is zeros for certain: the operations know what became of it
         self.may_write_short = self.short_writes = False
         self.start_locks_anew()
 
     def start_locks_anew(self) -> None:
         """A thread that stayed in a fork's parent may have held the old ones."""
-        self.dirty_lock: Lock = self.zone.door.reentrant_lock()
+        self.dirty_lock: Lock
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
-        self.i_rwsem: RwSem = RwSem(self)
-        self.unsettled: Unsettled = Unsettled()
+        self.unsettled: Unsettled
         """Changes whose callers may have been interrupted."""
+        self.rwsem_held: object = False  # with checks, the `Hold` of who has it
+        self.rwsem_waiters: tuple[Waiter, ...] = ()
+        if self.is_read_only:
+            self.dirty_lock, self.unsettled = self.zone.read_only_lock, self.zone.read_only_unsettled
+        else:
+            self.dirty_lock = debug.reentrant_lock(self.zone, DIRTY_LOCK, self.zone.door.reentrant_lock(), self.name)
+            self.unsettled = Unsettled()
+
+    @property
+    def i_rwsem(self) -> RwSem:
+        """Who changes its size, or many pages as one, holds it."""
+        return RwSem(self)
+
+    def is_held_as(self, hold: object) -> bool:
+        """Whether who took ``i_rwsem`` then has it still, on whatever thread it is released (held.py)."""
+        return self.rwsem_held is hold
+
+    def set_error(self, error: BaseException) -> None:
+        """Something of it could not be stored.  Linux: mapping_set_error.  Zone's lock held."""
+        if self.wb_err is _NO_ERROR:
+            self.wb_err = ErrSeq()
+        self.wb_err.set(error)
 
     def dirty_lock_is_held_here(self) -> bool:
         """Whether the calling thread is in the middle of a write that goes the short way."""
@@ -167,7 +200,7 @@ class AddressSpace:
     def lock_page_steps(self, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage]:
         """`lock_page`, as steps."""
         if self.zone.checks:
-            self.zone.checks.before_page_lock(self, index)
+            self.zone.checks.before_page(self, index)
         while (page := self.trylock_uptodate(index)) is None:
             yield from reclaim.reserve_steps(self.zone, 1, make_waiter)
             with self.zone.lock:
@@ -190,7 +223,7 @@ class AddressSpace:
         Blocks: interruptibly, for the lock, first come, first served.
         """
         if self.zone.checks:
-            self.zone.checks.before_page_lock(self, index)
+            self.zone.checks.before_page(self, index)
         with self.zone.lock:
             holder = self.in_flight.get(index)
             if holder is None:
@@ -317,6 +350,8 @@ class AddressSpace:
     def _lock(self, index: int, page_count: int, owner: int | None) -> LockedPage:
         page = Page(self, index, page_count, owner)
         self.put_in_flight(page)
+        if self.zone.checks is not None:
+            self.zone.checks.page_locked(page)
         return LockedPage(page)
 
     def _verified(self, page: LockedPage) -> LockedPage:
@@ -334,6 +369,8 @@ class AddressSpace:
 
     def put_in_flight(self, page: Page) -> None:
         """Enter a page, or take an index over from another.  Locks: the zone's lock is held."""
+        if not self.in_flight:
+            self.in_flight = {}
         if page.page_count == 1:
             self.in_flight[page.index] = page
         else:
@@ -350,7 +387,7 @@ class AddressSpace:
         for index in range(page.index, page.index + page.page_count):
             del self.in_flight[index]
         if not self.in_flight:
-            self.in_flight.clear()  # which gives back its table: 600 bytes in each of many small files
+            self.in_flight = _EMPTY  # 600 bytes in each of many small files
         self.zone.locked.discard(page)
 
     def remove_unread(self, page: Page) -> None:
@@ -476,7 +513,7 @@ class AddressSpace:
 
     def resume(self, ops: AddressSpaceOperations) -> None:
         """Let pages be locked again, and brought by *ops*."""
-        device = self.zone.device_of(ops)
+        device = self.device if ops is self.ops else self.zone.device_of(ops)
         with self.zone.lock:
             self.ops, self.device = ops, device
             self.suspended = False

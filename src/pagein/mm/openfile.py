@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
 
 
+_NOTHING_ASKED_FOR = ReadaheadState()
+
+
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
@@ -41,12 +44,12 @@ class OpenFile:
         with mapping.zone.lock:
             self.wb_seen: Since = mapping.wb_err.sample()
             """Which errors of write-back its user has heard of."""
-        self.ra: ReadaheadState = ReadaheadState()
+        self.ra: ReadaheadState = _NOTHING_ASKED_FOR
         self.ra_scale: float = 1.0
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
         self.ra_credit: int | None = None
         """So many pages he may be lent; None before the first."""
-        self.ra_seen: list[int] = []
+        self.ra_seen: tuple[int, ...] = ()
         """Up to these pages it is counted what was used, of each stream of reads, the latest last."""
         self.mmap_miss: int = 0
         """How many more faults have missed than hit."""

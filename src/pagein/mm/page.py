@@ -51,6 +51,8 @@ class Writeback:
 
     def enter(self, mapping: AddressSpace, index: int) -> None:
         """It has begun, with the page at *index*."""
+        if not mapping.under_writeback:
+            mapping.under_writeback = {}
         mapping.under_writeback.update(dict.fromkeys(range(index, index + self._pages_left), self))
         if mapping.zone.tracer is not None:
             mapping.zone.tracer.writeback_began(self, mapping, index, self._pages_left)
@@ -256,7 +258,7 @@ class Page:
                 mapping.note_stored(self.offset + self.size_bytes)
                 zone.counters["written_bytes"] += self.size_bytes
             else:
-                mapping.wb_err.set(error)
+                mapping.set_error(error)
                 zone.counters["failed_writes"] += 1
                 mapping.mark_dirty(self.index, self.page_count)
             zone.dirty.writeback_ended(mapping, self.page_count, error)
@@ -297,6 +299,13 @@ class Page:
             kept = self._unlock()
         self._after_unlock(kept)
 
+    def take_over(self) -> None:
+        """The lock that somebody has taken for the calling thread is that thread's from now on."""
+        zone = self.mapping.zone
+        self.owner = zone.door.thread_id()
+        if zone.checks is not None:
+            zone.checks.page_locked(self)
+
     def release_in_zone(self) -> None:
         """`unlock`, by who holds the zone's lock, of a page that was never anybody's to ask a store for."""
         self._unlock()
@@ -307,6 +316,7 @@ class Page:
         if zone.checks:
             zone.checks.unlocking(self)
             zone.checks.operation_ends(self)
+            zone.checks.forget(self)
         kept = not self._release_buffer()
         self.filled = self.uptodate
         if self._brought:
@@ -406,6 +416,8 @@ class Page:
                 wait.page = head if wait.index < self.index else self
                 wait.page._waits.append(wait)
             self.mapping.put_in_flight(head)
+            if self.mapping.zone.checks is not None:
+                self.mapping.zone.checks.page_split(self, head)
             return head
 
     def absorb(self, tail: Page) -> None:
@@ -421,6 +433,8 @@ class Page:
         self.marker_index = max(self.marker_index, tail.marker_index)
         self._end_bytes = max(self._end_bytes, tail._end_bytes)
         self.mapping.replace_in_flight(tail, self)
+        if self.mapping.zone.checks is not None:
+            self.mapping.zone.checks.forget(tail)
 
     def _release_buffer(self) -> bool:
         """End `buffer`; False if an object still uses it, and so could write to the page later."""

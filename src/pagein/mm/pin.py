@@ -17,6 +17,7 @@ Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a vi
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from sys import getrefcount
 
 Entry = tuple[int, int, object]
@@ -30,10 +31,12 @@ switch to the worker that does it costs more than the sweep."""
 class Pins:
     """The pins of an arena.  Whoever appends to ``entries`` takes no lock, and looks at ``sweep_at`` now and then."""
 
-    __slots__ = ("entries", "sweep_at")
+    __slots__ = ("append", "entries", "sweep_at")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.append: Callable[[Entry], None] = self.entries.append
+        """Bound once, for all files."""
         self.sweep_at: int = SWEEP_AT
 
     def spans(self) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ContractViolation
 from .aops import AddressSpaceOperations
+from .locking import READAHEAD
 from .page import LockedPage
 from .readpage import Outcome, do_readpage
 
@@ -101,7 +102,7 @@ def read_run(file: OpenFile, page: LockedPage) -> None:
     if type(ops).readahead is not AddressSpaceOperations.readahead:
         zone.count("requests")
     try:
-        with zone.in_store_code():
+        with zone.in_store_code(READAHEAD, page):
             ops.readahead(rac)
     except BaseException as error:
         for taken in rac.taken:

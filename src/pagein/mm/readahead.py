@@ -298,11 +298,11 @@ def _earned(file: OpenFile, index: int, req_pages: int) -> int:
     """
     mapping, seen = file.mapping, file.ra_seen
     # Several streams may share the file: this one is that which was last seen just before.
-    start_index = max((at for at in list(seen) if 0 <= index - at <= CREDIT_PAGES_MAX), default=index)
-    with suppress(ValueError):  # a stream that is new; or another thread was faster
-        seen.remove(start_index)
-    seen.append(index + req_pages)
-    del seen[:-STREAMS_MAX]
+    start_index = max((at for at in seen if 0 <= index - at <= CREDIT_PAGES_MAX), default=index)
+    others = list(seen)
+    with suppress(ValueError):  # a stream that is new
+        others.remove(start_index)
+    file.ra_seen = (*others, index + req_pages)[-STREAMS_MAX:]
     used_pages = req_pages
     if start_index < index:
         between = Run(mapping.arena, mapping.base + start_index, index - start_index)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ContractViolation
 from .aops import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE
+from .locking import READPAGE
 
 if TYPE_CHECKING:
     from .openfile import OpenFile
@@ -46,7 +47,7 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     if zone.checks:
         zone.checks.operation_begins(page, f"{type(mapping.ops).__name__}.readpage")
     try:
-        with zone.in_store_code():
+        with zone.in_store_code(READPAGE, page):
             code = mapping.ops.readpage(file, page)
     except BaseException:
         zone.count("failed_requests")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import closed_cache, no_memory
 from ..units import PAGE_SHIFT
 from . import removal
+from .debug import before_wait
+from .lockorder import MEMORY
 from .lru import (
     GHOST,
     MAIN,
@@ -74,6 +76,7 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
         try:
             if help_comes is Help.CLEANING:
                 zone.flusher.kick_for_memory()
+            before_wait(zone, MEMORY)
             with waiting(zone, "memory"):
                 yield waiter
         except BaseException:

@@ -4,65 +4,71 @@ Guarantees: first come, first served; while somebody holds it, or waits for it, 
 (pagein.writer), so that a long write or a truncation is not interspersed with others.
 Lock order: before page locks.  May be held across I/O, for memory, for page locks.
 Assumes: the holder releases it on whatever thread his steps have come to.
-Not here: reading, which takes no such lock, as in most file systems of Linux.
+Not here: reading, which takes no such lock, as in most file systems of Linux; its state, which the mapping has itself:
+an object of its own in each of many small files would be a tenth of what they cost.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .sync import MakeWaiter, Steps, Waiter, run_steps
+from . import held
+from .sync import MakeWaiter, Steps, run_steps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
 
 
 class RwSem:
-    """The lock of one mapping.  ``mapping.dirty_lock`` guards its state."""
+    """The lock of one mapping, made whenever it is named.  ``mapping.dirty_lock`` guards its state."""
 
-    __slots__ = ("_held", "_mapping", "_waiters")
+    __slots__ = ("_mapping",)
 
     def __init__(self, mapping: AddressSpace) -> None:
-        self._mapping = weakref.proxy(mapping)  # no cycle: a mapping that nobody has goes at once
-        self._held = False
-        self._waiters: list[Waiter] = []  # not a deque, whose first block alone takes 600 bytes of every file
+        self._mapping = mapping
 
     @property
     def held(self) -> bool:
         """Whether somebody holds it."""
-        return self._held
+        return self._mapping.rwsem_held is not False
 
     def acquire_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
         """Take it.  Blocks: until those who came before have released it."""
-        mapping = self._mapping
+        mapping, checks = self._mapping, self._mapping.zone.checks
+        if checks is not None:
+            checks.before_i_rwsem(mapping)
         with mapping.dirty_lock:
             mapping.short_writes = False
-            if not self._held:
-                self._held = True
+            if not mapping.rwsem_held:
+                mapping.rwsem_held = True if checks is None else checks.i_rwsem_taken(mapping, make_waiter)
                 return
             waiter = make_waiter()
-            self._waiters.append(waiter)
+            mapping.rwsem_waiters = (*mapping.rwsem_waiters, waiter)
         try:
             yield waiter
         except BaseException:
             with mapping.dirty_lock:
-                is_waiting = waiter in self._waiters
+                is_waiting = waiter in mapping.rwsem_waiters
                 if is_waiting:
-                    self._waiters.remove(waiter)
+                    mapping.rwsem_waiters = tuple(other for other in mapping.rwsem_waiters if other is not waiter)
             if not is_waiting:  # it was handed over while the exception was on its way
                 self.release()
             raise
+        if checks is not None:
+            mapping.rwsem_held = checks.i_rwsem_taken(mapping, make_waiter)
 
     def release(self) -> None:
         """Hand it to the next in line."""
         mapping = self._mapping
+        if mapping.zone.checks is not None:
+            held.released(mapping)
         with mapping.dirty_lock:
-            waiter = self._waiters.pop(0) if self._waiters else None
+            waiter = next(iter(mapping.rwsem_waiters), None)
+            mapping.rwsem_waiters = mapping.rwsem_waiters[1:]
+            mapping.rwsem_held = waiter is not None
             if waiter is None:
-                self._held = False
                 mapping.short_writes = mapping.may_write_short
         if waiter is not None:
             waiter.wake()  # after the lock: what it wakes may go on right here

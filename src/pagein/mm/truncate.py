@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import busy, cannot_grow, closed_file, too_large
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, page_count_for
 from . import removal
+from .debug import called
+from .locking import LAUNDER_PAGE, PUNCH_HOLE
 from .lru import NOT_QUEUED, Run
 from .sync import run_steps
 from .writeback import Sync, wait_on_writeback, write_back
@@ -177,7 +180,8 @@ def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
         return False
     try:
         invalidate_inode_pages2(mapping, first, stop)
-        mapping.ops.punch_hole(first << PAGE_SHIFT, stop - first << PAGE_SHIFT)
+        punch = partial(mapping.ops.punch_hole, first << PAGE_SHIFT, stop - first << PAGE_SHIFT)
+        called(PUNCH_HOLE, mapping.zone, punch, mapping=mapping, not_stored=range(first, stop))()
         # What a reader has brought meanwhile is from before.
         invalidate_inode_pages2(mapping, first, stop)
     except NotImplementedError:
@@ -275,7 +279,9 @@ def _wait(page: LockedPage) -> None:
 
 def _launder(page: LockedPage) -> None:
     mapping = page.mapping
-    if mapping.arena.dirty[page.run.frame] and mapping.ops.launder_page(page):
+    if not mapping.arena.dirty[page.run.frame]:
+        return
+    if called(LAUNDER_PAGE, mapping.zone, partial(mapping.ops.launder_page, page), mapping=mapping, page=page)():
         with mapping.zone.lock:
             mapping.zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))
 

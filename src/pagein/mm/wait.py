@@ -47,7 +47,7 @@ class Wait:
             self._leave()
             raise
         if self.granted is not None:
-            self.granted.owner = zone.door.thread_id()
+            self.granted.take_over()
         return self.granted
 
     def start_what_it_needs(self) -> None:

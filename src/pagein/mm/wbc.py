@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum, auto
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ContractViolation
 from .aops import AOP_WRITEPAGE_ACTIVATE
+from .debug import called
+from .locking import WRITEPAGE
 
 if TYPE_CHECKING:
     from .page import LockedPage, Page
@@ -73,7 +76,8 @@ class WritebackControl:
         ops = self._mapping.ops
         for page in self:
             try:
-                code = ops.writepage(page, self)
+                write = partial(ops.writepage, page, self)
+                code = called(WRITEPAGE, self._zone, write, mapping=self._mapping, page=page)()
             except OSError as error:
                 self._fail(page, error)
                 if self.sync is Sync.NONE:
@@ -112,7 +116,7 @@ class WritebackControl:
         with self._zone.lock:
             if self.first_error is None:
                 self.first_error = error
-                self._mapping.wb_err.set(error)  # also if its pages were all stored before
+                self._mapping.set_error(error)  # also if its pages were all stored before
             if page.writeback is not None:
                 page.settle_writeback(error)
         if page.locked:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import closed_cache
 from ..units import PAGE_SHIFT
+from .debug import called
 from .errseq import again, kept
+from .locking import FSYNC, SET_SIZE, WRITEPAGES
 from .page import LockedPage
 from .sync import MakeWaiter, Steps, Waiter
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
@@ -83,13 +85,13 @@ class _Pass:
         with self.zone.lock:
             self.mapping.store_calls -= 1
             self._calls -= 1
-            waiters, self.mapping.store_waiters = self.mapping.store_waiters, []
+            waiters, self.mapping.store_waiters = self.mapping.store_waiters, ()
             for waiter in waiters:
                 waiter.wake()
 
     def _wait_for_a_call(self) -> Waiter:
         waiter = self._make_waiter()
-        self.mapping.store_waiters.append(waiter)
+        self.mapping.store_waiters = (*self.mapping.store_waiters, waiter)
         return waiter
 
     def _perform(self, wbc: WritebackControl, page: LockedPage) -> None:
@@ -97,7 +99,7 @@ class _Pass:
         page.owner = self.zone.door.thread_id()
         page_count = page.page_count  # it may be taken in parts
         try:
-            with self.zone.in_store_code():
+            with self.zone.in_store_code(WRITEPAGES, page):
                 self.mapping.ops.writepages(wbc)
         except BaseException as error:  # for who calls fsync
             failure = kept(error)
@@ -159,7 +161,7 @@ def write_back(
             return walk.error
         if not walk.stored_pages:
             with mapping.zone.lock:
-                mapping.wb_err.set(error := OSError(errno.EAGAIN, "the store declines to store it now", mapping.name))
+                mapping.set_error(error := OSError(errno.EAGAIN, "the store declines to store it now", mapping.name))
             return error
 
 
@@ -272,13 +274,15 @@ def _tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExce
                 break
         yield from first
     failure: BaseException | None = None
+    beyond = range(size_bytes >> PAGE_SHIFT, mapping.frame_count)
+    tell = called(SET_SIZE, zone, partial(mapping.ops.set_size, size_bytes), mapping=mapping, not_stored=beyond)
     try:
-        yield from on_io_steps(zone, partial(mapping.ops.set_size, size_bytes), make_waiter)
+        yield from on_io_steps(zone, tell, make_waiter)
     except BaseException as error:  # also of those that are no Exception: whoever waits must be told
         failure = kept(error)
     with zone.lock:
         if failure is not None:
-            mapping.wb_err.set(failure)
+            mapping.set_error(failure)
             zone.dirty.failed(mapping, failure)
             zone.wake_memory_waiter()
         else:
@@ -347,11 +351,11 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
     error = yield from store_all(mapping, make_waiter)
     if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
-            yield from on_io_steps(zone, mapping.ops.fsync, make_waiter)
+            yield from on_io_steps(zone, called(FSYNC, zone, mapping.ops.fsync, mapping=mapping), make_waiter)
         except Exception as failure:
             error = kept(failure)
             with zone.lock:
-                mapping.wb_err.set(error)
+                mapping.set_error(error)
     with zone.lock:
         earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)
     error = error or earlier

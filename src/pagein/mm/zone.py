@@ -26,6 +26,8 @@ from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
 from .device import BackingDevice
 from .dirty import DirtyState, Limits
 from .flusher import Flusher
+from .locking import Operation
+from .lockorder import DIRTY_LOCK, ZONE_LOCK
 from .outcome import InOrder, Unsettled
 from .sync import SYSTEM, Door, OwnedLock, Waiter, run_steps
 from .workqueue import MakeSteps, Workqueue
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import Page
+    from .sync import Lock
     from .tracepoints import Tracer
     from .victims import Victims
 
@@ -71,14 +74,25 @@ class Zone:
         self.mappings: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
         self.closed: bool = False
         self._next_arena_number = 0
+        self._start_locks()
         self._start()
         fork.survive_fork(self)
 
+    def _start_locks(self) -> None:
+        """Of files that nobody writes, which have none of their own: there may be many of them."""
+        self.read_only_lock: Lock = debug.reentrant_lock(
+            self, DIRTY_LOCK, self.door.reentrant_lock(), "files that nobody writes"
+        )
+        """Their ``dirty_lock``."""
+        self.read_only_unsettled: Unsettled = Unsettled()
+
     def _start(self) -> None:
         """Everything that says which pages are where: as in a cache that was just made."""
+        if self.checks is not None:
+            self.checks.start_anew()
         self.workqueue: Workqueue = Workqueue(self.door, "pagein-work")
         # Who waits without a thread is put into the line under the lock, and told when it is released.
-        self.lock: OwnedLock = OwnedLock("the zone's lock", self.door, after=self.workqueue.kick_if_possible)
+        self.lock: OwnedLock = debug.owned_lock(self, ZONE_LOCK, after=self.workqueue.kick_if_possible)
         self.io: Workqueue = Workqueue(self.door, "pagein-io", workers_max=IO_WORKERS_MAX)
         """The workers that call operations which block.  Others than those of ``workqueue``, whose work may wait for
         them."""
@@ -122,6 +136,7 @@ class Zone:
 
     def start_anew(self) -> None:
         """After a fork, in the child: the same files, no pages, memory of its own."""
+        self._start_locks()
         for arena in self.arenas.values():
             arena.start_anew()
         for mapping in self.mappings:
@@ -199,12 +214,17 @@ class Zone:
             self.streams.pop(file, None)
 
     @contextmanager
-    def in_store_code(self) -> Iterator[None]:
+    def in_store_code(self, operation: Operation, page: Page) -> Iterator[None]:
         """This thread calls an operation: what it reads through the cache meanwhile, others wait for already."""
+        checks = self.checks
         here = self.door.thread_id()
         self._in_store_code[here] = self._in_store_code.get(here, 0) + 1
         try:
-            yield
+            if checks is None:
+                yield
+            else:
+                with checks.in_operation(operation, self, page.mapping, page):
+                    yield
         finally:
             depth = self._in_store_code.pop(here, 1) - 1  # gone in a child that the operation has forked
             if depth:

@@ -20,6 +20,7 @@ import http.client
 import re
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ from ..errors import (
 )
 from ..mm.aops import AOP_UPDATED_PAGE
 from ..mm.pipe import WIDTH_START
-from .http_connections import Client, ProxyError, RedirectError
+from .http_connections import ProxyError, RedirectError, client_for
 from .policy import Retries, retrying
 from .ranges import RangeOperations
 from .source import Opened
@@ -99,22 +100,32 @@ def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
         raise not_a_url(url, str(error)) from error
     if user_info:
         options = options.with_basic_auth(user_info)
-    return HTTPSource(urlunsplit((parts.scheme, netloc, parts.path, parts.query, "")), options)
+    sent = urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
+    return HTTPSource(url if sent == url else sent, options)
 
 
 class HTTPSource:
     """One object of a server."""
 
+    # Many small objects may be open at once: what is equal for all is not kept for each.
+    __slots__ = ("_ask", "_ignores_conditions", "key")
     workers_ahead: int = WIDTH_START
 
     def __init__(self, url: str, options: HTTPOptions) -> None:
-        parts = urlsplit(url)
         self.key: Hashable = ("http", url, options)
-        self.name: str = f"{parts.scheme}://{parts.netloc}{parts.path}{'?…' if parts.query else ''}"
-        self._place = f"{parts.scheme}://{parts.netloc}"
-        self._ask = _Asker(url, self.name, options)
+        self._ask = _Asker(url, options)
         self._ignores_conditions = False
         """Whether the server has sent what it was asked for only if it is another version."""
+
+    @property
+    def name(self) -> str:
+        """The URL without its query."""
+        return self._ask.name
+
+    @property
+    def place(self) -> str:
+        """Its server."""
+        return self._ask.place
 
     def open_with_head(self) -> Opened:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
@@ -127,19 +138,23 @@ class HTTPSource:
         return self._opened(self._meta())
 
     def _opened(self, meta: Meta, data: bytes | bytearray = b"", *, version: str | None = None) -> Opened:
-        ops = HTTPOperations(self._ask, meta, self._place, version=version)
+        ops = HTTPOperations(self, meta, version=version)
         return Opened(
             ops,
             meta["size"],
             ops.version,
             head=data,
             close=ops.close,
-            look=partial(self._look, meta),
-            again=partial(self._opened, meta, version=ops.version),
+            look=ops.look,
+            again=ops.again,
             has_validator=has_validator(meta),
         )
 
-    def _look(self, was: Meta) -> Opened | None:
+    def again(self, meta: Meta, version: str) -> Opened:
+        """A version that is known.  Does no I/O."""
+        return self._opened(meta, version=version)
+
+    def look(self, was: Meta) -> Opened | None:
         """One GET of the first bytes on the condition that they are another version's; of what has no strong ETag, or
         where conditions are ignored, as `open`."""
         if is_strong(was["e_tag"]) and not self._ignores_conditions:
@@ -203,11 +218,24 @@ class HTTPSource:
 class _Asker:
     """Questions about one URL, and what is not an answer to them as an OSError."""
 
-    def __init__(self, url: str, name: str, options: HTTPOptions) -> None:
+    __slots__ = ("_client", "_url", "name")
+
+    def __init__(self, url: str, options: HTTPOptions) -> None:
         self._url = url
-        self.name = name
-        self._client = Client(options)
-        self.retries: Retries = options.retries
+        before_query, has_query, _ = url.partition("?")
+        self.name: str = f"{before_query}?…" if has_query else url
+        self._client = client_for(options)
+
+    @property
+    def place(self) -> str:
+        """The server."""
+        parts = urlsplit(self._url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def retries(self) -> Retries:
+        """How often it is asked again."""
+        return self._client.options.retries
 
     def meta(self, method: str, range_: tuple[int, int] | None = None) -> Meta:
         """What the headers of an answer say of the object.  Raises: OSError."""
@@ -298,21 +326,34 @@ class HTTPOperations(RangeOperations):
     readers_call = True
     requests_max = 64
 
-    def __init__(self, ask: _Asker, opened: Meta, place: str, *, version: str | None = None) -> None:
-        self._ask = ask
-        self._opened = opened
-        self._name = ask.name
-        self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
+    def __init__(self, source: HTTPSource, opened: Meta, *, version: str | None = None) -> None:
+        self._source = source
+        self._size_bytes, self._etag, self._modified = opened["size"], opened["e_tag"], opened["last_modified"]
         self._whole: WholeObject | None = None
-        self._whole_lock = threading.Lock()
-        self.device_name = place
+        self.device_name = sys.intern(source.place)
         self.version: str = version_of(opened) if version is None else version
         self.validates: bool = has_validator(opened)
+
+    @property
+    def _ask(self) -> _Asker:
+        return self._source._ask
+
+    @property
+    def _opened(self) -> Meta:
+        return Meta(size=self._size_bytes, e_tag=self._etag, last_modified=self._modified)
 
     @property
     def device_key(self) -> Hashable:
         """The server, whichever object."""
         return "http", self.device_name
+
+    def look(self) -> Opened | None:
+        """As `Opened.look`."""
+        return self._source.look(self._opened)
+
+    def again(self) -> Opened:
+        """As `Opened.again`."""
+        return self._source.again(self._opened, self.version)
 
     def readpage(self, file: OpenFile, page: Page) -> int:
         """Locks: page locked on entry and on return, as AOP_UPDATED_PAGE says.  Raises: OSError."""
@@ -342,7 +383,7 @@ class HTTPOperations(RangeOperations):
             try:
                 self._receive(buffer, start, page)
             except OSError as error:
-                if not isinstance(error.__cause__, _NoRanges) or self._opened["size"] > WHOLE_BYTES_MAX:
+                if not isinstance(error.__cause__, _NoRanges) or self._size_bytes > WHOLE_BYTES_MAX:
                     raise
                 self._fetch_whole()
             else:
@@ -356,7 +397,7 @@ class HTTPOperations(RangeOperations):
 
         def receive() -> None:
             nonlocal got_bytes, meanwhile
-            if self._if_match is None:
+            if not is_strong(self._etag):
                 got_bytes = 0
             at, only_once, meanwhile = start + got_bytes, meanwhile, None
             with self._asked(at, stop, only_once) as answer:
@@ -371,7 +412,8 @@ class HTTPOperations(RangeOperations):
     @contextmanager
     def _asked(self, start: int, stop: int, meanwhile: Callable[[], object] | None = None) -> Iterator[Any]:
         """An answer that is checked, and whose body is bytes [start, stop) of the version that was opened."""
-        size_bytes, condition = self._opened["size"], {"If-Match": self._if_match} if self._if_match else {}
+        opened, size_bytes = self._opened, self._size_bytes
+        condition = {"If-Match": self._etag} if self._etag and is_strong(self._etag) else {}
         is_whole = (start, stop) == (0, size_bytes)  # any server can answer that
         headers = condition if is_whole else condition | {"Range": _range_header(start, stop)}
         try:
@@ -380,40 +422,41 @@ class HTTPOperations(RangeOperations):
                     now, got_start, got_stop = self._ask.whole(answer), 0, size_bytes
                 else:
                     now, got_start, got_stop = self._ask.part(answer)
-                require_same_version(self._name, version=self.version, was=self._opened, now=now)
+                require_same_version(self._ask.name, version=self.version, was=opened, now=now)
                 if (got_start, got_stop) != (start, stop):
-                    raise wrong_range(self._name, asked=bytes_of(start, stop), got=bytes_of(got_start, got_stop))
+                    raise wrong_range(self._ask.name, asked=bytes_of(start, stop), got=bytes_of(got_start, got_stop))
                 self._require_length(answer, start, stop)
                 yield answer
         except OSError as error:
             match _status_of(error):
                 case 412:
-                    raise stale(self._name, was=self.version, now="another version") from error
+                    raise stale(self._ask.name, was=self.version, now="another version") from error
                 case 416:
-                    raise stale(self._name, was=self.version, now="shorter") from error
+                    raise stale(self._ask.name, was=self.version, now="shorter") from error
             raise
 
     def _require_length(self, answer: Any, start: int, stop: int) -> None:
         wanted_bytes, length = stop - start, int(answer.getheader("Content-Length"))
         if length < wanted_bytes:
-            raise short_fetch(self._name, offset_bytes=start, wanted_bytes=wanted_bytes, got_bytes=length)
+            raise short_fetch(self._ask.name, offset_bytes=start, wanted_bytes=wanted_bytes, got_bytes=length)
         if length > wanted_bytes:
-            raise wrong_range(self._name, asked=bytes_of(start, stop), got="more bytes than that")
+            raise wrong_range(self._ask.name, asked=bytes_of(start, stop), got="more bytes than that")
 
     # -- an object that comes only whole -------------------------------------------------------------
 
     def _fetch_whole(self) -> None:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
         # fail, try for himself.
-        with self._whole_lock:
+        _whole_lock = self.__dict__.setdefault("_whole_lock", threading.Lock())  # one step; few ever need it
+        with _whole_lock:
             if self._whole is not None:
                 return
             self._whole = retrying(self._download, self._ask.retries)
             self.validates = False  # from here on, nobody asks the server
 
     def _download(self) -> WholeObject:
-        size_bytes, got_bytes = self._opened["size"], 0
-        whole = WholeObject(self._name)
+        size_bytes, got_bytes = self._size_bytes, 0
+        whole = WholeObject(self._ask.name)
         try:
             with self._asked(0, size_bytes) as answer, memoryview(bytearray(CHUNK_BYTES)) as chunk:
                 while got_bytes < size_bytes and (received_bytes := answer.readinto(chunk)):

@@ -25,7 +25,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -44,6 +44,8 @@ have closed it all the same, the request says so."""
 POOLS_MAX = 64
 """Servers of which connections are kept."""
 REDIRECTS_MAX = 10
+FIELDS_MAX, FIELD_BYTES_MAX = 100, 64 << 10
+"""What the head of an answer may hold, as in http.client."""
 DRAIN_BYTES_MAX = 64 << 10
 """So much of an answer that nobody wants is read, so that its connection can be kept; else it is closed."""
 
@@ -53,6 +55,9 @@ _WAITS_IN_SYSTEM = hasattr(socket, "MSG_WAITALL") and os.name == "posix"
 _TEXT = "".join(map(chr, range(0x21, 0x7F)))
 """What a URL's path is sent with as it is written; all else is %-escaped."""
 _AUTHORIZING = frozenset({"authorization", "cookie", "proxy-authorization"})
+_PROXY_NAMES = [
+    spelt for name in ("http", "https", "all", "no") for spelt in (f"{name}_proxy", f"{name}_proxy".upper())
+]
 _ENDS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What comes of asking on a connection that has ended."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -112,11 +117,70 @@ class _Response(http.client.HTTPResponse):
     """An answer that is received into the memory which it is for."""
 
     fp: Any
+    headers: Any
+    msg: Any
+    chunked: bool
+    chunk_left: int | None
+    length: int | None
+    will_close: bool
+    _method: str
+    _read_status: Any
+    _check_close: Any
 
     def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.receiver = _Receiver(sock, self.fp.detach())
         self.fp = io.BufferedReader(self.receiver, _BUFFER_BYTES)
+
+    def begin(self) -> None:
+        """Read the head.  As the base class does it, but without the parser for mail, which took as long as all the
+        rest of a small object's answer."""
+        if self.headers is not None:
+            return
+        status = 100
+        while status == 100:
+            version, status, reason = self._read_status()
+            fields = _Fields()
+            fields.read_from(self.fp)
+        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
+            raise http.client.UnknownProtocol(version)
+        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
+        self.code = self.status = status
+        self.reason = reason.strip()
+        self.headers = self.msg = fields
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
+        self.chunk_left = None
+        has_no_body = status in (204, 304) or 100 <= status < 200 or self._method == "HEAD"
+        said = fields.get("content-length", "")
+        self.length = 0 if has_no_body else int(said) if said.isdecimal() and not self.chunked else None
+        self.will_close = self._check_close() or (self.length is None and not self.chunked)
+
+    def getheader(self, name: str, default: Any = None) -> Any:
+        """What the answer says; what it says twice, joined."""
+        return self.headers.get(name.lower(), default)
+
+
+class _Fields(dict[str, str]):
+    """The fields of a head, by their names in small letters."""
+
+    def read_from(self, file: Any) -> None:
+        """Up to the empty line.  Raises: http.client.HTTPException."""
+        name = ""
+        for _ in range(FIELDS_MAX + 1):
+            line: bytes = file.readline(FIELD_BYTES_MAX + 1)
+            if len(line) > FIELD_BYTES_MAX:
+                raise http.client.LineTooLong("header line")
+            text = line.decode("latin-1")
+            value = text.strip()
+            if not value:
+                return
+            if text[0] in " \t" and name:  # a line that goes on
+                self[name] = f"{self[name]} {value}"
+                continue
+            name, _, value = value.partition(":")
+            name, value = name.rstrip().lower(), value.lstrip()
+            self[name] = f"{self[name]}, {value}" if name in self else value
+        raise http.client.HTTPException(f"more than {FIELDS_MAX} headers")
 
 
 class _Connection(http.client.HTTPConnection):
@@ -342,14 +406,26 @@ class Client:
         raise RedirectError(f"more than {REDIRECTS_MAX} redirects")
 
     def _origin(self, parts: SplitResult) -> Origin:
-        """Looked up once: whoever opens something anew looks at the environment anew."""
+        """Looked up once: should the environment name another proxy, who opens something has another client."""
         origin = self._origins.get(parts[:2])
         if origin is None:
             assert parts.hostname is not None
             waits = self.options.connect_timeout_s, self.options.read_timeout_s
             origin = Origin(parts.scheme, parts.hostname, parts.port, proxy_for(parts.scheme, parts.netloc), *waits)
+            if len(self._origins) >= POOLS_MAX:
+                self._origins.clear()
             self._origins[parts[:2]] = origin
         return origin
+
+
+@lru_cache(maxsize=POOLS_MAX)
+def _client(options: HTTPOptions, proxies: tuple[str | None, ...]) -> Client:
+    return Client(options)
+
+
+def client_for(options: HTTPOptions) -> Client:
+    """The one of all who ask with these options while the environment names these proxies."""
+    return _client(options, tuple(map(os.environ.get, _PROXY_NAMES)))
 
 
 def _answered(

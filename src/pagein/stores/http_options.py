@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from .policy import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, REQUEST_TIMEOUT_S, Retries
@@ -21,8 +20,7 @@ _RETRIES = frozenset({"max_retries", "retry_timeout", "backoff"})
 _BACKOFF = {"init_backoff": "first_pause_s", "max_backoff": "longest_pause_s"}
 
 
-@dataclass(frozen=True)
-class HTTPOptions:
+class HTTPOptions(NamedTuple):
     """How one client asks."""
 
     headers: tuple[tuple[str, str], ...] = ()
@@ -36,11 +34,16 @@ class HTTPOptions:
         """The same with the header for ``user:password`` of a URL, unless one was given."""
         if any(name.lower() == "authorization" for name, _ in self.headers):
             return self
-        return replace(self, headers=tuple(sorted((*self.headers, ("Authorization", basic_auth(user_info))))))
+        return self._replace(headers=tuple(sorted((*self.headers, ("Authorization", basic_auth(user_info))))))
+
+
+_DEFAULT = HTTPOptions()
 
 
 def options_of(given: Mapping[str, Any]) -> HTTPOptions | None:
     """The options in ``client_options`` and ``retry_config``; None if there is one that only obstore knows."""
+    if not given:
+        return _DEFAULT
     if not given.keys() <= {"client_options", "retry_config"}:
         return None
     client, retry = given.get("client_options") or {}, given.get("retry_config") or {}

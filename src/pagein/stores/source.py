@@ -61,7 +61,6 @@ class Source(Protocol):
         """Look at it now.  Blocks: as long as the store takes.  Raises: OSError."""
 
 
-@runtime_checkable
 class SourceWithHead(Source, Protocol):
     """One whose first bytes may come with the answer to the question what it is, at the price of one request.
 

@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, cast
 
 from ... import aio
 from ...mm import filemap
+from ...mm.debug import before_wait, called, having
+from ...mm.locking import OPEN
+from ...mm.lockorder import LOOK
 from ...mm.readahead import adopt
 from ...mm.sync import Errand
 from .asking import Answer, ObstoreAsker, OtherAsker
@@ -132,6 +135,7 @@ class KnownObjects:
 
     def look_steps(self, path: str, wanted: Wanted | None, make_waiter: MakeWaiter) -> Steps[Look]:
         """Ask the store, or wait for whoever does.  Raises: what the store raises."""
+        before_wait(self._cache._zone, LOOK, path)
         waiter = make_waiter()
         with self._own_lock():
             look = self._looks.get(path)
@@ -176,11 +180,13 @@ class KnownObjects:
     # -- a look --------------------------------------------------------------------------------------------
 
     def _ask(self, path: str, look: Look) -> None:
-        try:
-            look.answer = self._asker.ask(path, look.wanted, look.was_known)
-        except BaseException as error:  # for whoever waits
-            look.error = error
-        self._end(path, look)
+        zone = self._cache._zone
+        with having(zone, LOOK, path):
+            try:
+                look.answer = called(OPEN, zone, partial(self._asker.ask, path, look.wanted, look.was_known))()
+            except BaseException as error:  # for whoever waits
+                look.error = error
+            self._end(path, look)
 
     def _start(self, path: str, look: Look) -> None:
         """As `_ask`, and nobody waits for it here."""
