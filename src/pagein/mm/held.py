@@ -18,7 +18,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import ContractViolation
-from .lockorder import Rank
+from .lockorder import POSITION, Rank
 from .sync import SYSTEM, Door, Lock, OwnedLock, PerThread
 
 FRAMES_MAX = 16
@@ -295,15 +295,17 @@ class CheckedReentrantLock:
         if self._is_owned():  # a signal handler that writes
             return self._lock.__enter__()
         _forget_released()
-        about_to_take(self._rank, self, self._name, pages=self._pages())
+        # A finalizer may come in under a short lock, as nobody else does, and write the last of what it has.
+        if self._rank is not POSITION or not self._door.holds_locks_here:
+            about_to_take(self._rank, self, self._name, pages=self._pages())
         try:
             self._lock.__enter__()
             taken(self._rank, self, self._name)
+            return True  # in here: from now on `with` gives it back
         except BaseException:  # of a signal handler: nobody would release it
             if self._is_owned():
                 self.__exit__(None, None, None)
             raise
-        return True
 
 
 def _forget_released() -> None:
