@@ -5,13 +5,15 @@ PYTHON ?= python3
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
 URL ?=
 ONLY ?=
+MINUTES ?= 10
+SEED ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint format bench bench-many ecosystem torture mutants clean
+.PHONY: help run test lint format bench bench-many ecosystem torture mutants explore clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +50,9 @@ torture: $(VENV)/.ready-test ## the long form of the stress tests
 
 mutants: $(VENV)/.ready-test ## mistakes in the core, each of which some test must catch (ONLY='words of their names')
 	$(BIN)/python -m tests.mutants.run $(ONLY)
+
+explore: $(VENV)/.ready-test ## scenarios under fresh schedules, for as long as it is told (MINUTES=10 SEED=1 ONLY='words of their names')
+	$(BIN)/python -m tests.explore --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ONLY)
 
 clean: ## remove all that make and the tools have made
 	rm -rf .venv* build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

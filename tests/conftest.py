@@ -1,5 +1,5 @@
-"""What holds for every test: hypothesis without a deadline, no settings but the test's own, and a cache at rest when
-the test is over."""
+"""What holds for every test: hypothesis without a deadline, no settings but the test's own, a cache at rest when the
+test is over, and scenarios that are run under many schedules."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from tests.explored import (
+    _scheduler as _scheduler,
+    pytest_pyfunc_call as pytest_pyfunc_call,
+    pytest_sessionfinish as pytest_sessionfinish,
+    pytest_terminal_summary as pytest_terminal_summary,
+)
 
 from pagein.mm import zone
 from pagein.testing.leaks import assert_nothing_left
-from pagein.testing.scheduler import Scheduler
+from pagein.testing.schedule import Scheduler
 
 settings.register_profile("pagein", deadline=None)  # a busy machine is not a failure
 settings.load_profile("pagein")

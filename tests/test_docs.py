@@ -136,6 +136,15 @@ def test_the_how_to_of_checks_finds_what_it_says(capsys: pytest.CaptureFixture[s
     assert broken == ["BROKEN R14: a page is not written to after it was released"]
 
 
+def test_the_how_to_of_interleavings_finds_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run("docs/how-to/explore-interleavings.md")
+    printed = capsys.readouterr().out
+    assert "AssertionError: a page of two versions\n" in printed
+    assert "\nrepeat with Prescribed({" in printed
+    assert names["found"].repeat in printed
+    assert re.findall(r"^\d+ schedules", printed, re.MULTILINE)[1:] == ["200 schedules", "201 schedules"]
+
+
 def test_every_clause_has_its_section() -> None:
     sections = dict(
         section.split("\n", 1) for section in (ROOT / DOCS).read_text().replace("\n## ", "\n### ").split("\n### ")[1:]

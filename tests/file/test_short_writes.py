@@ -9,7 +9,7 @@ from tests.contract.writing import flagged
 
 from pagein import PageCache
 from pagein.stores import MemoryStore
-from pagein.testing.instructions import Preemption
+from pagein.testing.schedule.instructions import Preemption
 from pagein.units import PAGE_SIZE
 from pagein.writer import PageWriter
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from inspect import isfunction
 
+from tests.explored import LOCKS as LOCKS
 from tests.torture.stamps import check
 
 from pagein import File
@@ -15,14 +15,11 @@ from pagein.mm.arena import Arena
 from pagein.mm.page import Page
 from pagein.mm.pin import Pins
 from pagein.reader import PageReader
-from pagein.testing.explore import Scenario, explore
-from pagein.testing.instructions import ByLine, Preemptible
+from pagein.testing.schedule import ByLine, Preemptible
 from pagein.units import PAGE_SIZE
 
 Functions = list[Preemptible]
 
-LOCKS: Functions = []
-"""Only where locks, waits and wakes are."""
 HIT_PATH: Functions = [
     PageReader.pread, PageReader._pread_parts, PageReader._fill_parts, PageReader.view, PageReader._view_parts,
     File._line_piece, filemap.copy_if_uptodate, filemap._copy_locked,
@@ -36,15 +33,6 @@ RESIZE: Functions = [
     if isfunction(function) and function.__module__ == truncate.__name__
 ]  # fmt: skip
 LOCK_FREE = HIT_PATH + REMOVAL
-
-
-SEED_FACTOR = int(os.environ.get("PAGEIN_SCHEDULES_FACTOR", "1"))
-"""To look longer for what few schedules do not show."""
-
-
-def explored(scenario: Scenario, seeds: int, preempt: Functions) -> None:
-    """Run a scenario with so many seeds, and say how many schedules that was."""
-    print(explore(scenario, seeds=range(seeds * SEED_FACTOR), preempt=preempt))
 
 
 def reader(file: File, *, pages: int = 1, index: int = 0, number: int = 0, times: int = 2) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from functools import partial
 from inspect import isfunction
 
 import pytest
-from tests.mm.schedules import Functions, explored
+from tests.mm.schedules import Functions
 from tests.torture.stamps import check
 from tests.torture.world import FetchError, StampStore, World
 
@@ -17,8 +17,7 @@ from pagein.mm.device import BackingDevice
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.request import Request
-from pagein.testing.instructions import ByLine
-from pagein.testing.scheduler import Scheduler, Task
+from pagein.testing.schedule import ByLine, Scheduler, Task
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 LINE: Functions = [
@@ -107,75 +106,65 @@ def assert_at_rest(world: World, file: File) -> None:
     world.assert_idle()
 
 
+@pytest.mark.schedules(12, LINE)
 @on_every_kind
 @pytest.mark.parametrize("store_type", [OneAtATime, TwoAtATime])
-def test_no_request_is_left_in_the_line_with_nobody_to_start_it(kind: str, store_type: type[StampStore]) -> None:
+def test_no_request_is_left_in_the_line_with_nobody_to_start_it(
+    scheduler: Scheduler, kind: str, store_type: type[StampStore]
+) -> None:
     """Who asks finds the store busy while the last answer comes: one of the two sees the other."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, _ = opened(world, kind, store_type=store_type)
-            tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 2, 4, 6)]
-            scheduler.run()
-            assert [task.result for task in tasks] == ["read"] * 4
-            assert_at_rest(world, file)
-
-    explored(scenario, 12, LINE)
+    with World(scheduler) as world:
+        file, _ = opened(world, kind, store_type=store_type)
+        tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 2, 4, 6)]
+        scheduler.run()
+        assert [task.result for task in tasks] == ["read"] * 4
+        assert_at_rest(world, file)
 
 
+@pytest.mark.schedules(12, LINE)
 @on_every_kind
-def test_who_asks_with_a_lock_held_gets_a_turn_too(kind: str) -> None:
+def test_who_asks_with_a_lock_held_gets_a_turn_too(scheduler: Scheduler, kind: str) -> None:
     """Between requests that are merged, and one another."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, _ = opened(world, kind)
-            tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 3, 4)]
-            tasks += [scheduler.spawn(f"fault at {index}", partial(fault, file, index)) for index in (2, 4)]
-            scheduler.run()
-            assert [task.result for task in tasks] == ["read"] * 5
-            assert_at_rest(world, file)
-
-    explored(scenario, 12, LINE)
+    with World(scheduler) as world:
+        file, _ = opened(world, kind)
+        tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 3, 4)]
+        tasks += [scheduler.spawn(f"fault at {index}", partial(fault, file, index)) for index in (2, 4)]
+        scheduler.run()
+        assert [task.result for task in tasks] == ["read"] * 5
+        assert_at_rest(world, file)
 
 
+@pytest.mark.schedules(12, LINE)
 @on_every_kind
 @pytest.mark.parametrize("failures", [0, 1])
-def test_merging_against_a_reader_that_gives_up(kind: str, failures: int) -> None:
+def test_merging_against_a_reader_that_gives_up(scheduler: Scheduler, kind: str, failures: int) -> None:
     """Neighbours in line become one request, of which one reader is interrupted: the others have their pages."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, _ = opened(world, kind, failures=failures)
-            tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 3, 2, 4)]
-            scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(tasks[1], Interrupted()))
-            scheduler.run()
-            results = [task.result for task in tasks]
-            assert "interrupted" not in [results[0], *results[2:]]
-            assert results.count("failed") <= failures
-            assert_at_rest(world, file)
-            _read_all(scheduler, file)
-            assert_at_rest(world, file)
-
-    explored(scenario, 12, LINE)
+    with World(scheduler) as world:
+        file, _ = opened(world, kind, failures=failures)
+        tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 3, 2, 4)]
+        scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(tasks[1], Interrupted()))
+        scheduler.run()
+        results = [task.result for task in tasks]
+        assert "interrupted" not in [results[0], *results[2:]]
+        assert results.count("failed") <= failures
+        assert_at_rest(world, file)
+        _read_all(scheduler, file)
+        assert_at_rest(world, file)
 
 
+@pytest.mark.schedules(12, LINE)
 @on_every_kind
-def test_a_fault_that_gives_up_in_the_line_leaves_nothing(kind: str) -> None:
+def test_a_fault_that_gives_up_in_the_line_leaves_nothing(scheduler: Scheduler, kind: str) -> None:
     """Before its turn, when its turn has come, and when it has asked already."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, _ = opened(world, kind)
-            tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 3)]
-            tasks += [scheduler.spawn(f"fault at {index}", partial(fault, file, index)) for index in (2, 4)]
-            scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(tasks[2], Interrupted()))
-            scheduler.run()
-            assert [task.result for task in (tasks[0], tasks[1], tasks[3])] == ["read"] * 3
-            assert_at_rest(world, file)
-            _read_all(scheduler, file)
-
-    explored(scenario, 12, LINE)
+    with World(scheduler) as world:
+        file, _ = opened(world, kind)
+        tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 3)]
+        tasks += [scheduler.spawn(f"fault at {index}", partial(fault, file, index)) for index in (2, 4)]
+        scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(tasks[2], Interrupted()))
+        scheduler.run()
+        assert [task.result for task in (tasks[0], tasks[1], tasks[3])] == ["read"] * 3
+        assert_at_rest(world, file)
+        _read_all(scheduler, file)
 
 
 def _read_all(scheduler: Scheduler, file: File) -> None:
@@ -184,65 +173,58 @@ def _read_all(scheduler: Scheduler, file: File) -> None:
     assert again.result.count("read") >= 7, "one of them may be the failure that was due"
 
 
+@pytest.mark.schedules(12, HANDOVER)
 @on_every_kind
 @pytest.mark.parametrize("failures", [0, 1, 2])
-def test_the_end_of_a_page_against_the_return_of_its_operation(kind: str, failures: int) -> None:
+def test_the_end_of_a_page_against_the_return_of_its_operation(scheduler: Scheduler, kind: str, failures: int) -> None:
     """Whichever comes first: the reader who asked hears of it, once both have, and of nobody else's failure."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, store = opened(world, kind, failures=failures)
-            tasks = [scheduler.spawn(name, partial(read, file, 0)) for name in "abc"]
-            scheduler.run()
-            results = sorted(str(task.result) for task in tasks)
-            assert results == sorted(["failed"] * failures + ["read"] * (3 - failures))
-            assert store.requests == failures + 1
-            assert_at_rest(world, file)
-
-    explored(scenario, 12, HANDOVER)
+    with World(scheduler) as world:
+        file, store = opened(world, kind, failures=failures)
+        tasks = [scheduler.spawn(name, partial(read, file, 0)) for name in "abc"]
+        scheduler.run()
+        results = sorted(str(task.result) for task in tasks)
+        assert results == sorted(["failed"] * failures + ["read"] * (3 - failures))
+        assert store.requests == failures + 1
+        assert_at_rest(world, file)
 
 
+@pytest.mark.schedules(12, HANDOVER)
 @on_every_kind
 @pytest.mark.parametrize("failures", [0, 1])
-def test_a_run_that_comes_in_parts_against_the_return_of_its_operation(kind: str, failures: int) -> None:
+def test_a_run_that_comes_in_parts_against_the_return_of_its_operation(
+    scheduler: Scheduler, kind: str, failures: int
+) -> None:
     """The reader goes on with the part that he needs, and asks for what did not come."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, _ = opened(world, kind, failures=failures)
-            tasks = [
-                scheduler.spawn("all", partial(read, file, 0, 4)),
-                scheduler.spawn("last", partial(read, file, 3)),
-                scheduler.spawn("behind", partial(read, file, 4)),
-            ]
-            scheduler.run()
-            assert [task.result for task in tasks].count("failed") <= failures
-            assert_at_rest(world, file)
-            _read_all(scheduler, file)
-            assert_at_rest(world, file)
-
-    explored(scenario, 12, HANDOVER)
+    with World(scheduler) as world:
+        file, _ = opened(world, kind, failures=failures)
+        tasks = [
+            scheduler.spawn("all", partial(read, file, 0, 4)),
+            scheduler.spawn("last", partial(read, file, 3)),
+            scheduler.spawn("behind", partial(read, file, 4)),
+        ]
+        scheduler.run()
+        assert [task.result for task in tasks].count("failed") <= failures
+        assert_at_rest(world, file)
+        _read_all(scheduler, file)
+        assert_at_rest(world, file)
 
 
+@pytest.mark.schedules(12, LINE)
 @on_every_kind
-def test_closing_the_cache_against_readers_in_line(kind: str) -> None:
+def test_closing_the_cache_against_readers_in_line(scheduler: Scheduler, kind: str) -> None:
     """Each has his page, or hears that the cache was closed."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            file, _ = opened(world, kind)
-            zone, device = world.zone, file._file.mapping.device
-            tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 2, 3)]
-            tasks.append(scheduler.spawn("fault at 5", partial(fault, file, 5)))
-            scheduler.spawn("closer", world.cache.close)
-            scheduler.run()
-            assert {task.result for task in tasks} <= {"read", "closed"}
-            assert (device.in_flight, device.queued_count, zone.streams) == (0, 0, {})
-            assert not zone.locked
-            assert not zone.reserved_pages
-            assert not zone.memory_waiters
-
-    explored(scenario, 12, LINE)
+    with World(scheduler) as world:
+        file, _ = opened(world, kind)
+        zone, device = world.zone, file._file.mapping.device
+        tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 2, 3)]
+        tasks.append(scheduler.spawn("fault at 5", partial(fault, file, 5)))
+        scheduler.spawn("closer", world.cache.close)
+        scheduler.run()
+        assert {task.result for task in tasks} <= {"read", "closed"}
+        assert (device.in_flight, device.queued_count, zone.streams) == (0, 0, {})
+        assert not zone.locked
+        assert not zone.reserved_pages
+        assert not zone.memory_waiters
 
 
 class Nested(OneAtATime):
@@ -260,25 +242,24 @@ class Nested(OneAtATime):
         return "nested"
 
 
+@pytest.mark.schedules(12, LINE)
 @on_every_kind
-def test_a_store_that_reads_through_the_cache_against_others_that_want_the_same(kind: str) -> None:
+def test_a_store_that_reads_through_the_cache_against_others_that_want_the_same(
+    scheduler: Scheduler, kind: str
+) -> None:
     """Be the page that it needs absent, in line, or in flight: it does not wait for its own end."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with World(scheduler) as world:
-            inner, inner_store = opened(world, kind, store_type=Nested)
-            outer, store = opened(world, kind, store_type=Nested)
-            assert isinstance(store, Nested)
-            assert isinstance(inner_store, Nested)
-            store.inner = inner_store.inner = inner
-            tasks = [
-                scheduler.spawn("outer", partial(read, outer, 0)),
-                scheduler.spawn("inner", partial(read, inner, 0)),
-                scheduler.spawn("neighbour", partial(read, inner, 1)),
-            ]
-            scheduler.run()
-            assert [task.result for task in tasks] == ["read"] * 3
-            assert_at_rest(world, inner)
-            del store.inner, inner_store.inner  # a cycle, which would keep the arena's addresses
-
-    explored(scenario, 12, LINE)
+    with World(scheduler) as world:
+        inner, inner_store = opened(world, kind, store_type=Nested)
+        outer, store = opened(world, kind, store_type=Nested)
+        assert isinstance(store, Nested)
+        assert isinstance(inner_store, Nested)
+        store.inner = inner_store.inner = inner
+        tasks = [
+            scheduler.spawn("outer", partial(read, outer, 0)),
+            scheduler.spawn("inner", partial(read, inner, 0)),
+            scheduler.spawn("neighbour", partial(read, inner, 1)),
+        ]
+        scheduler.run()
+        assert [task.result for task in tasks] == ["read"] * 3
+        assert_at_rest(world, inner)
+        del store.inner, inner_store.inner  # a cycle, which would keep the arena's addresses

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from tests.contract.writing import assert_counts_agree
-from tests.mm.schedules import LOCKS, REMOVAL, Functions, explored, may_fail_with
+from tests.mm.schedules import LOCKS, REMOVAL, Functions, may_fail_with
 
 from pagein import File, PageCache
-from pagein.mm import truncate, write, writeback
+from pagein.mm import direct, truncate, write, writeback
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.dirty import DirtyState
 from pagein.mm.mapping import AddressSpace
@@ -27,10 +27,8 @@ from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rwsem import RwSem
 from pagein.mm.writeback import WritebackControl
-from pagein.testing import scheduler as scheduler_module
-from pagein.testing.instructions import ByLine
 from pagein.testing.leaks import leaks
-from pagein.testing.scheduler import Scheduler
+from pagein.testing.schedule import ByLine, Scheduler
 from pagein.testing.stores import pattern
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 from pagein.writer import PageWriter
@@ -269,440 +267,411 @@ def _differences(data: bytes, expected: tuple[bytes, ...]) -> str:
 # -- the short way ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.schedules(30, SHORT + REMOVAL)
 @pytest.mark.parametrize("size", [8, PAGE_SIZE + 8], ids=["one page", "two pages"])
-def test_a_short_write_and_eviction(size: int) -> None:
+def test_a_short_write_and_eviction(scheduler: Scheduler, size: int) -> None:
     """It is marked dirty first and looked at then; whoever evicts clears first and looks at the mark then."""
     data = b"w" * size
 
-    def scenario(scheduler: Scheduler) -> None:
-        with Scene(scheduler, pages=3) as scene:
-            scene.warm(dirty=0)
-            scene.spawn(writer=lambda: scene.file.pwrite(data, PAGE_SIZE + 8), evictor=scene.evict)
-            scene.run()
-            scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
-
-    explored(scenario, 30, SHORT + REMOVAL)
+    with Scene(scheduler, pages=3) as scene:
+        scene.warm(dirty=0)
+        scene.spawn(writer=lambda: scene.file.pwrite(data, PAGE_SIZE + 8), evictor=scene.evict)
+        scene.run()
+        scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
 
+@pytest.mark.schedules(45, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
 @pytest.mark.parametrize("size", [8, PAGE_SIZE + 8], ids=["one page", "two pages"])
-def test_a_short_write_eviction_and_write_back(size: int) -> None:
+def test_a_short_write_eviction_and_write_back(scheduler: Scheduler, size: int) -> None:
     """The mark that it sets, and takes off again if the page has gone, is not taken for a dirty page."""
     data = b"w" * size
 
-    def scenario(scheduler: Scheduler) -> None:
-        with Scene(scheduler, pages=3) as scene:
-            scene.warm(dirty=0)
-            scene.spawn(
-                writer=lambda: scene.file.pwrite(data, PAGE_SIZE + 8), evictor=scene.evict, fsync=scene.file.fsync
-            )
-            scene.run()
-            scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
-
-    explored(scenario, 45, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
+    with Scene(scheduler, pages=3) as scene:
+        scene.warm(dirty=0)
+        scene.spawn(writer=lambda: scene.file.pwrite(data, PAGE_SIZE + 8), evictor=scene.evict, fsync=scene.file.fsync)
+        scene.run()
+        scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
 
+@pytest.mark.schedules(60, [*LONG, ByLine(AddressSpace.lock_page_steps), ByLine(writeback._lock_run)])
 @on_every_kind
-def test_a_write_to_a_part_of_a_page_that_is_stored_and_evicted_while_he_stands_in_line(kind: str) -> None:
+def test_a_write_to_a_part_of_a_page_that_is_stored_and_evicted_while_he_stands_in_line(
+    scheduler: Scheduler, kind: str
+) -> None:
     """What the store had nothing of when the writer looked may be there by the time that he gets the lock."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def write_twice() -> None:
-            scene.file.pwrite(b"first---", 0)
-            scene.file._pwrite_long(b"second--", 8)
+    def write_twice() -> None:
+        scene.file.pwrite(b"first---", 0)
+        scene.file._pwrite_long(b"second--", 8)
 
-        def evict() -> None:
-            for _ in range(3):
-                scene.evict()
+    def evict() -> None:
+        for _ in range(3):
+            scene.evict()
 
-        with Scene(scheduler, kind, pages=0) as scene:
-            scene.spawn(writer=write_twice, fsync=scene.file.fsync, another=scene.file.fsync, evictor=evict)
-            scene.run()
-            scene.settle(b"first---second--")
-
-    explored(scenario, 60, [*LONG, ByLine(AddressSpace.lock_page_steps), ByLine(writeback._lock_run)])
+    with Scene(scheduler, kind, pages=0) as scene:
+        scene.spawn(writer=write_twice, fsync=scene.file.fsync, another=scene.file.fsync, evictor=evict)
+        scene.run()
+        scene.settle(b"first---second--")
 
 
+@pytest.mark.schedules(20, SHORT + WRITE_BACK)
 @on_every_kind
-def test_short_writes_and_write_back_of_their_page(kind: str) -> None:
+def test_short_writes_and_write_back_of_their_page(scheduler: Scheduler, kind: str) -> None:
     """Before the flag is cleared, while the page is stored, at its end: the last of the writes is stored at last."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def write() -> None:
-            for number in range(3):
-                scene.file.pwrite(bytes([65 + number]) * 16, 8)
+    def write() -> None:
+        for number in range(3):
+            scene.file.pwrite(bytes([65 + number]) * 16, 8)
 
-        with Scene(scheduler, kind, pages=1) as scene:
-            scene.warm(dirty=0)
-            scene.spawn(writer=write, fsync=scene.file.fsync, another=scene.file.fsync)
-            scene.run()
-            scene.settle(scene.expected((0, b"dirty"), (8, b"C" * 16)))
-
-    explored(scenario, 20, SHORT + WRITE_BACK)
+    with Scene(scheduler, kind, pages=1) as scene:
+        scene.warm(dirty=0)
+        scene.spawn(writer=write, fsync=scene.file.fsync, another=scene.file.fsync)
+        scene.run()
+        scene.settle(scene.expected((0, b"dirty"), (8, b"C" * 16)))
 
 
+@pytest.mark.schedules(20, SHORT + WRITE_BACK)
 @on_every_kind
-def test_short_writes_and_a_write_back_that_fails(kind: str) -> None:
+def test_short_writes_and_a_write_back_that_fails(scheduler: Scheduler, kind: str) -> None:
     """The page is dirty once, whoever was first; fsync says so to whom it failed, and then succeeds."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def fsync() -> None:
-            with may_fail_with(errno.ENOSPC):
-                scene.file.fsync()
+    def fsync() -> None:
+        with may_fail_with(errno.ENOSPC):
+            scene.file.fsync()
 
-        with Scene(scheduler, kind, pages=1, failures=1) as scene:
-            scene.warm(dirty=0)
-            scene.spawn(writer=lambda: scene.file.pwrite(b"again", 8), fsync=fsync)
+    with Scene(scheduler, kind, pages=1, failures=1) as scene:
+        scene.warm(dirty=0)
+        scene.spawn(writer=lambda: scene.file.pwrite(b"again", 8), fsync=fsync)
+        scene.run()
+        if scene.mapping.wb_err.check(scene.file._file.wb_seen):
+            scene.spawn(told=fsync)
             scene.run()
-            if scene.mapping.wb_err.check(scene.file._file.wb_seen):
-                scene.spawn(told=fsync)
-                scene.run()
-            scene.settle(scene.expected((0, b"dirty"), (8, b"again")))
-
-    explored(scenario, 20, SHORT + WRITE_BACK)
+        scene.settle(scene.expected((0, b"dirty"), (8, b"again")))
 
 
-def test_short_writes_that_make_the_file_longer_and_write_back() -> None:
+@pytest.mark.schedules(45, SHORT + WRITE_BACK)
+def test_short_writes_that_make_the_file_longer_and_write_back(scheduler: Scheduler) -> None:
     """What is stored ends where the file did; what comes behind is stored next, and not as zeros."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def append() -> None:
-            for number in range(3):
-                scene.file.pwrite(bytes([65 + number]) * 16, scene.size + 16 * number)
+    def append() -> None:
+        for number in range(3):
+            scene.file.pwrite(bytes([65 + number]) * 16, scene.size + 16 * number)
 
-        with Scene(scheduler, pages=0.5) as scene:
-            scene.warm(dirty=0)
-            scene.spawn(writer=append, fsync=scene.file.fsync)
-            scene.run()
-            scene.settle(scene.expected((0, b"dirty"), (scene.size, b"A" * 16 + b"B" * 16 + b"C" * 16)))
-
-    explored(scenario, 45, SHORT + WRITE_BACK)
+    with Scene(scheduler, pages=0.5) as scene:
+        scene.warm(dirty=0)
+        scene.spawn(writer=append, fsync=scene.file.fsync)
+        scene.run()
+        scene.settle(scene.expected((0, b"dirty"), (scene.size, b"A" * 16 + b"B" * 16 + b"C" * 16)))
 
 
 # -- fsync, and who writes meanwhile ------------------------------------------------------------------------------
 
 
+@pytest.mark.schedules(20, WRITE_BACK)
 @on_every_kind
-def test_what_was_written_before_fsync_is_in_the_store_when_it_returns(kind: str) -> None:
+def test_what_was_written_before_fsync_is_in_the_store_when_it_returns(scheduler: Scheduler, kind: str) -> None:
     """Whatever another writer, and another fsync, do to the same page meanwhile."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def write_and_fsync() -> None:
-            scene.file.pwrite(b"mine", 0)
-            scene.file.fsync()
-            assert scene.store.data[:4] == b"mine"
+    def write_and_fsync() -> None:
+        scene.file.pwrite(b"mine", 0)
+        scene.file.fsync()
+        assert scene.store.data[:4] == b"mine"
 
-        def write() -> None:
-            for number in range(2):
-                scene.file.pwrite(bytes([65 + number]) * 4, 8)
+    def write() -> None:
+        for number in range(2):
+            scene.file.pwrite(bytes([65 + number]) * 4, 8)
 
-        with Scene(scheduler, kind, pages=1) as scene:
-            scene.warm(dirty=0)
-            scene.spawn(first=write_and_fsync, writer=write, second=scene.file.fsync)
-            scene.run()
-            scene.settle(scene.expected((0, b"dirty"), (0, b"mine"), (8, b"BBBB")))
-
-    explored(scenario, 20, WRITE_BACK)
+    with Scene(scheduler, kind, pages=1) as scene:
+        scene.warm(dirty=0)
+        scene.spawn(first=write_and_fsync, writer=write, second=scene.file.fsync)
+        scene.run()
+        scene.settle(scene.expected((0, b"dirty"), (0, b"mine"), (8, b"BBBB")))
 
 
 # -- sizes -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.schedules(30, WRITE_BACK + LONG)
 @on_every_kind
-def test_a_file_that_is_cut_and_grows_again_while_it_is_stored(kind: str) -> None:
+def test_a_file_that_is_cut_and_grows_again_while_it_is_stored(scheduler: Scheduler, kind: str) -> None:
     """The store never cuts what was stored after the cut, and what was cut off does not come back."""
     data = b"w" * PAGE_SIZE
 
-    def scenario(scheduler: Scheduler) -> None:
-        def cut_and_grow() -> None:
-            scene.file.truncate(PAGE_SIZE // 2)
-            scene.file.pwrite(data, 2 * PAGE_SIZE)
+    def cut_and_grow() -> None:
+        scene.file.truncate(PAGE_SIZE // 2)
+        scene.file.pwrite(data, 2 * PAGE_SIZE)
 
-        with Scene(scheduler, kind, pages=3) as scene:
-            scene.warm(dirty=2)
-            scene.spawn(truncation=cut_and_grow, fsync=scene.file.fsync, another=scene.file.fsync)
-            scene.run()
-            scene.settle(pattern(0, PAGE_SIZE // 2) + bytes(PAGE_SIZE * 3 // 2) + data)
-
-    explored(scenario, 30, WRITE_BACK + LONG)
+    with Scene(scheduler, kind, pages=3) as scene:
+        scene.warm(dirty=2)
+        scene.spawn(truncation=cut_and_grow, fsync=scene.file.fsync, another=scene.file.fsync)
+        scene.run()
+        scene.settle(pattern(0, PAGE_SIZE // 2) + bytes(PAGE_SIZE * 3 // 2) + data)
 
 
+@pytest.mark.schedules(50, LOCKS)
 @on_every_kind
-def test_two_truncations_and_a_writer_while_the_store_is_told(kind: str) -> None:
-    def scenario(scheduler: Scheduler) -> None:
-        with Scene(scheduler, kind, pages=3) as scene:
-            scene.warm(dirty=2)
-            scene.spawn(
-                # Not `File.truncate`, which takes turns with a lock of Python's own.
-                shorter=lambda: scene.file.set_size(PAGE_SIZE),
-                longer=lambda: scene.file.set_size(4 * PAGE_SIZE),
-                writer=lambda: scene.file.pwrite(b"end", 2 * PAGE_SIZE),
-                fsync=scene.file.fsync,
-            )
-            scene.run()
-            scene.settle()
-
-    explored(scenario, 30, LOCKS)
+def test_two_truncations_and_a_writer_while_the_store_is_told(scheduler: Scheduler, kind: str) -> None:
+    with Scene(scheduler, kind, pages=3) as scene:
+        scene.warm(dirty=2)
+        scene.spawn(
+            # Not `File.truncate`, which takes turns with a lock of Python's own.
+            shorter=lambda: scene.file.set_size(PAGE_SIZE),
+            longer=lambda: scene.file.set_size(4 * PAGE_SIZE),
+            writer=lambda: scene.file.pwrite(b"end", 2 * PAGE_SIZE),
+            fsync=scene.file.fsync,
+        )
+        scene.run()
+        scene.settle()
 
 
-def test_a_direct_write_behind_a_hole_and_an_fsync() -> None:
-    """That tells the store where the hole ends: not after what lies behind it was stored."""
-
-    def scenario(scheduler: Scheduler) -> None:
-        with Scene(scheduler, pages=1) as scene:
-            scene.file.truncate(2 * PAGE_SIZE)
-            scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
-            scene.run()
-            scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
-
-    explored(scenario, 40, WRITE_BACK)
+@pytest.mark.schedules(40, WRITE_BACK)
+def test_a_direct_write_behind_a_hole_and_an_fsync(scheduler: Scheduler) -> None:
+    """That tells the store where the hole ends: not after what lies behind it is stored, before the file is as long."""
+    with Scene(scheduler, pages=1) as scene:
+        scene.file.truncate(2 * PAGE_SIZE)
+        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
+        scene.run()
+        scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
 
 
-def test_a_reader_of_what_is_written_directly_at_the_end() -> None:
+@pytest.mark.schedules(10, LOCKS)
+def test_an_fsync_between_a_direct_write_and_the_growth_of_the_file(scheduler: Scheduler) -> None:
+    """The store has more than the file by then: it must not be told to cut that off."""
+    note_written = direct._note_written
+
+    def note_later(*args: Any) -> None:
+        scheduler.sleep(1)  # until the others end, or wait for the writer
+        note_written(*args)
+
+    with Scene(scheduler, pages=1) as scene, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(direct, "_note_written", note_later)
+        scene.file.truncate(2 * PAGE_SIZE)
+        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
+        scene.run()
+        scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
+
+
+@pytest.mark.schedules(60, WRITE_BACK + LONG)
+def test_a_reader_of_what_is_written_directly_at_the_end(scheduler: Scheduler) -> None:
     """He gets the file as it was, or as it is, and never zeros in place of what was written."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def read() -> None:
-            for _ in range(3):
-                data = scene.file.pread(PAGE_SIZE, 0)
-                assert data in (scene.expected(), scene.expected((scene.size, b"direct"))), data[-10:]
+    def read() -> None:
+        for _ in range(3):
+            data = scene.file.pread(PAGE_SIZE, 0)
+            assert data in (scene.expected(), scene.expected((scene.size, b"direct"))), data[-10:]
 
-        with Scene(scheduler, pages=0.5) as scene:
-            scene.warm()
-            scene.spawn(writer=lambda: scene.file.pwrite(b"direct", scene.size, direct=True), reader=read)
-            scene.run()
-            scene.settle(scene.expected((scene.size, b"direct")))
-
-    explored(scenario, 60, WRITE_BACK + LONG)
+    with Scene(scheduler, pages=0.5) as scene:
+        scene.warm()
+        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", scene.size, direct=True), reader=read)
+        scene.run()
+        scene.settle(scene.expected((scene.size, b"direct")))
 
 
-def test_readers_of_a_file_that_is_cut_and_grows() -> None:
+@pytest.mark.schedules(45, LONG)
+def test_readers_of_a_file_that_is_cut_and_grows(scheduler: Scheduler) -> None:
     """Each byte is the old one, or a zero that the new size has brought; never what lay behind the end."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def read() -> None:
-            for _ in range(2):
-                data = scene.file.pread(PAGE_SIZE, 0)
-                assert len(data) in (100, PAGE_SIZE)
-                assert data in (old[: len(data)], (old[:100] + bytes(PAGE_SIZE))[: len(data)])
+    def read() -> None:
+        for _ in range(2):
+            data = scene.file.pread(PAGE_SIZE, 0)
+            assert len(data) in (100, PAGE_SIZE)
+            assert data in (old[: len(data)], (old[:100] + bytes(PAGE_SIZE))[: len(data)])
 
-        def cut_and_grow() -> None:
-            scene.file.truncate(100)
-            scene.file.truncate(PAGE_SIZE)
+    def cut_and_grow() -> None:
+        scene.file.truncate(100)
+        scene.file.truncate(PAGE_SIZE)
 
-        with Scene(scheduler, pages=1) as scene:
-            scene.warm(dirty=0)
-            old = scene.expected((0, b"dirty"))
-            scene.spawn(reader=read, truncation=cut_and_grow)
-            scene.run()
-            scene.settle(old[:100] + bytes(PAGE_SIZE - 100))
-
-    explored(scenario, 45, LONG)
+    with Scene(scheduler, pages=1) as scene:
+        scene.warm(dirty=0)
+        old = scene.expected((0, b"dirty"))
+        scene.spawn(reader=read, truncation=cut_and_grow)
+        scene.run()
+        scene.settle(old[:100] + bytes(PAGE_SIZE - 100))
 
 
 # -- reads in flight, other writers --------------------------------------------------------------------------------
 
 
+@pytest.mark.schedules(30, LONG)
 @on_every_kind
-def test_a_write_and_a_read_in_flight_of_the_same_page(kind: str) -> None:
+def test_a_write_and_a_read_in_flight_of_the_same_page(scheduler: Scheduler, kind: str) -> None:
     """Whichever is first: the read does not overwrite what was written."""
+    new = b"w" * 16
 
-    def scenario(scheduler: Scheduler) -> None:
-        new = b"w" * 16
+    def read() -> None:
+        data = scene.file.pread(PAGE_SIZE, 0)
+        assert data in (scene.expected(), scene.expected((8, new)))
 
-        def read() -> None:
-            data = scene.file.pread(PAGE_SIZE, 0)
-            assert data in (scene.expected(), scene.expected((8, new)))
-
-        with Scene(scheduler, kind, pages=1) as scene:
-            scene.spawn(reader=read, writer=lambda: scene.file.pwrite(new, 8), evictor=scene.evict, other=read)
-            scene.run()
-            scene.settle(scene.expected((8, new)))
-
-    explored(scenario, 30, LONG)
+    with Scene(scheduler, kind, pages=1) as scene:
+        scene.spawn(reader=read, writer=lambda: scene.file.pwrite(new, 8), evictor=scene.evict, other=read)
+        scene.run()
+        scene.settle(scene.expected((8, new)))
 
 
+@pytest.mark.schedules(40, SHORT)
 @on_every_kind
-def test_two_who_append_lose_nothing_of_one_another(kind: str) -> None:
+def test_two_who_append_lose_nothing_of_one_another(scheduler: Scheduler, kind: str) -> None:
     """Each record is there once and whole, those of one writer in their order."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def append(file: File, letter: str) -> None:
-            for number in range(3):
-                file.write(f"{letter}{number}".encode() * 50)
+    def append(file: File, letter: str) -> None:
+        for number in range(3):
+            file.write(f"{letter}{number}".encode() * 50)
 
-        with Scene(scheduler, kind, pages=1) as scene:
-            files = [scene.inode.open("a+b") for _ in range(2)]
-            scene.spawn(a=partial(append, files[0], "a"), b=partial(append, files[1], "b"), fsync=scene.file.fsync)
-            scene.run()
-            data = scene.settle()[PAGE_SIZE:]
-            records = [data[at : at + 100] for at in range(0, len(data), 100)]
-            assert all(record == record[:2] * 50 for record in records)
-            assert [record[:2] for record in records if record[:1] == b"a"] == [b"a0", b"a1", b"a2"]
-            assert [record[:2] for record in records if record[:1] == b"b"] == [b"b0", b"b1", b"b2"]
-            for file in files:
-                file._file.closed = True  # nothing is left to write out for them
-                file._release()
-
-    explored(scenario, 20, SHORT)
+    with Scene(scheduler, kind, pages=1) as scene:
+        files = [scene.inode.open("a+b") for _ in range(2)]
+        scene.spawn(a=partial(append, files[0], "a"), b=partial(append, files[1], "b"), fsync=scene.file.fsync)
+        scene.run()
+        data = scene.settle()[PAGE_SIZE:]
+        records = [data[at : at + 100] for at in range(0, len(data), 100)]
+        assert all(record == record[:2] * 50 for record in records)
+        assert [record[:2] for record in records if record[:1] == b"a"] == [b"a0", b"a1", b"a2"]
+        assert [record[:2] for record in records if record[:1] == b"b"] == [b"b0", b"b1", b"b2"]
+        for file in files:
+            file._file.closed = True  # nothing is left to write out for them
+            file._release()
 
 
-def test_two_long_writes_are_not_mixed() -> None:
-    def scenario(scheduler: Scheduler) -> None:
-        one, other = b"1" * 2 * PAGE_SIZE, b"2" * 2 * PAGE_SIZE
-        with Scene(scheduler, pages=3) as scene:
-            scene.spawn(one=lambda: scene.file.pwrite(bytearray(one), 10), other=lambda: scene.file.pwrite(other, 10))
-            scene.run()
-            scene.settle(scene.expected((10, one)), scene.expected((10, other)))
-
-    explored(scenario, 30, SHORT + LONG)
+@pytest.mark.schedules(30, SHORT + LONG)
+def test_two_long_writes_are_not_mixed(scheduler: Scheduler) -> None:
+    one, other = b"1" * 2 * PAGE_SIZE, b"2" * 2 * PAGE_SIZE
+    with Scene(scheduler, pages=3) as scene:
+        scene.spawn(one=lambda: scene.file.pwrite(bytearray(one), 10), other=lambda: scene.file.pwrite(other, 10))
+        scene.run()
+        scene.settle(scene.expected((10, one)), scene.expected((10, other)))
 
 
 # -- how much may be dirty -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.schedules(20, SHORT + BUDGETS)
 @on_every_kind
-def test_a_budget_that_is_used_while_it_is_recalled(kind: str) -> None:
+def test_a_budget_that_is_used_while_it_is_recalled(scheduler: Scheduler, kind: str) -> None:
     """Leave is counted once: used by its writer, or taken back by who needs it."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def write(first: int) -> None:
-            for index in range(first, first + 4):
-                scene.file.pwrite(b"w" * 8, index << PAGE_SHIFT)
-                assert zone.dirty.pages + zone.dirty.writeback_pages <= zone.dirty.limits.limit_pages
+    def write(first: int) -> None:
+        for index in range(first, first + 4):
+            scene.file.pwrite(b"w" * 8, index << PAGE_SHIFT)
+            assert zone.dirty.pages + zone.dirty.writeback_pages <= zone.dirty.limits.limit_pages
 
-        with Scene(scheduler, kind, pages=12, cap_pages=32, background=0.4, limit=0.5) as scene:
-            zone = scene.cache._zone
-            scene.warm(dirty=0)
-            other = scene.cache.inode(
-                SlowStore(scheduler, PAGE_SIZE * 16, blocking=False, asynchronous=False), size_bytes=PAGE_SIZE * 16
-            ).open("r+b")
-            scene.spawn(
-                a=partial(write, 1),
-                b=partial(write, 5),
-                c=lambda: other.pwrite(b"x" * 12 * PAGE_SIZE, 0),
-            )
-            scene.run()
-            scene.spawn(d=other.fsync)
-            scene.settle(scene.expected((0, b"dirty"), *((index << PAGE_SHIFT, b"w" * 8) for index in range(1, 9))))
-
-    explored(scenario, 20, SHORT + BUDGETS)
+    with Scene(scheduler, kind, pages=12, cap_pages=32, background=0.4, limit=0.5) as scene:
+        zone = scene.cache._zone
+        scene.warm(dirty=0)
+        other = scene.cache.inode(
+            SlowStore(scheduler, PAGE_SIZE * 16, blocking=False, asynchronous=False), size_bytes=PAGE_SIZE * 16
+        ).open("r+b")
+        scene.spawn(
+            a=partial(write, 1),
+            b=partial(write, 5),
+            c=lambda: other.pwrite(b"x" * 12 * PAGE_SIZE, 0),
+        )
+        scene.run()
+        scene.spawn(d=other.fsync)
+        scene.settle(scene.expected((0, b"dirty"), *((index << PAGE_SHIFT, b"w" * 8) for index in range(1, 9))))
 
 
+@pytest.mark.schedules(20, LOCKS)
 @on_every_kind
-def test_a_writer_who_waits_for_room_hears_why_there_is_none(kind: str) -> None:
+def test_a_writer_who_waits_for_room_hears_why_there_is_none(scheduler: Scheduler, kind: str) -> None:
     """A store that fails: he raises its error, or goes on once it has healed; he does not wait for ever."""
 
-    def scenario(scheduler: Scheduler) -> None:
-        def write(first: int) -> None:
-            for index in range(first, first + 3):
-                with may_fail_with(errno.ENOSPC):
-                    scene.file.pwrite(b"w" * PAGE_SIZE, index << PAGE_SHIFT)
+    def write(first: int) -> None:
+        for index in range(first, first + 3):
+            with may_fail_with(errno.ENOSPC):
+                scene.file.pwrite(b"w" * PAGE_SIZE, index << PAGE_SHIFT)
 
-        with Scene(scheduler, kind, pages=8, cap_pages=4, background=0.2, limit=0.5, failures=3) as scene:
-            scene.spawn(a=partial(write, 0), b=partial(write, 4))
-            scene.run()
-            scene.store.failures_left = 0
-
-            def told() -> None:
-                with may_fail_with(errno.ENOSPC):
-                    scene.file.fsync()
-
-            scene.spawn(told=told)
-            scene.run()
-            scene.settle()
-
-    explored(scenario, 20, LOCKS)
-
-
-@pytest.mark.parametrize("what", ["dirty", "memory"])
-def test_a_writer_who_waits_hears_that_the_store_cannot_be_told_its_size(what: str, monkeypatch) -> None:
-    """Nothing is stored while a size is owed; who waits for that must hear why, as if a page had failed."""
-    monkeypatch.setattr(scheduler_module, "POINTS_MAX", 5000)
-
-    def scenario(scheduler: Scheduler) -> None:
-        heard: list[int | None] = []
-
-        def write() -> None:
-            for index in range(8):
-                try:
-                    scene.file.pwrite(b"w" * PAGE_SIZE, index << PAGE_SHIFT)
-                except OSError as error:
-                    heard.append(error.errno)
-                    return
+    with Scene(scheduler, kind, pages=8, cap_pages=4, background=0.2, limit=0.5, failures=3) as scene:
+        scene.spawn(a=partial(write, 0), b=partial(write, 4))
+        scene.run()
+        scene.store.failures_left = 0
 
         def told() -> None:
             with may_fail_with(errno.ENOSPC):
                 scene.file.fsync()
 
-        limit = 0.5 if what == "dirty" else 1.0
-        with Scene(scheduler, pages=8, cap_pages=4, background=0.2, limit=limit) as scene:
-            scene.store.refuses_sizes = True
-            scene.file.truncate(PAGE_SIZE)
+        scene.spawn(told=told)
+        scene.run()
+        scene.settle()
 
-            def write_and_heal() -> None:
-                write()
-                scene.store.refuses_sizes = False
-                told()
 
-            scene.spawn(writer=write_and_heal)
-            scene.run()
-            assert heard
-            assert heard[0] in (errno.ENOSPC, errno.ENOMEM)
-            scene.settle()
+@pytest.mark.schedules(10, LOCKS)
+@pytest.mark.parametrize("what", ["dirty", "memory"])
+def test_a_writer_who_waits_hears_that_the_store_cannot_be_told_its_size(scheduler: Scheduler, what: str) -> None:
+    """Nothing is stored while a size is owed; who waits for that must hear why, as if a page had failed."""
+    heard: list[int | None] = []
 
-    explored(scenario, 10, LOCKS)
+    def write() -> None:
+        for index in range(8):
+            try:
+                scene.file.pwrite(b"w" * PAGE_SIZE, index << PAGE_SHIFT)
+            except OSError as error:
+                heard.append(error.errno)
+                return
+
+    def told() -> None:
+        with may_fail_with(errno.ENOSPC):
+            scene.file.fsync()
+
+    limit = 0.5 if what == "dirty" else 1.0
+    with Scene(scheduler, pages=8, cap_pages=4, background=0.2, limit=limit) as scene:
+        scene.store.refuses_sizes = True
+        scene.file.truncate(PAGE_SIZE)
+
+        def write_and_heal() -> None:
+            write()
+            scene.store.refuses_sizes = False
+            told()
+
+        scene.spawn(writer=write_and_heal)
+        scene.run()
+        assert heard
+        assert heard[0] in (errno.ENOSPC, errno.ENOMEM)
+        scene.settle()
 
 
 # -- the end -------------------------------------------------------------------------------------------------------
 
 
-def test_a_mapping_that_is_suspended_while_somebody_writes() -> None:
+@pytest.mark.schedules(45, [*SHORT, ByLine(AddressSpace.suspend)])
+def test_a_mapping_that_is_suspended_while_somebody_writes(scheduler: Scheduler) -> None:
     """Either it is suspended, and the write has not happened; or it is dirty, and stays."""
+    outcome: dict[str, object] = {}
 
-    def scenario(scheduler: Scheduler) -> None:
-        outcome: dict[str, object] = {}
+    def write() -> None:
+        try:
+            outcome["written"] = scene.file.pwrite(b"late", 8)
+        except ValueError:
+            outcome["written"] = None
 
-        def write() -> None:
-            try:
-                outcome["written"] = scene.file.pwrite(b"late", 8)
-            except ValueError:
-                outcome["written"] = None
+    def suspend() -> None:
+        outcome["suspended"] = scene.mapping.suspend()
 
-        def suspend() -> None:
-            outcome["suspended"] = scene.mapping.suspend()
-
-        with Scene(scheduler, pages=1) as scene:
-            scene.warm()
-            scene.spawn(writer=write, suspender=suspend)
-            scene.run()
-            if outcome["suspended"]:
-                assert scene.mapping.dirty_pages == 0
-                scene.mapping.resume(scene.store)
-            expected = scene.expected((8, b"late")) if outcome["written"] else scene.expected()
-            scene.settle(expected)
-
-    explored(scenario, 45, [*SHORT, ByLine(AddressSpace.suspend)])
+    with Scene(scheduler, pages=1) as scene:
+        scene.warm()
+        scene.spawn(writer=write, suspender=suspend)
+        scene.run()
+        if outcome["suspended"]:
+            assert scene.mapping.dirty_pages == 0
+            scene.mapping.resume(scene.store)
+        expected = scene.expected((8, b"late")) if outcome["written"] else scene.expected()
+        scene.settle(expected)
 
 
+@pytest.mark.schedules(30, SHORT)
 @on_every_kind
-def test_a_file_that_is_closed_while_another_thread_writes_through_it(kind: str) -> None:
+def test_a_file_that_is_closed_while_another_thread_writes_through_it(scheduler: Scheduler, kind: str) -> None:
     """What the writer was told is written is in the store in the end; or he is told that the file is closed."""
+    written: list[int] = []
 
-    def scenario(scheduler: Scheduler) -> None:
-        written: list[int] = []
+    def write() -> None:
+        try:
+            written.append(other.pwrite(b"late", 8))
+        except ValueError:
+            written.append(0)
 
-        def write() -> None:
-            try:
-                written.append(other.pwrite(b"late", 8))
-            except ValueError:
-                written.append(0)
-
-        with Scene(scheduler, kind, pages=1) as scene:
-            scene.warm(dirty=0)
-            other = scene.open()
-            scene.spawn(writer=write, closer=other.close)
-            scene.run()
-            writes = [(0, b"dirty"), (8, b"late")][: 1 + bool(written[0])]
-            scene.settle(scene.expected(*writes))
-
-    explored(scenario, 30, SHORT)
+    with Scene(scheduler, kind, pages=1) as scene:
+        scene.warm(dirty=0)
+        other = scene.open()
+        scene.spawn(writer=write, closer=other.close)
+        scene.run()
+        writes = [(0, b"dirty"), (8, b"late")][: 1 + bool(written[0])]
+        scene.settle(scene.expected(*writes))

@@ -827,9 +827,17 @@ MUTATIONS = [
     ),
     _mutation(
         "direct", "what a reader brought while it was written directly stays",
-        "        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end))\n",
+        "        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)\n",
         "",
         "contract/test_direct.py::test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old",
+    ),
+    _mutation(
+        "direct", "the store may be told a size between a direct write and the growth of the file",
+        "        if written:\n            _note_written(mapping, offset, written, writeback)\n        return written\n"
+        "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n",
+        "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n"
+        "    if written:\n        _note_written(mapping, offset, written, writeback)\n    return written\n",
+        "mm/test_interleavings_of_writes.py::test_an_fsync_between_a_direct_write_and_the_growth_of_the_file",
     ),
     # -- workers and interrupts ------------------------------------------------------------------------------------
     _mutation(

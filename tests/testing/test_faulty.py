@@ -26,7 +26,7 @@ from pagein.testing import Link, SimulatedStore, VirtualClock
 from pagein.testing.durable import SECTOR_BYTES, DurableStore
 from pagein.testing.faulty import FaultyStore, Kind
 from pagein.testing.leaks import assert_nothing_left
-from pagein.testing.scheduler import Deadlock
+from pagein.testing.schedule import Deadlock
 from pagein.testing.stores import ScriptedOps
 from pagein.units import PAGE_SIZE
 

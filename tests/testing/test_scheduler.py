@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import comb
 
 import pytest
 
 from pagein.mm.sync import Lock, Waiter
-from pagein.testing.explore import (
+from pagein.testing.schedule import (
+    PCT,
+    Deadlock,
     FailedSchedule,
+    Livelock,
     Prescribed,
     RandomWalk,
     Scenario,
+    Scheduler,
+    SchedulerError,
+    Strategy,
+    Stuck,
+    Task,
     explore,
     explore_all,
+    explore_pct,
     replay,
 )
-from pagein.testing.scheduler import Deadlock, Livelock, Scheduler, SchedulerError, Stuck, Task
 
 
 @pytest.fixture(autouse=True)
@@ -231,25 +240,79 @@ def test_seeds_see_every_order_of_a_few_steps() -> None:
     assert len(set(seen)) == comb(5, 3)
 
 
+# -- PCT -----------------------------------------------------------------------------------------------------------
+
+
+def halfway_while_others_talk(scheduler: Scheduler) -> None:
+    """Fails only if two tasks are stopped, each in the midst of its work, while two others talk from end to end: who
+    waits for the other leaves the turn to anybody, ten times over."""
+    halfway: set[str] = set()
+
+    def work(name: str) -> None:
+        halfway.add(name)
+        for _ in range(20):
+            scheduler.switch()
+        halfway.remove(name)
+
+    questions, answers = ([scheduler.waiter() for _ in range(10)] for _ in range(2))
+
+    def ask() -> None:
+        for question, answer in zip(questions, answers, strict=True):
+            question.wake()
+            answer.wait()
+        assert len(halfway) < 2
+
+    def reply() -> None:
+        for question, answer in zip(questions, answers, strict=True):
+            question.wait()
+            answer.wake()
+
+    for name in "ab":
+        scheduler.spawn(name, lambda name=name: work(name))  # type: ignore[misc]
+    scheduler.spawn("asks", ask)
+    scheduler.spawn("replies", reply)
+    scheduler.run()
+
+
+def test_pct_finds_what_takes_three_constraints_far_sooner_than_a_random_walk() -> None:
+    explore(halfway_while_others_talk, seeds=range(400))
+    explore_pct(halfway_while_others_talk, depth=2, seeds=range(400))  # one change point is not enough
+    with pytest.raises(FailedSchedule, match=r"repeat with PCT\((\d|[1-4]\d), depth=3, points=\d+\)"):
+        explore_pct(halfway_while_others_talk, depth=3, seeds=range(50))
+
+
+def test_pct_finds_a_failure_of_its_depth_as_often_as_its_bound_says() -> None:
+    """*a* has to be stopped between its two steps, and at no other of three points: one constraint is not enough."""
+    for depth, least in (1, 0), (2, 1000 / (2 * 3)):
+        orders = orders_seen(partial(explore_pct, depth=depth, seeds=range(1000)), (2, 1))
+        found = sum(order == "aba" for order in orders)
+        assert 0.8 * least <= found <= 1.2 * least
+
+
+def test_pct_needs_a_depth_and_a_number_of_points() -> None:
+    for depth, points in (0, 5), (3, 0):
+        with pytest.raises(ValueError, match=f"depth={depth}, points={points}: each is 1 at least"):
+            PCT(1, depth=depth, points=points)
+    explore_pct(lambda scheduler: None, seeds=range(3))  # of which none passes a point
+
+
 # -- how it repeats ----------------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_repeated_by_its_seed() -> None:
+@pytest.mark.parametrize("tried", [explore, explore_pct, explore_all])
+def test_a_failure_names_the_strategy_that_repeats_it(tried: Callable[..., object]) -> None:
     with pytest.raises(FailedSchedule) as failed:
-        explore(lost_update, preempt=[Counter.increment])
-    assert failed.value.repeat.startswith("seeds=[")
-    seed = int(failed.value.repeat[len("seeds=[") : -1])
+        tried(lost_update, preempt=[Counter.increment])
+    strategy: Strategy = eval(failed.value.repeat)
     with pytest.raises(FailedSchedule) as again:
-        explore(lost_update, seeds=[seed], preempt=[Counter.increment])
+        replay(lost_update, strategy, preempt=[Counter.increment])
     assert str(again.value) == str(failed.value)
 
 
-def test_a_failure_is_repeated_by_its_choices() -> None:
-    with pytest.raises(FailedSchedule, match=r"choices=\{2: 1\}"):
-        explore_all(lost_update, preempt=[Counter.increment])
-    with pytest.raises(FailedSchedule):
-        replay(lost_update, {2: 1}, preempt=[Counter.increment])
-    replay(lost_update, {}, preempt=[Counter.increment])
+def test_what_is_prescribed_is_what_is_run() -> None:
+    with pytest.raises(FailedSchedule, match=r"repeat with Prescribed\(\{2: 1\}\)"):
+        replay(lost_update, Prescribed({2: 1}), preempt=[Counter.increment])
+    replay(lost_update, Prescribed({}), preempt=[Counter.increment])
 
 
 def test_equal_seeds_give_equal_runs() -> None:
@@ -374,6 +437,37 @@ def test_a_signal_strikes_between_instructions_where_handlers_run() -> None:
 
     explore_all(scenario, preemptions_max=1, preempt=[handle])
     assert done == {0, 1, 2, 3}  # at the start, and after each call: not between a call's arguments and the call
+
+
+def test_a_signal_does_not_strike_where_a_function_of_python_has_returned() -> None:
+    """CPython looks for signals where one begins, and after a call of C: a result is not lost on its way from one
+    function to the other."""
+    outcomes: set[tuple[bool, bool]] = set()
+
+    def hand_on(give: Callable[[], bool]) -> bool:
+        return give()
+
+    def scenario(scheduler: Scheduler) -> None:
+        is_given = False
+
+        def give() -> bool:
+            nonlocal is_given
+            scheduler.switch("where a signal comes that strikes later")
+            is_given = True
+            return is_given
+
+        def main() -> None:
+            try:
+                outcomes.add((hand_on(give), is_given))
+            except Interrupted:
+                outcomes.add((False, is_given))
+
+        task = scheduler.spawn("main", main, signals=True)
+        scheduler.spawn("ctrl-c", lambda: scheduler.interrupt(task, Interrupted()))
+        scheduler.run()
+
+    explore_all(scenario, preemptions_max=1, preempt=[hand_on])
+    assert outcomes == {(False, False), (True, True)}
 
 
 def test_only_a_task_with_signals_gets_them() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pagein import PageCache
 from pagein.testing import VirtualClock
-from pagein.testing.scheduler import Deadlock, Stuck
+from pagein.testing.schedule import Deadlock, Stuck
 from pagein.units import PAGE_SIZE
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.explored import note
 from tests.torture.orders import (
     GENERATION_FIRST,
     GENERATION_LATE,
@@ -29,9 +30,7 @@ from pagein import File
 from pagein.mm import filemap, removal
 from pagein.mm.lru import NOT_QUEUED, Run
 from pagein.reader import PageReader
-from pagein.testing.explore import FailedSchedule, Scenario, explore_all
-from pagein.testing.instructions import ByLine, Preemptible
-from pagein.testing.scheduler import Scheduler
+from pagein.testing.schedule import ByLine, Explored, FailedSchedule, Preemptible, Scenario, Scheduler, explore_all
 from pagein.units import PAGE_SIZE
 
 
@@ -134,10 +133,10 @@ CAUGHT_BY: dict[Scenario, list[Order]] = {
 }
 
 
-def explored(scenario: Scenario) -> None:
+def explored(scenario: Scenario) -> Explored:
     # One is enough where another thread has to do a whole operation in between, and two would be tens of thousands.
     preemptions_max = 1 if scenario in (two_readers_of_a_missing_page, shorter_and_read_again) else 2
-    print(scenario.__name__, explore_all(scenario, preemptions_max=preemptions_max, preempt=steps()))
+    return explore_all(scenario, preemptions_max=preemptions_max, preempt=steps())
 
 
 @pytest.mark.parametrize(
@@ -147,8 +146,8 @@ def explored(scenario: Scenario) -> None:
         for scenario in CAUGHT_BY
     ],
 )
-def test_the_right_order_passes_every_schedule(scenario: Scenario) -> None:
-    explored(scenario)
+def test_the_right_order_passes_every_schedule(scenario: Scenario, request: pytest.FixtureRequest) -> None:
+    note(request.node, "exhaustive", explored(scenario))
 
 
 @pytest.mark.parametrize(

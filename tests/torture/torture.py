@@ -32,8 +32,8 @@ from pagein.mm.arena import REGION_PAGES
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl
-from pagein.testing.instructions import Preemptible, Preemption
 from pagein.testing.leaks import leaks
+from pagein.testing.schedule.instructions import Preemptible, Preemption
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 VERSIONS = 8

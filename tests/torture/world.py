@@ -18,7 +18,7 @@ from pagein.mm.rac import ReadaheadControl
 from pagein.mm.sync import SYSTEM, Door
 from pagein.stores.source import Opened, Source
 from pagein.testing.leaks import leaks
-from pagein.testing.scheduler import Scheduler
+from pagein.testing.schedule import Scheduler
 from pagein.units import PAGE_SIZE
 
 HALF = PAGE_SIZE // 2

@@ -38,7 +38,6 @@ def direct_write(file: OpenFile, data: memoryview, offset: int, make_waiter: Mak
         if (yield from _may_pass_by(mapping, offset, len(data), make_waiter)):
             written = yield from _pass_by(mapping, data, offset, make_waiter)
             if written:
-                _note_written(mapping, offset, written)
                 return written
         return (yield from write_locked(file, data, offset, make_waiter))
     finally:
@@ -64,7 +63,8 @@ def _may_pass_by(mapping: AddressSpace, offset: int, size_bytes: int, make_waite
 
 
 def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
-    """Have it stored.  It counts as write-back meanwhile, so that nobody tells the store another size."""
+    """Have it stored.  It counts as write-back until the file is as long as the store has it, so that nobody tells the
+    store another size: it would cut off what was written."""
     zone, first = mapping.zone, offset >> PAGE_SHIFT
     page_count = page_count_for(offset + len(data)) - first
     with zone.lock:
@@ -75,19 +75,22 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
         mapping.store_end = max(mapping.store_end, offset + len(data))
     try:
         write = called(DIRECT_WRITE, zone, partial(mapping.ops.direct_write, data, offset), mapping=mapping)
-        return (yield from on_io_steps(zone, write, make_waiter))
+        written = yield from on_io_steps(zone, write, make_waiter)
+        if written:
+            _note_written(mapping, offset, written, writeback)
+        return written
     finally:
         with zone.lock:
             writeback.piece_ended(mapping, first, page_count, None)
 
 
-def _note_written(mapping: AddressSpace, offset: int, written: int) -> None:
+def _note_written(mapping: AddressSpace, offset: int, written: int, own: Writeback) -> None:
     """Drop what a reader has brought meanwhile, as it may be from before; then the file is as long as that."""
     zone, end = mapping.zone, offset + written
     try:
-        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end))
+        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)
         if end > mapping.i_size:
-            extend(mapping, end)
+            extend(mapping, end, own=own)
     except OSError as error:
         with zone.lock, mapping.dirty_lock:
             mapping.note_stored(end)

@@ -27,7 +27,7 @@ from .writeback import Sync, wait_on_writeback, write_back
 if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
-    from .page import LockedPage
+    from .page import LockedPage, Writeback
 
 _BATCH_PAGES = 4096
 """Pages that one hold of the zone's lock removes."""
@@ -47,10 +47,13 @@ def invalidate_mapping_pages(mapping: AddressSpace, start_index: int, stop_index
     return dropped_pages
 
 
-def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index: int) -> None:
+def invalidate_inode_pages2(
+    mapping: AddressSpace, start_index: int, stop_index: int, *, own: Writeback | None = None
+) -> None:
     """Remove every page of [start_index, stop_index), waiting for those in flight, so that all is read anew.
 
-    A page under write-back is waited for; a dirty one is laundered, if the store does that.
+    A page under write-back is waited for, unless that is the caller's *own*; a dirty one is laundered, if the store
+    does that.
     Blocks: for page locks, in ascending order.  Raises: OSError(EBUSY), after removing what it could, if a page
     is dirty, or pinned (Linux leaves the holder of a reference an orphan; here a page's memory is its place).
     """
@@ -61,7 +64,7 @@ def invalidate_inode_pages2(mapping: AddressSpace, start_index: int, stop_index:
         page = mapping.lock_if_here(index)
         if page is not None:
             try:
-                _wait(page)
+                _wait(page, own)
                 _launder(page)
                 kept_pages += not _remove_locked(page)
             finally:
@@ -229,14 +232,14 @@ def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = No
             mapping.disk_size = mapping.store_end = disk_size
 
 
-def extend(mapping: AddressSpace, size_bytes: int) -> None:
+def extend(mapping: AddressSpace, size_bytes: int, *, own: Writeback | None = None) -> None:
     """The store has more of the file than it had.  The size last: until then nobody reads what is being removed.
 
     Locks: ``i_rwsem``.  Blocks: for page locks.  Raises: OSError(EBUSY) if a view shows what has to go; ENOMEM.
     """
     old_bytes = mapping.i_size
     # Pages that a view kept when the file became shorter.
-    invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes))
+    invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes), own=own)
     if old_bytes % PAGE_SIZE == 0:
         _set_size(mapping, size_bytes, size_bytes)
         return
@@ -269,11 +272,11 @@ def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:
         page.unlock()
 
 
-def _wait(page: LockedPage) -> None:
-    """Until it is not under write-back."""
+def _wait(page: LockedPage, own: Writeback | None = None) -> None:
+    """Until it is not under write-back but the caller's *own*."""
     mapping = page.mapping
     writeback = mapping.under_writeback.get(page.index)
-    if writeback is not None:
+    if writeback is not None and writeback is not own:
         run_steps(wait_on_writeback(mapping.zone, writeback, mapping.zone.door.waiter))
 
 

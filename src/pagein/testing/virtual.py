@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ..mm.sync import Waiter
-from .scheduler import STUCK_S, Deadlock, Scheduler, Stuck, Task, _Stopped, _where
+from .schedule.scheduler import STUCK_S, Deadlock, Scheduler, Stuck, Task, _Stopped, _where
 
 T = TypeVar("T")
 

@@ -1,34 +1,39 @@
 """Which schedules to try: many by chance, each from a seed, or all with few preemptions.
 
     explore(scenario, seeds=range(200), preempt=[File.pread, removal.remove_runs])
+    explore_pct(scenario, depth=3, seeds=range(200), preempt=[...])
     explore_all(scenario, preemptions_max=2, preempt=[...])
 
-Guarantees: a failure says how to repeat it (``seeds=[17]``, or the choices for `replay`), and shows every switch
-that led to it.  `explore_all` finds a failure with as few departures from "go on while you can" as it takes.
+Guarantees: a failure says how to repeat it, as an argument for `replay`, and shows every switch that led to it.
+`explore_all` finds a failure with as few departures from "go on while you can" as it takes.  It leaves out no schedule
+within its bound: none is taken for equal to another, since what tasks share beside their locks is not known.
 Assumes: a scenario does the same when the same tasks go on: no clock, no chance and no thread of its own.  While
 schedules are tried the garbage collector is off, since it may run code anywhere, and collects between them.
 Source: most bugs take one or two preemptions at the right places: Musuvathi and Qadeer, "Iterative context bounding
-for systematic testing of multithreaded programs" (PLDI 2007).  A random walk finds one of k preemptions among n
-points best if it switches at about k of n, so each seed draws how often it switches.
-Not here: the tasks, their locks and their time (scheduler.py).
+for systematic testing of multithreaded programs" (PLDI 2007).  Departures: Emmi, Qadeer and Rakamarić,
+"Delay-bounded scheduling" (POPL 2011).
+Not here: who goes on at each point (strategies.py), the tasks, their locks and their time (scheduler.py).
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
-from .instructions import ByLine as ByLine, Preemptible
-from .scheduler import Scheduler, SchedulerError, Strategy, Task
+from .instructions import Preemptible
+from .scheduler import Scheduler, SchedulerError, Strategy
+from .strategies import PCT, Prescribed, RandomWalk
 
 Scenario = Callable[[Scheduler], object]
 """Builds what is tested with the scheduler as its door, spawns tasks, calls ``scheduler.run()``, and asserts."""
+
+S = TypeVar("S", bound=Strategy)
 
 SCHEDULES_MAX = 20_000
 """How many schedules `explore_all` tries before it says that the scenario is too large for it."""
@@ -40,7 +45,7 @@ class FailedSchedule(AssertionError):
 
     def __init__(self, error: BaseException, repeat: str, journal: Sequence[str]) -> None:
         self.repeat = repeat
-        """How to run this schedule again."""
+        """The strategy that leads there again, as Python that makes it."""
         shown = [f"({len(journal) - _SWITCHES_SHOWN} before)"] if len(journal) > _SWITCHES_SHOWN else []
         shown += journal[-_SWITCHES_SHOWN:]
         super().__init__("\n".join([f"{type(error).__name__}: {error}", f"repeat with {repeat}", *shown]))
@@ -61,45 +66,41 @@ class Explored(NamedTuple):
         return f"{self.schedules} schedules, {self.distinct} distinct, {mean_points:.0f} points each, {rate:.0f}/s"
 
 
-class RandomWalk:
-    """At each point the running task goes on, or, as often as the seed says, anybody does."""
+def explore(
+    scenario: Scenario,
+    *,
+    seeds: Iterable[int] = range(200),
+    preempt: Iterable[Preemptible] = (),
+    strategy: Callable[[int], Strategy] = RandomWalk,
+) -> Explored:
+    """Run *scenario* once for each seed, from which *strategy* makes who goes on.
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._switch_probability = 2.0 ** -self._random.uniform(0.5, 8)
-
-    def choose(self, running: Task | None, runnable: Sequence[Task]) -> Task:
-        """The running task, or anybody."""
-        if running is not None and self._random.random() >= self._switch_probability:
-            return running
-        return self._random.choice(runnable)
-
-
-class Prescribed:
-    """The running task goes on while it can, then the oldest; *choices* are the departures: point to number in line."""
-
-    def __init__(self, choices: Mapping[int, int]) -> None:
-        self.options: list[tuple[int, bool]] = []
-        """For each point: how many could go on, and whether the running task was among them."""
-        self._choices = choices
-
-    def choose(self, running: Task | None, runnable: Sequence[Task]) -> Task:
-        """The running task, or whoever is prescribed."""
-        at = self._choices.get(len(self.options), 0)
-        self.options.append((len(runnable), running is not None))
-        line = [running, *(task for task in runnable if task is not running)] if at and running else runnable
-        if at >= len(line):
-            raise SchedulerError("the scenario does not repeat itself: nobody is at this place in line")
-        return running if running and not at else line[at]
-
-
-def explore(scenario: Scenario, *, seeds: Iterable[int] = range(200), preempt: Iterable[Preemptible] = ()) -> Explored:
-    """Run *scenario* once for each seed.  Raises: `FailedSchedule` for the first that fails."""
+    Raises: `FailedSchedule` for the first that fails.
+    """
     tally = _Tally(scenario, preempt)
     with _undisturbed():
         for seed in seeds:
-            if error := tally.error_with(RandomWalk(seed)):
-                raise tally.failed(error, RandomWalk(seed), f"seeds=[{seed}]") from error
+            tally.run(partial(strategy, seed))
+    return tally.explored()
+
+
+def explore_pct(
+    scenario: Scenario,
+    *,
+    depth: int = 3,
+    seeds: Iterable[int] = range(200),
+    preempt: Iterable[Preemptible] = (),
+) -> Explored:
+    """Run *scenario* once without any preemption, to count its points, and then by `PCT` for each seed.
+
+    Raises: `FailedSchedule` for the first that fails.
+    """
+    tally = _Tally(scenario, preempt)
+    with _undisturbed():
+        straight = tally.run(lambda: Prescribed({}))
+        points = max(len(straight.options), 1)
+        for seed in seeds:
+            tally.run(lambda seed=seed: PCT(seed, depth=depth, points=points))  # type: ignore[misc]
     return tally.explored()
 
 
@@ -107,11 +108,15 @@ def explore_all(
     scenario: Scenario,
     *,
     preemptions_max: int = 2,
+    departures_max: int | None = None,
     preempt: Iterable[Preemptible] = (),
     schedules_max: int = SCHEDULES_MAX,
 ) -> Explored:
     """Run *scenario* under every schedule in which at most *preemptions_max* times a task loses the turn without need.
 
+    Who follows a task that has to wait, or has ended, is free.  Where that is often, there are too many schedules for
+    all of them: with *departures_max* it is the oldest who can go on, but for so many departures, preemptions among
+    them.
     Raises: `FailedSchedule` for the first that fails; SchedulerError if there are more than *schedules_max*.
     """
     tally = _Tally(scenario, preempt)
@@ -119,11 +124,11 @@ def explore_all(
     with _undisturbed():
         while pending:
             choices, preemptions = pending.popleft()
-            strategy = Prescribed(choices)
-            if error := tally.error_with(strategy):
-                raise tally.failed(error, Prescribed(choices), f"choices={choices}") from error
+            options = tally.run(partial(Prescribed, choices)).options
+            if departures_max is not None and len(choices) >= departures_max:
+                continue
             first = max(choices, default=-1) + 1
-            for point, (option_count, could_go_on) in enumerate(strategy.options[first:], first):
+            for point, (option_count, could_go_on) in enumerate(options[first:], first):
                 if preemptions + could_go_on <= preemptions_max:
                     pending += (({**choices, point: at}, preemptions + could_go_on) for at in range(1, option_count))
             if tally.schedules + len(pending) > schedules_max:
@@ -131,12 +136,12 @@ def explore_all(
     return tally.explored()
 
 
-def replay(scenario: Scenario, choices: Mapping[int, int], *, preempt: Iterable[Preemptible] = ()) -> None:
-    """Run *scenario* once, as a failure of `explore_all` says.  Raises: `FailedSchedule`."""
-    tally = _Tally(scenario, preempt)
+def replay(scenario: Scenario, strategy: Strategy, *, preempt: Iterable[Preemptible] = ()) -> None:
+    """Run *scenario* once, with the strategy that a failure names.  Raises: `FailedSchedule`."""
+    tally, journal = _Tally(scenario, preempt), list[str]()
     with _undisturbed():
-        if error := tally.error_with(Prescribed(choices)):
-            raise tally.failed(error, Prescribed(choices), f"choices={dict(choices)}") from error
+        if error := tally.error_with(strategy, journal=journal):
+            raise FailedSchedule(error, repr(strategy), journal) from error
 
 
 class _Tally:
@@ -149,6 +154,17 @@ class _Tally:
         self._scenario = scenario
         self._preempt = tuple(preempt)
         self._began_s = time.perf_counter()
+
+    def run(self, make: Callable[[], S]) -> S:
+        """Run the scenario once; the strategy that it ran with.  Raises: `FailedSchedule`, with its switches."""
+        strategy = make()
+        if error := self.error_with(strategy):
+            journal: list[str] = []
+            again = self.error_with(make(), journal=journal)
+            if type(again) is not type(error):
+                journal.append(f"(the scenario does not repeat itself: this second time, {again!r})")
+            raise FailedSchedule(error, repr(strategy), journal) from error
+        return strategy
 
     def error_with(self, strategy: Strategy, *, journal: list[str] | None = None) -> BaseException | None:
         """Run the scenario once; how it failed, or None."""
@@ -170,14 +186,6 @@ class _Tally:
             self.schedules += 1
             self._points += scheduler.point_count
             self._fingerprints.add(scheduler.fingerprint)
-
-    def failed(self, error: BaseException, strategy: Strategy, repeat: str) -> FailedSchedule:
-        """The failure, with the switches of a second run that led to it."""
-        journal: list[str] = []
-        again = self.error_with(strategy, journal=journal)
-        if type(again) is not type(error):
-            journal.append(f"(the scenario does not repeat itself: this second time, {again!r})")
-        return FailedSchedule(error, repeat, journal)
 
     def explored(self) -> Explored:
         return Explored(self.schedules, len(self._fingerprints), self._points, time.perf_counter() - self._began_s)

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
-from ..mm.sync import Door
+from ...mm.sync import Door
 from .instructions import Preemptible, Preemption, at_instruction
 
 POINTS_MAX = 100_000

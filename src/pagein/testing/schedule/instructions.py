@@ -33,6 +33,8 @@ class ByLine(NamedTuple):
 Preemptible = Callable[..., object] | ByLine
 """What can be stopped inside."""
 
+_Points = dict[int, tuple[bool, bool]]
+"""By offset: whether an instruction can touch what threads share, and whether a signal may strike before it."""
 _TOOL_ID = 4
 """Of the tools that sys.monitoring tells apart: none of those with a name (debugger, coverage, profiler, optimizer)."""
 
@@ -53,27 +55,28 @@ class Preemption:
 
     def __init__(self, functions: Iterable[Preemptible], stop: Stop) -> None:
         self._stop = stop
-        self._by_code = {
-            code: _instructions(code, by_line=isinstance(function, ByLine))
-            for function in functions
-            for code in _codes(function.function if isinstance(function, ByLine) else function)
-        }
+        self._codes, self._by_id = _points_in(tuple(functions))
         self._threads: set[int] = set()
+        self._callers: set[int] = set()
+        """By id, frames whose last instruction has called Python: at its end CPython does not look for signals."""
 
     def __enter__(self) -> Preemption:
-        if sys.version_info >= (3, 12) and self._by_code:
+        if sys.version_info >= (3, 12) and self._codes:
             monitoring = sys.monitoring
             monitoring.use_tool_id(_TOOL_ID, "pagein.testing")
             monitoring.register_callback(_TOOL_ID, monitoring.events.INSTRUCTION, self._on_instruction)
-            for code in self._by_code:
+            monitoring.register_callback(_TOOL_ID, monitoring.events.PY_START, self._on_start)
+            monitoring.set_events(_TOOL_ID, monitoring.events.PY_START)
+            for code in self._codes:
                 monitoring.set_local_events(_TOOL_ID, code, monitoring.events.INSTRUCTION)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if sys.version_info >= (3, 12) and self._by_code:
-            for code in self._by_code:
+        if sys.version_info >= (3, 12) and self._codes:
+            sys.monitoring.set_events(_TOOL_ID, 0)
+            for code in self._codes:
                 sys.monitoring.set_local_events(_TOOL_ID, code, 0)
             sys.monitoring.free_tool_id(_TOOL_ID)
 
@@ -82,31 +85,54 @@ class Preemption:
         """The calling thread is stopped inside this block."""
         if sys.version_info >= (3, 12):
             self._threads.add(threading.get_ident())
-        elif self._by_code:
+        elif self._codes:
             sys.settrace(self._trace)
         try:
             yield
         finally:
             if sys.version_info >= (3, 12):
                 self._threads.discard(threading.get_ident())
-            elif self._by_code:
+            elif self._codes:
                 sys.settrace(None)
+
+    def _on_start(self, code: CodeType, offset: int) -> None:
+        if threading.get_ident() in self._threads:
+            self._note_call(sys._getframe(1))
 
     def _on_instruction(self, code: CodeType, offset: int) -> None:
         if threading.get_ident() in self._threads:
-            self._stop(sys._getframe(1), *self._by_code[code][offset])
+            self._at(sys._getframe(1), *self._by_id[id(code)][offset])
+
+    def _note_call(self, frame: FrameType) -> None:
+        """A function begins, where CPython looks for signals."""
+        caller = frame.f_back
+        if caller is not None and id(caller.f_code) in self._by_id:
+            self._callers.add(id(caller))
+            if id(frame.f_code) not in self._by_id:  # else before its own first instruction
+                self._stop(frame, False, True)
+
+    def _at(self, frame: FrameType, is_shared: bool, runs_handlers: bool) -> None:
+        if id(frame) in self._callers:
+            self._callers.discard(id(frame))
+            runs_handlers = False
+        if is_shared or runs_handlers:
+            self._stop(frame, is_shared, runs_handlers)
 
     def _trace(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any] | None:
-        if frame.f_code not in self._by_code:
+        self._note_call(frame)
+        points = self._by_id.get(id(frame.f_code))
+        if points is None:
             return None
         frame.f_trace_lines = False
         frame.f_trace_opcodes = True
-        return self._trace_instruction
+        at = self._at
 
-    def _trace_instruction(self, frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
-        if event == "opcode":
-            self._stop(frame, *self._by_code[frame.f_code][frame.f_lasti])
-        return self._trace_instruction
+        def trace_instruction(frame: FrameType, event: str, arg: object) -> Callable[..., Any]:
+            if event == "opcode":
+                at(frame, *points[frame.f_lasti])
+            return trace_instruction
+
+        return trace_instruction
 
 
 def at_instruction(frame: FrameType) -> str:
@@ -115,10 +141,20 @@ def at_instruction(frame: FrameType) -> str:
     return f"before {next(found, '?')} in {frame.f_code.co_qualname}, line {frame.f_lineno}"
 
 
+@functools.lru_cache(maxsize=16)
+def _points_in(functions: tuple[Preemptible, ...]) -> tuple[list[CodeType], dict[int, _Points]]:
+    """The code of *functions*, and by its id, since the hash of code takes as long as it is, what it is made of."""
+    points = {
+        code: _instructions(code, by_line=isinstance(function, ByLine))
+        for function in functions
+        for code in _codes(function.function if isinstance(function, ByLine) else function)
+    }
+    return list(points), {id(code): of_code for code, of_code in points.items()}
+
+
 @functools.cache
-def _instructions(code: CodeType, *, by_line: bool) -> dict[int, tuple[bool, bool]]:
-    """By offset: whether an instruction can touch what threads share, and whether a signal may strike before it."""
-    found: dict[int, tuple[bool, bool]] = {}
+def _instructions(code: CodeType, *, by_line: bool) -> _Points:
+    found: _Points = {}
     bytecode = dis.Bytecode(code)
     runs_handlers, handler_before = False, None
     line_stopped: int | None = None

@@ -1,0 +1,223 @@
+"""The scenarios of the tests, under schedules with fresh seeds, for as long as it is told.
+
+    python -m tests.explore [--minutes M] [--seed S] [WORD...]          those whose name holds one of the words
+    python -m tests.explore NAME --repeat 'PCT(17, depth=3, points=212)'  one schedule again, switch by switch
+
+Guarantees: a seed gives each scenario the same schedules, in the same order; without one it is drawn, and told.  All
+processors are used, each by one process.  Exit status: 0 if nothing failed; 1 at the first failure, which comes with
+the command that repeats it; 2 if there is no such scenario.
+Not here: which scenarios there are: the tests with the mark `schedules` (explored.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import multiprocessing
+import os
+import queue
+import random
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import NamedTuple
+
+import pytest
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+from rich.text import Text
+from tests.explored import Case, case_of
+
+from pagein.testing.schedule import PCT, FailedSchedule, Prescribed, RandomWalk, Strategy, explore, explore_pct, replay
+
+TURN_SEEDS = 20
+"""How many schedules of one kind a scenario is run under before it is the next one's turn."""
+DEPTHS = 2, 3, 4, 5
+"""That PCT looks for, in turn."""
+POLL_S = 0.2
+STRATEGIES = {strategy.__name__: strategy for strategy in (PCT, Prescribed, RandomWalk)}
+
+
+class Told(NamedTuple):
+    """By a process that explores: so many schedules of a scenario, and how one failed."""
+
+    name: str
+    kind: str
+    schedules: int
+    failure: str = ""
+    repeat: str = ""
+
+
+class _Collected:
+    """What pytest finds."""
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.cases = [case for item in session.items if (case := case_of(item))]
+
+
+def cases(words: list[str]) -> list[Case]:
+    """The scenarios whose name holds one of *words*, or all."""
+    collected = _Collected()
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests/mm"], plugins=[collected])
+    if status != pytest.ExitCode.OK:
+        raise SystemExit(said.getvalue())
+    return [case for case in collected.cases if not words or any(word in case.name for word in words)]
+
+
+def strategy_of(text: str) -> Strategy:
+    """What a failure names.  Raises: ValueError."""
+    try:
+        call = ast.parse(text, mode="eval").body
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            keywords = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
+            return STRATEGIES[call.func.id](*map(ast.literal_eval, call.args), **keywords)
+    except (SyntaxError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{text}: {error}") from error
+    raise ValueError(f"{text}: as a failure has named it, PCT(17, depth=3, points=212), say")
+
+
+def turns(case: Case, seed: int) -> Iterator[Told]:
+    """Explore without end: random walks and PCT by turns.  The last is a failure."""
+    for turn in count():
+        first = random.Random(f"{seed} {case.name} {turn}").getrandbits(40)
+        seeds = range(first, first + TURN_SEEDS)
+        kind = "PCT" if turn % 2 else "random"
+        try:
+            if kind == "PCT":
+                depth = DEPTHS[turn // 2 % len(DEPTHS)]
+                explored = explore_pct(case.scenario, depth=depth, seeds=seeds, preempt=case.preempt)
+            else:
+                explored = explore(case.scenario, seeds=seeds, preempt=case.preempt)
+        except FailedSchedule as failure:
+            yield Told(case.name, kind, 1, str(failure), failure.repeat)
+            return
+        yield Told(case.name, kind, explored.schedules)
+
+
+def _work(of_this: list[Case], seed: int, told: multiprocessing.Queue[Told]) -> None:
+    """One process: some of the scenarios, in turn, until it is killed, or one of them has failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who watches
+    running = [turns(case, seed) for case in of_this]
+    with contextlib.redirect_stdout(io.StringIO()):  # what scenarios print
+        while True:
+            for case in running:
+                one = next(case)
+                told.put(one)
+                if one.failure:
+                    return
+
+
+def run(words: list[str], minutes: float, seed: int, jobs: int, console: Console) -> int:
+    """Explore, and say what came of it; the exit status."""
+    found = cases(words)
+    names = [case.name for case in found]
+    if not found:
+        console.print(f"no scenario's name holds {' or '.join(words)}")
+        return 2
+    jobs = min(jobs, len(names))
+    console.print(f"{len(names)} scenarios for {minutes:g} minutes, {jobs} at once, SEED={seed}")
+    context = multiprocessing.get_context("fork")  # here is one thread yet
+    told: multiprocessing.Queue[Told] = context.Queue()
+    workers = [context.Process(target=_work, args=(found[n::jobs], seed, told), daemon=True) for n in range(jobs)]
+    counts: Counter[tuple[str, str]] = Counter()
+    failure: Told | None = None
+    for worker in workers:
+        worker.start()
+    try:
+        failure = _watched(told, workers, counts, minutes, console)
+    except KeyboardInterrupt:
+        console.print("stopped")
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+    console.print(_table(names, counts))
+    if failure is None:
+        return 0
+    console.print(f"\n{failure.name}\n{failure.failure}\n", markup=False, highlight=False, soft_wrap=True)
+    command = shlex.join(["python", "-m", "tests.explore", failure.name, "--repeat", failure.repeat])
+    console.print(f"repeat it with:\n  {command}", markup=False, highlight=False, soft_wrap=True)
+    return 1
+
+
+def _watched(
+    told: multiprocessing.Queue[Told],
+    workers: Sequence[multiprocessing.process.BaseProcess],
+    counts: Counter[tuple[str, str]],
+    minutes: float,
+    console: Console,
+) -> Told | None:
+    """Count what is told until the time is over; the first failure."""
+    began_s = time.monotonic()
+    columns = SpinnerColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=minutes * 60)
+        while (took_s := time.monotonic() - began_s) < minutes * 60:
+            rate = counts.total() / max(took_s, 1e-9)
+            said = f"{counts.total():,} schedules of {len({name for name, _ in counts})} scenarios, {rate:.0f}/s"
+            progress.update(task, completed=took_s, description=said)
+            try:
+                one = told.get(timeout=POLL_S)
+            except queue.Empty:
+                if not all(worker.is_alive() for worker in workers):
+                    raise SystemExit("a process that explores has died") from None
+                continue
+            counts[one.name, one.kind] += one.schedules
+            if one.failure:
+                return one
+    return None
+
+
+def _table(names: list[str], counts: Counter[tuple[str, str]]) -> Table:
+    table = Table(Column("scenario", overflow="fold"), "random", "PCT", box=None)
+    for name in names:
+        table.add_row(Text(name.partition("::")[2]), *(f"{counts[name, kind]:,}" for kind in ("random", "PCT")))
+    totals = (sum(n for (_, of), n in counts.items() if of == kind) for kind in ("random", "PCT"))
+    table.add_row("all", *(f"{total:,}" for total in totals))
+    return table
+
+
+def repeat(words: list[str], strategy: Strategy, console: Console) -> int:
+    """Run one schedule of one scenario; the exit status."""
+    found = [case for case in cases(words) if case.name in words]
+    if not found:
+        console.print(f"no scenario has the name {' or '.join(words)}", markup=False)
+        return 2
+    try:
+        replay(found[0].scenario, strategy, preempt=found[0].preempt)
+    except FailedSchedule as failure:
+        console.print(str(failure), markup=False, highlight=False, soft_wrap=True)
+        return 1
+    console.print("it does not fail")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.explore", description=__doc__.partition("\n")[0])
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only scenarios whose name holds one of the words")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for so long (default: %(default)g)")
+    parser.add_argument("--seed", type=int, help="that all other seeds come from (default: another each time)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once (default: %(default)s)")
+    parser.add_argument("--repeat", type=strategy_of, metavar="STRATEGY", help="one schedule, as a failure names it")
+    options = parser.parse_args(arguments)
+    console = Console()
+    if options.repeat is not None:
+        return repeat(options.words, options.repeat, console)
+    seed = random.SystemRandom().getrandbits(32) if options.seed is None else options.seed
+    return run(options.words, options.minutes, seed, options.jobs, console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

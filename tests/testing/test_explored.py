@@ -1,0 +1,126 @@
+"""How many schedules a run has explored is counted for real, and `make explore` finds, tells and repeats a failure."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests import explore, explored
+from tests.explored import LOCKS, Case, told
+
+from pagein.testing.schedule import PCT, Scheduler
+
+
+def out_of_order(scheduler: Scheduler) -> None:
+    """Fails whenever b is first."""
+    order: list[str] = []
+    for name in "ab":
+        scheduler.spawn(name, lambda name=name: order.append(name))  # type: ignore[misc]
+    scheduler.run()
+    assert order == ["a", "b"]
+
+
+CASE = Case("tests/x.py::out_of_order", out_of_order, 10, LOCKS)
+FINE = Case("tests/x.py::fine", lambda scheduler: None, 10, LOCKS, preemptions=1)
+
+
+def report(**counts: int) -> Any:
+    return SimpleNamespace(user_properties=[("schedules: " + kind, count) for kind, count in counts.items()])
+
+
+def test_what_tests_have_explored_is_summed_over_their_reports() -> None:
+    reports = [report(random=100, PCT=101, exhaustive=30), report(), report(random=20_000)]
+    count, line = told(reports)
+    assert count == 20_231
+    assert line == "explored 20,231 schedules of 2 scenarios: random 20,100, PCT 101, exhaustive 30"
+
+
+def test_a_scenario_notes_as_many_as_it_runs() -> None:
+    noted: list[tuple[str, int]] = []
+    FINE.explore(lambda kind, explored: noted.append((kind, explored.schedules)))
+    assert noted == [("exhaustive", 1), ("random", 5), ("PCT", 6)]
+
+
+@pytest.mark.parametrize(
+    ("count", "exitstatus", "is_whole", "ends_with"), [(19_999, 0, True, 1), (20_000, 0, True, 0), (5, 0, False, 0)]
+)
+def test_a_run_of_all_tests_fails_if_it_has_explored_too_few(
+    count: int, exitstatus: int, is_whole: bool, ends_with: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explored, "is_whole", lambda config: is_whole)
+    monkeypatch.setattr(explored, "_of_calls", lambda config: [report(random=count)])
+    session: Any = SimpleNamespace(config=SimpleNamespace(), exitstatus=exitstatus)
+    explored.pytest_sessionfinish(session, exitstatus)
+    assert session.exitstatus == ends_with
+
+
+def test_a_run_of_some_tests_is_not_all(pytestconfig: pytest.Config) -> None:
+    source = pytestconfig.ArgsSource
+    option = SimpleNamespace(
+        markexpr="not torture", keyword="", deselect=None, ignore=None, ignore_glob=None, collectonly=False
+    )
+    whole: Any = SimpleNamespace(args_source=source.TESTPATHS, ArgsSource=source, option=option)
+    assert explored.is_whole(whole)
+    option.keyword = "fsync"
+    assert not explored.is_whole(whole)
+    option.keyword, whole.args_source = "", source.ARGS
+    assert not explored.is_whole(whole)
+
+
+def test_equal_seeds_explore_alike_and_the_last_turn_is_the_failure() -> None:
+    turns = [list(islice(explore.turns(CASE, seed), 5)) for seed in (1, 1, 2)]
+    assert turns[0] == turns[1] != turns[2]
+    last = turns[0][-1]
+    assert last.failure
+    strategy = explore.strategy_of(last.repeat)
+    assert repr(strategy) == last.repeat
+    assert [one.kind for one in islice(explore.turns(FINE, 1), 4)] == ["random", "PCT"] * 2
+
+
+@pytest.mark.parametrize("text", ["PCT(17", "17", "Oldest()", "PCT(17)", "PCT(17, depth=print, points=2)"])
+def test_what_no_failure_has_named_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(text)):
+        explore.strategy_of(text)
+    assert repr(explore.strategy_of("PCT(17, depth=3, points=212)")) == repr(PCT(17, depth=3, points=212))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, with the scenarios of this module."""
+    program = (
+        "import sys; from tests import explore; from tests.testing.test_explored import CASE, FINE;"
+        "explore.cases = lambda words: [one for one in (CASE, FINE) if not words or any(w in one.name for w in words)];"
+        "sys.exit(explore.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_failure_comes_with_the_command_that_repeats_it() -> None:
+    first = run("--minutes", "1", "--seed", "3", "--jobs", "2")
+    assert first.returncode == 1, first.stderr
+    assert not first.stderr
+    assert "2 scenarios for 1 minutes, 2 at once, SEED=3" in first.stdout
+    assert "a stops" in first.stdout or "b stops" in first.stdout
+    command = first.stdout.splitlines()[-1]
+    assert command.startswith("  python -m tests.explore tests/x.py::out_of_order --repeat ")
+    strategy = command.partition("--repeat ")[2].strip("'")
+    again = run("tests/x.py::out_of_order", "--repeat", strategy)
+    assert again.returncode == 1
+    assert f"repeat with {strategy}" in again.stdout
+    assert again.stdout.splitlines()[0] in first.stdout
+
+
+def test_it_ends_in_time_and_says_how_many_they_were() -> None:
+    done = run("--minutes", "0.01", "fine")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout.splitlines()[-1].split()[1].replace(",", "")) >= 20
+
+
+def test_a_scenario_that_is_not_there_is_told() -> None:
+    done = run("nowhere")
+    assert (done.returncode, done.stdout) == (2, "no scenario's name holds nowhere\n")
