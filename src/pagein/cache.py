@@ -34,7 +34,6 @@ from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
 from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps
 from .mm.victims import Victims, s3fifo
-from .mm.writeback import fsync_steps
 from .mm.zone import Zone
 from .modes import Mode
 from .owner import CacheOwner
@@ -419,7 +418,7 @@ class PageCache:
 
         Blocks: interruptibly.  Raises: UnwrittenDataError naming the files for which it failed.
         """
-        self._shielded(partial(self._write_out_all, fsync_steps))
+        self._shielded(partial(self._write_out_all, durable=True))
         self._sweep()
 
     def close(self, *, discard: bool = False) -> None:
@@ -446,13 +445,13 @@ class PageCache:
             raise ContractViolation(clause, "; ".join(unended))
         self._raise_first_failure()
 
-    def _write_out_all(self, steps: Callable[..., Any] = unwritten.write_out_steps) -> None:
+    def _write_out_all(self, *, durable: bool = False) -> None:
         """Raises: UnwrittenDataError, if something could not be written."""
         self._flush_texts()
         self._follow_up()
         with self._table.kept_open() as inodes:
             failures = [unwritten.write_late(self._table, inode, waits=True) for inode in inodes]
-            cause = unwritten.write_out_all(self._zone, inodes, steps)
+            cause = unwritten.write_out_all(self._zone, inodes, durable=durable)
             cause = next((failure for failure in failures if failure is not None), cause)
             if cause is not None:
                 unwritten.require_written(inodes, cause)

@@ -7,7 +7,7 @@ Not here: how pages are written back (mm/writeback.py); who is open for writing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from .mm.lockorder import LATE_TURN, SOURCE_TURN
 from .mm.openfile import OpenFile
 from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
 from .mm.write import perform_write
-from .mm.writeback import fsync_steps
+from .mm.writeback import fsync_steps, sync_steps
 from .stores.local import LocalSource
 from .stores.ranges import RangeOperations
 from .stores.source import WritableSource
@@ -38,45 +38,44 @@ PIECE_BYTES = 1 << 20
 """`save_as` holds so much beside the cache."""
 
 
-def write_out_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
-    """Hand what is dirty to the store, and have it made visible; not more durable than a process's end asks for.
+def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
+    """Hand what is dirty to the store, and have it made visible; not more durable than a process's end asks for.  Of a
+    file that nobody writes through any more, but for who has begun to: he is waited for.
 
     Raises: OSError: what failed, or has failed before without this file having told so.
     """
-    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits)
-
-
-def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
-    """`write_out_steps` for a file that nobody writes through any more, but for who has begun to: he is waited for."""
     i_rwsem = file.mapping.i_rwsem
     yield from i_rwsem.acquire_steps(make_waiter)
     i_rwsem.release()
-    yield from write_out_steps(file, make_waiter)
+    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits)
 
 
-def write_out_all(
-    zone: Zone, inodes: Iterable[Inode], steps: Callable[[OpenFile, MakeWaiter], Steps[None]]
-) -> BaseException | None:
-    """Run *steps* for each of *inodes*, all at once; the first error.  Blocks: until all have ended."""
-    files = [OpenFile(inode.mapping, writable=True) for inode in inodes]
-    return _first_error(zone, [lambda make_waiter, file=file: steps(file, make_waiter) for file in files])  # type: ignore[misc]
+def write_out_all(zone: Zone, inodes: Iterable[Inode], *, durable: bool) -> BaseException | None:
+    """Hand what is dirty of *inodes* to their stores, all at once; the first error.  Whoever has one of them open is
+    still to be told of his.  Blocks: until all have ended."""
+    mappings = [inode.mapping for inode in inodes]
+    return _first_error(
+        zone, [partial(sync_steps, mapping, durable=durable or mapping.ops.commits) for mapping in mappings]
+    )
 
 
-def _first_error(zone: Zone, all_steps: list[MakeSteps[None]]) -> BaseException | None:
+def _first_error(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> BaseException | None:
     """Run all of them at once, the last on this thread, which has nothing else to do; the first error."""
     errors: list[BaseException | None] = [None] * len(all_steps)
     waiters = [zone.door.waiter() for _ in all_steps[:-1]]
 
     def run_here(number: int) -> None:
         try:
-            run_steps(all_steps[number](zone.door.waiter))
+            errors[number] = run_steps(all_steps[number](zone.door.waiter))
         except BaseException as error:  # the others all the same
             errors[number] = error
 
     for number, waiter in enumerate(waiters):
 
-        def done(_: None, error: BaseException | None, number: int = number, waiter: Waiter = waiter) -> None:
-            errors[number] = error
+        def done(
+            found: BaseException | None, error: BaseException | None, number: int = number, waiter: Waiter = waiter
+        ) -> None:
+            errors[number] = error or found
             waiter.wake()
 
         try:
@@ -92,12 +91,15 @@ def _first_error(zone: Zone, all_steps: list[MakeSteps[None]]) -> BaseException 
 
 
 def require_written(inodes: Iterable[Inode], cause: BaseException | None) -> None:
-    """Raises: UnwrittenDataError if some of *inodes* have what their store does not have."""
+    """Raises: UnwrittenDataError if some of *inodes* have what their store does not have.  Who opens one of them later
+    need not hear of it again."""
     left: dict[str, int] = {}
     for inode in inodes:
         size_bytes = inode.unwritten_bytes
         if size_bytes is not None:
             left[inode.name] = left.get(inode.name, 0) + size_bytes
+            with inode.mapping.zone.lock:
+                inode.mapping.wb_err.told()
     if left:
         raise unwritten(left, cause)
 

@@ -15,6 +15,7 @@ from tests.file.writable import Disk
 
 import pagein
 from pagein import PageCache, UnwrittenDataError, unwritten
+from pagein.testing import DurableStore, FaultyStore
 from pagein.testing.writable import WritableOps, store_failing
 from pagein.units import PAGE_SIZE
 
@@ -260,16 +261,32 @@ def test_sync_makes_every_file_durable(own_cache: PageCache, disk: Disk) -> None
     own_cache.sync()
 
 
+def test_sync_tells_nobody_of_what_it_has_made_good_so_all_others_are_told() -> None:
+    """Also who opens the file next, as long as nobody has heard of it."""
+    store = FaultyStore(DurableStore({"a": b""}))
+    store.inject("store")
+    with PageCache(4 * PAGE_SIZE) as cache:  # one page may be dirty: the first is written back for the second
+        first = binary(cache.open((store, "a"), "r+b"))
+        first.write(b"x" * 2 * PAGE_SIZE)
+        cache.sync()
+        assert store.errors("store") == 1
+        next_one = cache.open((store, "a"), "r+b")
+        for file in (next_one, first):
+            with pytest.raises(OSError, match="injected"):
+                file.close()
+        cache.open((store, "a"), "r+b").close()  # now somebody has
+
+
 def test_what_sync_writes_out_stays_open_in_its_store_though_its_last_writer_closes(
     own_cache: PageCache, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, write_out_all = binary(own_cache.open((disk, "a"), "r+b")), unwritten.write_out_all
     open_counts = []
 
-    def close_before(*arguments: Any) -> BaseException | None:
+    def close_before(*arguments: Any, **options: Any) -> BaseException | None:
         file.close()
         open_counts.append(disk.open_count)
-        return write_out_all(*arguments)
+        return write_out_all(*arguments, **options)
 
     file.write(b"new")
     monkeypatch.setattr(unwritten, "write_out_all", close_before)

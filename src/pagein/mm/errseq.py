@@ -39,6 +39,10 @@ class ErrSeq:
         """The error that came since, if there was one.  It is still to be told."""
         return self._error if self._count != since else None
 
+    def told(self) -> None:
+        """Somebody has heard of it who has no open file."""
+        self._seen = True
+
     def check_and_advance(self, since: Since) -> tuple[BaseException | None, Since]:
         """The error that came since, and what its hearer has seen now."""
         error = self.check(since)

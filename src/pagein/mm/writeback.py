@@ -347,7 +347,21 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
     Raises: the first error of this write-back; else an error of an earlier one that this open file has not been told
     of.  What failed stays dirty: another fsync tries again.  Linux: vfs_fsync, file_check_and_advance_wb_err.
     """
-    mapping, zone = file.mapping, file.mapping.zone
+    error = yield from sync_steps(file.mapping, make_waiter, durable=durable)
+    with file.mapping.zone.lock:
+        earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)
+    error = error or earlier
+    if error is not None:
+        try:
+            raise again(error)
+        finally:
+            del error, earlier
+
+
+def sync_steps(mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool) -> Steps[BaseException | None]:
+    """As `fsync_steps`, for somebody without an open file: the first error, which has been noted, and which those who
+    have one are still to be told.  Linux: sync_inode."""
+    zone = mapping.zone
     error = yield from store_all(mapping, make_waiter)
     if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
@@ -356,14 +370,7 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
             error = kept(failure)
             with zone.lock:
                 mapping.set_error(error)
-    with zone.lock:
-        earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)
-    error = error or earlier
-    if error is not None:
-        try:
-            raise again(error)
-        finally:
-            del error, earlier
+    return error
 
 
 def on_io_steps(zone: Zone, run: Callable[[], T], make_waiter: MakeWaiter) -> Steps[T]:
