@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(notdir $(PYTHON)))
+# Tests wait for servers and for processes that they kill: half as many more at once than there are processors.
+WORKERS ?= $(shell expr \( $$(getconf _NPROCESSORS_ONLN) \* 3 + 1 \) / 2)
 URL ?=
 ONLY ?=
 MINUTES ?= 10
@@ -24,7 +26,7 @@ run: $(VENV)/.ready-run ## read real data through the cache, every byte verified
 	$(BIN)/pagein demo $(if $(URL),'$(URL)')
 
 test: lint ## all checks: style, types, layers, tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: $(VENV)/.ready-test ## style, types, layers
 	$(BIN)/ruff check

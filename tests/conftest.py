@@ -30,6 +30,14 @@ os.environ["PAGEIN_CONFIG"] = os.devnull  # of this process and its children: wh
 SETTLE_S = 3.0  # for reads in the background; a page that is still locked then has been forgotten
 
 
+LONG = "tests/torture/", "tests/writing/"
+"""Here are the tests that take longest.  They begin first, lest one of them is left to run alone at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 def pytest_collection_finish() -> None:
     """What was collected stays to the end: no collection of garbage, and many tests make some, looks at it again."""
     gc.collect()
