@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(zone.Zone, "__init__", noted)
     yield
+    # A trace function that raises can bring that about; every later exception would keep this one's frames alive.
+    assert sys.exc_info()[1] is None, "the thread still handles an exception"
     for one in list(made):
         if not isinstance(one.door, Scheduler):  # whose threads stop where its schedule ends
             _check(one)

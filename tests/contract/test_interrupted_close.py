@@ -76,10 +76,16 @@ def interrupted(run: Callable[[], object], at_line: int) -> bool:
                 signal.raise_signal(signal.SIGINT)
         return trace
 
+    def apart() -> Iterator[None]:
+        # CPython leaves on this thread's stack of handled exceptions what a handler was about to handle when a trace
+        # function raised: every later one would refer to it, and keep all caches alive.  A generator has its own.
+        run()
+        yield
+
     tracing = sys.gettrace()
     sys.settrace(trace)
     try:
-        run()
+        next(apart())
     except KeyboardInterrupt:
         return True
     finally:
