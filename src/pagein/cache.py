@@ -416,7 +416,8 @@ class PageCache:
     def sync(self) -> None:
         """`File.fsync` of every file with data that its store does not have, also of those that are closed.
 
-        Blocks: interruptibly.  Raises: UnwrittenDataError naming the files for which it failed.
+        Blocks: interruptibly.  Raises: UnwrittenDataError naming the files that their stores do not have; else OSError:
+        the first error of a store that has all of a file, but not durably.
         """
         self._shielded(partial(self._write_out_all, durable=True))
         self._sweep()
@@ -446,15 +447,17 @@ class PageCache:
         self._raise_first_failure()
 
     def _write_out_all(self, *, durable: bool = False) -> None:
-        """Raises: UnwrittenDataError, if something could not be written."""
+        """Raises: UnwrittenDataError, if something could not be written; with *durable*, OSError, if it is not that."""
         self._flush_texts()
         self._follow_up()
         with self._table.kept_open() as inodes:
             failures = [unwritten.write_late(self._table, inode, waits=True) for inode in inodes]
-            cause = unwritten.write_out_all(self._zone, inodes, durable=durable)
-            cause = next((failure for failure in failures if failure is not None), cause)
+            errors = unwritten.write_out_all(self._zone, inodes, durable=durable)
+            cause = next((error for error in (*failures, *errors) if error is not None), None)
             if cause is not None:
                 unwritten.require_written(inodes, cause)
+                if durable:
+                    unwritten.require_durable(inodes, errors)
 
     def _flush_texts(self) -> None:
         if self._zone.closed:

@@ -15,7 +15,7 @@ from . import stores
 from .errors import being_written, no_such_place, read_only_source, same_file, shutting_down, unwritten
 from .mm import filemap, truncate
 from .mm.debug import called
-from .mm.errseq import kept
+from .mm.errseq import again, kept
 from .mm.locking import DISCARD, OPEN
 from .mm.lockorder import LATE_TURN, SOURCE_TURN
 from .mm.openfile import OpenFile
@@ -50,17 +50,17 @@ def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
     yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits)
 
 
-def write_out_all(zone: Zone, inodes: Iterable[Inode], *, durable: bool) -> BaseException | None:
-    """Hand what is dirty of *inodes* to their stores, all at once; the first error.  Whoever has one of them open is
-    still to be told of his.  Blocks: until all have ended."""
+def write_out_all(zone: Zone, inodes: Iterable[Inode], *, durable: bool) -> list[BaseException | None]:
+    """Hand what is dirty of *inodes* to their stores, all at once; of each the first error.  Whoever has it open is
+    still to be told of that.  Blocks: until all have ended."""
     mappings = [inode.mapping for inode in inodes]
-    return _first_error(
+    return _run_all(
         zone, [partial(sync_steps, mapping, durable=durable or mapping.ops.commits) for mapping in mappings]
     )
 
 
-def _first_error(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> BaseException | None:
-    """Run all of them at once, the last on this thread, which has nothing else to do; the first error."""
+def _run_all(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> list[BaseException | None]:
+    """Run all of them at once, the last on this thread, which has nothing else to do; the error of each."""
     errors: list[BaseException | None] = [None] * len(all_steps)
     waiters = [zone.door.waiter() for _ in all_steps[:-1]]
 
@@ -87,7 +87,7 @@ def _first_error(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -
         run_here(len(all_steps) - 1)
     for waiter in waiters:
         waiter.wait()
-    return next((error for error in errors if error is not None), None)
+    return errors
 
 
 def require_written(inodes: Iterable[Inode], cause: BaseException | None) -> None:
@@ -102,6 +102,15 @@ def require_written(inodes: Iterable[Inode], cause: BaseException | None) -> Non
                 inode.mapping.wb_err.told()
     if left:
         raise unwritten(left, cause)
+
+
+def require_durable(inodes: Iterable[Inode], errors: Iterable[BaseException | None]) -> None:
+    """Raises: the first of *errors*, one for each of *inodes*; who opens that file later need not hear of it again."""
+    for inode, error in zip(inodes, errors, strict=True):
+        if error is not None:
+            with inode.mapping.zone.lock:
+                inode.mapping.wb_err.told()
+            raise again(error)
 
 
 def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException | None:

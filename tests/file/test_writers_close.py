@@ -277,13 +277,28 @@ def test_sync_tells_nobody_of_what_it_has_made_good_so_all_others_are_told() -> 
         cache.open((store, "a"), "r+b").close()  # now somebody has
 
 
+def test_sync_raises_what_kept_a_store_from_having_it_durably_though_it_has_all_of_it() -> None:
+    store = FaultyStore(DurableStore({"a": b"", "b": b""}))
+    with PageCache("1 MiB") as cache:
+        files = [binary(cache.open((store, name), "r+b")) for name in "ab"]
+        for file in files:
+            file.write(b"x")
+        store.inject("fsync", error=errno.EDQUOT)
+        with pytest.raises(OSError, match="injected") as caught:
+            cache.sync()
+        assert caught.value.errno == errno.EDQUOT
+        cache.sync()
+        told = [outcome_of(file.close)[0] for file in files]
+        assert sorted(told) == ["raised", "returned"], "and whoever has that file open hears of it"
+
+
 def test_what_sync_writes_out_stays_open_in_its_store_though_its_last_writer_closes(
     own_cache: PageCache, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, write_out_all = binary(own_cache.open((disk, "a"), "r+b")), unwritten.write_out_all
     open_counts = []
 
-    def close_before(*arguments: Any, **options: Any) -> BaseException | None:
+    def close_before(*arguments: Any, **options: Any) -> list[BaseException | None]:
         file.close()
         open_counts.append(disk.open_count)
         return write_out_all(*arguments, **options)
