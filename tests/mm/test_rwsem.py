@@ -68,6 +68,7 @@ def test_steps_that_wait_without_a_thread_go_on_when_the_lock_is_theirs(scene, m
 
     queue.run_detached(steps, lambda result, error: done.set())
     assert waits.wait(PATIENCE_S)
+    scene.until(lambda: len(queue._idle) == 1)  # else he who has brought the steps to their wait would look once more
     scene.start(mapping.i_rwsem.release).result()
     assert done.wait(PATIENCE_S)
     assert not mapping.i_rwsem.held
