@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from tests.contract.harness import Scene
 
+from pagein.mm import workqueue
 from pagein.mm.mapping import AddressSpace
 from pagein.mm.sync import MakeWaiter, Steps
 from pagein.testing.stores import PATIENCE_S
@@ -57,7 +58,8 @@ def test_who_is_interrupted_leaves_the_lock_to_the_next(scene, mapping, is_told)
     assert not mapping.i_rwsem.held
 
 
-def test_steps_that_wait_without_a_thread_go_on_when_the_lock_is_theirs(scene, mapping):
+def test_steps_that_wait_without_a_thread_go_on_when_the_lock_is_theirs(scene, mapping, monkeypatch):
+    monkeypatch.setattr(workqueue, "IDLE_S", 6 * PATIENCE_S)  # at its end a worker looks, told or not
     waits, done, queue = threading.Event(), threading.Event(), mapping.zone.workqueue
 
     def steps(make_waiter: MakeWaiter) -> Steps[None]:

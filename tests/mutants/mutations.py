@@ -702,8 +702,8 @@ MUTATIONS = [
     ),
     _mutation(
         "writeback", "an error is told to the same open file again and again",
-        "        earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)\n",
-        "        earlier, _ = mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "        earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "        earlier, _ = file.mapping.wb_err.check_and_advance(file.wb_seen)\n",
         "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
     ),
     _mutation(
