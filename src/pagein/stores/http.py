@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import re
 import socket
 import ssl
@@ -330,7 +331,7 @@ class HTTPOperations(RangeOperations):
         self._source = source
         self._size_bytes, self._etag, self._modified = opened["size"], opened["e_tag"], opened["last_modified"]
         self._whole: WholeObject | None = None
-        self.device_name = sys.intern(source.place)
+        self.device_name: str = sys.intern(source.place)
         self.version: str = version_of(opened) if version is None else version
         self.validates: bool = has_validator(opened)
 
@@ -444,11 +445,16 @@ class HTTPOperations(RangeOperations):
 
     # -- an object that comes only whole -------------------------------------------------------------
 
+    @property
+    def _whole_lock(self) -> threading.Lock:
+        """That of this process: a thread that has stayed in the parent of a fork may hold the parent's."""
+        lock: threading.Lock = self.__dict__.setdefault(f"_whole_lock of {os.getpid()}", threading.Lock())  # one step
+        return lock
+
     def _fetch_whole(self) -> None:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
         # fail, try for himself.
-        _whole_lock = self.__dict__.setdefault("_whole_lock", threading.Lock())  # one step; few ever need it
-        with _whole_lock:
+        with self._whole_lock:
             if self._whole is not None:
                 return
             self._whole = retrying(self._download, self._ask.retries)
@@ -481,7 +487,7 @@ def _status_of(error: OSError) -> int | None:
 def _date(text: str | None) -> datetime:
     try:
         found = parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return NEVER
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
