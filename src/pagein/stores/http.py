@@ -44,7 +44,7 @@ from ..errors import (
 )
 from ..mm.aops import AOP_UPDATED_PAGE
 from ..mm.pipe import WIDTH_START
-from .http_connections import ProxyError, RedirectError, client_for
+from .http_connections import DIGITS_MAX, ProxyError, RedirectError, client_for
 from .policy import Retries, retrying
 from .ranges import RangeOperations
 from .source import Opened
@@ -70,7 +70,7 @@ HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
 CHUNK_BYTES = 1 << 20
 """Of an object that comes whole, so much is written at once."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile("bytes {0}-{0}/{0}".format(rf"(\d{{1,{DIGITS_MAX}}})"))
 
 
 class _Refused(Exception):
@@ -283,10 +283,10 @@ class _Asker:
         return store_failed(self.name, f"the answer broke off before all of {bytes_of(start, stop)} had come")
 
     def _length_of(self, answer: Any) -> int:
-        said = answer.getheader("Content-Length") or ""
-        if not said.isdecimal() or answer.chunked:
+        size_bytes: int | None = answer.body_bytes
+        if size_bytes is None:
             raise no_size(self.name)
-        return int(said)
+        return size_bytes
 
     def _meta_of(self, answer: Any, size_bytes: int) -> Meta:
         etag, modified = answer.getheader("ETag"), answer.getheader("Last-Modified")
@@ -437,7 +437,7 @@ class HTTPOperations(RangeOperations):
             raise
 
     def _require_length(self, answer: Any, start: int, stop: int) -> None:
-        wanted_bytes, length = stop - start, int(answer.getheader("Content-Length"))
+        wanted_bytes, length = stop - start, answer.body_bytes
         if length < wanted_bytes:
             raise short_fetch(self._ask.name, offset_bytes=start, wanted_bytes=wanted_bytes, got_bytes=length)
         if length > wanted_bytes:
