@@ -9,7 +9,8 @@ Assumes: as validators.py.  An object with neither ETag nor Last-Modified may ha
 never recurs; while it is open, only its size is compared.
 A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MAX, is fetched once (whole.py), and every
 page comes from there until the object is closed.  Small objects never come to that: what is asked for whole is asked
-for without a range.  An answer without Content-Length does not say where it ends, and is refused (EOPNOTSUPP).
+for without a range.  An answer without Content-Length, or in a transfer coding, does not say where it ends, and is
+refused (EOPNOTSUPP).
 Not here: obstore, which reads what it is asked for with options that only it knows (object.py).
 """
 
