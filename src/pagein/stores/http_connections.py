@@ -413,6 +413,7 @@ class Client:
     def __init__(self, options: HTTPOptions, proxies: Mapping[str, str]) -> None:
         self.options = options
         self._proxies = proxies
+        self._sent = {"User-Agent": "pagein"} | dict(options.headers)
         self._origins: dict[tuple[str, str], Origin] = {}
 
     @contextmanager
@@ -420,7 +421,7 @@ class Client:
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         *,
         meanwhile: Callable[[], object] | None = None,
     ) -> Iterator[_Response]:
@@ -429,7 +430,7 @@ class Client:
         Raises: OSError, http.client.HTTPException, RedirectError, ProxyError.
         """
         deadline_s = time.monotonic() + self.options.request_timeout_s
-        sent = {"User-Agent": "pagein"} | dict(self.options.headers) | dict(headers)
+        sent = self._sent | headers
         first = here = urlsplit(url)
         for _ in range(REDIRECTS_MAX + 1):
             pool = _pools.pool(self._origin(here))
