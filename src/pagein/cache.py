@@ -220,7 +220,8 @@ class PageCache:
             yield from ()
             return self._noted(run())
 
-        file = None if inode is None else inode.mapping.unsettled
+        # Who has a mapping that nobody can write finds the line of all such files there, which he must not wait in.
+        file = None if inode is None or inode.mapping.is_read_only else inode.mapping.unsettled
         change = InOrder(steps, file, opens=self._zone.opens_to_write, key=key)
         return self._zone.io.in_order(change, self._close_unwanted, blocks=True)
 

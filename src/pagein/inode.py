@@ -49,10 +49,10 @@ class Inode:
 
     def __init__(self, cache: PageCache, opened: Opened, *, key: Hashable, name: str, has_room: bool = False) -> None:
         self._cache = cache
-        self.key = key
-        self.name = name
+        self.key: Hashable = key
+        self.name: str = name
         self.version: str = opened.version
-        self.has_room = has_room
+        self.has_room: bool = has_room
         """Whether it can grow."""
         open_count = sum(bool(one.open_count) for one in cache._roomy_inodes) if has_room else 0
         room_bytes = _room_bytes(open_count, opened.size_bytes) if has_room else 0
@@ -82,9 +82,9 @@ class Inode:
         """...and which one that was."""
         self.changed_to: str | None = None
         """What a look has found in place of this version, for good."""
-        self.has_one_writer_so_far = False
+        self.has_one_writer_so_far: bool = False
         """Whether nobody has opened it for writing since the first, before whom its store had everything."""
-        self.written_at = 0
+        self.written_at: int = 0
         """A number that grows with each end of writing to any inode: how recent its version is."""
 
     def __del__(self) -> None:

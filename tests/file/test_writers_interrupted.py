@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -201,6 +202,32 @@ def test_an_open_that_was_interrupted_before_it_began_makes_nothing_empty_afterw
         thread.join(TIMEOUT_S)
         assert not cache._zone.opens_to_write
     assert disk.objects["a"] == b"newer"
+    assert disk.all_closed()
+
+
+def test_an_open_waits_for_no_interrupted_open_of_another_file(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk.put("a", b"a")
+    disk.put("b", b"b")
+    begun, may_go_on = threading.Event(), threading.Event()
+    with PageCache(16 * PAGE_SIZE) as cache, ThreadPoolExecutor(1) as pool:
+        for path in "ab":
+            assert binary(cache.open((disk, path))).read() == path.encode()  # read so far, and by nobody else
+        look_up = cache._look_up_for_writing
+
+        def slow(*arguments: Any) -> Any:
+            monkeypatch.setattr(cache, "_look_up_for_writing", look_up)
+            begun.set()
+            assert may_go_on.wait(TIMEOUT_S)
+            return look_up(*arguments)
+
+        monkeypatch.setattr(cache, "_look_up_for_writing", slow)
+        interrupt_once_begun(monkeypatch, begun)
+        with pytest.raises(KeyboardInterrupt):
+            cache.open((disk, "a"), "r+b")
+        try:
+            pool.submit(lambda: binary(cache.open((disk, "b"), "r+b")).close()).result(TIMEOUT_S / 3)
+        finally:
+            may_go_on.set()
     assert disk.all_closed()
 
 

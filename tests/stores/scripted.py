@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -11,9 +12,11 @@ _TIMEOUT_S = 10.0
 
 
 class ScriptedServer:
-    """Answers the n-th request with the n-th of *answers*, and closes each connection after it."""
+    """Answers the n-th request with the n-th of *answers*, and closes each connection after it, unless it *keeps* them:
+    then the next is served when the client has closed the last."""
 
-    def __init__(self, *answers: bytes) -> None:
+    def __init__(self, *answers: bytes, keeps: bool = False) -> None:
+        self._keeps = keeps
         self.requests: list[str] = []
         self._answers = list(answers)
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -40,17 +43,22 @@ class ScriptedServer:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            with connection:
+            with connection, suppress(ConnectionError):  # the client may close it before it has read all
                 connection.settimeout(_TIMEOUT_S)
-                request = b""
-                while not request.endswith(b"\r\n\r\n"):
-                    piece = connection.recv(65536)
-                    if not piece:
-                        break
-                    request += piece
-                if request:
-                    self.requests.append(request.decode("latin-1"))
-                    connection.sendall(self._answers.pop(0) if self._answers else response(500))
+                while self._answered(connection) and self._keeps:
+                    pass
+
+    def _answered(self, connection: socket.socket) -> bool:
+        """Whether there was a request."""
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            piece = connection.recv(65536)
+            if not piece:
+                return False
+            request += piece
+        self.requests.append(request.decode("latin-1"))
+        connection.sendall(self._answers.pop(0) if self._answers else response(500))
+        return True
 
 
 def response(status: int, body: bytes = b"", *, length: int | None = None, **headers: str) -> bytes:

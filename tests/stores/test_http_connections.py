@@ -34,6 +34,9 @@ BODY = bytes(range(100))
 ETAG = '"one"'
 OPEN = response(200, length=100, etag=ETAG)
 PART = response(206, BODY[10:30], etag=ETAG, content_range="bytes 10-29/100")
+MORE = bytes(20_000)  # than a buffer holds
+CLOSES = b"Connection: close\r\n"
+KEPT = PART.replace(CLOSES, b"")
 
 
 @pytest.fixture
@@ -114,6 +117,32 @@ def test_a_kept_connection_that_has_ended_is_seen_to_have(
             fill(version, 1000, 5)
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [(OPEN.replace(CLOSES, b"") + MORE, KEPT), (OPEN, KEPT + MORE, KEPT)],
+    ids=["to HEAD", "longer than it said"],
+)
+def test_what_comes_behind_an_answer_is_not_taken_for_the_next_one(answers: tuple[bytes, ...]) -> None:
+    with ScriptedServer(*answers, keeps=True) as server, opened(server.url("a"), **ONE_TRY) as version:
+        for _ in answers[1:]:
+            assert fill(version, 20, 10) == BODY[10:30]
+        http_connections.close_idle()
+
+
+def test_a_connection_on_which_no_body_was_to_come_is_looked_at_before_it_is_used(
+    server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However lately it was used: one may come all the same."""
+    monkeypatch.setattr(http_connections, "_is_quiet", lambda connection: False)
+    made = http_connections._Pool.make
+    count = iter(range(100))
+    monkeypatch.setattr(http_connections._Pool, "make", lambda pool: (next(count), made(pool))[1])
+    with opened(server.url("a")) as version:  # a HEAD
+        assert fill(version, 100, 5) == DATA[5:105]
+        assert fill(version, 100, 5) == DATA[5:105]
+    assert next(count) == 2
+
+
 def test_the_last_cache_that_is_closed_closes_the_connections(
     server: RangeServer, pools: http_connections._Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,11 +210,22 @@ def test_what_authorizes_is_sent_to_no_other_host() -> None:
             assert "X-Other: kept" in request
 
 
+def test_a_redirect_is_followed_to_the_bytes_that_it_has_named() -> None:
+    away = response(302, location="/d/" + "é".encode().decode("latin-1"))
+    with ScriptedServer(away, OPEN) as server, opened(server.url("a")):
+        assert server.requests[1].startswith("HEAD /d/%C3%A9 HTTP/1.1\r\n")
+
+
 def test_more_redirects_than_may_be_are_an_error(server: RangeServer) -> None:
     server.faults.set("a", "redirect-loop")
     with raises_errno(errno.ELOOP, f"more than {http_connections.REDIRECTS_MAX} redirects"):
         source_of(server.url("a")).open()
     assert server.stats().request_count == http_connections.REDIRECTS_MAX + 1
+
+
+def test_a_redirect_to_a_host_that_cannot_be_is_an_error() -> None:
+    with ScriptedServer(response(302, location=f"http://{'a' * 70}/")) as server, raises_errno(errno.EIO, "host"):
+        source_of(server.url("a"), **ONE_TRY).open()
 
 
 @pytest.mark.parametrize("location", ["ftp://host/a", "http://host:x/"])
@@ -221,6 +261,27 @@ def test_a_proxy_of_another_kind_is_refused_and_said_so(server: RangeServer, mon
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
     with raises_errno(errno.EPROTONOSUPPORT, "socks5.*accepted is http:"):
         source_of(server.url("a")).open()
+
+
+def test_a_client_has_the_proxies_of_its_making(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be made while the environment names others than when it first asks."""
+    http_connections._client.cache_clear()
+    first = source_of(server.url("a"), **ONE_TRY)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    with opened(first), raises_errno(errno.ECONNREFUSED):
+        source_of(server.url("a"), **ONE_TRY).open()
+    monkeypatch.setenv("http_proxy", "")  # counts, as it is written small
+    with opened(server.url("a"), **ONE_TRY):
+        monkeypatch.delenv("http_proxy")
+    monkeypatch.setenv("REQUEST_METHOD", "GET")  # then it is what a script's client has sent
+    http_connections._client.cache_clear()
+    with opened(server.url("a"), **ONE_TRY):
+        pass
+
+
+def test_urllib_request_is_imported_only_for_a_proxy(server: RangeServer) -> None:
+    program = "import sys, pagein; assert pagein.open(sys.argv[1]).read(9); assert 'urllib.request' not in sys.modules"
+    run(program, server.url("a"))
 
 
 @contextmanager
@@ -369,6 +430,12 @@ def test_an_answer_that_never_ends_is_given_up(objects: dict[str, bytes]) -> Non
         fill(version, MIB, 5)
 
 
+def test_the_time_for_an_answer_includes_its_head(server: RangeServer) -> None:
+    options = {**ONE_TRY, "client_options": {"timeout": datetime.timedelta(microseconds=1)}}
+    with raises_errno(errno.ETIMEDOUT, "timed out: HEAD"):
+        source_of(server.url("a"), **options).open()
+
+
 def test_the_waits_are_those_of_the_policy() -> None:
     options = source_of("http://host/a")._ask._client.options  # type: ignore[attr-defined]
     assert options.connect_timeout_s == policy.CONNECT_TIMEOUT_S
@@ -494,3 +561,67 @@ def test_a_head_without_end_is_given_up(fields: str) -> None:
         raises_errno(errno.EIO, "not HTTP"),
     ):
         fill(version, 20, 10)
+
+
+def with_lines(lines: bytes, answer: bytes = PART) -> bytes:
+    """The answer with these before its other headers."""
+    return answer.replace(b"\r\n", b"\r\n" + lines + b"\r\n", 1)
+
+
+@pytest.mark.parametrize(
+    "lines", [b" ", b" x: y", b"x: a\r\n \t", b"\xa0", b"\x85", b"\x0b\x0c", b"\x1c\x1d\x1e\x1f", b"\r"]
+)
+def test_a_head_ends_at_its_empty_line_only(lines: bytes) -> None:
+    with ScriptedServer(OPEN, with_lines(lines)) as server, opened(server.url("a"), **ONE_TRY) as version:
+        assert fill(version, 20, 10) == BODY[10:30]
+
+
+@pytest.mark.parametrize("lines", [b"x: a\rb", b"a\rx: b", b"x: \0"])
+def test_a_head_that_can_be_read_in_two_ways_is_refused(lines: bytes) -> None:
+    with ScriptedServer(with_lines(lines, OPEN)) as server, raises_errno(errno.EIO, "not HTTP"):
+        source_of(server.url("a"), **ONE_TRY).open()
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 1"])
+def test_a_head_that_breaks_off_is_asked_for_again(first: bytes) -> None:
+    with ScriptedServer(first, OPEN) as server, opened(server.url("a"), **IMPATIENT) as version:
+        assert version.size_bytes == 100
+
+
+@pytest.mark.parametrize("coding", ["chunked", "chunked\r\nTransfer-Encoding: chunked", "gzip, chunked", "identity"])
+def test_the_length_of_an_answer_in_a_transfer_coding_counts_for_nothing(coding: str) -> None:
+    part = with_lines(f"Transfer-Encoding: {coding}".encode())
+    with ScriptedServer(OPEN, part) as server, opened(server.url("a"), **ONE_TRY) as version:  # noqa: SIM117
+        with raises_errno(errno.EOPNOTSUPP, "size"):
+            fill(version, 20, 10)
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+def test_an_interim_answer_is_none() -> None:
+    with ScriptedServer(OPEN, HINTS + PART) as server, opened(server.url("a"), **ONE_TRY) as version:
+        assert fill(version, 20, 10) == BODY[10:30]
+
+
+@pytest.mark.parametrize("heads", [HINTS * 11, b"HTTP/1.1 101 Switching\r\n\r\n"], ids=["without end", "another"])
+def test_interim_answers_that_lead_to_none_are_an_error(heads: bytes) -> None:
+    with ScriptedServer(heads + OPEN) as server, raises_errno(errno.EIO, "not HTTP"):
+        source_of(server.url("a"), **ONE_TRY).open()
+
+
+@pytest.mark.parametrize("size", ["9" * 5000, "1" + "0" * 18])
+def test_a_size_beyond_any_object_is_refused(size: str) -> None:
+    opening = response(206, b"a", content_range=f"bytes 0-0/{size}")
+    long = opening.replace(b"Content-Length: 1", f"Content-Length: {size}".encode())
+    with ScriptedServer(opening, long) as server, pagein.PageCache("64K") as cache:
+        with raises_errno(errno.EIO, "Content-Range"):
+            cache.open(server.url("a"), **ONE_TRY)
+        with raises_errno(errno.EOPNOTSUPP, "size"):
+            cache.open(server.url("a"), **ONE_TRY)
+
+
+@pytest.mark.parametrize("date", ["1 Jan 2024 00:00:00 +99999999999999", "1 Jan 99999999999999999999 00:00:00 GMT"])
+def test_a_date_beyond_any_calendar_is_none(date: str) -> None:
+    with ScriptedServer(response(200, length=100, last_modified=date)) as server, opened(server.url("a")) as version:
+        assert not version.has_validator

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from obstore.store import HTTPStore
+from tests.forking import in_child
 from tests.stores.reading import DATA, MIB, ONE_TRY, OTHER, fill, opened, raises_errno
 
 import pagein
@@ -45,6 +46,17 @@ def test_an_object_too_large_for_that_is_refused_and_said_so(
     server.faults.set("a", "no-range")
     with opened(server.url("a")) as version, raises_errno(errno.EOPNOTSUPP, "no support for byte ranges"):
         fill(version, 1000, 5)
+
+
+def test_a_child_does_not_wait_for_a_download_of_its_parent(server: RangeServer) -> None:
+    with opened(server.url("a")) as version:
+        server.faults.set("a", "no-range")
+        with version.ops._whole_lock:  # type: ignore[attr-defined]  # as it is while another thread downloads it
+            in_child(lambda: assert_equal(fill(version, 1000, 5), DATA[5:1005]))
+
+
+def assert_equal(got: bytes, wanted: bytes) -> None:
+    assert got == wanted
 
 
 def test_a_whole_object_that_broke_off_is_fetched_again_by_the_next(server: RangeServer) -> None:

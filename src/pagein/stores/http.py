@@ -9,7 +9,8 @@ Assumes: as validators.py.  An object with neither ETag nor Last-Modified may ha
 never recurs; while it is open, only its size is compared.
 A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MAX, is fetched once (whole.py), and every
 page comes from there until the object is closed.  Small objects never come to that: what is asked for whole is asked
-for without a range.  An answer without Content-Length does not say where it ends, and is refused (EOPNOTSUPP).
+for without a range.  An answer without Content-Length, or in a transfer coding, does not say where it ends, and is
+refused (EOPNOTSUPP).
 Not here: obstore, which reads what it is asked for with options that only it knows (object.py).
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import http.client
+import os
 import re
 import socket
 import ssl
@@ -43,7 +45,7 @@ from ..errors import (
 )
 from ..mm.aops import AOP_UPDATED_PAGE
 from ..mm.pipe import WIDTH_START
-from .http_connections import ProxyError, RedirectError, client_for
+from .http_connections import DIGITS_MAX, ProxyError, RedirectError, client_for
 from .policy import Retries, retrying
 from .ranges import RangeOperations
 from .source import Opened
@@ -69,7 +71,7 @@ HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
 CHUNK_BYTES = 1 << 20
 """Of an object that comes whole, so much is written at once."""
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile("bytes {0}-{0}/{0}".format(rf"(\d{{1,{DIGITS_MAX}}})"))
 
 
 class _Refused(Exception):
@@ -282,10 +284,10 @@ class _Asker:
         return store_failed(self.name, f"the answer broke off before all of {bytes_of(start, stop)} had come")
 
     def _length_of(self, answer: Any) -> int:
-        said = answer.getheader("Content-Length") or ""
-        if not said.isdecimal() or answer.chunked:
+        size_bytes: int | None = answer.body_bytes
+        if size_bytes is None:
             raise no_size(self.name)
-        return int(said)
+        return size_bytes
 
     def _meta_of(self, answer: Any, size_bytes: int) -> Meta:
         etag, modified = answer.getheader("ETag"), answer.getheader("Last-Modified")
@@ -330,7 +332,7 @@ class HTTPOperations(RangeOperations):
         self._source = source
         self._size_bytes, self._etag, self._modified = opened["size"], opened["e_tag"], opened["last_modified"]
         self._whole: WholeObject | None = None
-        self.device_name = sys.intern(source.place)
+        self.device_name: str = sys.intern(source.place)
         self.version: str = version_of(opened) if version is None else version
         self.validates: bool = has_validator(opened)
 
@@ -436,7 +438,7 @@ class HTTPOperations(RangeOperations):
             raise
 
     def _require_length(self, answer: Any, start: int, stop: int) -> None:
-        wanted_bytes, length = stop - start, int(answer.getheader("Content-Length"))
+        wanted_bytes, length = stop - start, answer.body_bytes
         if length < wanted_bytes:
             raise short_fetch(self._ask.name, offset_bytes=start, wanted_bytes=wanted_bytes, got_bytes=length)
         if length > wanted_bytes:
@@ -444,11 +446,16 @@ class HTTPOperations(RangeOperations):
 
     # -- an object that comes only whole -------------------------------------------------------------
 
+    @property
+    def _whole_lock(self) -> threading.Lock:
+        """That of this process: a thread that has stayed in the parent of a fork may hold the parent's."""
+        lock: threading.Lock = self.__dict__.setdefault(f"_whole_lock of {os.getpid()}", threading.Lock())  # one step
+        return lock
+
     def _fetch_whole(self) -> None:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
         # fail, try for himself.
-        _whole_lock = self.__dict__.setdefault("_whole_lock", threading.Lock())  # one step; few ever need it
-        with _whole_lock:
+        with self._whole_lock:
             if self._whole is not None:
                 return
             self._whole = retrying(self._download, self._ask.retries)
@@ -481,7 +488,7 @@ def _status_of(error: OSError) -> int | None:
 def _date(text: str | None) -> datetime:
     try:
         found = parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return NEVER
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

@@ -5,6 +5,8 @@ system fills all of it in one call, without a turn of the interpreter's lock for
 the server has closed is no error: what was asked on it is asked at once on a new one.  Redirects are followed,
 `REDIRECTS_MAX` of them; what authorizes is sent to no other host, and nothing from https: to http:.  Proxies are those
 of the environment (http_proxy, https_proxy, all_proxy, no_proxy).  A forked child uses no connection of its parent.
+A head that can be read in two ways is refused, or says nothing of the body's length; a connection on which more has
+come than its answer said is not used again.
 The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
 Not here: what an answer has to be (http.py); retries (policy.py).
@@ -16,6 +18,7 @@ import atexit
 import http.client
 import io
 import os
+import re
 import select
 import socket
 import ssl
@@ -23,9 +26,9 @@ import struct
 import time
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -46,6 +49,10 @@ POOLS_MAX = 64
 REDIRECTS_MAX = 10
 FIELDS_MAX, FIELD_BYTES_MAX = 100, 64 << 10
 """What the head of an answer may hold, as in http.client."""
+INTERIM_MAX = 10
+"""Heads with a status below 200 that may come before the answer's."""
+DIGITS_MAX = 18
+"""Of a size that an answer tells: what is longer is beyond any object, or no number for Python."""
 DRAIN_BYTES_MAX = 64 << 10
 """So much of an answer that nobody wants is read, so that its connection can be kept; else it is closed."""
 
@@ -54,13 +61,15 @@ _BUFFER_BYTES = io.DEFAULT_BUFFER_SIZE
 _WAITS_IN_SYSTEM = hasattr(socket, "MSG_WAITALL") and os.name == "posix"
 _TEXT = "".join(map(chr, range(0x21, 0x7F)))
 """What a URL's path is sent with as it is written; all else is %-escaped."""
+_is_text = re.compile("[!-~]*").fullmatch
 _AUTHORIZING = frozenset({"authorization", "cookie", "proxy-authorization"})
 _PROXY_NAMES = [
-    spelt for name in ("http", "https", "all", "no") for spelt in (f"{name}_proxy", f"{name}_proxy".upper())
+    spelt for name in ("http", "https", "all", "no") for spelt in (f"{name}_proxy".upper(), f"{name}_proxy")
 ]
 _ENDS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What comes of asking on a connection that has ended."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HEAD_ENDS = frozenset({b"\r\n", b"\n"})
 
 
 class RedirectError(Exception):
@@ -89,18 +98,22 @@ class Origin(NamedTuple):
 class _Receiver(io.RawIOBase):
     """A socket as a file to read from, which fills large buffers in one call, as far as the system can."""
 
-    def __init__(self, sock: socket.socket, raw: Any) -> None:
+    def __init__(self, sock: socket.socket, raw: Any, deadline_s: float) -> None:
         self._socket = sock
         self._raw = raw
         """What keeps the socket open until the answer was read."""
         self._waits_in_system = _WAITS_IN_SYSTEM and sock.gettimeout() is None
-        self.deadline_s = float("inf")
+        self._deadline_s = deadline_s
+        self.has_ended = False
+        """Nothing more is read."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if time.monotonic() > self.deadline_s:
+        if self.has_ended:
+            return 0
+        if time.monotonic() > self._deadline_s:
             raise TimeoutError("the answer takes too long")
         waits_for_all = self._waits_in_system and len(buffer) > _BUFFER_BYTES
         try:
@@ -122,42 +135,59 @@ class _Response(http.client.HTTPResponse):
     chunked: bool
     chunk_left: int | None
     length: int | None
+    """How much of the body is still to come; None if the answer does not say so."""
+    body_bytes: int | None
+    """What the head says of it, also where none comes, as after HEAD."""
     will_close: bool
     _method: str
     _read_status: Any
     _check_close: Any
 
-    def __init__(self, sock: socket.socket, *args: Any, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, deadline_s: float, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self.receiver = _Receiver(sock, self.fp.detach())
-        self.fp = io.BufferedReader(self.receiver, _BUFFER_BYTES)
+        self._receiver = _Receiver(sock, self.fp.detach(), deadline_s)
+        self.fp = io.BufferedReader(self._receiver, _BUFFER_BYTES)
+        self.has_rest = False
+        """Whether more has come than the answer said, once it is closed."""
 
     def begin(self) -> None:
         """Read the head.  As the base class does it, but without the parser for mail, which took as long as all the
         rest of a small object's answer."""
         if self.headers is not None:
             return
-        status = 100
-        while status == 100:
+        for _ in range(INTERIM_MAX + 1):
             version, status, reason = self._read_status()
             fields = _Fields()
             fields.read_from(self.fp)
+            if status >= 200 or status == 101:
+                break
+        if status < 200:  # 101 is for who has asked for another protocol
+            raise http.client.HTTPException(f"no answer after the status {status}")
         if not version.startswith(("HTTP/1.", "HTTP/0.9")):
             raise http.client.UnknownProtocol(version)
         self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
         self.code = self.status = status
         self.reason = reason.strip()
         self.headers = self.msg = fields
-        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
+        self.chunked = "transfer-encoding" in fields  # in whatever coding: a length beside it is none of the body's
         self.chunk_left = None
-        has_no_body = status in (204, 304) or 100 <= status < 200 or self._method == "HEAD"
         said = fields.get("content-length", "")
-        self.length = 0 if has_no_body else int(said) if said.isdecimal() and not self.chunked else None
-        self.will_close = self._check_close() or (self.length is None and not self.chunked)
+        is_size = said.isdecimal() and len(said) <= DIGITS_MAX and not self.chunked
+        self.body_bytes = int(said) if is_size else None
+        has_no_body = self._method == "HEAD" or status in (204, 304)
+        self.length = 0 if has_no_body else self.body_bytes
+        self.expects_body = self.length != 0
+        self.will_close = self._check_close() or self.length is None
 
     def getheader(self, name: str, default: Any = None) -> Any:
         """What the answer says; what it says twice, joined."""
         return self.headers.get(name.lower(), default)
+
+    def _close_conn(self) -> None:
+        """It was read to its end, or is let go of."""
+        self._receiver.has_ended = True
+        self.has_rest = bool(self.fp.peek(1))
+        super()._close_conn()  # type: ignore[misc]
 
 
 class _Fields(dict[str, str]):
@@ -171,20 +201,26 @@ class _Fields(dict[str, str]):
             if len(line) > FIELD_BYTES_MAX:
                 raise http.client.LineTooLong("header line")
             text = line.decode("latin-1")
-            value = text.strip()
+            value = text.strip(" \t\r\n")  # a CR at an end may stand for a blank (RFC 9112, 2.2)...
+            if "\r" in value or "\0" in value:  # ...but one within may end the line for others
+                raise http.client.HTTPException("a header line with a control character")
             if not value:
-                return
-            if text[0] in " \t" and name:  # a line that goes on
-                self[name] = f"{self[name]} {value}"
+                if line in _HEAD_ENDS:
+                    return
+                if not line:
+                    raise http.client.RemoteDisconnected("the connection ended within a head")
+                continue
+            if text[0] in " \t\r":  # a line that goes on; before the first there is none
+                if name:
+                    self[name] = f"{self[name]} {value}".lstrip()
                 continue
             name, _, value = value.partition(":")
-            name, value = name.rstrip().lower(), value.lstrip()
+            name, value = name.rstrip(" \t").lower(), value.lstrip(" \t")
             self[name] = f"{self[name]}, {value}" if name in self else value
         raise http.client.HTTPException(f"more than {FIELDS_MAX} headers")
 
 
 class _Connection(http.client.HTTPConnection):
-    response_class = _Response
     read_timeout_s: float
 
     def connect(self) -> None:
@@ -193,7 +229,6 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _TLSConnection(http.client.HTTPSConnection):
-    response_class = _Response
     read_timeout_s: float
 
     def connect(self) -> None:
@@ -240,13 +275,24 @@ def _proxy_headers(origin: Origin) -> dict[str, str]:
     return {"Proxy-Authorization": basic_auth(user_info)} if user_info else {}
 
 
-def proxy_for(scheme: str, host: str) -> str:
-    """The proxy that the environment names for a server, or "".  Raises: ProxyError."""
-    from urllib.request import getproxies, proxy_bypass
+def _proxies(said: Iterable[str | None]) -> dict[str, str]:
+    """What the environment has *said* by the names of `_PROXY_NAMES`: the small ones count, also if they are empty."""
+    found: dict[str, str] = {}
+    for name, value in zip(_PROXY_NAMES, said, strict=True):
+        # A CGI script has there what its client has sent as the header Proxy.
+        if value is not None and not (name == "HTTP_PROXY" and "REQUEST_METHOD" in os.environ):
+            found[name.lower().removesuffix("_proxy")] = value
+    return found
 
-    proxies = getproxies()
+
+def proxy_for(scheme: str, host: str, proxies: Mapping[str, str]) -> str:
+    """The one of *proxies* for a server, or "".  Raises: ProxyError."""
     proxy = proxies.get(scheme) or proxies.get("all") or ""
-    if not proxy or proxy_bypass(host):
+    if not proxy:
+        return ""
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]  # a slow import
+
+    if proxy_bypass_environment(host, dict(proxies)):
         return ""
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     parts = urlsplit(proxy)
@@ -283,9 +329,9 @@ class _Pool:
         self._made.add(made)
         return made
 
-    def give_back(self, connection: http.client.HTTPConnection) -> None:
+    def give_back(self, connection: http.client.HTTPConnection, *, may_be_taken_blindly: bool) -> None:
         now_s = time.monotonic()
-        self._idle.append((connection, now_s))
+        self._idle.append((connection, now_s if may_be_taken_blindly else now_s - FRESH_S))
         while len(self._idle) > IDLE_MAX or self._is_closed or self._is_old(now_s):
             try:
                 self._idle.popleft()[0].close()
@@ -308,7 +354,7 @@ class _Pool:
 
 def _is_quiet(connection: http.client.HTTPConnection) -> bool:
     """Whether a connection has nothing to say: nobody has asked, so it could only be that it has ended."""
-    if connection.sock is None:
+    if connection.sock is None or (isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending()):
         return False
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
@@ -364,8 +410,10 @@ def close_idle() -> None:
 class Client:
     """Asks servers, with one set of options."""
 
-    def __init__(self, options: HTTPOptions) -> None:
+    def __init__(self, options: HTTPOptions, proxies: Mapping[str, str]) -> None:
         self.options = options
+        self._proxies = proxies
+        self._sent = {"User-Agent": "pagein"} | dict(options.headers)
         self._origins: dict[tuple[str, str], Origin] = {}
 
     @contextmanager
@@ -373,7 +421,7 @@ class Client:
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         *,
         meanwhile: Callable[[], object] | None = None,
     ) -> Iterator[_Response]:
@@ -382,12 +430,11 @@ class Client:
         Raises: OSError, http.client.HTTPException, RedirectError, ProxyError.
         """
         deadline_s = time.monotonic() + self.options.request_timeout_s
-        sent = {"User-Agent": "pagein"} | dict(self.options.headers) | dict(headers)
+        sent = self._sent | headers
         first = here = urlsplit(url)
         for _ in range(REDIRECTS_MAX + 1):
             pool = _pools.pool(self._origin(here))
-            connection, response = _answered(pool, method, here, sent, meanwhile)
-            response.receiver.deadline_s = deadline_s
+            connection, response = _answered(pool, method, here, sent, meanwhile, deadline_s=deadline_s)
             location = response.getheader("Location") if response.status in _REDIRECTS else None
             try:
                 if location is None and response.status < 300:
@@ -406,12 +453,13 @@ class Client:
         raise RedirectError(f"more than {REDIRECTS_MAX} redirects")
 
     def _origin(self, parts: SplitResult) -> Origin:
-        """Looked up once: should the environment name another proxy, who opens something has another client."""
+        """Looked up once."""
         origin = self._origins.get(parts[:2])
         if origin is None:
             assert parts.hostname is not None
             waits = self.options.connect_timeout_s, self.options.read_timeout_s
-            origin = Origin(parts.scheme, parts.hostname, parts.port, proxy_for(parts.scheme, parts.netloc), *waits)
+            proxy = proxy_for(parts.scheme, parts.netloc, self._proxies)
+            origin = Origin(parts.scheme, parts.hostname, parts.port, proxy, *waits)
             if len(self._origins) >= POOLS_MAX:
                 self._origins.clear()
             self._origins[parts[:2]] = origin
@@ -419,8 +467,8 @@ class Client:
 
 
 @lru_cache(maxsize=POOLS_MAX)
-def _client(options: HTTPOptions, proxies: tuple[str | None, ...]) -> Client:
-    return Client(options)
+def _client(options: HTTPOptions, said: tuple[str | None, ...]) -> Client:
+    return Client(options, _proxies(said))
 
 
 def client_for(options: HTTPOptions) -> Client:
@@ -429,21 +477,27 @@ def client_for(options: HTTPOptions) -> Client:
 
 
 def _answered(
-    pool: _Pool, method: str, parts: SplitResult, headers: Mapping[str, str], meanwhile: Callable[[], object] | None
+    pool: _Pool,
+    method: str,
+    parts: SplitResult,
+    headers: Mapping[str, str],
+    meanwhile: Callable[[], object] | None,
+    *,
+    deadline_s: float,
 ) -> tuple[http.client.HTTPConnection, _Response]:
     """Ask on a connection that is kept, and if it proves dead on a new one."""
-    target = quote(parts.path or "/", safe=_TEXT) + (f"?{quote(parts.query, safe=_TEXT)}" if parts.query else "")
+    target = _quoted(parts.path or "/") + (f"?{_quoted(parts.query)}" if parts.query else "")
     if pool.origin.proxy and pool.origin.scheme == "http":
         target = f"http://{parts.netloc}{target}"
         headers = _proxy_headers(pool.origin) | dict(headers)
     kept = pool.take()
     if kept is not None:
         try:
-            return kept, _ask(kept, method, target, headers, meanwhile)
+            return kept, _ask(kept, method, target, headers, meanwhile, deadline_s=deadline_s)
         except _ENDS:
             pass  # it was closed before the request came
     made = pool.make()
-    return made, _ask(made, method, target, headers, meanwhile)
+    return made, _ask(made, method, target, headers, meanwhile, deadline_s=deadline_s)
 
 
 def _ask(
@@ -452,9 +506,12 @@ def _ask(
     target: str,
     headers: Mapping[str, str],
     meanwhile: Callable[[], object] | None,
+    *,
+    deadline_s: float,
 ) -> _Response:
+    connection.response_class = partial(_Response, deadline_s=deadline_s)  # type: ignore[assignment]
     try:
-        connection.request(method, target, headers=dict(headers))
+        connection.request(method, target, headers=headers)
         if meanwhile is not None:
             meanwhile()
         response = connection.getresponse()
@@ -462,15 +519,21 @@ def _ask(
         connection.close()
         if isinstance(error, BlockingIOError):  # SO_SNDTIMEO
             raise TimeoutError("timed out") from error
+        if isinstance(error, UnicodeError):
+            raise socket.gaierror(socket.EAI_NONAME, f"no host can have this name: {error}") from error
         raise
     assert isinstance(response, _Response)
     return response
 
 
+def _quoted(text: str, encoding: str = "utf-8") -> str:
+    return text if _is_text(text) else quote(text, safe=_TEXT, encoding=encoding)
+
+
 def _redirected(here: SplitResult, location: str) -> SplitResult:
     """Where a redirect leads.  Raises: RedirectError."""
     try:
-        there = urlsplit(urljoin(here.geturl(), location))
+        there = urlsplit(urljoin(here.geturl(), _quoted(location, "latin-1")))  # the bytes that have come
         if there.scheme not in ("http", "https") or not there.hostname or there.port == 0:
             raise ValueError("it is no http(s): URL")
     except ValueError as error:
@@ -489,10 +552,10 @@ def _drain(response: _Response) -> None:
 
 
 def _done_with(pool: _Pool, connection: http.client.HTTPConnection, response: _Response) -> None:
-    """Keep the connection, if all of the answer has come."""
-    is_clean = (response.isclosed() or response.length == 0) and connection.sock is not None
+    """Keep the connection, if all of the answer has come, and nothing else."""
     response.close()
-    if is_clean:
-        pool.give_back(connection)
+    if response.length == 0 and not response.has_rest and connection.sock is not None:
+        # A body that was not to be may come all the same, a moment later.
+        pool.give_back(connection, may_be_taken_blindly=response.expects_body)
     else:
         connection.close()
