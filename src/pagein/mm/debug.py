@@ -217,8 +217,11 @@ class Checks:
             )
 
     def unended_reads(self, zone: Zone) -> list[str]:
-        """The operations that started a read and have not ended it."""
-        return [f"{self._in_operation.get(page, '?')} of {page!r}" for page in list(zone.locked) if page.owner is None]
+        """The operations that started a read and have not ended it.  (Pages that stand in line before a store, or were
+        handed to a reader who has not gone on yet, are nobody's, too.)"""
+        with zone.lock:
+            started = [page for page in zone.locked if page.owner is None and page in self._in_operation]
+            return [f"{self._in_operation[page]} of {page!r}" for page in started]
 
     # -- content -----------------------------------------------------------------------------------------
 
