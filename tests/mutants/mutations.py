@@ -284,7 +284,7 @@ MUTATIONS = [
     ),
     _mutation(
         "mapping", "a writer's budget is forgotten, and not taken back, when his file is clean",
-        "                    self.zone.dirty.pages -= self.dirty_budget  # so",
+        "                    self.zone.dirty.given_back(self.dirty_budget)  # so",
         "                    pass  # so",
         "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
     ),
@@ -623,9 +623,15 @@ MUTATIONS = [
     ),
     _mutation(
         "dirty", "a budget is taken back, and its writer keeps it",
-        "                    self.pages -= mapping.dirty_budget\n                    mapping.dirty_budget = 0\n",
-        "                    self.pages -= mapping.dirty_budget\n",
+        "page_count, mapping.dirty_budget = mapping.dirty_budget, 0\n",
+        "page_count = mapping.dirty_budget\n",
         "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
+    ),
+    _mutation(
+        "write", "whoever makes dirty what another waits for does not say so",
+        "    if is_first or is_waited_for:\n        _tell_flusher(mapping.zone, is_waited_for=is_waited_for)\n",
+        "    if is_first:\n        _tell_flusher(mapping.zone, is_waited_for=False)\n",
+        "mm/test_waiting_for_the_store.py::test_a_writer_waits_for_leave_until_that_of_another_has_become_dirty",
     ),
     _mutation(
         "dirty", "pages that failed are not counted as dirty again",
@@ -702,8 +708,8 @@ MUTATIONS = [
     ),
     _mutation(
         "writeback", "an error is told to the same open file again and again",
-        "        earlier, file.wb_seen = mapping.wb_err.check_and_advance(file.wb_seen)\n",
-        "        earlier, _ = mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "        earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "        earlier, _ = file.mapping.wb_err.check_and_advance(file.wb_seen)\n",
         "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
     ),
     _mutation(

@@ -411,7 +411,7 @@ class AddressSpace:
         with self.dirty_lock:
             flags = self.arena.dirty[frame : frame + page_count]
             self.dirty_pages += page_count - flags.count(1)
-            self.zone.dirty.pages -= flags.count(1)  # they were counted before
+            self.zone.dirty.given_back(flags.count(1))  # they were counted before
             self.arena.dirty[frame : frame + page_count] = ones(page_count)
             self.dirty_since_s = self.dirty_since_s or self.zone.door.now_s()
 
@@ -432,7 +432,7 @@ class AddressSpace:
                 self.dirty_pages -= cleared
                 if not self.dirty_pages:
                     self.dirty_since_s = 0.0
-                    self.zone.dirty.pages -= self.dirty_budget  # so that the next one to dirty it notes the time
+                    self.zone.dirty.given_back(self.dirty_budget)  # so that the next one to dirty it notes the time
                     self.dirty_budget = 0
             return cleared
 
