@@ -13,12 +13,13 @@ Not here: everything else that a write may have to do (mm/write.py); the positio
 from __future__ import annotations
 
 import io
+from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
-from .mm.sync import MakeWaiter, Steps
+from .mm.sync import INSIDE, MakeWaiter, Steps
 from .reader import CLOSED, PageReader, checked
 from .units import PAGE_SHIFT
 
@@ -64,7 +65,8 @@ class PageWriter(PageReader):
             end = start + size
             first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
             is_plain = data.__class__ is bytes and end.__class__ is int
-            if is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct:
+            is_short = is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct
+            if is_short and not (INSIDE and get_ident() in INSIDE):  # a finalizer would come in between two steps
                 mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
                 with mapping.dirty_lock:
                     may_be = mapping.short_writes and not mapping.unsettled
@@ -115,7 +117,7 @@ class PageWriter(PageReader):
         """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None."""
         self._check_writable()
         if self._mapping.dirty_lock_is_held_here():
-            # Of a signal handler or a finalizer that came in between; others would wait for him, and he for them.
+            # Of a signal handler that came in between; others would wait for him, and he for them.
             raise RuntimeError(f"reentrant write to {self.name!r}: a write of the same thread has not ended")
         if offset is not None:
             offset = checked("offset", offset)

@@ -572,6 +572,24 @@ MUTATIONS = [
         "mm/test_rwsem.py::test_steps_that_wait_without_a_thread_go_on_when_the_lock_is_theirs",
     ),
     _mutation(
+        "rwsem", "a store called by who holds it may wait for it",
+        "return isinstance(holder, Holder) and holder.is_here",
+        "return False",
+        "file/test_finalizers.py::test_what_is_collected_inside_the_core_waits_for_nothing_and_is_written",
+    ),
+    _mutation(
+        "workqueue", "steps that no thread waits with may be waited for by a finalizer in them",
+        "        self.thread_id = _thread.get_ident()\n        go_in()\n",
+        "        self.thread_id = _thread.get_ident()\n",
+        "file/test_finalizers.py::test_what_is_collected_inside_the_core_waits_for_nothing_and_is_written",
+    ),
+    _mutation(
+        "sync", "a store's code is taken for a finalizer's",
+        "INSIDE.pop(here, 0), CALLING.get(here, ())",
+        "0, CALLING.get(here, ())",
+        "file/test_finalizers.py::test_a_store_that_writes_another_file_is_no_finalizer",
+    ),
+    _mutation(
         "rwsem", "last come, first served",
         "next(iter(mapping.rwsem_waiters), None)\n            mapping.rwsem_waiters = mapping.rwsem_waiters[1:]\n",
         "next(reversed(mapping.rwsem_waiters), None)\n            mapping.rwsem_waiters = mapping.rwsem_waiters[:-1]\n",

@@ -20,7 +20,7 @@ from . import held
 from .held import CheckedLock, CheckedReentrantLock, Hold, Stack
 from .locking import READAHEAD, READPAGE, WRITEPAGE, WRITEPAGES, Held, Operation
 from .lockorder import DIRTY_LOCK, I_RWSEM, PAGE_LOCK, ZONE_LOCK, Rank
-from .sync import OwnedLock
+from .sync import OwnedLock, outside
 
 if TYPE_CHECKING:
     from .lru import Run
@@ -305,14 +305,15 @@ def called(
     not_stored: range | None = None,
 ) -> Callable[[], T]:
     """How to call ``run()``, that operation of a store.  None of the pages *not_stored* is under write-back then."""
-    if zone.checks is None:
-        return run
     checks = zone.checks
 
     def call() -> T:
+        if checks is None:
+            with outside(mapping):
+                return run()
         if mapping is not None and not_stored is not None:
             checks.check_not_stored(operation, mapping, not_stored)
-        with checks.in_operation(operation, zone, mapping, page):
+        with checks.in_operation(operation, zone, mapping, page), outside(mapping):
             return run()
 
     return call
