@@ -425,19 +425,20 @@ class File(PageWriter):
     def _shut(self) -> None:
         """Let nobody read or write through it any more."""
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
-        self._generations = self._pin = self._dirty = self._arena_write = CLOSED
+        self._generations = self._pin = self._dirty = CLOSED
         self._file.closed = True
 
     def _release(self) -> bool:
         is_first = super()._release()
         if is_first:
-            self._dirty = self._arena_write = CLOSED  # they refer to the arena
+            self._dirty = CLOSED  # it refers to the arena
         return is_first
 
     def _may_wait_here(self) -> bool:
         """Not in a finalizer inside the core, nor when the interpreter has ended."""
         mapping = self._mapping
-        return not (mapping.is_interrupted_here() or mapping.zone.door.is_finalizing())
+        is_interrupted = mapping.is_interrupted_here() or mapping.dirty_lock_is_held_here()
+        return not (is_interrupted or mapping.zone.door.is_finalizing())
 
     def __del__(self) -> None:
         if getattr(self, "_is_below_text", False) or getattr(self, "_is_released", True):

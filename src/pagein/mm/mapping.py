@@ -163,7 +163,7 @@ class AddressSpace:
         self.wb_err.set(error)
 
     def dirty_lock_is_held_here(self) -> bool:
-        """Whether the calling thread is in the middle of a write that goes the short way."""
+        """Whether the calling thread is in the middle of a write that goes the short way: a finalizer came in."""
         return self.zone.door.is_owned(self.dirty_lock)
 
     def is_interrupted_here(self) -> bool:
