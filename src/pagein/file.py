@@ -14,6 +14,7 @@ import errno
 import io
 import os
 import threading
+from contextlib import nullcontext
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +24,7 @@ from .mm import filemap
 from .mm.arena import REGION_SHIFT
 from .mm.debug import reentrant_lock
 from .mm.lockorder import POSITION
+from .mm.sync import CALLING, INSIDE
 from .modes import READ, Mode
 from .reader import CLOSED, checked, position_after
 from .residency import resident_bytes
@@ -196,12 +198,13 @@ class File(PageWriter):
         """
         if self._generations is CLOSED:
             raise closed_file()
-        if whence is _SEEK_SET and offset.__class__ is int and offset >= 0:  # what nearly every call is
+        is_plain = whence is _SEEK_SET and offset.__class__ is int and offset >= 0  # what nearly every call is
+        if is_plain and not (INSIDE or CALLING):
             with self._lock:
                 self._pos = offset
             return offset
         offset, whence = as_int(offset), as_int(whence)  # the caller's code, and so not under the lock
-        with self._lock:
+        with nullcontext() if self._mapping.is_interrupted_here() else self._lock:  # as in `write`
             self._pos = position_after(
                 offset, whence, position=self._pos, size_bytes=self._mapping.i_size, name=self.name
             )
@@ -232,6 +235,9 @@ class File(PageWriter):
         if not self._writes:
             self._check_open()
             raise not_writable("write")
+        if (INSIDE or CALLING) and self._mapping.is_interrupted_here() and not self.closed:
+            # A finalizer, of a buffer that the user has put over this file, say.  Who has the lock may wait for it.
+            return self._write_behind(None if self._appends else self._pos, buffer, moves=True)
         with self._lock:
             if self._appends:
                 return self._write_at_end(buffer)
@@ -289,18 +295,20 @@ class File(PageWriter):
             return True
 
     def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
-        door = self._mapping.zone.door
-        if not (door.holds_locks_here or door.is_finalizing()) or self.closed or not self._writes:
+        if self._may_wait_here() or self.closed or not self._writes:
             return super()._pwrite_long(data, offset, direct=direct)
-        # A finalizer, of a buffer that the user has put over this file, say.
-        if offset is not None:
-            offset = checked("offset", offset)
+        return self._write_behind(None if offset is None else checked("offset", offset), data)
+
+    def _write_behind(self, offset: int | None, data: ReadableBuffer, *, moves: bool = False) -> int:
+        """By a finalizer that may not wait: soon, or, when the interpreter has ended, at once."""
         with memoryview(data) as view:
             copy = view.tobytes()
-        if door.is_finalizing():
+        if self._mapping.zone.door.is_finalizing():
             self._owner.write_at_exit(self._file, offset, copy)
         else:
             self._owner.write_late(offset, copy)
+        if moves:
+            self._pos += len(copy)
         return len(copy)
 
     def truncate(self, size: int | None = None, /) -> int:
@@ -329,6 +337,8 @@ class File(PageWriter):
         super()._check_writable()
         if isinstance(self._mapping.ops, WrittenByParent):
             raise written_by_parent(self.name)
+        if self._mapping.is_interrupted_here():  # what is written is noted, and this cannot be
+            raise RuntimeError(f"a finalizer cannot wait for {self.name!r} here: its thread may have what it waits for")
         self._owner.write_late_first()
 
     def save_as(self, source: Any, **store_options: Any) -> int:
@@ -415,19 +425,20 @@ class File(PageWriter):
     def _shut(self) -> None:
         """Let nobody read or write through it any more."""
         self._memory = self._read_only = self._uptodate = self._referenced = CLOSED
-        self._generations = self._pin = self._dirty = self._arena_write = CLOSED
+        self._generations = self._pin = self._dirty = CLOSED
         self._file.closed = True
 
     def _release(self) -> bool:
         is_first = super()._release()
         if is_first:
-            self._dirty = self._arena_write = CLOSED  # they refer to the arena
+            self._dirty = CLOSED  # it refers to the arena
         return is_first
 
     def _may_wait_here(self) -> bool:
-        """Not in a finalizer inside one of our locks, nor when the interpreter has ended."""
-        door = self._mapping.zone.door
-        return not (door.holds_locks_here or door.is_finalizing())
+        """Not in a finalizer inside the core, nor when the interpreter has ended."""
+        mapping = self._mapping
+        is_interrupted = mapping.is_interrupted_here() or mapping.dirty_lock_is_held_here()
+        return not (is_interrupted or mapping.zone.door.is_finalizing())
 
     def __del__(self) -> None:
         if getattr(self, "_is_below_text", False) or getattr(self, "_is_released", True):

@@ -19,7 +19,7 @@ from .mm.errseq import again, kept
 from .mm.locking import DISCARD, OPEN
 from .mm.lockorder import LATE_TURN, SOURCE_TURN
 from .mm.openfile import OpenFile
-from .mm.sync import MakeWaiter, Steps, Waiter, run_steps
+from .mm.sync import MakeWaiter, Steps, Waiter, inside, run_steps
 from .mm.write import perform_write
 from .mm.writeback import fsync_steps, sync_steps
 from .stores.local import LocalSource
@@ -126,8 +126,9 @@ def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException
                 inode.late.clear()
             inode.late_failure = None
             try:
-                while inode.late:
-                    _write_first_late(inode)
+                with inside():
+                    while inode.late:
+                        _write_first_late(inode)
             except Exception as error:
                 inode.late_failure = kept(error)
                 with table.lock, inode.mapping.zone.lock:

@@ -13,13 +13,15 @@ Not here: everything else that a write may have to do (mm/write.py); the positio
 from __future__ import annotations
 
 import io
+import os
+from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
-from .mm.sync import MakeWaiter, Steps
-from .reader import CLOSED, PageReader, checked
+from .mm.sync import INSIDE, MakeWaiter, Steps
+from .reader import PageReader, checked
 from .units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -37,17 +39,16 @@ SLICE_BYTES_MAX = 32 << 10
 class PageWriter(PageReader):
     """The part of `pagein.File` that writes and knows no position."""
 
-    __slots__ = ("_arena_write", "_dirty", "_size_max")
+    __slots__ = ("_dirty", "_size_max")
 
     def __init__(self, file: OpenFile, **arguments: Any) -> None:
         super().__init__(file, **arguments)
-        self._arena_write: Any = CLOSED
         self._size_max = 0
         self._dirty: Any = READ_ONLY
         if file.writable:
             mapping, most = file.mapping, file.mapping.ops.object_bytes_max
             room_bytes = mapping.frame_count << PAGE_SHIFT  # the frames behind are another file's
-            self._arena_write, self._dirty = mapping.arena.write, mapping.arena.dirty
+            self._dirty = mapping.arena.dirty
             self._size_max = room_bytes if most is None else min(most, room_bytes)
 
     def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
@@ -64,12 +65,16 @@ class PageWriter(PageReader):
             end = start + size
             first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
             is_plain = data.__class__ is bytes and end.__class__ is int
-            if is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct:
+            is_short = is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct
+            if is_short and not (INSIDE and get_ident() in INSIDE):  # a finalizer would come in between two steps
                 mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
-                with mapping.dirty_lock:
-                    may_be = mapping.short_writes and not mapping.unsettled
-                    if may_be and offset <= mapping.i_size and offset + size <= self._size_max:
-                        if first == last:
+                if first != last:
+                    if self._write_short(cast(bytes, data), offset, start, slice(first, last + 1)):
+                        return size
+                else:
+                    with mapping.dirty_lock:
+                        may_be = mapping.short_writes and not mapping.unsettled
+                        if may_be and offset <= mapping.i_size and offset + size <= self._size_max:
                             fresh = 1 - dirty[first]
                             if uptodate[first] and fresh <= mapping.dirty_budget:
                                 dirty[first] = 1
@@ -77,46 +82,51 @@ class PageWriter(PageReader):
                                     mapping.dirty_budget -= fresh
                                     mapping.dirty_pages += fresh
                                     memory[start:end] = data
-                                    if offset + size > mapping.i_size:  # noqa: PLR1730  # a call would cost as much
+                                    if offset + size > mapping.i_size:  # noqa: PLR1730  # see `_write_short`
                                         mapping.i_size = offset + size  # after the bytes: they may be read now
                                     return size
                                 dirty[first] = 1 - fresh
-                        elif self._write_short(cast(bytes, data), start, first, last + 1):
-                            mapping.i_size = max(mapping.i_size, offset + size)
-                            return size
         except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers, or no bytes: said clearly below
         return self._pwrite_long(data, offset, direct=direct)
 
-    def _write_short(self, data: bytes, start: int, first: int, stop: int) -> bool:
-        """The short way into several pages.  Locks: ``dirty_lock``."""
-        mapping, uptodate, dirty = self._mapping, self._uptodate, self._dirty
-        marks, pages = ones(stop - first), slice(first, stop)
+    def _write_short(self, data: bytes, offset: int, start: int, pages: slice) -> bool:
+        """The short way into several pages; False if it is not open.  Locks: ``dirty_lock``."""
+        mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
+        size, end = len(data), offset + len(data)
+        marks, target = ones(pages.stop - pages.start), slice(start, start + size)
+        fd = mapping.arena.memory_fd
+        copied = None if size <= SLICE_BYTES_MAX or fd < 0 else map(os.pwrite, (fd,), (data,), (start,))
         was = dirty[pages]
         fresh = was.count(0)
-        if 0 in uptodate[pages] or fresh > mapping.dirty_budget:
-            return False
-        # From here on no call, at which a signal handler might come in, and write here too, or never come back.
-        if dirty[pages] != was:  # one has
-            return False
-        dirty[pages] = marks
-        if 0 in uptodate[pages]:
-            dirty[pages] = was
-            return False
-        mapping.dirty_budget -= fresh
-        mapping.dirty_pages += fresh
-        if len(data) <= SLICE_BYTES_MAX:
-            self._memory[start : start + len(data)] = data
-        else:
-            self._arena_write(data, start)
-        return True
+        with mapping.dirty_lock:
+            # No call while it is held, at whose end a signal handler might come in, and use another file: it would wait
+            # for a worker, who may wait for this lock with the zone's.  (To take from an iterator is no call.  Slices
+            # are made before, since a new object may be what the garbage collector was waiting for.)
+            may_be = mapping.short_writes and not mapping.unsettled and fresh <= mapping.dirty_budget
+            if not (may_be and offset <= mapping.i_size and end <= self._size_max):
+                return False
+            if 0 in uptodate[pages] or dirty[pages] != was:
+                return False
+            dirty[pages] = marks
+            if 0 in uptodate[pages]:  # marked first, looked at then
+                dirty[pages] = was
+                return False
+            mapping.dirty_budget -= fresh
+            mapping.dirty_pages += fresh
+            if copied is None:
+                memory[target] = data
+            else:
+                (count,) = copied
+                if count < size:  # no memory, perhaps: the long way says so
+                    return False
+            if end > mapping.i_size:  # noqa: PLR1730  # max() is a call
+                mapping.i_size = end  # after the bytes: they may be read now
+            return True
 
     def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
         """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None."""
         self._check_writable()
-        if self._mapping.dirty_lock_is_held_here():
-            # Of a signal handler or a finalizer that came in between; others would wait for him, and he for them.
-            raise RuntimeError(f"reentrant write to {self.name!r}: a write of the same thread has not ended")
         if offset is not None:
             offset = checked("offset", offset)
         with memoryview(data) as view, view.cast("B") as source:

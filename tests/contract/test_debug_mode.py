@@ -215,6 +215,25 @@ def test_closing_a_cache_with_a_read_that_is_never_ended(impatient):
     ops.complete(0, OSError(errno.EIO, "late"))
 
 
+def test_closing_a_cache_does_not_blame_a_store_for_what_it_was_not_asked_for(checked):
+    """What stands in line behind the read that is not ended."""
+    cache = PageCache(64 * PAGE_SIZE, debug=True)
+    ops = ScriptedOps({0: [started]})
+    ops.requests_max = 1
+    file = cache.inode(ops, size_bytes=4 * PAGE_SIZE).open()
+    file.advise("random")
+    readers = [checked.start(file.pread, 1, 0)]
+    ops.started_page(0)
+    readers.append(checked.start(file.pread, 1, 2 * PAGE_SIZE))
+    checked.until(lambda: file._mapping.device.queued_count == 1)
+    with pytest.raises(ContractViolation) as raised:
+        cache.close()
+    assert "Page 0+1" in raised.value.operation
+    assert "Page 2+1" not in raised.value.operation
+    ops.complete(0)
+    assert [type(reader.error()) for reader in readers] == [ValueError, ValueError], "closed"
+
+
 @on_every_path
 def test_a_read_that_is_ended_twice_by_readpage(scene, path):
     """The second end is told where it happens; the page was good after the first."""

@@ -157,7 +157,7 @@ def test_item_55_fsync_ends_though_every_page_is_written_to_while_it_is_stored(s
     def rewritten(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
         page.set_writeback()
         page.unlock()
-        subject.file.pwrite(b"again", page.offset)
+        scene.start(subject.file.pwrite, b"again", page.offset).result()
         ops.keep(page)
         page.end_writeback()
         return 0
@@ -176,7 +176,7 @@ def test_item_55_what_becomes_dirty_behind_the_walk_is_not_chased(scene):
     """The pages that were dirty when it began, and no others."""
 
     def extended(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
-        subject.file.pwrite(b"x" * PAGE_SIZE, page.offset + 2 * PAGE_SIZE)
+        scene.start(subject.file.pwrite, b"x" * PAGE_SIZE, page.offset + 2 * PAGE_SIZE).result()
         return stored(ops, page, wbc)
 
     subject, _ = written(scene, {0: [extended], 2: [extended], 4: [extended]}, pages=[0])

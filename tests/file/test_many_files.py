@@ -46,7 +46,7 @@ def read(source):
     return file
 
 
-with PageCache("4 MiB") as cache:  # less than the files have
+with PageCache("4 MiB", debug=False) as cache:  # less than the files have; checks take memory
     files = [read(source) for source in sources[count:]]  # what is made once
     gc.collect()
     tracemalloc.start()

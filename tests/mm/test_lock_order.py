@@ -104,8 +104,7 @@ def test_locks_are_taken_in_the_order_of_the_tree_only(checked, first):
     """All pairs: those that the tree has pass, the others are found before the second is taken."""
     subject = checked.open()
     for then in TAKEN + WAITS:
-        is_a_finalizer_s = then is POSITION and first in SHORT and first is not DIRTY_LOCK
-        if then in first.all_below or first is then in (DIRTY_LOCK, POSITION) or is_a_finalizer_s:
+        if then in first.all_below or first is then in (DIRTY_LOCK, POSITION):
             with lock(subject, first):
                 take(subject, then)
         else:

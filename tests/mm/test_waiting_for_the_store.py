@@ -11,7 +11,8 @@ from tests.contract.harness import Scene, Task
 from tests.contract.writing import Written, open_written, writing_cache
 
 from pagein.mm.flusher import Flusher
-from pagein.testing.writable import WritableRunOps, run_store_started
+from pagein.testing.stores import started
+from pagein.testing.writable import WritableOps, WritableRunOps, run_store_started
 from pagein.units import PAGE_SIZE
 
 
@@ -73,6 +74,46 @@ def test_a_writer_at_the_limit_waits_until_something_has_been_stored(scene, kick
     slow.ops.complete_store(0)
     assert writer.result() == PAGE_SIZE
     fsync.result()
+    other.fsync_and_assert_clean()
+
+
+def waiting_for_all_leave(scene: Scene, kicks: list[Flusher]) -> tuple[Written, Written, Task[int], Task[int]]:
+    """One has all the leave that there is, and waits for a slow read; another waits for leave."""
+    cache = writing_cache(scene, 64, background=0.0, limit=1 / 64)
+    reading = open_written(scene, lambda size: WritableOps(size, script={0: [started]}), cache=cache)
+    other = open_written(scene, cache=cache)
+    holder = scene.start(reading.file.pwrite, b"x", 1)
+    reading.ops.started_page(0)
+    del kicks[:]
+    writer = scene.start(other.file.pwrite, b"y" * PAGE_SIZE, 0)
+    scene.until(lambda: len(cache._zone.dirty._waiters) == 1 == len(kicks))
+    flusher = cache._zone.flusher
+    for _ in range(3):
+        flusher._turn(cache._zone)
+        assert not flusher._wait(cache._zone), "there is nothing to do for it"
+    assert len(cache._zone.dirty._waiters) == 1, "woken in vain"
+    assert len(kicks) == 1, "he has kicked in vain"
+    return reading, other, holder, writer
+
+
+def test_a_writer_waits_for_leave_until_that_of_another_has_become_dirty(scene, kicks):
+    """And can be cleaned: whoever made it so kicks the flusher."""
+    reading, other, holder, writer = waiting_for_all_leave(scene, kicks)
+    reading.ops.complete(0)
+    assert holder.result() == 1
+    assert len(kicks) == 2
+    reading.zone.flusher._turn(reading.zone)
+    assert writer.result() == PAGE_SIZE
+    for subject in (reading, other):
+        subject.file.fsync()
+    other.assert_clean()
+
+
+def test_a_writer_waits_for_leave_until_another_has_given_it_back(scene, kicks):
+    reading, other, holder, writer = waiting_for_all_leave(scene, kicks)
+    reading.ops.complete(0, OSError(errno.EIO, "unreadable"))
+    assert writer.result() == PAGE_SIZE
+    assert getattr(holder.error(), "errno", None) == errno.EIO
     other.fsync_and_assert_clean()
 
 

@@ -284,7 +284,7 @@ MUTATIONS = [
     ),
     _mutation(
         "mapping", "a writer's budget is forgotten, and not taken back, when his file is clean",
-        "                    self.zone.dirty.pages -= self.dirty_budget  # so",
+        "                    self.zone.dirty.given_back(self.dirty_budget)  # so",
         "                    pass  # so",
         "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
     ),
@@ -572,6 +572,24 @@ MUTATIONS = [
         "mm/test_rwsem.py::test_steps_that_wait_without_a_thread_go_on_when_the_lock_is_theirs",
     ),
     _mutation(
+        "rwsem", "a store called by who holds it may wait for it",
+        "return isinstance(holder, Holder) and holder.is_here",
+        "return False",
+        "file/test_finalizers.py::test_what_is_collected_inside_the_core_waits_for_nothing_and_is_written",
+    ),
+    _mutation(
+        "workqueue", "steps that no thread waits with may be waited for by a finalizer in them",
+        "        self.thread_id = _thread.get_ident()\n        go_in()\n",
+        "        self.thread_id = _thread.get_ident()\n",
+        "file/test_finalizers.py::test_what_is_collected_inside_the_core_waits_for_nothing_and_is_written",
+    ),
+    _mutation(
+        "sync", "a store's code is taken for a finalizer's",
+        "INSIDE.pop(here, 0), CALLING.get(here, ())",
+        "0, CALLING.get(here, ())",
+        "file/test_finalizers.py::test_a_store_that_writes_another_file_is_no_finalizer",
+    ),
+    _mutation(
         "rwsem", "last come, first served",
         "next(iter(mapping.rwsem_waiters), None)\n            mapping.rwsem_waiters = mapping.rwsem_waiters[1:]\n",
         "next(reversed(mapping.rwsem_waiters), None)\n            mapping.rwsem_waiters = mapping.rwsem_waiters[:-1]\n",
@@ -623,9 +641,15 @@ MUTATIONS = [
     ),
     _mutation(
         "dirty", "a budget is taken back, and its writer keeps it",
-        "                    self.pages -= mapping.dirty_budget\n                    mapping.dirty_budget = 0\n",
-        "                    self.pages -= mapping.dirty_budget\n",
+        "page_count, mapping.dirty_budget = mapping.dirty_budget, 0\n",
+        "page_count = mapping.dirty_budget\n",
         "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
+    ),
+    _mutation(
+        "write", "whoever makes dirty what another waits for does not say so",
+        "    if is_first or is_waited_for:\n        _tell_flusher(mapping.zone, is_waited_for=is_waited_for)\n",
+        "    if is_first:\n        _tell_flusher(mapping.zone, is_waited_for=False)\n",
+        "mm/test_waiting_for_the_store.py::test_a_writer_waits_for_leave_until_that_of_another_has_become_dirty",
     ),
     _mutation(
         "dirty", "pages that failed are not counted as dirty again",

@@ -20,7 +20,7 @@ from . import held
 from .held import CheckedLock, CheckedReentrantLock, Hold, Stack
 from .locking import READAHEAD, READPAGE, WRITEPAGE, WRITEPAGES, Held, Operation
 from .lockorder import DIRTY_LOCK, I_RWSEM, PAGE_LOCK, ZONE_LOCK, Rank
-from .sync import OwnedLock
+from .sync import OwnedLock, outside
 
 if TYPE_CHECKING:
     from .lru import Run
@@ -217,8 +217,11 @@ class Checks:
             )
 
     def unended_reads(self, zone: Zone) -> list[str]:
-        """The operations that started a read and have not ended it."""
-        return [f"{self._in_operation.get(page, '?')} of {page!r}" for page in list(zone.locked) if page.owner is None]
+        """The operations that started a read and have not ended it.  (Pages that stand in line before a store, or were
+        handed to a reader who has not gone on yet, are nobody's, too.)"""
+        with zone.lock:
+            started = [page for page in zone.locked if page.owner is None and page in self._in_operation]
+            return [f"{self._in_operation[page]} of {page!r}" for page in started]
 
     # -- content -----------------------------------------------------------------------------------------
 
@@ -302,14 +305,15 @@ def called(
     not_stored: range | None = None,
 ) -> Callable[[], T]:
     """How to call ``run()``, that operation of a store.  None of the pages *not_stored* is under write-back then."""
-    if zone.checks is None:
-        return run
     checks = zone.checks
 
     def call() -> T:
+        if checks is None:
+            with outside(mapping):
+                return run()
         if mapping is not None and not_stored is not None:
             checks.check_not_stored(operation, mapping, not_stored)
-        with checks.in_operation(operation, zone, mapping, page):
+        with checks.in_operation(operation, zone, mapping, page), outside(mapping):
             return run()
 
     return call

@@ -20,7 +20,7 @@ from .pipe import WINDOW_BYTES_MAX, Pipe
 from .rac import read_run
 from .readpage import Outcome, do_readpage
 from .request import Request
-from .sync import MakeWaiter, Steps
+from .sync import MakeWaiter, Steps, inside
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -161,10 +161,11 @@ class BackingDevice:
             self._let_go(request)
             return
         try:
-            if page.page_count == 1:
-                self._ended_with(request, do_readpage(request.file, page))
-            else:
-                read_run(request.file, page)
+            with inside():
+                if page.page_count == 1:
+                    self._ended_with(request, do_readpage(request.file, page))
+                else:
+                    read_run(request.file, page)
         except BaseException as error:  # for the reader who waits, if there is one
             request.error = error
             page.mapping.note_read_error(error)

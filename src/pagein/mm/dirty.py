@@ -101,6 +101,11 @@ class DirtyState:
         """Whether write-back should begin."""
         return self.pages > self.limits.background_pages
 
+    @property
+    def has_no_room(self) -> bool:
+        """Whether somebody waits for leave.  Zone's lock held."""
+        return any(not entry.has_leave for entry in self._waiters)
+
     # -- for writers -----------------------------------------------------------------------------------
 
     def grant_steps(self, mapping: AddressSpace, want_pages: int, make_waiter: MakeWaiter) -> Steps[int]:
@@ -178,16 +183,24 @@ class DirtyState:
     def give_back(self, page_count: int) -> None:
         """Leave that was not used.  Locks: takes the zone's lock."""
         with self._zone.lock:
-            self.pages -= page_count
-            self._wake()
+            self.given_back(page_count)
+
+    def given_back(self, page_count: int) -> None:
+        """Nobody has leave for these any more.  Zone's lock held."""
+        self.pages -= page_count
+        self._wake()
 
     def _recall_budgets(self) -> None:
-        """Take back what writers were granted and have not used."""
+        """Take back what writers were granted and have not used.
+
+        The race: one whose budget looks used up may not have counted yet what he has made dirty.  The flusher comes by
+        all the same: who has a budget has had something dirty since before that (`AddressSpace.clear_dirty`).
+        """
         for mapping in list(self._zone.mappings):
             if mapping.dirty_budget:
                 with mapping.dirty_lock:
-                    self.pages -= mapping.dirty_budget
-                    mapping.dirty_budget = 0
+                    page_count, mapping.dirty_budget = mapping.dirty_budget, 0
+                self.given_back(page_count)
 
     # -- for those who clean, under the zone's lock ------------------------------------------------------
 
@@ -243,9 +256,13 @@ class DirtyState:
         """Let everybody look again.  Zone's lock held."""
         self._wake(everybody=True)
 
-    def wake_writers_of_others(self, busy: Container[AddressSpace]) -> None:
+    def wake_writers_of_others(self, busy: Container[AddressSpace] = ()) -> None:
         """Let those go on who have leave, and of whose own files nothing is being cleaned: they might wait for a store
-        that does not answer.  Zone's lock held."""
+        that does not answer.  Zone's lock held.
+
+        Who has no leave goes on waiting: he would find no room.  Those who have all of it give it back, which wakes
+        him, or make dirty what they have it for, and kick the flusher then (write.write_end).
+        """
         woken = [entry for entry in self._waiters if entry.has_leave and entry.mapping not in busy]
         self._waiters = deque(entry for entry in self._waiters if not entry.has_leave or entry.mapping in busy)
         for entry in woken:

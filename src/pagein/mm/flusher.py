@@ -90,7 +90,7 @@ class Flusher:
             is_needed = any(mapping.dirty_pages or mapping.under_writeback for mapping in zone.mappings)
             if self._is_closed or not (self._is_kicked or self._busy or is_needed):
                 self._is_running = False  # under the lock, so that whoever makes something dirty next starts another
-                _wake_waiters(zone)
+                _wake_who_waits_in_vain(zone)
                 return False
             waiter = zone.door.waiter()
             if self._is_kicked:
@@ -118,7 +118,7 @@ class Flusher:
             if not due:
                 zone.dirty.wake_writers_of_others(self._busy)
             if not (self._busy or zone.dirty.writeback_pages):
-                _wake_waiters(zone)  # who waits for pages to be cleaned waits for nothing
+                _wake_who_waits_in_vain(zone)
         for mapping in due:
             try:
                 zone.workqueue.run_detached(
@@ -146,6 +146,12 @@ class Flusher:
         """Those with dirty pages, and no pass; the longest dirty first.  Zone's lock held."""
         dirty = [mapping for mapping in self._zone.mappings if mapping.dirty_pages and mapping not in self._busy]
         return sorted(dirty, key=lambda mapping: mapping.dirty_since_s)
+
+
+def _wake_who_waits_in_vain(zone: Zone) -> None:
+    """Nothing is being cleaned, nor is there anything to clean.  Zone's lock held."""
+    zone.dirty.wake_writers_of_others()
+    zone.wake_memory_waiter()
 
 
 def _wake_waiters(zone: Zone) -> None:

@@ -15,7 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..units import PAGE_SHIFT
-from . import held
+from . import held, sync
 from .debug import owned_lock
 from .lockorder import ZONE_LOCK
 from .lru import Run, split_by_flag
@@ -87,8 +87,8 @@ def _after_in_child() -> None:
     zones, copied = list(_zones), {id(zone): shown for zone, shown in _forking.zones}
     _forking.zones.clear()
     held.start_anew()
+    sync.start_anew()
     for zone in zones:
-        zone.door.locks_held.clear()
         if zone.closed:
             continue
         try:

@@ -18,7 +18,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from ..errors import ContractViolation
-from .lockorder import POSITION, Rank
+from .lockorder import Rank
 from .sync import SYSTEM, Door, Lock, OwnedLock, PerThread
 
 FRAMES_MAX = 16
@@ -295,9 +295,7 @@ class CheckedReentrantLock:
         if self._is_owned():  # a signal handler that writes
             return self._lock.__enter__()
         _forget_released()
-        # A finalizer may come in under a short lock, as nobody else does, and write the last of what it has.
-        if self._rank is not POSITION or not self._door.holds_locks_here:
-            about_to_take(self._rank, self, self._name, pages=self._pages())
+        about_to_take(self._rank, self, self._name, pages=self._pages())
         try:
             self._lock.__enter__()
             taken(self._rank, self, self._name)

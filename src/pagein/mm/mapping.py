@@ -8,6 +8,7 @@ Not here: what a locked page is for (filemap.py, truncate.py), the lock's order 
 
 from __future__ import annotations
 
+import _thread
 import errno
 import sys
 from math import inf
@@ -23,8 +24,8 @@ from .lockorder import DIRTY_LOCK
 from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
-from .rwsem import RwSem
-from .sync import MakeWaiter, Steps, Waiter, run_steps
+from .rwsem import Holder, RwSem
+from .sync import CALLING, INSIDE, MakeWaiter, Steps, Waiter, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +139,7 @@ class AddressSpace:
         """A leaf, held for microseconds, by threads that get signals too: dirty flags, ``i_size`` change under it."""
         self.unsettled: Unsettled
         """Changes whose callers may have been interrupted."""
-        self.rwsem_held: object = False  # with checks, the `Hold` of who has it
+        self.rwsem_held: Holder | bool = False
         self.rwsem_waiters: tuple[Waiter, ...] = ()
         if self.is_read_only:
             self.dirty_lock, self.unsettled = self.zone.read_only_lock, self.zone.read_only_unsettled
@@ -153,7 +154,7 @@ class AddressSpace:
 
     def is_held_as(self, hold: object) -> bool:
         """Whether who took ``i_rwsem`` then has it still, on whatever thread it is released (held.py)."""
-        return self.rwsem_held is hold
+        return isinstance(self.rwsem_held, Holder) and self.rwsem_held.hold is hold
 
     def set_error(self, error: BaseException) -> None:
         """Something of it could not be stored.  Linux: mapping_set_error.  Zone's lock held."""
@@ -162,8 +163,14 @@ class AddressSpace:
         self.wb_err.set(error)
 
     def dirty_lock_is_held_here(self) -> bool:
-        """Whether the calling thread is in the middle of a write that goes the short way."""
+        """Whether the calling thread is in the middle of a write that goes the short way: a finalizer came in."""
         return self.zone.door.is_owned(self.dirty_lock)
+
+    def is_interrupted_here(self) -> bool:
+        """Whether who calls is a finalizer, and would wait for its own thread if it waited for this file: it came in
+        inside the core; or in a store's code, which was called for this very file, or by who holds ``i_rwsem``."""
+        here = _thread.get_ident()
+        return here in INSIDE or (here in CALLING and (self in CALLING[here] or self.i_rwsem.is_held_here))
 
     @property
     def dirty_bytes(self) -> int:
@@ -411,7 +418,7 @@ class AddressSpace:
         with self.dirty_lock:
             flags = self.arena.dirty[frame : frame + page_count]
             self.dirty_pages += page_count - flags.count(1)
-            self.zone.dirty.pages -= flags.count(1)  # they were counted before
+            self.zone.dirty.given_back(flags.count(1))  # they were counted before
             self.arena.dirty[frame : frame + page_count] = ones(page_count)
             self.dirty_since_s = self.dirty_since_s or self.zone.door.now_s()
 
@@ -432,7 +439,7 @@ class AddressSpace:
                 self.dirty_pages -= cleared
                 if not self.dirty_pages:
                     self.dirty_since_s = 0.0
-                    self.zone.dirty.pages -= self.dirty_budget  # so that the next one to dirty it notes the time
+                    self.zone.dirty.given_back(self.dirty_budget)  # so that the next one to dirty it notes the time
                     self.dirty_budget = 0
             return cleared
 

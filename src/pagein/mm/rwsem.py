@@ -10,15 +10,31 @@ an object of its own in each of many small files would be a tenth of what they c
 
 from __future__ import annotations
 
+import _thread
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import held
-from .sync import MakeWaiter, Steps, run_steps
+from .sync import MakeWaiter, Runner, Steps, inside, run_steps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
+
+
+class Holder(NamedTuple):
+    """Who has one."""
+
+    runner: Runner | int
+    """Whose steps have it; the thread that runs them, if it does so to their end."""
+    hold: object = None
+    """With checks, what stands for that (held.py)."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the calling thread runs them now, and would wait for itself."""
+        thread_id = self.runner.thread_id if isinstance(self.runner, Runner) else self.runner
+        return thread_id == _thread.get_ident()
 
 
 class RwSem:
@@ -34,6 +50,12 @@ class RwSem:
         """Whether somebody holds it."""
         return self._mapping.rwsem_held is not False
 
+    @property
+    def is_held_here(self) -> bool:
+        """Whether steps hold it that the calling thread runs."""
+        holder = self._mapping.rwsem_held
+        return isinstance(holder, Holder) and holder.is_here
+
     def acquire_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
         """Take it.  Blocks: until those who came before have released it."""
         mapping, checks = self._mapping, self._mapping.zone.checks
@@ -42,7 +64,7 @@ class RwSem:
         with mapping.dirty_lock:
             mapping.short_writes = False
             if not mapping.rwsem_held:
-                mapping.rwsem_held = True if checks is None else checks.i_rwsem_taken(mapping, make_waiter)
+                mapping.rwsem_held = self._taken_with(make_waiter)
                 return
             waiter = make_waiter()
             mapping.rwsem_waiters = (*mapping.rwsem_waiters, waiter)
@@ -56,8 +78,15 @@ class RwSem:
             if not is_waiting:  # it was handed over while the exception was on its way
                 self.release()
             raise
-        if checks is not None:
-            mapping.rwsem_held = checks.i_rwsem_taken(mapping, make_waiter)
+        mapping.rwsem_held = self._taken_with(make_waiter)
+
+    def _taken_with(self, make_waiter: MakeWaiter) -> Holder:
+        mapping, checks = self._mapping, self._mapping.zone.checks
+        runner = getattr(make_waiter, "__self__", None)
+        return Holder(
+            runner if isinstance(runner, Runner) else _thread.get_ident(),
+            None if checks is None else checks.i_rwsem_taken(mapping, make_waiter),
+        )
 
     def release(self) -> None:
         """Hand it to the next in line."""
@@ -79,6 +108,7 @@ class RwSem:
         """Hold it, for code that runs on a thread which may block, and gets no signals."""
         run_steps(self.acquire_steps(self._mapping.zone.door.waiter))
         try:
-            yield
+            with inside():
+                yield
         finally:
             self.release()

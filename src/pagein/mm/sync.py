@@ -10,11 +10,77 @@ import _thread
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 from ..errors import ContractViolation
+
+INSIDE: dict[int, int] = {}
+"""How deep inside the core a thread is, by its id: it has a lock of ours, is about to take one, or runs steps (below),
+which may have those that are held for long.  Only a finalizer can find its own thread there: the garbage collector may
+run one anywhere, and it may call us.  What a store does for us is outside again (`outside`).
+
+No lock: each thread changes its own entry only, also without the GIL."""
+CALLING: dict[int, tuple[object, ...]] = {}
+"""Of which mappings a thread runs operations of stores, by its id; None for what is no mapping's."""
+
+
+def go_in() -> None:
+    """The calling thread is about to have something that others wait for."""
+    here = _thread.get_ident()
+    INSIDE[here] = INSIDE.get(here, 0) + 1
+
+
+def come_out() -> None:
+    """It has it no more."""
+    here = _thread.get_ident()
+    if INSIDE.get(here, 0) > 1:
+        INSIDE[here] -= 1
+    else:
+        INSIDE.pop(here, None)  # not there in a child that was forked in there
+
+
+@contextmanager
+def inside() -> Iterator[None]:
+    """`go_in`, and `come_out`."""
+    go_in()
+    try:
+        yield
+    finally:
+        come_out()
+
+
+@contextmanager
+def outside(mapping: object = None) -> Iterator[None]:
+    """The calling thread runs a store's code, for that mapping: it may use other files of ours as anybody may."""
+    here = _thread.get_ident()
+    depth, calling = INSIDE.pop(here, 0), CALLING.get(here, ())
+    CALLING[here] = (*calling, mapping)
+    try:
+        yield
+    finally:
+        if calling:
+            CALLING[here] = calling
+        else:
+            CALLING.pop(here, None)
+        if depth:
+            INSIDE[here] = depth
+
+
+def in_store_code() -> bool:
+    """Whether the calling thread runs an operation of some store, also one that opens or closes."""
+    return _thread.get_ident() in CALLING
+
+
+def start_anew() -> None:
+    """In a child of a fork: what its only thread was in is the parent's."""
+    INSIDE.clear()
+    here = _thread.get_ident()
+    for thread_id in list(CALLING):
+        if thread_id != here:
+            del CALLING[thread_id]
 
 
 class Lock(Protocol):
@@ -66,8 +132,19 @@ has made with the `MakeWaiter` it was given, goes on when that one was woken, an
 comes while it waits is thrown in, so that it leaves nothing behind."""
 
 
+class Runner:
+    """Of steps that no thread waits with."""
+
+    __slots__ = ("thread_id",)
+
+    def __init__(self) -> None:
+        self.thread_id: int | None = None
+        """The thread that runs them at this moment."""
+
+
 def run_steps(steps: Steps[T]) -> T:
     """Run steps to their end, blocking this thread where they wait."""
+    go_in()
     try:
         waiter = next(steps)
         while True:
@@ -80,27 +157,12 @@ def run_steps(steps: Steps[T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+    finally:
+        come_out()
 
 
 class Door:
     """The operating system's threads, locks and clock.  A test passes a subclass to take them over."""
-
-    locks_held: dict[int, int]
-    """How many of our locks a thread holds, or is about to take, by its id; each thread changes its own entry only."""
-
-    def __new__(cls, *args: object, **kwargs: object) -> Self:
-        """As usual; also for subclasses that have an `__init__` of their own."""
-        door = super().__new__(cls)
-        door.locks_held = {}
-        return door
-
-    @property
-    def holds_locks_here(self) -> bool:
-        """Whether the calling thread is about to take one of our locks, or has one.
-
-        Only a finalizer can find this to be so: the garbage collector may run one anywhere, and it may call us.
-        """
-        return self.thread_id() in self.locks_held
 
     def is_finalizing(self) -> bool:
         """Whether the interpreter is ending: threads that are not the main one do not run any more."""
@@ -169,7 +231,7 @@ class PerThread(threading.local):
 
 
 class OwnedLock:
-    """A lock that tells, of any thread, whether it is inside one of ours (`Door.holds_locks_here`).
+    """A lock whose holder is `INSIDE`.
 
     Taking it again is a `ContractViolation`, not a deadlock.  *after* is called each time it has been released: what
     was decided under the lock is done there.
@@ -189,14 +251,14 @@ class OwnedLock:
         return self._owner == self._door.thread_id()
 
     def __enter__(self) -> bool:
-        here, held = self._door.thread_id(), self._door.locks_held
+        here = self._door.thread_id()
         if self._owner == here:
             raise ContractViolation("locks are taken in order, each once", f"{self._name}, taken under itself")
-        held[here] = held.get(here, 0) + 1  # before it is taken: a finalizer may run in between
+        go_in()  # before it is taken: a finalizer may run in between
         try:
             self._lock.__enter__()
         except BaseException:
-            self._count_one_less(here)
+            come_out()
             raise
         self._owner = here
         return True
@@ -206,13 +268,6 @@ class OwnedLock:
     ) -> None:
         self._owner = None
         self._lock.__exit__(kind, error, trace)
-        self._count_one_less(self._door.thread_id())
+        come_out()
         if self._after is not None:
             self._after()
-
-    def _count_one_less(self, here: int) -> None:
-        held = self._door.locks_held
-        if held.get(here, 0) > 1:
-            held[here] -= 1
-        else:
-            held.pop(here, None)

@@ -15,6 +15,7 @@ Not here: how many requests a store gets at once (device.py).
 
 from __future__ import annotations
 
+import _thread
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
 from .outcome import InOrder, Once, Outcome
-from .sync import Door, Errand, MakeWaiter, Steps, Waiter, run_steps
+from .sync import Door, Errand, MakeWaiter, Runner, Steps, Waiter, come_out, go_in, run_steps
 
 T = TypeVar("T")
 
@@ -273,12 +274,13 @@ class Workqueue:
         return True
 
 
-class _Detached(Generic[T]):
+class _Detached(Runner, Generic[T]):
     """Steps between two waits, while no thread runs them."""
 
     __slots__ = ("_done", "_lends", "_queue", "steps")
 
     def __init__(self, queue: Workqueue, done: Done[T], *, lends: bool) -> None:
+        super().__init__()
         self._queue = queue
         self._done = done
         self._lends = lends
@@ -296,17 +298,27 @@ class _Detached(Generic[T]):
         """Go on to the next wait, or to the end."""
         assert self.steps is not None
         try:
-            while isinstance(waiter := next(self.steps), Errand):
-                if self._lends:
-                    self._queue.do_errand(waiter)
-                else:
-                    waiter.start()
+            waiter = self._next_waiter(self.steps)
         except StopIteration as end:
             self._finish(end.value, None)
         except BaseException as error:  # for whoever waits for the result
             self._finish(None, error)
         else:
             waiter.wake()  # as the second of the two who meet there, or as the first
+
+    def _next_waiter(self, steps: Steps[T]) -> Waiter:
+        self.thread_id = _thread.get_ident()
+        go_in()
+        try:
+            while isinstance(waiter := next(steps), Errand):
+                if self._lends:
+                    self._queue.do_errand(waiter)
+                else:
+                    waiter.start()
+            return waiter
+        finally:
+            self.thread_id = None  # before it is woken: the next may run them then
+            come_out()
 
     def _finish(self, result: T | None, error: BaseException | None) -> None:
         self.steps = None

@@ -10,7 +10,6 @@ Not here: the short way of a write to pages that are here (pagein.writer); how m
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import closed_file
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import LockedPage
+    from .zone import Zone
 
 AHEAD_PAGES_MAX = 8192
 """What is made ready beyond the end for somebody who appends: up to 32 MiB, twice as much each time..."""
@@ -192,10 +192,22 @@ def write_end(page: LockedPage, stop: int) -> int:
         if 0 in arena.uptodate[frame : frame + count]:
             arena.uptodate[frame : frame + count] = ones(count)
         mapping.i_size = max(mapping.i_size, stop)
-    if is_first:
-        with suppress(RuntimeError):  # no thread is to be had: whoever has to wait for it hears of that
-            mapping.zone.flusher.start()
+        is_waited_for = mapping.zone.dirty.has_no_room
+    if is_first or is_waited_for:
+        _tell_flusher(mapping.zone, is_waited_for=is_waited_for)
     return fresh
+
+
+def _tell_flusher(zone: Zone, *, is_waited_for: bool) -> None:
+    """There is something to clean.  *is_waited_for*: by who has no leave, and found nothing that could be cleaned."""
+    try:
+        if is_waited_for:
+            zone.flusher.kick()
+        else:
+            zone.flusher.start()
+    except RuntimeError:  # no thread is to be had: whoever has to wait for it hears of that
+        with zone.lock:
+            zone.dirty.wake_all()
 
 
 def _make_ready(mapping: AddressSpace, end: int, appended_bytes: int) -> None:

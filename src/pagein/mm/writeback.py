@@ -22,7 +22,7 @@ from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC, SET_SIZE, WRITEPAGES
 from .page import LockedPage
-from .sync import MakeWaiter, Steps, Waiter
+from .sync import MakeWaiter, Steps, Waiter, inside
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
 
 if TYPE_CHECKING:
@@ -98,12 +98,13 @@ class _Pass:
         failure: BaseException | None = None
         page.owner = self.zone.door.thread_id()
         page_count = page.page_count  # it may be taken in parts
-        try:
-            with self.zone.in_store_code(WRITEPAGES, page):
-                self.mapping.ops.writepages(wbc)
-        except BaseException as error:  # for who calls fsync
-            failure = kept(error)
-        self._ended(wbc, page_count, failure)
+        with inside():
+            try:
+                with self.zone.in_store_code(WRITEPAGES, page):
+                    self.mapping.ops.writepages(wbc)
+            except BaseException as error:  # for who calls fsync
+                failure = kept(error)
+            self._ended(wbc, page_count, failure)
 
     def _ended(self, wbc: WritebackControl, page_count: int, error: BaseException | None) -> None:
         try:

@@ -29,7 +29,7 @@ from .flusher import Flusher
 from .locking import Operation
 from .lockorder import DIRTY_LOCK, ZONE_LOCK
 from .outcome import InOrder, Unsettled
-from .sync import SYSTEM, Door, OwnedLock, Waiter, run_steps
+from .sync import SYSTEM, Door, OwnedLock, Waiter, outside, run_steps
 from .workqueue import MakeSteps, Workqueue
 
 if TYPE_CHECKING:
@@ -221,9 +221,10 @@ class Zone:
         self._in_store_code[here] = self._in_store_code.get(here, 0) + 1
         try:
             if checks is None:
-                yield
+                with outside(page.mapping):
+                    yield
             else:
-                with checks.in_operation(operation, self, page.mapping, page):
+                with checks.in_operation(operation, self, page.mapping, page), outside(page.mapping):
                     yield
         finally:
             depth = self._in_store_code.pop(here, 1) - 1  # gone in a child that the operation has forked

@@ -1,0 +1,168 @@
+"""The garbage collector may run a finalizer anywhere, also in the middle of the core: what it writes is written, and it
+waits for nothing that its own thread has."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.file.sources import TIMEOUT_S
+
+from pagein import File, PageCache
+from pagein.mm.page import Page
+from pagein.mm.sync import MakeWaiter, Steps, outside, run_steps
+from pagein.testing.stores import ScriptedOps, updated
+from pagein.testing.writable import WritableOps
+from pagein.units import PAGE_SIZE
+
+SIZE = 4 * PAGE_SIZE
+
+
+class Finalizer:
+    """A user's own."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+
+    def write(self, text: bytes) -> None:
+        self.text = text
+
+    def __del__(self) -> None:
+        self.file.pwrite(self.text, 0)
+
+
+LAST_WRITERS: dict[str, Callable[[File], Any]] = {
+    "a buffer": io.BufferedWriter,
+    "a buffer for both": io.BufferedRandom,  # type: ignore[dict-item]
+    "text": io.TextIOWrapper,
+    "an object": Finalizer,
+}
+
+
+class Scene:
+    """A file, and something over it that writes when it is collected."""
+
+    def __init__(self, kind: str, *, debug: bool) -> None:
+        self.cache = PageCache("1 MiB", debug=debug)
+        self.ops = WritableOps(SIZE, script={1: [self.collecting]})
+        self.inode = self.cache.inode(self.ops, size_bytes=SIZE)
+        self.mapping = self.inode.mapping
+        self.door = self.cache._zone.door
+        self.last: list[Any] = [LAST_WRITERS[kind](self.open())]
+        self.last[0].write("written" if kind == "text" else b"written")
+
+    def open(self) -> File:
+        file = self.inode.open("r+b")
+        file.advise("random")
+        return file
+
+    def collect(self) -> None:
+        self.last.clear()
+
+    def collecting(self, ops: ScriptedOps, page: Page) -> int:
+        """A store's answer."""
+        self.collect()
+        return updated(ops, page)
+
+    def steps(self, make_waiter: MakeWaiter) -> Steps[None]:
+        yield from self.mapping.i_rwsem.acquire_steps(make_waiter)
+        try:
+            self.collect()
+        finally:
+            self.mapping.i_rwsem.release()
+
+    # -- where it is collected --
+
+    def in_steps_that_a_thread_runs(self) -> None:
+        run_steps(self.steps(self.door.waiter))
+
+    def in_steps_that_no_thread_waits_with(self) -> None:
+        done = threading.Event()
+        self.cache._zone.workqueue.run_detached(self.steps, lambda *_: done.set())
+        assert done.wait(TIMEOUT_S)
+
+    def in_a_change_of_size(self) -> None:
+        with self.mapping.i_rwsem.exclusive():
+            self.collect()
+
+    def in_the_store_under_a_write(self) -> None:
+        self.open().pwrite(b"x", PAGE_SIZE + 1)
+
+    def in_another_store_under_a_write(self) -> None:
+        with self.mapping.i_rwsem.exclusive(), outside(object()):
+            self.collect()
+
+    def in_the_store_under_a_read(self) -> None:
+        self.open().pread(1, PAGE_SIZE)
+
+
+PLACES = [name for name in vars(Scene) if name.startswith("in_")]
+
+
+def ends(run: Callable[[], object]) -> bool:
+    """Whether it does, on a thread that gets no signals."""
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    return not thread.is_alive()
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("kind", LAST_WRITERS)
+@pytest.mark.parametrize("where", PLACES)
+def test_what_is_collected_inside_the_core_waits_for_nothing_and_is_written(where: str, kind: str, debug: bool) -> None:
+    scene = Scene(kind, debug=debug)
+    assert ends(getattr(scene, where))
+    assert not scene.last
+    scene.cache.close()
+    assert scene.ops.data[:7] == b"written"
+
+
+@pytest.mark.parametrize("kind", ["a buffer", "a buffer for both", "text"])
+def test_what_is_collected_under_a_lock_of_ours_does_not_wait_for_whoever_uses_the_file(kind: str) -> None:
+    """He has its position, and may be waiting for that lock."""
+    scene = Scene(kind, debug=True)
+
+    def collect() -> None:
+        with scene.cache._zone.lock:
+            scene.collect()
+
+    with scene.last[0].buffer._lock if kind == "text" else scene.last[0].raw._lock:
+        assert ends(collect)
+    scene.cache.close()
+    assert scene.ops.data[:7] == b"written"
+
+
+def test_a_finalizer_that_asks_for_what_cannot_be_noted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[BaseException | None] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    scene = Scene("an object", debug=False)
+    monkeypatch.setattr(Finalizer, "__del__", lambda self: self.file.set_size(0))
+    assert ends(scene.in_steps_that_a_thread_runs)
+    assert [type(error) for error in told] == [RuntimeError]
+    assert "finalizer" in str(told[0])
+    scene.cache.close()
+    assert len(scene.ops.data) == SIZE
+
+
+def test_a_store_that_writes_another_file_is_no_finalizer() -> None:
+    """It reads at once what it has written, and hears at once what fails."""
+    with PageCache("1 MiB", debug=True) as cache:
+        other = cache.inode(WritableOps(SIZE), size_bytes=SIZE).open("r+b")
+        seen: list[bytes] = []
+
+        def answer(ops: ScriptedOps, page: Page) -> int:
+            other.write(bytearray(b"written"))
+            other.seek(0)
+            seen.append(other.read(7))
+            other.set_size(PAGE_SIZE)
+            return updated(ops, page)
+
+        file = cache.inode(WritableOps(SIZE, script={1: [answer]}), size_bytes=SIZE).open("r+b")
+        file.advise("random")
+        assert ends(partial(file.pwrite, b"x", PAGE_SIZE + 1))
+        assert seen == [b"written"]
