@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import comb
+from typing import Any
 
 import pytest
 
@@ -165,9 +166,63 @@ def test_a_task_that_blocks_behind_the_schedulers_back_is_named() -> None:
         task = scheduler.spawn("blocks", block)
         with pytest.raises(Stuck, match=r"blocks, which runs in .*block, line "):
             scheduler.run()
+        with pytest.raises(Stuck):
+            scheduler.run()
         real.release()
-        scheduler.run()
-        assert task.done
+    assert task._thread is not None
+    task._thread.join()
+
+
+def test_what_wakes_while_others_are_unwound_ends_as_they_do() -> None:
+    """Also if it waits for what one of them has."""
+    real = threading.Lock()
+
+    def block() -> None:
+        with real:
+            scheduler.switch()
+
+    with pytest.raises(Stuck, match="b, which runs in"), Scheduler(Prescribed({1: 1}), stuck_s=0.05) as scheduler:
+        tasks = [scheduler.spawn(name, block) for name in "abc"]
+        try:
+            scheduler.run()
+        finally:
+            scheduler.lock().__enter__()  # as the close of a cache would
+    for task in tasks:
+        if task._thread is not None:
+            task._thread.join()  # what one of them raised fails this test, as a warning
+
+
+class NeverGiven:
+    """A turn, that notes for how long it was waited for."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.waited_s = 0.0
+        self._scheduler = scheduler
+
+    def acquire(self, *, timeout: float) -> bool:
+        self._scheduler.point_count += self.waited_s == 0  # a point at first, and no other
+        self.waited_s += timeout
+        return False
+
+
+def test_a_task_is_stuck_after_as_long_as_is_said_and_hardly_longer() -> None:
+    scheduler = Scheduler(Oldest(), stuck_s=20)
+    scheduler._running = scheduler.spawn("computes", lambda: None)
+    never: Any = NeverGiven(scheduler)
+    assert scheduler._acquire(never) is scheduler._running
+    assert 20 <= never.waited_s <= 23
+
+
+def test_a_stuck_run_is_not_run_again_for_its_switches() -> None:
+    runs: list[Scheduler] = []
+
+    def scenario(scheduler: Scheduler) -> None:
+        runs.append(scheduler)
+        raise Stuck("a blocks")
+
+    with pytest.raises(FailedSchedule, match=r"a blocks\nrepeat with RandomWalk\(0\)\n\(not run again"):
+        explore(scenario)
+    assert len(runs) == 1
 
 
 # -- how it chooses --------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from .instructions import Preemptible
-from .scheduler import Scheduler, SchedulerError, Strategy
+from .scheduler import Scheduler, SchedulerError, Strategy, Stuck
 from .strategies import PCT, Prescribed, RandomWalk
 
 Scenario = Callable[[Scheduler], object]
@@ -160,8 +160,9 @@ class _Tally:
         strategy = make()
         if error := self.error_with(strategy):
             journal: list[str] = []
-            again = self.error_with(make(), journal=journal)
-            if type(again) is not type(error):
+            if isinstance(error, Stuck):
+                journal.append("(not run again, to show its switches: it would take as long)")
+            elif type(again := self.error_with(make(), journal=journal)) is not type(error):
                 journal.append(f"(the scenario does not repeat itself: this second time, {again!r})")
             raise FailedSchedule(error, repr(strategy), journal) from error
         return strategy
