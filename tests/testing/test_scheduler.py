@@ -290,6 +290,18 @@ def test_a_scenario_that_is_too_large_is_refused() -> None:
         explore_all(needs(5), preemptions_max=9, schedules_max=100)
 
 
+@pytest.mark.parametrize("bound", [{"preemptions_max": -1}, {"departures_max": -1}])
+def test_a_bound_below_0_is_refused(bound: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"_max=-1.*: each is 0 at least"):
+        explore_all(lost_update, **bound)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [len, Counter, partial(steps, 1)])
+def test_what_has_no_instructions_to_stop_before_is_refused(function: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match="is no function, method or property that is written in Python"):
+        explore(lost_update, preempt=[function])
+
+
 def test_seeds_see_every_order_of_a_few_steps() -> None:
     seen = orders_seen(lambda scenario: explore(scenario, seeds=range(2000)), (3, 2))
     assert len(set(seen)) == comb(5, 3)
@@ -342,6 +354,37 @@ def test_pct_finds_a_failure_of_its_depth_as_often_as_its_bound_says() -> None:
         orders = orders_seen(partial(explore_pct, depth=depth, seeds=range(1000)), (2, 1))
         found = sum(order == "aba" for order in orders)
         assert 0.8 * least <= found <= 1.2 * least
+
+
+def test_pct_finds_what_shows_only_where_a_run_is_longer_than_the_first() -> None:
+    """*b* before *a* makes the way of *a* longer, and *c* has to come at the end of that."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        is_long = is_halfway = False
+
+        def a() -> None:
+            nonlocal is_halfway
+            for _ in range(20 * is_long):
+                scheduler.switch()
+            is_halfway = is_long
+            scheduler.switch()
+            is_halfway = False
+
+        def b() -> None:
+            nonlocal is_long
+            is_long = True
+
+        def c() -> None:
+            assert not is_halfway
+
+        for run in a, b, c:
+            scheduler.spawn(run.__name__, run)
+        scheduler.run()
+
+    with pytest.raises(FailedSchedule, match=r"repeat with PCT\(\d+, depth=2, points=24\)") as failed:
+        explore_pct(scenario, depth=2, seeds=range(1000))
+    with pytest.raises(FailedSchedule):
+        replay(scenario, eval(failed.value.repeat))
 
 
 def test_pct_needs_a_depth_and_a_number_of_points() -> None:
