@@ -307,6 +307,31 @@ def test_late_answers_come_in_the_order_that_the_test_wants(clock: VirtualClock)
         assert file.pread(PAGE_SIZE, 5 * PAGE_SIZE) == page(5)
 
 
+@pytest.mark.parametrize("mistake", [ValueError("a mistake"), SystemExit(3)])
+def test_a_late_call_ends_whatever_the_store_raises(mistake: BaseException, clock: VirtualClock) -> None:
+    class Mistaken(RangeOperations):
+        def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+            raise mistake
+
+    store = FaultyStore(MemoryStore(), clock=clock)
+    store.inject("fill", kind="late")
+    heard: list[BaseException] = []
+
+    def complete() -> None:
+        (held,) = store.wait_for_held()
+        try:
+            held.complete()
+        except SystemExit as error:
+            heard.append(error)
+
+    ops = store.operations(Mistaken())
+    with PageCache("1 MiB", door=clock) as cache, cache.inode(ops, size_bytes=10).open() as file:
+        with pytest.raises(type(mistake)) as raised:
+            clock.together(complete, file.read)
+        assert raised.value is mistake
+        assert heard == ([] if isinstance(mistake, Exception) else [mistake])
+
+
 def test_what_is_late_for_ever_is_a_deadlock_and_not_a_test_that_hangs(clock: VirtualClock) -> None:
     store = FaultyStore(MemoryStore({"a": DATA}), clock=clock)
     store.inject("fill", kind="late")

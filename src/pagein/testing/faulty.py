@@ -293,8 +293,10 @@ class _FaultyOperations(WrappedOperations):
                     if error is not None:
                         raise error
                     run(0, request.size_bytes)
-            except OSError as raised:
+            except BaseException as raised:  # of a mistake the reader hears, too: nobody else lets go of his page
                 end(raised.with_traceback(None))
+                if not isinstance(raised, Exception):
+                    raise
             else:
                 end(None)
 
