@@ -208,10 +208,53 @@ def test_an_object_that_is_replaced_is_another_one() -> None:
 
         in_cache(store, clock, run)
         assert in_cache(store, clock, File.read) == b"bytes now"
+
+        def run_on(file: File) -> None:
+            file.advise("random")
+            assert file.pread(5, 0) == bytes(5)
+            store.put("a", 2 * MIB)
+            with pytest.raises(OSError, match="changed while it was open"):
+                file.pread(10, MIB)
+
+        store.put("a", bytes(2 * MIB))
+        in_cache(store, clock, run_on)
+        assert in_cache(store, clock, File.read) == store.content("a") != first
+        store.put("a", b"bytes now")
+        assert in_cache(store, clock, File.read) == b"bytes now"
         with PageCache("1 MiB", door=clock) as cache, cache.open((store, "b")) as file:
             assert file.read() == b"given"
             with pytest.raises(FileNotFoundError):
                 cache.open((store, "c"))
+
+
+def test_a_source_opens_what_is_there_by_then() -> None:
+    store = SimulatedStore({"a": 10})
+    source = store.source("a")
+    assert source.open().size_bytes == 10
+    store.put("a", b"given")
+    assert source.open().size_bytes == 5
+    store.put("a", 20)
+    assert source.open().size_bytes == 20
+
+
+def test_bytes_that_are_given_may_be_written_to_until_they_are_replaced() -> None:
+    store = SimulatedStore({"a": b"given", "b": 10})
+    with PageCache("32 MiB") as cache:
+        with pytest.raises(OSError, match="its store is read-only"):
+            cache.open((store, "b"), "r+b")
+        with cache.open((store, "a"), "r+b") as file:
+            file.write(b"taken")
+        assert store.content("a") == b"taken"
+        for path, mode in (("a", "r+b"), ("new", "xb")):
+            writer = cache.open((store, path), mode)
+            assert isinstance(writer, File)
+            writer.write(b"too late")
+            store.put(path, 30)
+            with pytest.raises(OSError, match="changed while it was open"):
+                writer.fsync()
+            writer.discard()
+            writer.close()
+            assert len(store.content(path)) == 30
 
 
 def test_content_that_is_made_up_is_different_everywhere_and_for_each_seed() -> None:
