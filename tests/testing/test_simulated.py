@@ -84,6 +84,16 @@ def test_the_figures_may_change_while_requests_are_under_way() -> None:
     assert [one.done_s for one in transfers] == pytest.approx([16.9, 6.9, 16.9, 22.9])
 
 
+@pytest.mark.parametrize("now_s", [0.0, 2e7, 1e12])
+def test_a_request_ends_whatever_the_clock_says(now_s: float) -> None:
+    """Of a machine that has been up for 231 days, a clock tells no nanosecond."""
+    it = Link(bandwidth_bytes_s=6.67e8)
+    transfer = it.ask(now_s, 1)
+    assert it.done_s(transfer) - now_s == pytest.approx(0, abs=1e-8)
+    it.advance(now_s + 1)
+    assert transfer.done_s - now_s == pytest.approx(0, abs=1e-8)
+
+
 def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
     def durations(**more: Any) -> list[float]:
         it = Link(latency_s=1, connections=200, **more)

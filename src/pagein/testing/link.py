@@ -24,7 +24,7 @@ CONNECTIONS = 64
 """Requests at once, unless told otherwise; as many as pagein asks an object store at once."""
 STALL_S = 1.0
 RESOLUTION_S = 1e-9
-"""What would arrive within so long has arrived: times are floats."""
+"""What would arrive within so long, or before the next time that a float can tell, has arrived."""
 
 Schedule = float | Collection[int]
 """Which requests something befalls: each by this chance; or those of these numbers, the first being 0."""
@@ -142,9 +142,10 @@ class Link:
         if arriving:
             rate = min(self.bandwidth_bytes_s / len(arriving), self.connection_bytes_s)
             stop_s = min(stop_s, now_s + min(one.left_bytes for one in arriving) / rate)
+            resolution_s = max(RESOLUTION_S, math.ulp(stop_s))
             for one in arriving:
                 left_s = one.left_bytes / rate - (stop_s - now_s)
-                one.left_bytes = left_s * rate if left_s > RESOLUTION_S else 0.0
+                one.left_bytes = left_s * rate if left_s > resolution_s else 0.0
         self._now_s = stop_s
         self._settle()
 
