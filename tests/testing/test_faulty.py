@@ -75,6 +75,27 @@ def test_the_nth_call_fails_and_so_many_after_it() -> None:
     assert faulty.calls["store"] == 7
 
 
+@pytest.mark.parametrize(
+    ("faults", "struck"),
+    [
+        ([(1, 1), (1, 1)], [0, 1, None]),
+        ([(1, 1), (2, 1)], [0, 1, None]),
+        ([(2, 1), (1, 1)], [1, 0, None]),
+        ([(1, 2), (2, 2)], [0, 0, 1, 1, None]),
+        ([(2, 1), (1, 2)], [1, 0, 1, None]),
+    ],
+)
+def test_each_fault_strikes_as_often_as_it_was_told(faults: list[tuple[int, int]], struck: list[int | None]) -> None:
+    """Of two (at, times) that are due, the second strikes the next call, too."""
+    faulty = FaultyStore(DurableStore({"a": OLD}))
+    _, ops = opened(faulty)
+    for number, (at, times) in enumerate(faults):
+        faulty.inject("fsync", at=at, times=times, error=100 + number)
+    codes = [code_of(ops.fsync) for _ in struck]
+    assert [None if code is None else code - 100 for code in codes] == struck
+    assert [fault.strike_count for fault in faulty._faults] == [times for _, times in faults]
+
+
 def test_a_fault_without_an_end_lasts_until_it_is_healed_and_others_are_not_concerned() -> None:
     faulty = FaultyStore(DurableStore({"a": OLD}))
     _, ops = opened(faulty)

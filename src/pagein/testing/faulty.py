@@ -37,6 +37,7 @@ T = TypeVar("T")
 @dataclass(eq=False)
 class Fault:
     """What befalls the calls of an operation, from the *at*-th on, *times* in all; None: until `FaultyStore.heal`.
+    Each call counts for each fault that it concerns, but only one of them strikes it.
     With *offset_bytes*, only those whose range has that byte count.  *error* is raised: an OSError, or its errno.
 
     ``fails``: nothing is done, and *error* raised.
@@ -58,6 +59,9 @@ class Fault:
     delay_s: float = 0.0
     change: Callable[[], object] | None = None
     calls: int = 0
+    """How many concerned it so far."""
+    strike_count: int = 0
+    """How many of them it has befallen."""
 
     def __post_init__(self) -> None:
         for name, given, accepted in (
@@ -80,12 +84,12 @@ class Fault:
         """Whether whoever called gets an OSError of ours."""
         return self.kind in ("fails", "short") or (self.kind == "torn" and not self.delay_s)
 
-    def strikes(self, request: Request) -> bool:
-        """Count one more call, if it is one of ours.  Under the store's lock."""
+    def is_due(self, request: Request) -> bool:
+        """Whether it should befall this call, which is counted if it is one of ours.  Under the store's lock."""
         if not self._concerns(request):
             return False
         self.calls += 1
-        return self.calls >= self.at and (self.times is None or self.calls < self.at + self.times)
+        return self.calls >= self.at and (self.times is None or self.strike_count < self.times)
 
     def _concerns(self, request: Request) -> bool:
         start, at = request.offset_bytes, self.offset_bytes
@@ -143,7 +147,7 @@ class FaultyStore(WrappedStore):
         delay_s: float = 0.0,
         change: Callable[[], object] | None = None,
     ) -> Fault:
-        """As `Fault` says.  Of several that are due, the one that was injected first strikes."""
+        """As `Fault` says.  Of several that are due, the one that was injected first strikes, and the others later."""
         fault = Fault(operation, kind, at, times, error, offset_bytes, delay_s, change)
         with self._lock:
             self._faults.append(fault)
@@ -187,9 +191,12 @@ class FaultyStore(WrappedStore):
         """Count a call; return what befalls it."""
         with self._lock:
             self.calls[request.operation] += 1
-            due = [fault for fault in self._faults if fault.strikes(request)]
-            self.struck += due[:1]
-        return due[0] if due else None
+            due = [fault for fault in self._faults if fault.is_due(request)]
+            if not due:
+                return None
+            due[0].strike_count += 1
+            self.struck.append(due[0])
+            return due[0]
 
     def _undergo(self, fault: Fault | None, request: Request, run: Run[T]) -> T:
         """Have it done as *fault* says, but for its being late."""
