@@ -505,8 +505,12 @@ def test_an_object_that_is_replaced_as_a_whole_fails_too(clock: VirtualClock) ->
     [
         ({"operation": "read"}, "operation must be one of open, fill, .*, not 'read'"),
         ({"kind": "broken"}, "kind must be one of fails, short, torn, slow, late, changed, not 'broken'"),
-        ({"at": 0}, "count from 1: at=0"),
-        ({"times": 0}, "count from 1: .*times=0"),
+        ({"at": 0}, "at must be a whole number, at least 1, not 0"),
+        ({"times": 0}, "times must be a whole number, at least 1, or None for all, not 0"),
+        ({"error": 0}, "error must be an OSError, or its errno, as errno.EIO, not 0"),
+        ({"offset_bytes": -4}, "offset_bytes must be a whole number, at least 0, or None for any, not -4"),
+        ({"operation": "open", "offset_bytes": 4}, "offset_bytes needs a range, as fill and store have, not open"),
+        ({"kind": "slow", "delay_s": math.nan}, "delay_s must be a finite number, at least 0, not nan"),
         ({"kind": "slow"}, "'slow' needs delay_s"),
         ({"kind": "short", "delay_s": 1.0}, "'short' has no delay_s"),
         ({"kind": "changed"}, "a change if, and only if, its kind is 'changed'"),
@@ -514,6 +518,24 @@ def test_an_object_that_is_replaced_as_a_whole_fails_too(clock: VirtualClock) ->
 )
 def test_a_fault_that_makes_no_sense_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        FaultyStore(MemoryStore()).inject(**{"operation": "fill", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"at": "2"}, "at must be a whole number, at least 1, not '2'"),
+        ({"at": 1.5}, "at must be a whole number, at least 1, not 1.5"),
+        ({"times": "1"}, "times must be .*, not '1'"),
+        ({"error": "EIO"}, "error must be an OSError, or its errno, as errno.EIO, not 'EIO'"),
+        ({"error": ValueError("x")}, r"error must be .*, not ValueError\('x'\)"),
+        ({"offset_bytes": 0.5}, "offset_bytes must be .*, not 0.5"),
+        ({"kind": "slow", "delay_s": "1"}, "delay_s must be a finite number, at least 0, not '1'"),
+        ({"kind": "changed", "change": 3}, "change must be something to call, not 3"),
+    ],
+)
+def test_what_is_of_another_type_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
         FaultyStore(MemoryStore()).inject(**{"operation": "fill", **arguments})
 
 

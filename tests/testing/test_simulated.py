@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -116,16 +117,42 @@ def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
-        ({"latency_s": -1}, "latency_s must be at least 0, not -1"),
-        ({"bandwidth_bytes_s": 0}, "bandwidth_bytes_s must be more than 0, not 0"),
-        ({"connections": 0}, "connections must be at least 1, not 0"),
-        ({"stalls": 2.0}, "stalls must be a chance from 0 to 1, or the numbers of requests, not 2.0"),
-        ({"errors": -0.1}, "errors must be a chance"),
+        ({"latency_s": -1}, "ValueError: latency_s must be a finite number, at least 0, not -1"),
+        ({"latency_s": math.inf}, "ValueError: latency_s must be a finite number, at least 0, not inf"),
+        ({"latency_s": "1"}, "TypeError: latency_s must be a finite number, at least 0, not '1'"),
+        ({"bandwidth_bytes_s": 0}, "ValueError: bandwidth_bytes_s must be a number, more than 0, not 0"),
+        ({"connections": 0}, "ValueError: connections must be a whole number, at least 1, not 0"),
+        ({"connections": 1.5}, "TypeError: connections must be a whole number, at least 1, not 1.5"),
+        (
+            {"stalls": 2.0},
+            "ValueError: stalls must be a chance from 0 to 1, or a collection of the numbers of .*not 2.0",
+        ),
+        ({"stalls": [3, -1]}, r"ValueError: stalls must be .*, not \[3, -1\]"),
+        ({"errors": -0.1}, "ValueError: errors must be a chance"),
+        ({"errors": "abc"}, "TypeError: errors must be .*, not 'abc'"),
+        ({"errors": None}, "TypeError: errors must be .*, not None"),
     ],
 )
 def test_a_link_that_cannot_be_is_refused(figures: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Link(**figures)
+    """Also when it becomes so later."""
+    ((name, value),) = figures.items()
+    for run in (lambda: Link(**figures), lambda: setattr(Link(), name, value)):
+        with pytest.raises((ValueError, TypeError)) as raised:
+            run()
+        assert re.match(message, f"{type(raised.value).__name__}: {raised.value}")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), ("text", TypeError)]
+)
+def test_content_that_cannot_be_is_refused(content: Any, kind: type[Exception]) -> None:
+    message = f"the content of 'a' must be bytes, or how many of them, at least 0, not {content!r}"
+    with pytest.raises(kind, match=re.escape(message)):
+        SimulatedStore({"a": content})
+    store = SimulatedStore({"a": b"as it was"})
+    with pytest.raises(kind, match=re.escape(message)):
+        store.put("a", content)
+    assert store.content("a") == b"as it was"
 
 
 # -- through a cache ---------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
+from ..errors import bad_setting
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from ..mm.openfile import OpenFile
 from ..mm.page import Page
@@ -26,11 +27,13 @@ from ..mm.rac import ReadaheadControl
 from ..mm.sync import SYSTEM, Door, Waiter
 from ..mm.writeback import WritebackControl
 from ..stores.source import Store
+from .accepted import COUNT, ERROR, FINITE, OFFSET, or_none, require
 from .durable import SECTOR_BYTES
 from .stores import PATIENCE_S
 from .wrapped import Operation as Operation, Request, Run, WrappedOperations, WrappedStore
 
 Kind = Literal["fails", "short", "torn", "slow", "late", "changed"]
+WITH_RANGE: tuple[Operation, ...] = ("fill", "store")
 T = TypeVar("T")
 
 
@@ -70,9 +73,16 @@ class Fault:
         ):
             if given not in accepted:
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}, not {given!r}")
-        if self.at < 1 or (self.times is not None and self.times < 1):
-            raise ValueError(f"at and times count from 1: at={self.at}, times={self.times}")
-        if self.delay_s < 0 or (self.kind == "slow" and not self.delay_s):
+        require("at", self.at, COUNT)
+        require("times", self.times, or_none(COUNT, "all"))
+        require("error", self.error, ERROR)
+        require("offset_bytes", self.offset_bytes, or_none(OFFSET, "any"))
+        require("delay_s", self.delay_s, FINITE)
+        if self.offset_bytes is not None and self.operation not in WITH_RANGE:
+            raise ValueError(f"offset_bytes needs a range, as {' and '.join(WITH_RANGE)} have, not {self.operation}")
+        if self.change is not None and not callable(self.change):
+            raise bad_setting("change", "something to call", self.change, kind=TypeError)
+        if self.kind == "slow" and not self.delay_s:
             raise ValueError(f"kind {self.kind!r} needs delay_s, more than 0, not {self.delay_s:g}")
         if self.delay_s and self.kind not in ("slow", "torn"):
             raise ValueError(f"kind {self.kind!r} has no delay_s, only 'slow' and 'torn' have")

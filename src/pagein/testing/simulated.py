@@ -27,6 +27,7 @@ from ..mm.sync import SYSTEM, Door
 from ..stores.memory import MemoryStore
 from ..stores.ranges import RangeOperations, read_range
 from ..stores.source import Opened, Source, Store, WritableSource
+from .accepted import CONTENT, require
 from .link import Link, Transfer
 from .wrapped import Request, Run, WrappedOperations, WrappedStore
 
@@ -57,7 +58,7 @@ class SimulatedStore(WrappedStore):
     def put(self, path: str, content: bytes | int) -> None:
         """Replace an object, or add one, at once: whoever has the old one open gets ESTALE at the next fetch.
 
-        Raises: TypeError if the content is another store's.
+        Raises: TypeError if the content is another store's; ValueError, TypeError for what is no content.
         """
         if self._objects is None:
             raise TypeError(f"put it into the {type(self._inner).__name__} that this store is made of")
@@ -125,6 +126,7 @@ class _Objects:
             self.put(path, what)
 
     def put(self, path: str, content: bytes | int) -> None:
+        require(f"the content of {path!r}", content, CONTENT)
         with self._lock:
             if isinstance(content, int):
                 self._made[path] = _Made(self, path, content, f"{self._seed} {path} {next(self._put_counts)}")
