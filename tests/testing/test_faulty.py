@@ -9,10 +9,10 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -263,6 +263,43 @@ def test_a_reader_of_several_pages_hears_of_no_fault_that_passes(kind: Kind, clo
 
     with reading(store, clock) as file:
         assert clock.together(lambda: file.pread(len(DATA), 0), complete) == [DATA, None]
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_reader_calls_the_store_himself_if_the_inner_one_says_so(kind: Kind, clock: VirtualClock) -> None:
+    """Whatever befalls that call; no worker is started for it."""
+
+    class Called(RangeOperations):
+        readers_call = True
+        threads: ClassVar[set[int]] = set()
+
+        def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+            self.threads.add(clock.thread_id())
+            buffer[:] = DATA[offset_bytes : offset_bytes + len(buffer)]
+
+    def read() -> bytes:
+        me.append(clock.thread_id())
+        for _ in range(2):
+            with suppress(TimeoutError):
+                return file.pread(PAGE_SIZE, PAGE_SIZE)
+        raise AssertionError("it fails again")
+
+    def complete() -> None:
+        if kind == "late":
+            me.append(clock.thread_id())
+            store.wait_for_held()[0].complete()
+
+    me: list[int] = []
+    store = FaultyStore(MemoryStore(), clock=clock)
+    ops = SimulatedStore({}, Link(latency_s=0.1), clock=clock).operations(store.operations(Called()))
+    delay_s = DELAY_S if kind == "slow" else 0
+    store.inject("fill", kind=kind, error=errno.ETIMEDOUT, delay_s=delay_s, change=int if kind == "changed" else None)
+    with PageCache("1 MiB", door=clock) as cache, cache.inode(ops, size_bytes=len(DATA)).open() as file:
+        file.advise("random")
+        assert clock.together(read, complete)[0] == page(1)
+        assert_nothing_left(cache._zone)
+    assert Called.threads
+    assert Called.threads <= set(me)
 
 
 def test_a_bad_place_fails_whoever_reads_it_with_the_error_that_was_given(clock: VirtualClock) -> None:
@@ -544,6 +581,12 @@ def test_what_is_no_store_or_has_no_ranges_is_refused() -> None:
         FaultyStore({})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="ScriptedOps has no ranges, only pages"):
         FaultyStore(MemoryStore()).operations(ScriptedOps())
+
+    class ByPages(Later):
+        writable = True
+
+    with pytest.raises(TypeError, match=r"ByPages is writable, but has no store\(buffer, offset_bytes\)"):
+        FaultyStore(MemoryStore()).operations(ByPages())
 
 
 # -- what is durable -----------------------------------------------------------------------------------------------
