@@ -4,8 +4,9 @@
     python -m tests.explore NAME --repeat 'PCT(17, depth=3, points=212)'  one schedule again, switch by switch
 
 Guarantees: a seed gives each scenario the same schedules, in the same order; without one it is drawn, and told.  All
-processors are used, each by one process.  Exit status: 0 if nothing failed; 1 at the first failure, which comes with
-the command that repeats it; 2 if there is no such scenario.
+processors are used, each by one process.  However short the time, one scenario has its turn.  Exit status: 0 if nothing
+failed; 1 at the first failure, which comes with the command that repeats it; 2 if there is no such scenario, or if none
+was explored.
 Not here: which scenarios there are: the tests with the mark `schedules` (explored.py).
 """
 
@@ -105,9 +106,16 @@ def turns(case: Case, seed: int) -> Iterator[Told]:
         yield Told(case.name, kind, explored.schedules)
 
 
-def _work(of_this: list[Case], seed: int, told: multiprocessing.Queue[Told]) -> None:
+def _processors() -> list[int]:
+    """Those that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _work(number: int, of_this: list[Case], seed: int, told: multiprocessing.Queue[Told]) -> None:
     """One process: some of the scenarios, in turn, until it is killed, or one of them has failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who watches
+    if hasattr(os, "sched_setaffinity"):  # where one scenario is run, all its threads are: no two processes share it
+        os.sched_setaffinity(0, {_processors()[number % len(_processors())]})
     running = [turns(case, seed) for case in of_this]
     with contextlib.redirect_stdout(io.StringIO()):  # what scenarios print
         while True:
@@ -129,7 +137,7 @@ def run(words: list[str], minutes: float, seed: int, jobs: int, console: Console
     console.print(f"{len(names)} scenarios for {minutes:g} minutes, {jobs} at once, SEED={seed}")
     context = multiprocessing.get_context("fork")  # here is one thread yet
     told: multiprocessing.Queue[Told] = context.Queue()
-    workers = [context.Process(target=_work, args=(found[n::jobs], seed, told), daemon=True) for n in range(jobs)]
+    workers = [context.Process(target=_work, args=(n, found[n::jobs], seed, told), daemon=True) for n in range(jobs)]
     counts: Counter[tuple[str, str]] = Counter()
     failure: Told | None = None
     for worker in workers:
@@ -144,7 +152,7 @@ def run(words: list[str], minutes: float, seed: int, jobs: int, console: Console
             worker.join()
     console.print(_table(names, counts))
     if failure is None:
-        return 0
+        return 0 if counts.total() else 2
     console.print(f"\n{failure.name}\n{failure.failure}\n", markup=False, highlight=False, soft_wrap=True)
     command = shlex.join(["python", "-m", "tests.explore", failure.name, "--repeat", failure.repeat])
     console.print(f"repeat it with:\n  {command}", markup=False, highlight=False, soft_wrap=True)
@@ -158,19 +166,20 @@ def _watched(
     minutes: float,
     console: Console,
 ) -> Told | None:
-    """Count what is told until the time is over; the first failure."""
+    """Count what is told until the time is over, once at least; the first failure."""
     began_s = time.monotonic()
     columns = SpinnerColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=minutes * 60)
-        while (took_s := time.monotonic() - began_s) < minutes * 60:
+        while (took_s := time.monotonic() - began_s) < minutes * 60 or not counts:
             rate = counts.total() / max(took_s, 1e-9)
             said = f"{counts.total():,} schedules of {len({name for name, _ in counts})} scenarios, {rate:.0f}/s"
             progress.update(task, completed=took_s, description=said)
+            all_alive = all(worker.is_alive() for worker in workers)  # if not, it has told what it had to tell
             try:
                 one = told.get(timeout=POLL_S)
             except queue.Empty:
-                if not all(worker.is_alive() for worker in workers):
+                if not all_alive:
                     raise SystemExit("a process that explores has died") from None
                 continue
             counts[one.name, one.kind] += one.schedules
@@ -203,13 +212,28 @@ def repeat(words: list[str], strategy: Strategy, console: Console) -> int:
     return 0
 
 
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: more than 0")
+    return minutes
+
+
+def _jobs(text: str) -> int:
+    jobs = int(text)
+    if jobs < 1:
+        raise argparse.ArgumentTypeError(f"{text}: 1 at least")
+    return jobs
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
+    processors = len(_processors())
     parser = argparse.ArgumentParser(prog="python -m tests.explore", description=__doc__.partition("\n")[0])
     parser.add_argument("words", nargs="*", metavar="WORD", help="only scenarios whose name holds one of the words")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for so long (default: %(default)g)")
+    parser.add_argument("--minutes", type=_minutes, default=10.0, help="for so long (default: %(default)g)")
     parser.add_argument("--seed", type=int, help="that all other seeds come from (default: another each time)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once (default: %(default)s)")
+    parser.add_argument("--jobs", type=_jobs, default=processors, help="how many at once (default: %(default)s)")
     parser.add_argument("--repeat", type=strategy_of, metavar="STRATEGY", help="one schedule, as a failure names it")
     options = parser.parse_args(arguments)
     console = Console()

@@ -63,8 +63,12 @@ def _code(name: str) -> str:
 
 def page(text: str) -> str:
     """The page with what stands between the marks written anew."""
-    for mark, content in (("tree", tree()), ("others", others()), ("table", table())):
-        begin, end = f"<!-- {mark}: from mm/lockorder.py -->", f"<!-- end of {mark} -->"
+    for mark, source, content in (
+        ("tree", "lockorder", tree()),
+        ("others", "lockorder", others()),
+        ("table", "locking", table()),
+    ):
+        begin, end = f"<!-- {mark}: from mm/{source}.py -->", f"<!-- end of {mark} -->"
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
         assert found, f"{PAGE} has no place for the {mark}"

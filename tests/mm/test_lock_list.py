@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests import locking
 
 import pagein
@@ -16,6 +16,10 @@ from pagein.mm import lockorder
 from pagein.mm.locking import OPERATIONS
 from pagein.mm.lockorder import OTHERS, POSITION
 
+LOCKS = {
+    "Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "Event", "Barrier", "allocate_lock", "lock",
+    "OwnedLock",
+}  # fmt: skip
 WAITING = ("run_steps", "wait", "shielded", "shielded_steps", "sleep")
 
 
@@ -24,14 +28,37 @@ def test_every_lock_has_its_place():
     in_tree, beside = set(), set()
     for where, statement in statements(ast.Assign, ast.AnnAssign, ast.Return):
         for target, value in made_by(statement):
-            calls = {_called(node) for node in ast.walk(value) if isinstance(node, ast.Call)}
+            calls = makers(value)
             if calls & {"owned_lock", "reentrant_lock"}:
                 in_tree |= {name for name in map(ast.unparse, ast.walk(value)) if name.isupper()}
-            elif calls & {"Lock", "RLock", "Condition", "Semaphore", "allocate_lock", "lock", "OwnedLock"}:
+            elif calls & LOCKS:
                 beside.add((where, getattr(target, "attr", getattr(target, "id", ""))))
     assert beside == {(other.where, other.name) for other in OTHERS}
     short = {name for name, rank in vars(lockorder).items() if name.endswith("_LOCK") and not rank.across_waits}
     assert in_tree == {*short, "POSITION"}
+
+
+def makers(value: ast.AST) -> set[str]:
+    """The names of what is called in it, or handed to what is called, as to ``field(default_factory=Lock)``."""
+    calls = [node for node in ast.walk(value) if isinstance(node, ast.Call)]
+    handed = [one for call in calls for one in (*call.args, *(keyword.value for keyword in call.keywords))]
+    return {*map(_called, calls), *(_name(one) for one in handed if _name(one) in LOCKS - {"lock"})}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Lock()",
+        "zone.door.lock()",
+        "[RLock() for _ in names]",
+        "field(default_factory=Lock)",
+        "defaultdict(threading.Lock)",
+        "threading.Semaphore(3)",
+        "asyncio.Event()",
+    ],
+)
+def test_whatever_makes_a_lock_is_seen(value):
+    assert makers(ast.parse(value)) & LOCKS
 
 
 def made_by(statement: Any) -> Iterator[tuple[ast.AST, ast.AST]]:
@@ -69,7 +96,7 @@ def statements(*kinds: type[ast.AST]) -> Iterator[tuple[str, Any]]:
 
 @cache
 def modules() -> list[tuple[str, ast.Module]]:
-    """Those in which something is locked."""
+    """Those in which something may be locked."""
     package = Path(pagein.__file__).parent
     texts = {path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")}
     doors = ("mm/sync.py", "mm/debug.py", "mm/held.py")
@@ -78,12 +105,16 @@ def modules() -> list[tuple[str, ast.Module]]:
         for where, text in texts.items()
         if where not in doors
         and where.split("/")[0] not in ("testing", "cli")
-        and re.search(r"[lL]ock\b|Condition", text)
+        and ("lock" in text or any(name in text for name in LOCKS))
     ]
 
 
 def _called(call: ast.Call) -> str:
-    return getattr(call.func, "attr", getattr(call.func, "id", ""))
+    return _name(call.func)
+
+
+def _name(of: ast.AST) -> str:
+    return getattr(of, "attr", getattr(of, "id", ""))
 
 
 def test_the_docs_are_as_the_data():

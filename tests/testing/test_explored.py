@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+from collections import Counter
+from io import StringIO
 from itertools import islice
+from queue import Empty, Queue
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests import explore, explored
 from tests.explored import LOCKS, Case, told
 
@@ -118,7 +124,74 @@ def test_a_failure_comes_with_the_command_that_repeats_it() -> None:
 def test_it_ends_in_time_and_says_how_many_they_were() -> None:
     done = run("--minutes", "0.01", "fine")
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout.splitlines()[-1].split()[1].replace(",", "")) >= 20
+    assert int(done.stdout.splitlines()[-1].split()[1].replace(",", "")) >= explore.TURN_SEEDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--minutes", "0"), "argument --minutes: 0: more than 0"),
+        (("--minutes", "nan"), "argument --minutes: nan: more than 0"),
+        (("--jobs", "0"), "argument --jobs: 0: 1 at least"),
+    ],
+)
+def test_no_time_and_no_process_are_refused(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        explore.main([*arguments])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_explored_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explore, "cases", lambda words: [FINE])
+    monkeypatch.setattr(explore, "_watched", stopped)
+    assert explore.run([], 1, 1, 1, Console(file=StringIO())) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="not to be had on this system")
+def test_each_process_has_a_processor_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *arguments: None)
+    processors = sorted(os.sched_getaffinity(0))
+    used: set[int] = set()
+
+    def scenario(scheduler: Scheduler) -> None:
+        used.update(os.sched_getaffinity(0))
+        raise AssertionError("so much of it is enough")
+
+    for number in range(len(processors)):
+        try:
+            explore._work(number, [Case("x", scenario, 2, LOCKS)], 1, Queue())  # type: ignore[arg-type]
+        finally:
+            os.sched_setaffinity(0, processors)
+    assert used == {*processors}
+
+
+class ToldLate:
+    """A worker, and its queue: it tells of a failure, and ends, between a look into the queue and one at the worker."""
+
+    def __init__(self) -> None:
+        self.is_told = False
+
+    def get(self, timeout: float) -> explore.Told:
+        if not self.is_told:
+            self.is_told = True
+            raise Empty
+        return explore.Told("x", "PCT", 1, "failed", "PCT(1, depth=3, points=5)")
+
+    def is_alive(self) -> bool:
+        return not self.is_told
+
+
+def test_a_failure_that_is_told_last_of_all_is_heard() -> None:
+    late: Any = ToldLate()
+    failure = explore._watched(late, [late], Counter(), 1, Console(file=StringIO()))
+    assert failure is not None
+    assert failure.failure == "failed"
 
 
 def test_a_scenario_that_is_not_there_is_told() -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import comb
+from typing import Any
 
 import pytest
 
@@ -165,9 +166,63 @@ def test_a_task_that_blocks_behind_the_schedulers_back_is_named() -> None:
         task = scheduler.spawn("blocks", block)
         with pytest.raises(Stuck, match=r"blocks, which runs in .*block, line "):
             scheduler.run()
+        with pytest.raises(Stuck):
+            scheduler.run()
         real.release()
-        scheduler.run()
-        assert task.done
+    assert task._thread is not None
+    task._thread.join()
+
+
+def test_what_wakes_while_others_are_unwound_ends_as_they_do() -> None:
+    """Also if it waits for what one of them has."""
+    real = threading.Lock()
+
+    def block() -> None:
+        with real:
+            scheduler.switch()
+
+    with pytest.raises(Stuck, match="b, which runs in"), Scheduler(Prescribed({1: 1}), stuck_s=0.05) as scheduler:
+        tasks = [scheduler.spawn(name, block) for name in "abc"]
+        try:
+            scheduler.run()
+        finally:
+            scheduler.lock().__enter__()  # as the close of a cache would
+    for task in tasks:
+        if task._thread is not None:
+            task._thread.join()  # what one of them raised fails this test, as a warning
+
+
+class NeverGiven:
+    """A turn, that notes for how long it was waited for."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.waited_s = 0.0
+        self._scheduler = scheduler
+
+    def acquire(self, *, timeout: float) -> bool:
+        self._scheduler.point_count += self.waited_s == 0  # a point at first, and no other
+        self.waited_s += timeout
+        return False
+
+
+def test_a_task_is_stuck_after_as_long_as_is_said_and_hardly_longer() -> None:
+    scheduler = Scheduler(Oldest(), stuck_s=20)
+    scheduler._running = scheduler.spawn("computes", lambda: None)
+    never: Any = NeverGiven(scheduler)
+    assert scheduler._acquire(never) is scheduler._running
+    assert 20 <= never.waited_s <= 23
+
+
+def test_a_stuck_run_is_not_run_again_for_its_switches() -> None:
+    runs: list[Scheduler] = []
+
+    def scenario(scheduler: Scheduler) -> None:
+        runs.append(scheduler)
+        raise Stuck("a blocks")
+
+    with pytest.raises(FailedSchedule, match=r"a blocks\nrepeat with RandomWalk\(0\)\n\(not run again"):
+        explore(scenario)
+    assert len(runs) == 1
 
 
 # -- how it chooses --------------------------------------------------------------------------------------------
@@ -235,6 +290,18 @@ def test_a_scenario_that_is_too_large_is_refused() -> None:
         explore_all(needs(5), preemptions_max=9, schedules_max=100)
 
 
+@pytest.mark.parametrize("bound", [{"preemptions_max": -1}, {"departures_max": -1}])
+def test_a_bound_below_0_is_refused(bound: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"_max=-1.*: each is 0 at least"):
+        explore_all(lost_update, **bound)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [len, Counter, partial(steps, 1)])
+def test_what_has_no_instructions_to_stop_before_is_refused(function: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match="is no function, method or property that is written in Python"):
+        explore(lost_update, preempt=[function])
+
+
 def test_seeds_see_every_order_of_a_few_steps() -> None:
     seen = orders_seen(lambda scenario: explore(scenario, seeds=range(2000)), (3, 2))
     assert len(set(seen)) == comb(5, 3)
@@ -287,6 +354,37 @@ def test_pct_finds_a_failure_of_its_depth_as_often_as_its_bound_says() -> None:
         orders = orders_seen(partial(explore_pct, depth=depth, seeds=range(1000)), (2, 1))
         found = sum(order == "aba" for order in orders)
         assert 0.8 * least <= found <= 1.2 * least
+
+
+def test_pct_finds_what_shows_only_where_a_run_is_longer_than_the_first() -> None:
+    """*b* before *a* makes the way of *a* longer, and *c* has to come at the end of that."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        is_long = is_halfway = False
+
+        def a() -> None:
+            nonlocal is_halfway
+            for _ in range(20 * is_long):
+                scheduler.switch()
+            is_halfway = is_long
+            scheduler.switch()
+            is_halfway = False
+
+        def b() -> None:
+            nonlocal is_long
+            is_long = True
+
+        def c() -> None:
+            assert not is_halfway
+
+        for run in a, b, c:
+            scheduler.spawn(run.__name__, run)
+        scheduler.run()
+
+    with pytest.raises(FailedSchedule, match=r"repeat with PCT\(\d+, depth=2, points=24\)") as failed:
+        explore_pct(scenario, depth=2, seeds=range(1000))
+    with pytest.raises(FailedSchedule):
+        replay(scenario, eval(failed.value.repeat))
 
 
 def test_pct_needs_a_depth_and_a_number_of_points() -> None:

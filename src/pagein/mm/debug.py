@@ -146,7 +146,7 @@ class Checks:
     def in_operation(
         self, operation: Operation, zone: Zone, mapping: AddressSpace | None = None, page: Page | None = None
     ) -> Iterator[None]:
-        """The calling thread runs a store's code: it holds what the table says (lockorder.py), and no more."""
+        """The calling thread runs a store's code: it holds what the table says (locking.py), and no more."""
         name = operation.name if mapping is None else f"{type(mapping.ops).__name__}.{operation.name}"
         if page is not None:
             name = f"{name} of {page!r}"

@@ -57,6 +57,7 @@ TABLE_LOCK = Rank(
 )
 
 # What is waited for.  Who waits holds up those who wait for his locks; whom he waits for must take none of these.
+# (Memory and room are asserted as somebody begins to wait: whoever gets them at once is not asked.)
 MEMORY = Rank("memory", "mm/reclaim.py", "WAIT: until pages that can be evicted are unlocked, or written back")
 DIRTY_ROOM = Rank("room for dirty pages", "mm/dirty.py", "WAIT: for write-back, which locks pages")
 BUSY = Rank("those who are busy", "turns.py", "WAIT: for those who write out what was left")

@@ -108,12 +108,9 @@ class VirtualClock(Scheduler):
         return "\n  ".join(["nobody is left to wake:", *map(_where, waiting)])
 
     def _wait_for_turn(self, turn: threading.Lock) -> None:
-        fingerprint = -1
         try:
-            while not turn.acquire(timeout=self._stuck_s):
-                if fingerprint == self.fingerprint and (running := self._running):
-                    raise Stuck(f"for {self._stuck_s:g} s {_where(running)}, and waits not through the clock")
-                fingerprint = self.fingerprint
+            if (stuck := self._acquire(turn)) is not None:
+                raise Stuck(f"for {self._stuck_s:g} s {_where(stuck)}, and waits not through the clock")
         except BaseException as error:  # Ctrl-C, too: some other thread runs, and nobody waits for its turn any more
             self._broke_off, self._stopping = error, True
             raise

@@ -180,7 +180,10 @@ def _except_handler(bytecode: dis.Bytecode, offset: int) -> int | None:
 
 def _codes(function: Callable[..., object]) -> Iterator[CodeType]:
     """The code of a function, a method or a property, and of the functions defined in it."""
-    pending: list[CodeType] = [inspect.unwrap(getattr(function, "fget", None) or function).__code__]
+    code = getattr(inspect.unwrap(getattr(function, "fget", None) or function), "__code__", None)
+    if code is None:
+        raise TypeError(f"preempt: {function!r} is no function, method or property that is written in Python")
+    pending: list[CodeType] = [code]
     while pending:
         code = pending.pop()
         yield code

@@ -24,6 +24,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Protocol
 
@@ -34,6 +35,8 @@ POINTS_MAX = 100_000
 """Points that one run may pass; a scenario of a few tasks passes hundreds."""
 STUCK_S = 20.0
 """Real seconds in which a running task has to come to a point."""
+_LOOKS = 10
+"""How often in this time we look whether it has."""
 
 
 class Strategy(Protocol):
@@ -135,12 +138,16 @@ class Scheduler(Door):
     def run(self) -> None:
         """Let the tasks go on until none can.  May be called again after more were spawned, or woken.
 
-        Raises: what a task raised; `Deadlock` if a spawned task has not ended; `Livelock`; `Stuck`.
+        Raises: what a task raised; `Deadlock` if a spawned task has not ended; `Livelock`; `Stuck`, after which no task
+        goes on.
         """
+        if self._stopping and self.error is not None:
+            raise self.error
         first = self._next(None)
         if first is not None:
             self._give_turn(first)
-            self._await_turn()
+            if (stuck := self._acquire(self._controller)) is not None:
+                self.error, self._stopping = self._stuck(stuck), True
         if self.error is not None:
             raise self.error
         waiting = [task for task in self._tasks if not task.done]
@@ -171,16 +178,26 @@ class Scheduler(Door):
     ) -> None:
         stuck = self._running  # it ends by itself, at its next point, should it come to one
         self._stopping = True
+        hangs: Task | None = None
         for task in self._tasks:
-            if task is stuck or task._thread is None:
+            if task._thread is None:
                 continue
             if not task.done:
-                self._give_turn(task)
-                self._await_turn()
-            task._thread.join()
+                self._running = task
+                with suppress(RuntimeError):  # it has its turn: the stuck one was about to hand it over
+                    task._turn.release()
+            if task is not stuck and hangs is None:
+                task._thread.join(self._stuck_s)
+                hangs = task if task._thread.is_alive() else None
+        left = hangs or stuck
+        self._running = None if left is None or left.done else left
         self._preemption.__exit__(kind, error, trace)
         # What is tested refers to us, and should not thereby refer to what the tasks use.
         self._tasks, self._runnable = [], []
+        if hangs is not None and not isinstance(self.error, Stuck):
+            raise self._stuck(hangs)
+        if isinstance(error, _Stopped) and self.error is not None:  # whatever cleaned up after it came to a point
+            raise self.error from None
 
     # -- the door ----------------------------------------------------------------------------------------
 
@@ -304,13 +321,18 @@ class Scheduler(Door):
             task._thread.start()
         task._turn.release()
 
-    def _await_turn(self) -> None:
-        """Wait until the tasks hand the turn back to whoever called `run`."""
-        point_count = -1
-        while not self._controller.acquire(timeout=self._stuck_s):
-            if point_count == self.point_count and (running := self._running):
-                raise Stuck(f"for {self._stuck_s:g} s no point was reached by {_where(running)}")
-            point_count = self.point_count
+    def _acquire(self, turn: threading.Lock) -> Task | None:
+        """Wait until *turn* is given; or who runs, if he has not come to a point for so long."""
+        seen, looks = (self.point_count, self.fingerprint), 0
+        while not turn.acquire(timeout=self._stuck_s / _LOOKS):
+            now = self.point_count, self.fingerprint
+            looks, seen = looks + 1 if now == seen else 0, now
+            if looks >= _LOOKS and self._running is not None:
+                return self._running
+        return None
+
+    def _stuck(self, task: Task) -> Stuck:
+        return Stuck(f"for {self._stuck_s:g} s no point was reached by {_where(task)}")
 
     def _main(self, task: Task) -> None:
         task._turn.acquire()
@@ -323,14 +345,18 @@ class Scheduler(Door):
             self.error = self.error or error
         task.done = True
         self._set_blocked(task, "its end")
-        if self._stopping or self.error is not None:
-            self._give_turn(None)
-        else:
-            try:
+        if self._stopping:
+            return  # nobody waits for the turn, but for the end of this thread
+        try:
+            if self.error is None:
                 self._point(task, "at its end")
-            except SchedulerError as error:
-                self.error = error
+            else:
                 self._give_turn(None)
+        except _Stopped:
+            pass
+        except SchedulerError as error:
+            self.error = error
+            self._give_turn(None)
 
     def _note(self, me: Task, where: object, chosen: Task | None) -> None:
         self.fingerprint = hash((self.fingerprint, self.point_count, chosen.number if chosen else -1))

@@ -43,9 +43,9 @@ class PCT:
 
     A failure has depth d if d constraints "this step before that one" are enough to cause it: 1 for an order of whole
     tasks, 2 for most races, 3 for most of what is left.  Each run finds a failure of depth d with a probability of at
-    least ``1 / (n * k ** (d - 1))``, for n tasks that pass at most k = *points* points, so three times the inverse of
-    that is enough runs in 19 of 20 cases.  That is for the narrowest place.  One that is wider than a single point is
-    found sooner in proportion.
+    least ``1 / (n * k ** (d - 1))``, for n tasks and k = *points*, if it shows before k points are passed; so three
+    times the inverse of that is enough runs in 19 of 20 cases.  That is for the narrowest place.  One that is wider
+    than a single point is found sooner in proportion.
 
     Assumes: no task waits for another by passing points again and again: it would be `Livelock`.  Those of the core
     wait, or sleep.
@@ -63,18 +63,19 @@ class PCT:
         self._falls = {point: rank - change_count for rank, point in enumerate(falls)}
         """By point: the priority, below 0, of whoever comes there."""
         self._priorities: dict[int, float] = {}
-        self._point = -1
+        self.passed: int = 0
+        """How many points it has chosen at."""
 
     def __repr__(self) -> str:
         return self._told
 
     def choose(self, running: Task | None, runnable: Sequence[Task]) -> Task:
         """The task with the highest priority, after whoever comes to a change point has fallen."""
-        self._point += 1
-        if len(runnable) == 1 and self._point not in self._falls:
+        fallen = self._falls.get(self.passed)
+        self.passed += 1
+        if len(runnable) == 1 and fallen is None:
             return runnable[0]
         first = max(runnable, key=self._priority)
-        fallen = self._falls.get(self._point)
         if fallen is None:
             return first
         self._priorities[first.number] = fallen
