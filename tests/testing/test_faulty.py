@@ -9,10 +9,10 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -73,6 +73,27 @@ def test_the_nth_call_fails_and_so_many_after_it() -> None:
     assert [code_of(write, ops, NEW) for _ in range(6)] == [None, None, errno.ENOSPC, errno.ENOSPC, None, None]
     assert faulty.errors("store") == len(faulty.struck) == 2
     assert faulty.calls["store"] == 7
+
+
+@pytest.mark.parametrize(
+    ("faults", "struck"),
+    [
+        ([(1, 1), (1, 1)], [0, 1, None]),
+        ([(1, 1), (2, 1)], [0, 1, None]),
+        ([(2, 1), (1, 1)], [1, 0, None]),
+        ([(1, 2), (2, 2)], [0, 0, 1, 1, None]),
+        ([(2, 1), (1, 2)], [1, 0, 1, None]),
+    ],
+)
+def test_each_fault_strikes_as_often_as_it_was_told(faults: list[tuple[int, int]], struck: list[int | None]) -> None:
+    """Of two (at, times) that are due, the second strikes the next call, too."""
+    faulty = FaultyStore(DurableStore({"a": OLD}))
+    _, ops = opened(faulty)
+    for number, (at, times) in enumerate(faults):
+        faulty.inject("fsync", at=at, times=times, error=100 + number)
+    codes = [code_of(ops.fsync) for _ in struck]
+    assert [None if code is None else code - 100 for code in codes] == struck
+    assert [fault.strike_count for fault in faulty._faults] == [times for _, times in faults]
 
 
 def test_a_fault_without_an_end_lasts_until_it_is_healed_and_others_are_not_concerned() -> None:
@@ -244,6 +265,43 @@ def test_a_reader_of_several_pages_hears_of_no_fault_that_passes(kind: Kind, clo
         assert clock.together(lambda: file.pread(len(DATA), 0), complete) == [DATA, None]
 
 
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_a_reader_calls_the_store_himself_if_the_inner_one_says_so(kind: Kind, clock: VirtualClock) -> None:
+    """Whatever befalls that call; no worker is started for it."""
+
+    class Called(RangeOperations):
+        readers_call = True
+        threads: ClassVar[set[int]] = set()
+
+        def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+            self.threads.add(clock.thread_id())
+            buffer[:] = DATA[offset_bytes : offset_bytes + len(buffer)]
+
+    def read() -> bytes:
+        me.append(clock.thread_id())
+        for _ in range(2):
+            with suppress(TimeoutError):
+                return file.pread(PAGE_SIZE, PAGE_SIZE)
+        raise AssertionError("it fails again")
+
+    def complete() -> None:
+        if kind == "late":
+            me.append(clock.thread_id())
+            store.wait_for_held()[0].complete()
+
+    me: list[int] = []
+    store = FaultyStore(MemoryStore(), clock=clock)
+    ops = SimulatedStore({}, Link(latency_s=0.1), clock=clock).operations(store.operations(Called()))
+    delay_s = DELAY_S if kind == "slow" else 0
+    store.inject("fill", kind=kind, error=errno.ETIMEDOUT, delay_s=delay_s, change=int if kind == "changed" else None)
+    with PageCache("1 MiB", door=clock) as cache, cache.inode(ops, size_bytes=len(DATA)).open() as file:
+        file.advise("random")
+        assert clock.together(read, complete)[0] == page(1)
+        assert_nothing_left(cache._zone)
+    assert Called.threads
+    assert Called.threads <= set(me)
+
+
 def test_a_bad_place_fails_whoever_reads_it_with_the_error_that_was_given(clock: VirtualClock) -> None:
     store, bad = FaultyStore(MemoryStore({"a": DATA}), clock=clock), TimeoutError("a bad sector")
     store.inject("fill", offset_bytes=3 * PAGE_SIZE, times=None, error=bad)
@@ -305,6 +363,31 @@ def test_late_answers_come_in_the_order_that_the_test_wants(clock: VirtualClock)
                 lambda: file.pread(1, 5 * PAGE_SIZE), lambda: store.wait_for_held()[0].complete(PermissionError("no"))
             )
         assert file.pread(PAGE_SIZE, 5 * PAGE_SIZE) == page(5)
+
+
+@pytest.mark.parametrize("mistake", [ValueError("a mistake"), SystemExit(3)])
+def test_a_late_call_ends_whatever_the_store_raises(mistake: BaseException, clock: VirtualClock) -> None:
+    class Mistaken(RangeOperations):
+        def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+            raise mistake
+
+    store = FaultyStore(MemoryStore(), clock=clock)
+    store.inject("fill", kind="late")
+    heard: list[BaseException] = []
+
+    def complete() -> None:
+        (held,) = store.wait_for_held()
+        try:
+            held.complete()
+        except SystemExit as error:
+            heard.append(error)
+
+    ops = store.operations(Mistaken())
+    with PageCache("1 MiB", door=clock) as cache, cache.inode(ops, size_bytes=10).open() as file:
+        with pytest.raises(type(mistake)) as raised:
+            clock.together(complete, file.read)
+        assert raised.value is mistake
+        assert heard == ([] if isinstance(mistake, Exception) else [mistake])
 
 
 def test_what_is_late_for_ever_is_a_deadlock_and_not_a_test_that_hangs(clock: VirtualClock) -> None:
@@ -459,8 +542,12 @@ def test_an_object_that_is_replaced_as_a_whole_fails_too(clock: VirtualClock) ->
     [
         ({"operation": "read"}, "operation must be one of open, fill, .*, not 'read'"),
         ({"kind": "broken"}, "kind must be one of fails, short, torn, slow, late, changed, not 'broken'"),
-        ({"at": 0}, "count from 1: at=0"),
-        ({"times": 0}, "count from 1: .*times=0"),
+        ({"at": 0}, "at must be a whole number, at least 1, not 0"),
+        ({"times": 0}, "times must be a whole number, at least 1, or None for all, not 0"),
+        ({"error": 0}, "error must be an OSError, or its errno, as errno.EIO, not 0"),
+        ({"offset_bytes": -4}, "offset_bytes must be a whole number, at least 0, or None for any, not -4"),
+        ({"operation": "open", "offset_bytes": 4}, "offset_bytes needs a range, as fill and store have, not open"),
+        ({"kind": "slow", "delay_s": math.nan}, "delay_s must be a finite number, at least 0, not nan"),
         ({"kind": "slow"}, "'slow' needs delay_s"),
         ({"kind": "short", "delay_s": 1.0}, "'short' has no delay_s"),
         ({"kind": "changed"}, "a change if, and only if, its kind is 'changed'"),
@@ -471,11 +558,35 @@ def test_a_fault_that_makes_no_sense_is_refused(arguments: dict[str, Any], messa
         FaultyStore(MemoryStore()).inject(**{"operation": "fill", **arguments})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"at": "2"}, "at must be a whole number, at least 1, not '2'"),
+        ({"at": 1.5}, "at must be a whole number, at least 1, not 1.5"),
+        ({"times": "1"}, "times must be .*, not '1'"),
+        ({"error": "EIO"}, "error must be an OSError, or its errno, as errno.EIO, not 'EIO'"),
+        ({"error": ValueError("x")}, r"error must be .*, not ValueError\('x'\)"),
+        ({"offset_bytes": 0.5}, "offset_bytes must be .*, not 0.5"),
+        ({"kind": "slow", "delay_s": "1"}, "delay_s must be a finite number, at least 0, not '1'"),
+        ({"kind": "changed", "change": 3}, "change must be something to call, not 3"),
+    ],
+)
+def test_what_is_of_another_type_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        FaultyStore(MemoryStore()).inject(**{"operation": "fill", **arguments})
+
+
 def test_what_is_no_store_or_has_no_ranges_is_refused() -> None:
     with pytest.raises(TypeError, match="dict is no store: it has no source"):
         FaultyStore({})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="ScriptedOps has no ranges, only pages"):
         FaultyStore(MemoryStore()).operations(ScriptedOps())
+
+    class ByPages(Later):
+        writable = True
+
+    with pytest.raises(TypeError, match=r"ByPages is writable, but has no store\(buffer, offset_bytes\)"):
+        FaultyStore(MemoryStore()).operations(ByPages())
 
 
 # -- what is durable -----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,6 +85,16 @@ def test_the_figures_may_change_while_requests_are_under_way() -> None:
     assert [one.done_s for one in transfers] == pytest.approx([16.9, 6.9, 16.9, 22.9])
 
 
+@pytest.mark.parametrize("now_s", [0.0, 2e7, 1e12])
+def test_a_request_ends_whatever_the_clock_says(now_s: float) -> None:
+    """Of a machine that has been up for 231 days, a clock tells no nanosecond."""
+    it = Link(bandwidth_bytes_s=6.67e8)
+    transfer = it.ask(now_s, 1)
+    assert it.done_s(transfer) - now_s == pytest.approx(0, abs=1e-8)
+    it.advance(now_s + 1)
+    assert transfer.done_s - now_s == pytest.approx(0, abs=1e-8)
+
+
 def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
     def durations(**more: Any) -> list[float]:
         it = Link(latency_s=1, connections=200, **more)
@@ -106,16 +117,42 @@ def test_jitter_stalls_and_errors_are_those_of_the_seed() -> None:
 @pytest.mark.parametrize(
     ("figures", "message"),
     [
-        ({"latency_s": -1}, "latency_s must be at least 0, not -1"),
-        ({"bandwidth_bytes_s": 0}, "bandwidth_bytes_s must be more than 0, not 0"),
-        ({"connections": 0}, "connections must be at least 1, not 0"),
-        ({"stalls": 2.0}, "stalls must be a chance from 0 to 1, or the numbers of requests, not 2.0"),
-        ({"errors": -0.1}, "errors must be a chance"),
+        ({"latency_s": -1}, "ValueError: latency_s must be a finite number, at least 0, not -1"),
+        ({"latency_s": math.inf}, "ValueError: latency_s must be a finite number, at least 0, not inf"),
+        ({"latency_s": "1"}, "TypeError: latency_s must be a finite number, at least 0, not '1'"),
+        ({"bandwidth_bytes_s": 0}, "ValueError: bandwidth_bytes_s must be a number, more than 0, not 0"),
+        ({"connections": 0}, "ValueError: connections must be a whole number, at least 1, not 0"),
+        ({"connections": 1.5}, "TypeError: connections must be a whole number, at least 1, not 1.5"),
+        (
+            {"stalls": 2.0},
+            "ValueError: stalls must be a chance from 0 to 1, or a collection of the numbers of .*not 2.0",
+        ),
+        ({"stalls": [3, -1]}, r"ValueError: stalls must be .*, not \[3, -1\]"),
+        ({"errors": -0.1}, "ValueError: errors must be a chance"),
+        ({"errors": "abc"}, "TypeError: errors must be .*, not 'abc'"),
+        ({"errors": None}, "TypeError: errors must be .*, not None"),
     ],
 )
 def test_a_link_that_cannot_be_is_refused(figures: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Link(**figures)
+    """Also when it becomes so later."""
+    ((name, value),) = figures.items()
+    for run in (lambda: Link(**figures), lambda: setattr(Link(), name, value)):
+        with pytest.raises((ValueError, TypeError)) as raised:
+            run()
+        assert re.match(message, f"{type(raised.value).__name__}: {raised.value}")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), ("text", TypeError)]
+)
+def test_content_that_cannot_be_is_refused(content: Any, kind: type[Exception]) -> None:
+    message = f"the content of 'a' must be bytes, or how many of them, at least 0, not {content!r}"
+    with pytest.raises(kind, match=re.escape(message)):
+        SimulatedStore({"a": content})
+    store = SimulatedStore({"a": b"as it was"})
+    with pytest.raises(kind, match=re.escape(message)):
+        store.put("a", content)
+    assert store.content("a") == b"as it was"
 
 
 # -- through a cache ---------------------------------------------------------------------------------------------
@@ -208,10 +245,53 @@ def test_an_object_that_is_replaced_is_another_one() -> None:
 
         in_cache(store, clock, run)
         assert in_cache(store, clock, File.read) == b"bytes now"
+
+        def run_on(file: File) -> None:
+            file.advise("random")
+            assert file.pread(5, 0) == bytes(5)
+            store.put("a", 2 * MIB)
+            with pytest.raises(OSError, match="changed while it was open"):
+                file.pread(10, MIB)
+
+        store.put("a", bytes(2 * MIB))
+        in_cache(store, clock, run_on)
+        assert in_cache(store, clock, File.read) == store.content("a") != first
+        store.put("a", b"bytes now")
+        assert in_cache(store, clock, File.read) == b"bytes now"
         with PageCache("1 MiB", door=clock) as cache, cache.open((store, "b")) as file:
             assert file.read() == b"given"
             with pytest.raises(FileNotFoundError):
                 cache.open((store, "c"))
+
+
+def test_a_source_opens_what_is_there_by_then() -> None:
+    store = SimulatedStore({"a": 10})
+    source = store.source("a")
+    assert source.open().size_bytes == 10
+    store.put("a", b"given")
+    assert source.open().size_bytes == 5
+    store.put("a", 20)
+    assert source.open().size_bytes == 20
+
+
+def test_bytes_that_are_given_may_be_written_to_until_they_are_replaced() -> None:
+    store = SimulatedStore({"a": b"given", "b": 10})
+    with PageCache("32 MiB") as cache:
+        with pytest.raises(OSError, match="its store is read-only"):
+            cache.open((store, "b"), "r+b")
+        with cache.open((store, "a"), "r+b") as file:
+            file.write(b"taken")
+        assert store.content("a") == b"taken"
+        for path, mode in (("a", "r+b"), ("new", "xb")):
+            writer = cache.open((store, path), mode)
+            assert isinstance(writer, File)
+            writer.write(b"too late")
+            store.put(path, 30)
+            with pytest.raises(OSError, match="changed while it was open"):
+                writer.fsync()
+            writer.discard()
+            writer.close()
+            assert len(store.content(path)) == 30
 
 
 def test_content_that_is_made_up_is_different_everywhere_and_for_each_seed() -> None:

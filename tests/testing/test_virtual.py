@@ -87,6 +87,18 @@ def test_ctrl_c_while_another_runs_ends_the_test() -> None:
     done.set()
 
 
+def test_a_clock_is_used_once() -> None:
+    clock = VirtualClock()
+    with clock:
+        clock.sleep(1)
+        with pytest.raises(RuntimeError, match="a VirtualClock is used once"), clock:
+            pass
+        clock.sleep(1)
+    with pytest.raises(RuntimeError, match="a VirtualClock is used once: make another one"), clock:
+        pass
+    assert clock.now_s() == 2
+
+
 def test_no_thread_outlives_the_clock() -> None:
     before = set(threading.enumerate())
     with VirtualClock() as clock:

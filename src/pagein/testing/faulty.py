@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
+from ..errors import bad_setting
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from ..mm.openfile import OpenFile
 from ..mm.page import Page
@@ -26,17 +27,20 @@ from ..mm.rac import ReadaheadControl
 from ..mm.sync import SYSTEM, Door, Waiter
 from ..mm.writeback import WritebackControl
 from ..stores.source import Store
+from .accepted import COUNT, ERROR, FINITE, OFFSET, or_none, require
 from .durable import SECTOR_BYTES
 from .stores import PATIENCE_S
 from .wrapped import Operation as Operation, Request, Run, WrappedOperations, WrappedStore
 
 Kind = Literal["fails", "short", "torn", "slow", "late", "changed"]
+WITH_RANGE: tuple[Operation, ...] = ("fill", "store")
 T = TypeVar("T")
 
 
 @dataclass(eq=False)
 class Fault:
     """What befalls the calls of an operation, from the *at*-th on, *times* in all; None: until `FaultyStore.heal`.
+    Each call counts for each fault that it concerns, but only one of them strikes it.
     With *offset_bytes*, only those whose range has that byte count.  *error* is raised: an OSError, or its errno.
 
     ``fails``: nothing is done, and *error* raised.
@@ -58,6 +62,9 @@ class Fault:
     delay_s: float = 0.0
     change: Callable[[], object] | None = None
     calls: int = 0
+    """How many concerned it so far."""
+    strike_count: int = 0
+    """How many of them it has befallen."""
 
     def __post_init__(self) -> None:
         for name, given, accepted in (
@@ -66,9 +73,16 @@ class Fault:
         ):
             if given not in accepted:
                 raise ValueError(f"{name} must be one of {', '.join(accepted)}, not {given!r}")
-        if self.at < 1 or (self.times is not None and self.times < 1):
-            raise ValueError(f"at and times count from 1: at={self.at}, times={self.times}")
-        if self.delay_s < 0 or (self.kind == "slow" and not self.delay_s):
+        require("at", self.at, COUNT)
+        require("times", self.times, or_none(COUNT, "all"))
+        require("error", self.error, ERROR)
+        require("offset_bytes", self.offset_bytes, or_none(OFFSET, "any"))
+        require("delay_s", self.delay_s, FINITE)
+        if self.offset_bytes is not None and self.operation not in WITH_RANGE:
+            raise ValueError(f"offset_bytes needs a range, as {' and '.join(WITH_RANGE)} have, not {self.operation}")
+        if self.change is not None and not callable(self.change):
+            raise bad_setting("change", "something to call", self.change, kind=TypeError)
+        if self.kind == "slow" and not self.delay_s:
             raise ValueError(f"kind {self.kind!r} needs delay_s, more than 0, not {self.delay_s:g}")
         if self.delay_s and self.kind not in ("slow", "torn"):
             raise ValueError(f"kind {self.kind!r} has no delay_s, only 'slow' and 'torn' have")
@@ -80,12 +94,12 @@ class Fault:
         """Whether whoever called gets an OSError of ours."""
         return self.kind in ("fails", "short") or (self.kind == "torn" and not self.delay_s)
 
-    def strikes(self, request: Request) -> bool:
-        """Count one more call, if it is one of ours.  Under the store's lock."""
+    def is_due(self, request: Request) -> bool:
+        """Whether it should befall this call, which is counted if it is one of ours.  Under the store's lock."""
         if not self._concerns(request):
             return False
         self.calls += 1
-        return self.calls >= self.at and (self.times is None or self.calls < self.at + self.times)
+        return self.calls >= self.at and (self.times is None or self.strike_count < self.times)
 
     def _concerns(self, request: Request) -> bool:
         start, at = request.offset_bytes, self.offset_bytes
@@ -143,7 +157,7 @@ class FaultyStore(WrappedStore):
         delay_s: float = 0.0,
         change: Callable[[], object] | None = None,
     ) -> Fault:
-        """As `Fault` says.  Of several that are due, the one that was injected first strikes."""
+        """As `Fault` says.  Of several that are due, the one that was injected first strikes, and the others later."""
         fault = Fault(operation, kind, at, times, error, offset_bytes, delay_s, change)
         with self._lock:
             self._faults.append(fault)
@@ -187,9 +201,12 @@ class FaultyStore(WrappedStore):
         """Count a call; return what befalls it."""
         with self._lock:
             self.calls[request.operation] += 1
-            due = [fault for fault in self._faults if fault.strikes(request)]
-            self.struck += due[:1]
-        return due[0] if due else None
+            due = [fault for fault in self._faults if fault.is_due(request)]
+            if not due:
+                return None
+            due[0].strike_count += 1
+            self.struck.append(due[0])
+            return due[0]
 
     def _undergo(self, fault: Fault | None, request: Request, run: Run[T]) -> T:
         """Have it done as *fault* says, but for its being late."""
@@ -293,8 +310,10 @@ class _FaultyOperations(WrappedOperations):
                     if error is not None:
                         raise error
                     run(0, request.size_bytes)
-            except OSError as raised:
+            except BaseException as raised:  # of a mistake the reader hears, too: nobody else lets go of his page
                 end(raised.with_traceback(None))
+                if not isinstance(raised, Exception):
+                    raise
             else:
                 end(None)
 

@@ -19,15 +19,28 @@ import random
 from collections.abc import Collection
 from copy import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .accepted import COUNT, FINITE, RATE, SCHEDULE, Accepted, require
 
 CONNECTIONS = 64
 """Requests at once, unless told otherwise; as many as pagein asks an object store at once."""
 STALL_S = 1.0
 RESOLUTION_S = 1e-9
-"""What would arrive within so long has arrived: times are floats."""
+"""What would arrive within so long, or before the next time that a float can tell, has arrived."""
 
 Schedule = float | Collection[int]
 """Which requests something befalls: each by this chance; or those of these numbers, the first being 0."""
+_ACCEPTED: dict[str, Accepted] = {
+    "latency_s": FINITE,
+    "bandwidth_bytes_s": RATE,
+    "connection_bytes_s": RATE,
+    "connections": COUNT,
+    "jitter": FINITE,
+    "stalls": SCHEDULE,
+    "stall_s": FINITE,
+    "errors": SCHEDULE,
+}
 
 
 @dataclass(eq=False)
@@ -66,17 +79,8 @@ class Link:
         """*jitter*: the latency of each request is up to so much longer, as a part of it.  *stalls*: these come
         *stall_s* later.  *errors*: these fail, after their latency.
 
-        Raises: ValueError for what no link can be.
+        Raises: ValueError, TypeError for what no link can be; also when it is changed.
         """
-        _require(latency_s >= 0, "latency_s", latency_s, "at least 0")
-        _require(bandwidth_bytes_s > 0, "bandwidth_bytes_s", bandwidth_bytes_s, "more than 0")
-        _require(connection_bytes_s > 0, "connection_bytes_s", connection_bytes_s, "more than 0")
-        _require(connections >= 1, "connections", connections, "at least 1")
-        _require(jitter >= 0, "jitter", jitter, "at least 0")
-        _require(stall_s >= 0, "stall_s", stall_s, "at least 0")
-        for name, schedule in (("stalls", stalls), ("errors", errors)):
-            is_chance = not isinstance(schedule, float | int) or 0 <= schedule <= 1
-            _require(is_chance, name, schedule, "a chance from 0 to 1, or the numbers of requests")
         self.latency_s: float = latency_s
         self.bandwidth_bytes_s: float = bandwidth_bytes_s
         self.connection_bytes_s: float = connection_bytes_s
@@ -90,6 +94,13 @@ class Link:
         self._now_s = 0.0
         self._under_way: list[Transfer] = []
         """In the order of asking."""
+
+    if not TYPE_CHECKING:  # else a type checker lets any name be set
+
+        def __setattr__(self, name, value):
+            if name in _ACCEPTED:
+                require(name, value, _ACCEPTED[name])
+            super().__setattr__(name, value)
 
     def ask(self, now_s: float, size_bytes: int) -> Transfer:
         """A request begins whose answer, or what is sent with it, is *size_bytes* long."""
@@ -142,9 +153,10 @@ class Link:
         if arriving:
             rate = min(self.bandwidth_bytes_s / len(arriving), self.connection_bytes_s)
             stop_s = min(stop_s, now_s + min(one.left_bytes for one in arriving) / rate)
+            resolution_s = max(RESOLUTION_S, math.ulp(stop_s))
             for one in arriving:
                 left_s = one.left_bytes / rate - (stop_s - now_s)
-                one.left_bytes = left_s * rate if left_s > RESOLUTION_S else 0.0
+                one.left_bytes = left_s * rate if left_s > resolution_s else 0.0
         self._now_s = stop_s
         self._settle()
 
@@ -164,8 +176,3 @@ class Link:
 
 def _strikes(schedule: Schedule, number: int, drawn: float) -> bool:
     return drawn < schedule if isinstance(schedule, float | int) else number in schedule
-
-
-def _require(is_so: bool, name: str, given: object, accepted: str) -> None:
-    if not is_so:
-        raise ValueError(f"{name} must be {accepted}, not {given!r}")

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from itertools import count
 from typing import TypeVar
 
-from ..errors import stale
+from ..errors import read_only_source, stale
 from ..mm.aops import AddressSpaceOperations
 from ..mm.sync import SYSTEM, Door
 from ..stores.memory import MemoryStore
 from ..stores.ranges import RangeOperations, read_range
-from ..stores.source import Opened, Source, Store
+from ..stores.source import Opened, Source, Store, WritableSource
+from .accepted import CONTENT, require
 from .link import Link, Transfer
 from .wrapped import Request, Run, WrappedOperations, WrappedStore
 
@@ -56,7 +58,7 @@ class SimulatedStore(WrappedStore):
     def put(self, path: str, content: bytes | int) -> None:
         """Replace an object, or add one, at once: whoever has the old one open gets ESTALE at the next fetch.
 
-        Raises: TypeError if the content is another store's.
+        Raises: TypeError if the content is another store's; ValueError, TypeError for what is no content.
         """
         if self._objects is None:
             raise TypeError(f"put it into the {type(self._inner).__name__} that this store is made of")
@@ -111,37 +113,54 @@ class SimulatedStore(WrappedStore):
 
 
 class _Objects:
-    """Paths and their bytes, given or made up."""
+    """Paths and their bytes, given or made up.  What is made up hides an empty object among those that are given, so
+    that whoever has there what was replaced by it gets ESTALE."""
 
     def __init__(self, content: Mapping[str, bytes | int], seed: int) -> None:
         self._seed = seed
         self._put_counts = count(1)
+        self._lock = threading.Lock()
         self._given = MemoryStore()
         self._made: dict[str, _Made] = {}
         for path, what in content.items():
             self.put(path, what)
 
     def put(self, path: str, content: bytes | int) -> None:
-        if isinstance(content, int):
-            self._made[path] = _Made(self, path, content, f"{self._seed} {path} {next(self._put_counts)}")
-        else:
-            self._given.put(path, content)
-            self._made.pop(path, None)
+        require(f"the content of {path!r}", content, CONTENT)
+        with self._lock:
+            if isinstance(content, int):
+                self._made[path] = _Made(self, path, content, f"{self._seed} {path} {next(self._put_counts)}")
+                self._given.put(path, b"")
+            else:
+                self._given.put(path, content)
+                self._made.pop(path, None)
 
     def source(self, path: str) -> Source:
-        return _MadeSource(self, path) if path in self._made else self._given.source(path)
+        return _ObjectSource(self, path)
 
 
-class _MadeSource:
+class _ObjectSource:
+    """Whichever is there when it is opened."""
+
     def __init__(self, objects: _Objects, path: str) -> None:
         self._objects = objects
         self._path = path
-        self.key: Hashable = ("made up", objects, path)
+        self._given = objects._given.source(path)
+        self.key: Hashable = ("simulated", objects, path)
         self.name = f"simulated:{path}"
 
     def open(self) -> Opened:
-        found = self._objects._made[self._path]
-        return Opened(found, found.size_bytes, found.version)
+        with self._objects._lock:
+            made = self._objects._made.get(self._path)
+            return Opened(made, made.size_bytes, made.version) if made else self._given.open()
+
+    def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+        """Raises: OSError: EROFS if it is made up."""
+        with self._objects._lock:
+            if self._path in self._objects._made:
+                raise read_only_source(self.name)
+            assert isinstance(self._given, WritableSource)
+            return self._given.open_for_writing(create=create, exclusive=exclusive, truncate=truncate)
 
 
 class _Made(RangeOperations):

@@ -34,7 +34,7 @@ class _InTurn:
 
 
 class VirtualClock(Scheduler):
-    """A `Door` for `PageCache`, of which the calling thread is a task itself.  Used as a context manager."""
+    """A `Door` for `PageCache`, of which the calling thread is a task itself.  Used as a context manager, once."""
 
     def __init__(self, *, stuck_s: float = STUCK_S) -> None:
         super().__init__(_InTurn(), stuck_s=stuck_s)

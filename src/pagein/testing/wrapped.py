@@ -1,7 +1,10 @@
 """A store around another: each thing that the other is asked to do passes by here.
 
-Guarantees: what the inner store brings, stores and says of itself is what the outer one does; all bytes come by
-`fill`, none with the opening.  Every request is on record.
+Guarantees: what the inner store brings, stores and says of itself is what the outer one does.  Every request is on
+record.
+Assumes: the inner store can do all by ranges.  All bytes come by `fill` or `fetch`, and go by `store`, so that part of
+them can fail.  What else it has is not called: `readpage`, `readahead`, `writepages`, `direct_write`, `fetch_here`,
+`launder_page` (a dirty page stays), `Opened.look` (it is opened again); and no bytes come with the opening.
 Not here: what happens to a request on its way (faulty.py, simulated.py).
 """
 
@@ -123,10 +126,13 @@ class WrappedOperations(RangeOperations):
             raise TypeError(
                 f"{type(inner).__name__} has no ranges, only pages: wrap RangeOperations or AsyncRangeOperations"
             )
+        if inner.writable and not _has_store(inner):
+            raise TypeError(f"{type(inner).__name__} is writable, but has no store(buffer, offset_bytes) for ranges")
         self._store = store
         self._inner: Any = inner
         self._name = name
         self.blocking: bool = inner.blocking or isinstance(inner, AsyncRangeOperations)
+        self.readers_call: bool = inner.readers_call
         self.requests_max: int = inner.requests_max
         self.validates: bool = inner.validates
         self.writable: bool = inner.writable
@@ -193,3 +199,7 @@ class WrappedOperations(RangeOperations):
 
     def _whole(self, operation: Operation, run: Callable[[], object]) -> None:
         self._store._answer(self._store._asked(operation, self._name), lambda start, stop: run())
+
+
+def _has_store(inner: Any) -> bool:
+    return getattr(type(inner), "store", RangeOperations.store) is not RangeOperations.store

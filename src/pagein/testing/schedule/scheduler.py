@@ -126,6 +126,7 @@ class Scheduler(Door):
         self._running: Task | None = None
         self._controller = threading.Lock()
         self._controller.acquire()
+        self._is_entered = False
         self._stopping = False
         self._now_s = 0.0
 
@@ -170,6 +171,9 @@ class Scheduler(Door):
         self.switch("interrupt")
 
     def __enter__(self) -> Scheduler:
+        if self._is_entered:
+            raise RuntimeError(f"a {type(self).__name__} is used once: make another one")
+        self._is_entered = True
         self._preemption.__enter__()
         return self
 
