@@ -449,8 +449,9 @@ class HTTPOperations(RangeOperations):
     @property
     def _whole_lock(self) -> threading.Lock:
         """That of this process: a thread that has stayed in the parent of a fork may hold the parent's."""
-        lock: threading.Lock = self.__dict__.setdefault(f"_whole_lock of {os.getpid()}", threading.Lock())  # one step
-        return lock
+        # In one step; by this name it is in the list of locks (mm/lockorder.py).
+        _whole_lock: threading.Lock = self.__dict__.setdefault(f"_whole_lock of {os.getpid()}", threading.Lock())
+        return _whole_lock
 
     def _fetch_whole(self) -> None:
         # Held during the download: whoever else needs a page of this object can only wait for it, or, should it
