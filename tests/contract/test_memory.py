@@ -315,7 +315,7 @@ ROUNDS_MAX = 20
 
 def assert_opens_in_time(open_some: Callable[[], list[float]]) -> None:
     """In one of some rounds the median of what it took is less than a millisecond."""
-    medians_s = []
+    medians_s: list[float] = []
     while not medians_s or (min(medians_s) >= OPEN_S and len(medians_s) < ROUNDS_MAX):
         medians_s.append(statistics.median(open_some()))
     assert min(medians_s) < OPEN_S
