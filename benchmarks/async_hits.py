@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -127,11 +127,15 @@ def _work(runner: asyncio.Runner, readers: dict[str, list[Read]]) -> dict[str, W
         count = PAGEIN_READS if name == PAGEIN else PEER_READS
         places = _places(count)
         shares = [places[at : at + count] for at in range(0, len(places), count)]
-        work[name] = Work(len(places), lambda reads=reads, shares=shares: runner.run(_in_tasks(reads, shares)))
+        work[name] = Work(len(places), partial(_run, runner, _in_tasks, reads, shares))
     places = _places(1)
     for name, read in ((GATHER, readers[PAGEIN][0]), (GATHER_NOTHING, _nothing)):
-        work[name] = Work(len(places), lambda read=read: runner.run(_gathered(read, places)))
+        work[name] = Work(len(places), partial(_run, runner, _gathered, read, places))
     return work
+
+
+def _run(runner: asyncio.Runner, what: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+    runner.run(what(*arguments))
 
 
 async def _in_tasks(reads: list[Read], shares: list[list[int]]) -> None:

@@ -69,7 +69,7 @@ def _make(place: Path) -> Tables:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    truth = {}
+    truth: Tables = {}
     for number in range(FILES):
         draw, path = np.random.default_rng(SEED + number), place / f"part-{number}.parquet"
         table = pa.table({f"c{column}": draw.random(ROW_GROUPS * ROWS) for column in range(COLUMNS)})

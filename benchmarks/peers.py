@@ -46,7 +46,7 @@ class CachetoolsBlocks:
         blocks = self._blocks
         with self._lock:
             try:
-                found = [blocks[index] for index in range(first, stop)]
+                found: list[bytes] = [blocks[index] for index in range(first, stop)]
             except KeyError:
                 found = [self._block(index) for index in range(first, stop)]
         if len(found) == 1 and size == PAGE:
@@ -55,7 +55,7 @@ class CachetoolsBlocks:
         return b"".join(found)[head : head + size] if head or size % PAGE else b"".join(found)
 
     def _block(self, index: int) -> bytes:
-        block = self._blocks.get(index)
+        block: bytes | None = self._blocks.get(index)
         if block is None:
             block = self._blocks[index] = self._data[index * PAGE : (index + 1) * PAGE]
         return block

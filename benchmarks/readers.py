@@ -22,7 +22,7 @@ from obstore.store import HTTPStore, ObjectStore
 from workload import KIB, MIB
 
 from pagein import PageCache
-from pagein.stores.http_connections import Client
+from pagein.stores.http_connections import client_for
 from pagein.stores.http_options import HTTPOptions
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ TURN_READS = 10
 PAGEIN, PAGEIN_ASIDE, STREAMED, RANGES = "pagein", "pagein, in a thread", "streamed GET", "ranges, no cache"
 STREAMED_BY_OBSTORE = "streamed GET, obstore"
 
-_OURS = Client(HTTPOptions())
+_OURS = client_for(HTTPOptions())
 _OPEN = PageCache(MIB)
 """While a cache is open, connections are kept, as the other clients keep theirs."""
 

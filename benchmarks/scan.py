@@ -96,7 +96,7 @@ def _of_pagein(choose: victims.Victims, hot: list[int]) -> list[bool]:
 def _of_cachetools(blocks: cachetools.Cache[tuple[str, int], bool], hot: list[int]) -> list[bool]:
     def read(file: str, index: int) -> bool:
         if (file, index) in blocks:
-            return blocks[file, index]  # the look-up is the use
+            return bool(blocks[file, index])  # the look-up is the use
         blocks[file, index] = True
         return False
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 import timing
@@ -131,7 +131,7 @@ def _overwrites(*, rounds: int) -> Rounds:
         fds = [stack.enter_context(_in_memory(data)) for _ in range(3)]
         buffered = stack.enter_context(open(f"/proc/self/fd/{fds[1]}", "r+b"))
         mapped = stack.enter_context(mmap.mmap(fds[2], 0))
-        loops = {
+        loops: dict[str, Callable[[], object]] = {
             PWRITE: partial(_pwrite, file.pwrite, writes),
             SYSTEM: partial(_os_pwrite, fds[0], writes),
             MAPPED: partial(_assign, mapped, writes),
@@ -318,7 +318,7 @@ def _durable(place: Path, size_bytes: int, *, rounds: int) -> Rounds:
         finally:
             os.close(fd)
 
-    def by_file(how: Callable[[Path], BinaryIO], path: Path) -> None:
+    def by_file(how: Callable[[Path], Any], path: Path) -> None:
         with how(path) as file:
             _write_in_order(file.write, pieces, size_bytes)
             file.flush()

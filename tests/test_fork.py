@@ -1,6 +1,7 @@
 """Fork: a child starts with the same files and an empty cache of its own; its parent notices nothing."""
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from tests.forking import in_child
 import pagein
 from pagein import process
 from pagein.mm import fork
-from pagein.mm.sync import INSIDE
+from pagein.mm.sync import OwnedLock
 from pagein.stores import MemoryStore
 
 pytestmark = [
@@ -97,11 +98,16 @@ def test_two_threads_that_fork_at_once_both_let_go_of_what_they_locked(
         fork._after_in_parent()
         process._after_fork_in_parent()
 
+    def is_in_line() -> bool:
+        assert thread.ident is not None
+        frame = sys._current_frames().get(thread.ident)
+        return frame is not None and frame.f_code is OwnedLock.__enter__.__code__
+
     process._before_fork()
     fork._before()
     thread = threading.Thread(target=second, daemon=True)
     thread.start()
-    while thread.ident not in INSIDE:  # he is in line
+    while not is_in_line():
         assert thread.is_alive()
         os.sched_yield()
     assert not forked

@@ -13,7 +13,6 @@ from __future__ import annotations
 import io
 import os
 import weakref
-from _thread import get_ident
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -33,7 +32,7 @@ from .mm.lockorder import CLOSE_TURN, TEXTS_TURN
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
-from .mm.sync import INSIDE, SYSTEM, Door, MakeWaiter, OwnedLock, Steps, in_store_code
+from .mm.sync import HERE, SYSTEM, Door, MakeWaiter, OwnedLock, Steps
 from .mm.victims import Victims, s3fifo
 from .mm.zone import Zone
 from .modes import Mode
@@ -303,7 +302,7 @@ class PageCache:
 
     def _file_closed(self) -> None:
         """A file was closed.  A finalizer may have done it, inside the core: then a worker follows up."""
-        if get_ident() in INSIDE:
+        if HERE.depth:
             self._follow_up_soon()
         elif not self._zone.door.is_finalizing():
             self._sweep()
@@ -329,7 +328,7 @@ class PageCache:
         Raises: what a store's close has raised, here or since the last time.
         """
         if self._table.has_work:
-            if in_store_code():  # who has called it may have what this would wait for
+            if HERE.calling:  # who has called it may have what this would wait for
                 self._follow_up_soon()
             else:
                 self._shielded(self._follow_up)
@@ -349,9 +348,9 @@ class PageCache:
         """Write what finalizers have noted, also what could not be written before of the inode that *key* finds."""
         if self._zone.closed:
             return
-        if self._table.late and in_store_code():
+        if self._table.late and HERE.calling:
             self._follow_up_soon()
-        while self._table.late and not in_store_code():
+        while self._table.late and not HERE.calling:
             try:
                 inode = self._table.late.popleft()
             except IndexError:  # another was faster

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import io
 import os
-from _thread import get_ident
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
-from .mm.sync import INSIDE, MakeWaiter, Steps
+from .mm.sync import HERE, MakeWaiter, Steps
 from .reader import PageReader, checked
 from .units import PAGE_SHIFT
 
@@ -66,7 +65,7 @@ class PageWriter(PageReader):
             first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
             is_plain = data.__class__ is bytes and end.__class__ is int
             is_short = is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct
-            if is_short and not (INSIDE and get_ident() in INSIDE):  # a finalizer would come in between two steps
+            if is_short and not HERE.depth:  # a finalizer would come in between two steps
                 mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
                 if first != last:
                     if self._write_short(cast(bytes, data), offset, start, slice(first, last + 1)):

@@ -579,14 +579,14 @@ MUTATIONS = [
     ),
     _mutation(
         "workqueue", "steps that no thread waits with may be waited for by a finalizer in them",
-        "        self.thread_id = _thread.get_ident()\n        go_in()\n",
-        "        self.thread_id = _thread.get_ident()\n",
+        "            HERE.depth = depth + 1\n",
+        "            pass\n",
         "file/test_finalizers.py::test_what_is_collected_inside_the_core_waits_for_nothing_and_is_written",
     ),
     _mutation(
         "sync", "a store's code is taken for a finalizer's",
-        "INSIDE.pop(here, 0), CALLING.get(here, ())",
-        "0, CALLING.get(here, ())",
+        "        HERE.depth, HERE.calling = 0, (*calling, mapping)",
+        "        HERE.calling = (*calling, mapping)",
         "file/test_finalizers.py::test_a_store_that_writes_another_file_is_no_finalizer",
     ),
     _mutation(

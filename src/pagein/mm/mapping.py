@@ -8,7 +8,6 @@ Not here: what a locked page is for (filemap.py, truncate.py), the lock's order 
 
 from __future__ import annotations
 
-import _thread
 import errno
 import sys
 from math import inf
@@ -25,7 +24,7 @@ from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
 from .rwsem import Holder, RwSem
-from .sync import CALLING, INSIDE, MakeWaiter, Steps, Waiter, run_steps
+from .sync import HERE, MakeWaiter, Steps, Waiter, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,8 +168,8 @@ class AddressSpace:
     def is_interrupted_here(self) -> bool:
         """Whether who calls is a finalizer, and would wait for its own thread if it waited for this file: it came in
         inside the core; or in a store's code, which was called for this very file, or by who holds ``i_rwsem``."""
-        here = _thread.get_ident()
-        return here in INSIDE or (here in CALLING and (self in CALLING[here] or self.i_rwsem.is_held_here))
+        calling = HERE.calling
+        return bool(HERE.depth) or (calling != () and (self in calling or self.i_rwsem.is_held_here))
 
     @property
     def dirty_bytes(self) -> int:

@@ -17,70 +17,56 @@ from typing import Protocol, TypeVar
 
 from ..errors import ContractViolation
 
-INSIDE: dict[int, int] = {}
-"""How deep inside the core a thread is, by its id: it has a lock of ours, is about to take one, or runs steps (below),
-which may have those that are held for long.  Only a finalizer can find its own thread there: the garbage collector may
-run one anywhere, and it may call us.  What a store does for us is outside again (`outside`).
 
-No lock: each thread changes its own entry only, also without the GIL."""
-CALLING: dict[int, tuple[object, ...]] = {}
-"""Of which mappings a thread runs operations of stores, by its id; None for what is no mapping's."""
+class PerThread(threading.local):
+    """What each thread of the system has of its own; gone when it ends."""
+
+
+class _Here(PerThread):
+    """Where in the core the calling thread is."""
+
+    depth: int = 0
+    """How deep: it has a lock of ours, is about to take one, or runs steps (below), which may have those that are held
+    for long.  Only a finalizer can find its own thread there: the garbage collector may run one anywhere, and it may
+    call us.  What a store does for us is outside again (`outside`)."""
+    calling: tuple[object, ...] = ()
+    """Of which mappings it runs operations of stores; None for what is no mapping's."""
+
+
+HERE = _Here()
 
 
 def go_in() -> None:
     """The calling thread is about to have something that others wait for."""
-    here = _thread.get_ident()
-    INSIDE[here] = INSIDE.get(here, 0) + 1
+    HERE.depth += 1
 
 
 def come_out() -> None:
     """It has it no more."""
-    here = _thread.get_ident()
-    if INSIDE.get(here, 0) > 1:
-        INSIDE[here] -= 1
-    else:
-        INSIDE.pop(here, None)  # not there in a child that was forked in there
+    if HERE.depth > 0:  # it is not in a child that was forked in there
+        HERE.depth -= 1
 
 
 @contextmanager
 def inside() -> Iterator[None]:
     """`go_in`, and `come_out`."""
-    go_in()
+    depth = HERE.depth
     try:
+        HERE.depth = depth + 1
         yield
     finally:
-        come_out()
+        HERE.depth = depth
 
 
 @contextmanager
 def outside(mapping: object = None) -> Iterator[None]:
     """The calling thread runs a store's code, for that mapping: it may use other files of ours as anybody may."""
-    here = _thread.get_ident()
-    depth, calling = INSIDE.pop(here, 0), CALLING.get(here, ())
-    CALLING[here] = (*calling, mapping)
+    depth, calling = HERE.depth, HERE.calling
     try:
+        HERE.depth, HERE.calling = 0, (*calling, mapping)
         yield
     finally:
-        if calling:
-            CALLING[here] = calling
-        else:
-            CALLING.pop(here, None)
-        if depth:
-            INSIDE[here] = depth
-
-
-def in_store_code() -> bool:
-    """Whether the calling thread runs an operation of some store, also one that opens or closes."""
-    return _thread.get_ident() in CALLING
-
-
-def start_anew() -> None:
-    """In a child of a fork: what its only thread was in is the parent's."""
-    INSIDE.clear()
-    here = _thread.get_ident()
-    for thread_id in list(CALLING):
-        if thread_id != here:
-            del CALLING[thread_id]
+        HERE.depth, HERE.calling = depth, calling
 
 
 class Lock(Protocol):
@@ -144,8 +130,9 @@ class Runner:
 
 def run_steps(steps: Steps[T]) -> T:
     """Run steps to their end, blocking this thread where they wait."""
-    go_in()
+    depth = HERE.depth
     try:
+        HERE.depth = depth + 1
         waiter = next(steps)
         while True:
             try:
@@ -158,7 +145,7 @@ def run_steps(steps: Steps[T]) -> T:
         result: T = end.value
         return result
     finally:
-        come_out()
+        HERE.depth = depth  # no call: a signal that is raised in here leaves nothing behind
 
 
 class Door:
@@ -226,12 +213,8 @@ class _LockWaiter:
 SYSTEM = Door()
 
 
-class PerThread(threading.local):
-    """What each thread of the system has of its own; gone when it ends."""
-
-
 class OwnedLock:
-    """A lock whose holder is `INSIDE`.
+    """A lock whose holder is inside the core (`HERE`).
 
     Taking it again is a `ContractViolation`, not a deadlock.  *after* is called each time it has been released: what
     was decided under the lock is done there.

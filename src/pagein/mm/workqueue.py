@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
 from .outcome import InOrder, Once, Outcome
-from .sync import Door, Errand, MakeWaiter, Runner, Steps, Waiter, come_out, go_in, run_steps
+from .sync import HERE, Door, Errand, MakeWaiter, Runner, Steps, Waiter, run_steps
 
 T = TypeVar("T")
 
@@ -308,8 +308,9 @@ class _Detached(Runner, Generic[T]):
 
     def _next_waiter(self, steps: Steps[T]) -> Waiter:
         self.thread_id = _thread.get_ident()
-        go_in()
+        depth = HERE.depth
         try:
+            HERE.depth = depth + 1
             while isinstance(waiter := next(steps), Errand):
                 if self._lends:
                     self._queue.do_errand(waiter)
@@ -318,7 +319,7 @@ class _Detached(Runner, Generic[T]):
             return waiter
         finally:
             self.thread_id = None  # before it is woken: the next may run them then
-            come_out()
+            HERE.depth = depth
 
     def _finish(self, result: T | None, error: BaseException | None) -> None:
         self.steps = None

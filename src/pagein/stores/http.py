@@ -45,7 +45,8 @@ from ..errors import (
 )
 from ..mm.aops import AOP_UPDATED_PAGE
 from ..mm.pipe import WIDTH_START
-from .http_connections import DIGITS_MAX, ProxyError, RedirectError, client_for
+from .http_answer import DIGITS_MAX
+from .http_connections import ProxyError, RedirectError, client_for
 from .policy import Retries, retrying
 from .ranges import RangeOperations
 from .source import Opened

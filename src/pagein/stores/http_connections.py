@@ -1,22 +1,18 @@
 """Connections to HTTP servers, kept for the next request: what is sent, and whose answer it is.
 
-Guarantees: an answer's body is received straight into the memory that it is for; where the connection is plain, the
-system fills all of it in one call, without a turn of the interpreter's lock for each packet.  A kept connection that
-the server has closed is no error: what was asked on it is asked at once on a new one.  Redirects are followed,
-`REDIRECTS_MAX` of them; what authorizes is sent to no other host, and nothing from https: to http:.  Proxies are those
-of the environment (http_proxy, https_proxy, all_proxy, no_proxy).  A forked child uses no connection of its parent.
-A head that can be read in two ways is refused, or says nothing of the body's length; a connection on which more has
-come than its answer said is not used again.
+Guarantees: a kept connection that the server has closed is no error: what was asked on it is asked at once on a new
+one.  One on which more has come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of
+them; what authorizes is sent to no other host, and nothing from https: to http:.  Proxies are those of the environment
+(http_proxy, https_proxy, all_proxy, no_proxy).  A forked child uses no connection of its parent.
 The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
-Not here: what an answer has to be (http.py); retries (policy.py).
+Not here: reading an answer (http_answer.py); what one has to be (http.py); retries (policy.py).
 """
 
 from __future__ import annotations
 
 import atexit
 import http.client
-import io
 import os
 import re
 import select
@@ -29,9 +25,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+from .http_answer import WAITS_IN_SYSTEM, Response
 from .http_options import basic_auth
 
 if TYPE_CHECKING:
@@ -47,18 +44,9 @@ have closed it all the same, the request says so."""
 POOLS_MAX = 64
 """Servers of which connections are kept."""
 REDIRECTS_MAX = 10
-FIELDS_MAX, FIELD_BYTES_MAX = 100, 64 << 10
-"""What the head of an answer may hold, as in http.client."""
-INTERIM_MAX = 10
-"""Heads with a status below 200 that may come before the answer's."""
-DIGITS_MAX = 18
-"""Of a size that an answer tells: what is longer is beyond any object, or no number for Python."""
 DRAIN_BYTES_MAX = 64 << 10
 """So much of an answer that nobody wants is read, so that its connection can be kept; else it is closed."""
 
-_BUFFER_BYTES = io.DEFAULT_BUFFER_SIZE
-"""Through it come heads; whatever is longer is received into the memory that it is for."""
-_WAITS_IN_SYSTEM = hasattr(socket, "MSG_WAITALL") and os.name == "posix"
 _TEXT = "".join(map(chr, range(0x21, 0x7F)))
 """What a URL's path is sent with as it is written; all else is %-escaped."""
 _is_text = re.compile("[!-~]*").fullmatch
@@ -69,7 +57,6 @@ _PROXY_NAMES = [
 _ENDS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What comes of asking on a connection that has ended."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HEAD_ENDS = frozenset({b"\r\n", b"\n"})
 
 
 class RedirectError(Exception):
@@ -95,131 +82,6 @@ class Origin(NamedTuple):
 # -- one connection ----------------------------------------------------------------------------------
 
 
-class _Receiver(io.RawIOBase):
-    """A socket as a file to read from, which fills large buffers in one call, as far as the system can."""
-
-    def __init__(self, sock: socket.socket, raw: Any, deadline_s: float) -> None:
-        self._socket = sock
-        self._raw = raw
-        """What keeps the socket open until the answer was read."""
-        self._waits_in_system = _WAITS_IN_SYSTEM and sock.gettimeout() is None
-        self._deadline_s = deadline_s
-        self.has_ended = False
-        """Nothing more is read."""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self.has_ended:
-            return 0
-        if time.monotonic() > self._deadline_s:
-            raise TimeoutError("the answer takes too long")
-        waits_for_all = self._waits_in_system and len(buffer) > _BUFFER_BYTES
-        try:
-            return self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
-        except BlockingIOError:  # SO_RCVTIMEO
-            raise TimeoutError("timed out") from None
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer that is received into the memory which it is for."""
-
-    fp: Any
-    headers: Any
-    msg: Any
-    chunked: bool
-    chunk_left: int | None
-    length: int | None
-    """How much of the body is still to come; None if the answer does not say so."""
-    body_bytes: int | None
-    """What the head says of it, also where none comes, as after HEAD."""
-    will_close: bool
-    _method: str
-    _read_status: Any
-    _check_close: Any
-
-    def __init__(self, sock: socket.socket, *args: Any, deadline_s: float, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self._receiver = _Receiver(sock, self.fp.detach(), deadline_s)
-        self.fp = io.BufferedReader(self._receiver, _BUFFER_BYTES)
-        self.has_rest = False
-        """Whether more has come than the answer said, once it is closed."""
-
-    def begin(self) -> None:
-        """Read the head.  As the base class does it, but without the parser for mail, which took as long as all the
-        rest of a small object's answer."""
-        if self.headers is not None:
-            return
-        for _ in range(INTERIM_MAX + 1):
-            version, status, reason = self._read_status()
-            fields = _Fields()
-            fields.read_from(self.fp)
-            if status >= 200 or status == 101:
-                break
-        if status < 200:  # 101 is for who has asked for another protocol
-            raise http.client.HTTPException(f"no answer after the status {status}")
-        if not version.startswith(("HTTP/1.", "HTTP/0.9")):
-            raise http.client.UnknownProtocol(version)
-        self.version = 10 if version in ("HTTP/1.0", "HTTP/0.9") else 11
-        self.code = self.status = status
-        self.reason = reason.strip()
-        self.headers = self.msg = fields
-        self.chunked = "transfer-encoding" in fields  # in whatever coding: a length beside it is none of the body's
-        self.chunk_left = None
-        said = fields.get("content-length", "")
-        is_size = said.isdecimal() and len(said) <= DIGITS_MAX and not self.chunked
-        self.body_bytes = int(said) if is_size else None
-        has_no_body = self._method == "HEAD" or status in (204, 304)
-        self.length = 0 if has_no_body else self.body_bytes
-        self.expects_body = self.length != 0
-        self.will_close = self._check_close() or self.length is None
-
-    def getheader(self, name: str, default: Any = None) -> Any:
-        """What the answer says; what it says twice, joined."""
-        return self.headers.get(name.lower(), default)
-
-    def _close_conn(self) -> None:
-        """It was read to its end, or is let go of."""
-        self._receiver.has_ended = True
-        self.has_rest = bool(self.fp.peek(1))
-        super()._close_conn()  # type: ignore[misc]
-
-
-class _Fields(dict[str, str]):
-    """The fields of a head, by their names in small letters."""
-
-    def read_from(self, file: Any) -> None:
-        """Up to the empty line.  Raises: http.client.HTTPException."""
-        name = ""
-        for _ in range(FIELDS_MAX + 1):
-            line: bytes = file.readline(FIELD_BYTES_MAX + 1)
-            if len(line) > FIELD_BYTES_MAX:
-                raise http.client.LineTooLong("header line")
-            text = line.decode("latin-1")
-            value = text.strip(" \t\r\n")  # a CR at an end may stand for a blank (RFC 9112, 2.2)...
-            if "\r" in value or "\0" in value:  # ...but one within may end the line for others
-                raise http.client.HTTPException("a header line with a control character")
-            if not value:
-                if line in _HEAD_ENDS:
-                    return
-                if not line:
-                    raise http.client.RemoteDisconnected("the connection ended within a head")
-                continue
-            if text[0] in " \t\r":  # a line that goes on; before the first there is none
-                if name:
-                    self[name] = f"{self[name]} {value}".lstrip()
-                continue
-            name, _, value = value.partition(":")
-            name, value = name.rstrip(" \t").lower(), value.lstrip(" \t")
-            self[name] = f"{self[name]}, {value}" if name in self else value
-        raise http.client.HTTPException(f"more than {FIELDS_MAX} headers")
-
-
 class _Connection(http.client.HTTPConnection):
     read_timeout_s: float
 
@@ -238,7 +100,7 @@ class _TLSConnection(http.client.HTTPSConnection):
 
 def _set_timeout(sock: socket.socket, timeout_s: float) -> None:
     """Have the system itself bound each wait: a socket with a time-out of Python's cannot wait for all of a buffer."""
-    if not _WAITS_IN_SYSTEM:
+    if not WAITS_IN_SYSTEM:
         sock.settimeout(timeout_s)
         return
     sock.settimeout(None)
@@ -424,7 +286,7 @@ class Client:
         headers: dict[str, str],
         *,
         meanwhile: Callable[[], object] | None = None,
-    ) -> Iterator[_Response]:
+    ) -> Iterator[Response]:
         """The answer, after redirects.  *meanwhile* is called while it is on its way.
 
         Raises: OSError, http.client.HTTPException, RedirectError, ProxyError.
@@ -484,7 +346,7 @@ def _answered(
     meanwhile: Callable[[], object] | None,
     *,
     deadline_s: float,
-) -> tuple[http.client.HTTPConnection, _Response]:
+) -> tuple[http.client.HTTPConnection, Response]:
     """Ask on a connection that is kept, and if it proves dead on a new one."""
     target = _quoted(parts.path or "/") + (f"?{_quoted(parts.query)}" if parts.query else "")
     if pool.origin.proxy and pool.origin.scheme == "http":
@@ -508,8 +370,8 @@ def _ask(
     meanwhile: Callable[[], object] | None,
     *,
     deadline_s: float,
-) -> _Response:
-    connection.response_class = partial(_Response, deadline_s=deadline_s)  # type: ignore[assignment]
+) -> Response:
+    connection.response_class = partial(Response, deadline_s=deadline_s)  # type: ignore[assignment]
     try:
         connection.request(method, target, headers=headers)
         if meanwhile is not None:
@@ -522,7 +384,7 @@ def _ask(
         if isinstance(error, UnicodeError):
             raise socket.gaierror(socket.EAI_NONAME, f"no host can have this name: {error}") from error
         raise
-    assert isinstance(response, _Response)
+    assert isinstance(response, Response)
     return response
 
 
@@ -544,14 +406,14 @@ def _redirected(here: SplitResult, location: str) -> SplitResult:
     return there._replace(netloc=netloc, fragment="")
 
 
-def _drain(response: _Response) -> None:
+def _drain(response: Response) -> None:
     """Read a little that nobody wants, so that the connection can be kept."""
     if not response.isclosed() and response.length is not None and response.length <= DRAIN_BYTES_MAX:
         with suppress(OSError, http.client.HTTPException):
             response.read()
 
 
-def _done_with(pool: _Pool, connection: http.client.HTTPConnection, response: _Response) -> None:
+def _done_with(pool: _Pool, connection: http.client.HTTPConnection, response: Response) -> None:
     """Keep the connection, if all of the answer has come, and nothing else."""
     response.close()
     if response.length == 0 and not response.has_rest and connection.sock is not None:
