@@ -4,6 +4,7 @@ waits for nothing that its own thread has."""
 from __future__ import annotations
 
 import io
+import signal
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ from tests.file.sources import TIMEOUT_S
 
 from pagein import File, PageCache
 from pagein.mm.page import Page
-from pagein.mm.sync import MakeWaiter, Steps, outside, run_steps
+from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, outside, run_steps
 from pagein.testing.stores import ScriptedOps, updated
 from pagein.testing.writable import WritableOps
 from pagein.units import PAGE_SIZE
@@ -166,3 +167,42 @@ def test_a_store_that_writes_another_file_is_no_finalizer() -> None:
         file.advise("random")
         assert ends(partial(file.pwrite, b"x", PAGE_SIZE + 1))
         assert seen == [b"written"]
+
+
+def test_no_thread_is_taken_for_one_that_was_cut_off_inside_the_core() -> None:
+    """The system gives the number of one that has ended to the next."""
+    here: list[tuple[int, int]] = []
+
+    def note() -> None:
+        here.append((threading.get_ident(), HERE.depth))
+        go_in()
+
+    for _ in range(100):
+        assert ends(note)
+        if here[-1][0] in [number for number, _ in here[:-1]]:
+            break
+    assert [depth for _, depth in here] == [0] * len(here)
+
+
+def test_ctrl_c_that_comes_while_steps_run_leaves_the_thread_outside() -> None:
+    """After any call that `run_steps` makes, which is where Python calls signal handlers."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def steps(interrupted_at: int) -> Steps[int]:
+        for number in range(3):
+            if number == interrupted_at:
+                signal.raise_signal(signal.SIGINT)
+            waiter = SYSTEM.waiter()
+            waiter.wake()
+            yield waiter
+        return 1
+
+    try:
+        for at in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                run_steps(steps(at))
+            assert HERE.depth == 0
+        assert run_steps(steps(3)) == 1
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert HERE.depth == 0
