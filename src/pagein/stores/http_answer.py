@@ -71,6 +71,11 @@ class Response(http.client.HTTPResponse):
     """How much of the body is still to come; None if the answer does not say so."""
     body_bytes: int | None
     """What the head says of it, also where none comes, as after HEAD."""
+    expects_body: bool
+    has_rest: bool
+    """Whether more has come than the answer said, once it is closed."""
+    status: int
+    reason: str
     will_close: bool
     _method: str
     _read_status: Any
@@ -81,7 +86,6 @@ class Response(http.client.HTTPResponse):
         self._receiver = _Receiver(sock, self.fp.detach(), deadline_s)
         self.fp = io.BufferedReader(self._receiver, BUFFER_BYTES)
         self.has_rest = False
-        """Whether more has come than the answer said, once it is closed."""
 
     def begin(self) -> None:
         """Read the head.  As the base class does it, but without the parser for mail, which took as long as all the
