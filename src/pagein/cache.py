@@ -328,7 +328,7 @@ class PageCache:
         Raises: what a store's close has raised, here or since the last time.
         """
         if self._table.has_work:
-            if HERE.calling:  # who has called it may have what this would wait for
+            if self._zone.is_calling_here():  # who has called it may have what this would wait for
                 self._follow_up_soon()
             else:
                 self._shielded(self._follow_up)
@@ -348,9 +348,10 @@ class PageCache:
         """Write what finalizers have noted, also what could not be written before of the inode that *key* finds."""
         if self._zone.closed:
             return
-        if self._table.late and HERE.calling:
+        is_called_by_store = self._zone.is_calling_here()
+        if self._table.late and is_called_by_store:
             self._follow_up_soon()
-        while self._table.late and not HERE.calling:
+        while self._table.late and not is_called_by_store:
             try:
                 inode = self._table.late.popleft()
             except IndexError:  # another was faster
@@ -358,14 +359,14 @@ class PageCache:
             unwritten.write_late(self._table, inode, waits=False)
         with self._table.lock:
             known = None if key is None else self._table.by_key.get(key)
-        if known is not None:
+        if known is not None and not (is_called_by_store and known.mapping.is_interrupted_here()):
             unwritten.write_late(self._table, known, waits=True)
 
     def _has_late(self, key: Hashable) -> bool:
         """Whether `_write_late` has anything to do, which may block."""
         with self._table.lock:
             known = self._table.by_key.get(key)
-        return bool(self._table.late or (known is not None and known.late))
+        return bool(self._table.late or (known is not None and known.mapping.late))
 
     def _write_out_behind(self, inode: Inode) -> None:
         """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""

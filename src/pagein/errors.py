@@ -321,3 +321,11 @@ def not_readable(what: str) -> io.UnsupportedOperation:
 def not_writable(what: str) -> io.UnsupportedOperation:
     """The file's mode is for reading only; as from Python's own files."""
     return io.UnsupportedOperation(f"{what}: the file is open for reading only")
+
+
+def would_wait_for_itself(what: str) -> RuntimeError:
+    """A call that would have to wait, of a thread that may have what it would wait for."""
+    return RuntimeError(
+        f"{what} cannot be waited for here: the thread may have what it would wait for, because the garbage collector"
+        " has run this finalizer inside the cache, or because a store does this that is asked for this very file"
+    )

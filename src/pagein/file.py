@@ -19,7 +19,7 @@ from operator import index as as_int
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import notebook
-from .errors import closed_file, not_writable, written_by_parent
+from .errors import closed_file, not_writable, would_wait_for_itself, written_by_parent
 from .mm import filemap
 from .mm.arena import REGION_SHIFT
 from .mm.debug import reentrant_lock
@@ -242,13 +242,16 @@ class File(PageWriter):
             if self._appends:
                 return self._write_at_end(buffer)
             offset = self._pos
+            # Before it is written: what a finalizer that comes in meanwhile writes here lies behind.
+            self._pos = end = offset + (len(buffer) if buffer.__class__ is bytes else memoryview(buffer).nbytes)
             try:
-                count = self.pwrite(buffer, offset)
-            except OSError:
-                self._keep_for_text(buffer, offset)
+                return self.pwrite(buffer, offset)
+            except BaseException as error:
+                if self._pos == end:
+                    self._pos = offset
+                if isinstance(error, OSError):
+                    self._keep_for_text(buffer, offset)
                 raise
-            self._pos = offset + count
-            return count
 
     def _keep_for_text(self, buffer: ReadableBuffer, offset: int | None) -> None:
         """Text forgets what it could not write, where a buffer of Python's own keeps it."""
@@ -272,15 +275,15 @@ class File(PageWriter):
     def _append_short(self, data: bytes) -> bool:
         """`pwrite`'s short way within a page, at the end as it is under the lock.  (No call in there: see `pwrite`.)"""
         mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
-        size = len(data)
+        size, offset = len(data), mapping.i_size
+        start = self._shift + offset
+        frame, target = start >> PAGE_SHIFT, slice(start, start + size)
         with mapping.dirty_lock:
-            offset = mapping.i_size
-            if mapping.unsettled or not (mapping.short_writes and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)):
+            if mapping.i_size != offset:  # another was faster
                 return False
-            if offset + size > self._size_max:
+            may_be = mapping.short_writes and not (mapping.unsettled or mapping.late)
+            if not (may_be and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)) or offset + size > self._size_max:
                 return False
-            start = self._shift + offset
-            frame = start >> PAGE_SHIFT
             fresh = 1 - dirty[frame]
             if not uptodate[frame] or fresh > mapping.dirty_budget:
                 return False
@@ -290,7 +293,7 @@ class File(PageWriter):
                 return False
             mapping.dirty_budget -= fresh
             mapping.dirty_pages += fresh
-            memory[start : start + size] = data
+            memory[target] = data
             mapping.i_size = self._pos = offset + size  # after the bytes: they may be read now
             return True
 
@@ -307,6 +310,7 @@ class File(PageWriter):
             self._owner.write_at_exit(self._file, offset, copy)
         else:
             self._owner.write_late(offset, copy)
+            self._owner.follow_up_soon()
         if moves:
             self._pos += len(copy)
         return len(copy)
@@ -322,6 +326,7 @@ class File(PageWriter):
         self._check_open()
         if not self._writes:
             raise not_writable("truncate")
+        self._check_may_wait()  # before the lock, which another may have who waits for this thread
         size = self._pos if size is None else checked("size", size, least=None)
         if size < 0:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
@@ -337,9 +342,15 @@ class File(PageWriter):
         super()._check_writable()
         if isinstance(self._mapping.ops, WrittenByParent):
             raise written_by_parent(self.name)
-        if self._mapping.is_interrupted_here():  # what is written is noted, and this cannot be
-            raise RuntimeError(f"a finalizer cannot wait for {self.name!r} here: its thread may have what it waits for")
-        self._owner.write_late_first()
+        self._check_may_wait()
+
+    def _check_may_wait(self) -> None:
+        """What is written is noted where nothing may wait; what cannot be noted is refused."""
+        if self._mapping.is_interrupted_here():
+            raise would_wait_for_itself(repr(self.name))
+
+    def _write_first(self) -> BaseException | None:
+        return self._owner.write_late_first()
 
     def save_as(self, source: Any, **store_options: Any) -> int:
         """Write the file, as it is in the cache now, to another place; return how many bytes.  For data that their own
@@ -351,6 +362,7 @@ class File(PageWriter):
         EBUSY if *source* is being written itself.
         """
         self._check_open()
+        self._check_may_wait()
         return self._owner.save_as(self._file, source, store_options)
 
     def discard(self) -> int:
@@ -360,6 +372,7 @@ class File(PageWriter):
         those who have it open now.  Blocks: interruptibly.
         """
         self._check_open()
+        self._check_may_wait()
         return self._owner.discard(self._file) if self._writes else 0
 
     # -- what a file is ------------------------------------------------------------------------------------
@@ -446,7 +459,7 @@ class File(PageWriter):
         if self._writes and self._mapping.zone.door.is_finalizing():
             self.close()
         elif self._release() and self._writes:
-            self._owner.left_behind()
+            self._owner.follow_up_soon()
 
     def _become_late(self) -> None:
         """A finalizer is about to write the last of it, and to close it: both are only noted."""
@@ -474,4 +487,4 @@ class _LateFile(File):
 
     def close(self) -> None:
         if self._release():
-            self._owner.left_behind()
+            self._owner.follow_up_soon()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import io
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from .errors import being_written, exists, negative, read_only_source
 from .file import File
@@ -35,7 +35,6 @@ ROOMY_MAX = 256
 """So many inodes with files have as much room; 16 TiB are an eighth of what an x86-64 process can address."""
 ROOM_BYTES_OF_MANY = 1 << 30
 """How far a file may grow if it comes after those."""
-_NOTHING: Any = ()
 
 
 class Inode:
@@ -43,7 +42,7 @@ class Inode:
 
     __slots__ = (
         "__weakref__", "_cache", "again", "changed_to", "has_one_writer_so_far", "has_room", "has_validator", "key",
-        "late", "late_failure", "look", "look_number", "looked_s", "mapping", "name", "open_count", "opened", "source",
+        "late_failure", "look", "look_number", "looked_s", "mapping", "name", "open_count", "opened", "source",
         "version", "writer_count", "written_at",
     )  # fmt: skip
 
@@ -65,11 +64,8 @@ class Inode:
         self.opened: Opened | None = None
         self.open_count: int = 0
         self.writer_count: int = 0
-        self.late: list[tuple[int | None, bytes]] = _NOTHING
-        """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache.  A list once
-        somebody has opened it for writing."""
         self.late_failure: BaseException | None = None
-        """Why that could not be done, the last time.  Who writes out tries again."""
+        """Why what finalizers had to write could not be written, the last time.  Who comes next tries again."""
         self.source: Source | None = None
         """Of which it is a version; None if the user has made it."""
         self.look: Callable[[], Opened | None] | None = None
@@ -109,7 +105,8 @@ class Inode:
         0 is for what has no bytes: a new size, a new object.
         """
         cached_bytes = self._unwritten_cached_bytes()
-        return sum((len(data) for _, data in list(self.late)), cached_bytes or 0) if self.late else cached_bytes
+        late = self.mapping.late
+        return sum((len(data) for _, data in list(late)), cached_bytes or 0) if late else cached_bytes
 
     def _unwritten_cached_bytes(self) -> int | None:
         mapping = self.mapping
@@ -118,11 +115,6 @@ class Inode:
         if uncommitted_bytes is None:
             return dirty_bytes if mapping.is_unwritten else None
         return min(dirty_bytes + uncommitted_bytes, mapping.i_size)
-
-    def expect_late(self) -> None:
-        """Somebody opens it for writing.  Under the cache's lock."""
-        if self.late is _NOTHING:  # else a finalizer may be about to append to it
-            self.late = []
 
     def looks_as(self, opened: Opened) -> None:
         """This is how to look whether it is still the same, and to go on with it."""
@@ -172,7 +164,7 @@ class Inode:
 
     def leave_to_parent(self) -> None:
         """After a fork, in the child: what was being written is the parent's."""
-        self.late.clear()
+        self.mapping.late.clear()
         self.mapping.ops = WrittenByParent(self.name)
 
     @overload

@@ -49,7 +49,7 @@ class CacheOwner:
             if not self._cache._gave_up and self._inode.unwritten_bytes is not None and not self._inode.is_the_parents:
                 raise closed_cache()
         else:
-            if self._inode.late:
+            if self._inode.mapping.late:
                 write_late = partial(unwritten.write_late, self._cache._table, self._inode, waits=True)
                 self._cache._zone.io.shielded(write_late)  # what that raises is told with the rest
             try:
@@ -60,17 +60,19 @@ class CacheOwner:
 
     def write_late(self, offset: int | None, data: bytes) -> None:
         """Write this soon: a finalizer had it, inside any lock.  Single steps."""
-        inode = self._inode
-        inode.late.append((offset, data))
-        # Whoever writes next goes the long way, where he writes this first.
-        inode.mapping.may_write_short = inode.mapping.short_writes = False
-        self._cache._table.late.append(inode)
+        self._inode.mapping.late.append((offset, data))  # from here on whoever writes does this first
+        self._cache._table.late.append(self._inode)
 
-    def write_late_first(self) -> None:
-        """Write what finalizers had to write, before something newer."""
+    def write_late_first(self) -> BaseException | None:
+        """Write what finalizers had to write; why that failed: then it is still to be written."""
         inode, cache = self._inode, self._cache
-        if inode.late and inode.late_failure is None:
-            cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
+        if not inode.mapping.late:
+            return None
+        return cache._zone.io.shielded(partial(unwritten.write_late, cache._table, inode, waits=True))
+
+    def follow_up_soon(self) -> None:
+        """Have a worker do what a finalizer has left.  Single steps."""
+        self._cache._follow_up_soon()
 
     def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
         """Write this where no other thread runs any more.  What is lost is told."""
@@ -91,10 +93,6 @@ class CacheOwner:
     def take_back_open(self) -> None:
         """Undo what it did to the object that this very file was opened, as nobody got it: where that can be undone."""
         self._cache._zone.io.shielded(partial(unwritten.take_back_open, self._cache._table, self._inode))
-
-    def left_behind(self) -> None:
-        """A finalizer has let go of a file that was written to.  Single steps."""
-        self._cache._follow_up_soon()
 
     def save_as(self, file: OpenFile, source: Any, store_options: dict[str, Any]) -> int:
         """As `File.save_as`."""

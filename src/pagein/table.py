@@ -84,7 +84,7 @@ class InodeTable:
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
         self.late: deque[Inode] = deque()
-        """Those for which a finalizer had something to write (`Inode.late`), until somebody does it."""
+        """Those for which a finalizer had something to write (`AddressSpace.late`), until somebody does it."""
         self.orphans: deque[AddressSpace] = deque()
 
     @property
@@ -181,7 +181,7 @@ class InodeTable:
     def _give_up_stale(self, inode: Inode) -> None:
         with self.lock:
             self.forget(inode)
-        inode.late.clear()
+        inode.mapping.late.clear()
         with suppress(OSError):  # a view shows some of it, which stays
             truncate.discard(inode.mapping)
         called(DISCARD, self.zone, inode.mapping.ops.discard, mapping=inode.mapping)()
@@ -228,7 +228,7 @@ class InodeTable:
         self.counted(inode)
         inode.has_one_writer_so_far = inode not in self.written
         inode.writer_count += 1
-        inode.expect_late()
+        inode.mapping.expect_late()
         inode.look = inode.again = None  # they are about what was there before
         self._left.discard(inode)
         self._left_and_begun.discard(inode)
@@ -353,12 +353,6 @@ class InodeTable:
         """Who wrote it last has tried to hand its data over, and was told why not."""
         with self.lock:
             self._left_and_begun.add(inode)
-
-    def resume_writing(self, inode: Inode) -> None:
-        """What finalizers had to write is there: others may go the short way again."""
-        with self.lock:
-            if inode.writer_count and inode in self.written:
-                inode.mapping.allow_short_writes(True)
 
     def _end_writing(self, inode: Inode) -> None:
         """Its store has everything, and nobody writes it: it is as any other now.  Under the lock."""

@@ -19,7 +19,7 @@ from .mm.errseq import again, kept
 from .mm.locking import DISCARD, OPEN
 from .mm.lockorder import LATE_TURN, SOURCE_TURN
 from .mm.openfile import OpenFile
-from .mm.sync import MakeWaiter, Steps, Waiter, inside, run_steps
+from .mm.sync import MakeWaiter, Steps, Waiter, outside, run_steps
 from .mm.write import perform_write
 from .mm.writeback import fsync_steps, sync_steps
 from .stores.local import LocalSource
@@ -28,6 +28,7 @@ from .stores.source import WritableSource
 
 if TYPE_CHECKING:
     from .inode import Inode
+    from .mm.mapping import AddressSpace
     from .mm.workqueue import MakeSteps
     from .mm.zone import Zone
     from .table import InodeTable
@@ -118,38 +119,35 @@ def write_late(table: InodeTable, inode: Inode, *, waits: bool) -> BaseException
 
     Without *waits*, what another is writing already is left to him.
     """
-    while inode.late:
+    while inode.mapping.late:
         if not waits and table.turns.is_taken(LATE_TURN, inode):
             return None  # he looks once more when he has given it back
         with table.turns.turn(LATE_TURN, inode):
             if inode not in table.written:  # the parent's; or it was given up
-                inode.late.clear()
+                inode.mapping.late.clear()
             inode.late_failure = None
             try:
-                with inside():
-                    while inode.late:
-                        _write_first_late(inode)
+                while inode.mapping.late:
+                    _write_first_late(inode.mapping)
             except Exception as error:
                 inode.late_failure = kept(error)
                 with table.lock, inode.mapping.zone.lock:
                     inode.mapping.set_error(inode.late_failure)
-        table.resume_writing(inode)
         if inode.late_failure is not None:
             return inode.late_failure
     return None
 
 
-def _write_first_late(inode: Inode) -> None:
-    mapping = inode.mapping
-    offset, data = inode.late[0]
+def _write_first_late(mapping: AddressSpace) -> None:
+    offset, data = mapping.late[0]
     file = OpenFile(mapping, writable=True)
     done = 0
     with memoryview(data) as view:
         while done < len(data):
             at = None if offset is None else offset + done
             done += run_steps(perform_write(file, view[done:], at, mapping.zone.door.waiter))
-            inode.late[0] = None if offset is None else offset + done, data[done:]
-    inode.late.pop(0)
+            mapping.late[0] = None if offset is None else offset + done, data[done:]
+    mapping.late.pop(0)
 
 
 # -- when the interpreter has ended, and no thread but this one runs ------------------------------------------
@@ -207,7 +205,7 @@ def discard(table: InodeTable, inode: Inode) -> int:
     mapping = inode.mapping
     with table.turns.turn(LATE_TURN, inode):
         given_up = inode.unwritten_bytes or 0
-        inode.late.clear()
+        inode.mapping.late.clear()
     truncate.discard(mapping)
     left_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
     # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
@@ -261,11 +259,12 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
                 raise no_such_place(target.name)
             size_bytes, piece = 0, head
             while piece:
-                with memoryview(piece) as view:
+                with memoryview(piece) as view, outside(table.zone):
                     ops.store(view, size_bytes)
                 size_bytes += len(piece)
                 piece = _read(file, size_bytes)
-            ops.fsync()
+            with outside(table.zone):
+                ops.fsync()
         finally:
             called(OPEN, table.zone, opened.close)()
             table.note_written_past(target.key)
@@ -273,5 +272,6 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
 
 
 def _read(file: OpenFile, offset: int) -> bytes:
-    memory = file.mapping.arena.memory
-    return b"".join(filemap.read(file, offset, PIECE_BYTES, lambda start, stop: memory[start:stop]))
+    mapping, memory = file.mapping, file.mapping.arena.memory
+    parts = filemap.read_parts(file, offset, PIECE_BYTES, lambda start, stop: memory[start:stop])
+    return b"".join(filemap.run_parts(mapping.zone, parts, is_inside=True))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
+from .mm.errseq import again
 from .mm.sync import HERE, MakeWaiter, Steps
 from .reader import PageReader, checked
 from .units import PAGE_SHIFT
@@ -71,8 +72,9 @@ class PageWriter(PageReader):
                     if self._write_short(cast(bytes, data), offset, start, slice(first, last + 1)):
                         return size
                 else:
+                    target = slice(start, end)
                     with mapping.dirty_lock:
-                        may_be = mapping.short_writes and not mapping.unsettled
+                        may_be = mapping.short_writes and not (mapping.unsettled or mapping.late)
                         if may_be and offset <= mapping.i_size and offset + size <= self._size_max:
                             fresh = 1 - dirty[first]
                             if uptodate[first] and fresh <= mapping.dirty_budget:
@@ -80,7 +82,7 @@ class PageWriter(PageReader):
                                 if uptodate[first]:  # marked first, looked at then
                                     mapping.dirty_budget -= fresh
                                     mapping.dirty_pages += fresh
-                                    memory[start:end] = data
+                                    memory[target] = data
                                     if offset + size > mapping.i_size:  # noqa: PLR1730  # see `_write_short`
                                         mapping.i_size = offset + size  # after the bytes: they may be read now
                                     return size
@@ -102,8 +104,8 @@ class PageWriter(PageReader):
             # No call while it is held, at whose end a signal handler might come in, and use another file: it would wait
             # for a worker, who may wait for this lock with the zone's.  (To take from an iterator is no call.  Slices
             # are made before, since a new object may be what the garbage collector was waiting for.)
-            may_be = mapping.short_writes and not mapping.unsettled and fresh <= mapping.dirty_budget
-            if not (may_be and offset <= mapping.i_size and end <= self._size_max):
+            may_be = mapping.short_writes and not (mapping.unsettled or mapping.late)
+            if not (may_be and fresh <= mapping.dirty_budget and offset <= mapping.i_size and end <= self._size_max):
                 return False
             if 0 in uptodate[pages] or dirty[pages] != was:
                 return False
@@ -125,7 +127,7 @@ class PageWriter(PageReader):
 
     def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
         """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None."""
-        self._check_writable()
+        self._begin_change()
         if offset is not None:
             offset = checked("offset", offset)
         with memoryview(data) as view, view.cast("B") as source:
@@ -138,7 +140,7 @@ class PageWriter(PageReader):
 
         Blocks and raises: as `pwrite`.
         """
-        self._check_writable()
+        self._begin_change()
         offset, length = checked("offset", offset), checked("length", length)
         if length and offset < self._mapping.i_size:
             self._mapping.zone.change(self._mapping, partial(write.zero_range, self._file, offset, length))
@@ -148,7 +150,7 @@ class PageWriter(PageReader):
 
         Blocks: for other writers, and for pages beyond that are being read or stored.  Raises: OSError(EFBIG).
         """
-        self._check_writable()
+        self._begin_change()
         size_bytes = checked("size", size_bytes)
         mapping = self._mapping
         mapping.zone.change(mapping, partial(_truncate, mapping, size_bytes, self._file), blocks=True)
@@ -161,7 +163,18 @@ class PageWriter(PageReader):
         object; what could not be stored stays in the cache, and the next fsync tries again.
         """
         self._check_writable()
+        self._write_first()  # if that fails it is told with the rest
         self._mapping.zone.shielded_steps(partial(writeback.fsync_steps, self._file))
+
+    def _begin_change(self) -> None:
+        self._check_writable()
+        failure = self._write_first()
+        if failure is not None:  # what is newer must not be overwritten with it later
+            raise again(failure)
+
+    def _write_first(self) -> BaseException | None:
+        """Write what has to be written before anything newer; why that failed."""
+        return None
 
     def _check_writable(self) -> None:
         self._check_open()

@@ -3,6 +3,7 @@ waits for nothing that its own thread has."""
 
 from __future__ import annotations
 
+import errno
 import io
 import signal
 import threading
@@ -13,9 +14,12 @@ from typing import Any
 import pytest
 from tests.file.sources import TIMEOUT_S
 
-from pagein import File, PageCache
+from pagein import File, PageCache, unwritten
+from pagein.mm.flusher import Flusher
 from pagein.mm.page import Page
-from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, outside, run_steps
+from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, inside, outside, run_steps
+from pagein.mm.zone import Zone
+from pagein.stores import MemoryStore, loop
 from pagein.testing.stores import ScriptedOps, updated
 from pagein.testing.writable import WritableOps
 from pagein.units import PAGE_SIZE
@@ -94,7 +98,7 @@ class Scene:
         self.open().pwrite(b"x", PAGE_SIZE + 1)
 
     def in_another_store_under_a_write(self) -> None:
-        with self.mapping.i_rwsem.exclusive(), outside(object()):
+        with self.mapping.i_rwsem.exclusive(), outside(self.cache._zone):
             self.collect()
 
     def in_the_store_under_a_read(self) -> None:
@@ -138,16 +142,136 @@ def test_what_is_collected_under_a_lock_of_ours_does_not_wait_for_whoever_uses_t
     assert scene.ops.data[:7] == b"written"
 
 
-def test_a_finalizer_that_asks_for_what_cannot_be_noted_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+CANNOT_BE_NOTED: dict[str, Callable[[File], Any]] = {
+    "set_size": lambda file: file.set_size(0),
+    "truncate": lambda file: file.truncate(0),
+    "punch_hole": lambda file: file.punch_hole(0, PAGE_SIZE),
+    "fsync": lambda file: file.fsync(),
+    "discard": lambda file: file.discard(),
+    "save_as": lambda file: file.save_as((MemoryStore(), "aside")),
+    "pread": lambda file: file.pread(1, 3 * PAGE_SIZE),
+    "view": lambda file: file.view(1, 3 * PAGE_SIZE),
+}
+
+
+@pytest.mark.parametrize("what", CANNOT_BE_NOTED)
+def test_a_finalizer_that_asks_for_what_cannot_be_noted_is_told(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while another thread uses the file's position, and waits for this one."""
     told: list[BaseException | None] = []
     monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
     scene = Scene("an object", debug=False)
-    monkeypatch.setattr(Finalizer, "__del__", lambda self: self.file.set_size(0))
-    assert ends(scene.in_steps_that_a_thread_runs)
+    monkeypatch.setattr(Finalizer, "__del__", lambda self: CANNOT_BE_NOTED[what](self.file))
+    with scene.last[0].file._lock:
+        assert ends(scene.in_steps_that_a_thread_runs)
     assert [type(error) for error in told] == [RuntimeError]
     assert "finalizer" in str(told[0])
     scene.cache.close()
     assert len(scene.ops.data) == SIZE
+
+
+def test_a_thread_of_ours_is_inside_the_core_from_its_start_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have what others wait for between any two of its lines; only what a store does is outside."""
+    depths: dict[str, list[int]] = {"worker": [], "flusher": [], "store": [], "loop": []}
+    turn = Flusher._turn
+
+    def at_turn(self: Flusher, zone: Zone) -> None:
+        depths["flusher"].append(HERE.depth)
+        turn(self, zone)
+
+    def answer(ops: ScriptedOps, page: Page) -> int:
+        depths["store"].append(HERE.depth)
+        return updated(ops, page)
+
+    async def on_loop() -> None:
+        depths["loop"].append(HERE.depth)
+
+    done = threading.Event()
+
+    def at_work() -> None:
+        depths["worker"].append(HERE.depth)
+        done.set()
+
+    monkeypatch.setattr(Flusher, "_turn", at_turn)
+    with PageCache("1 MiB", dirty_background=0.0) as cache:
+        cache._zone.workqueue.start(at_work)
+        assert done.wait(TIMEOUT_S)
+        loop.run(on_loop)
+        file = cache.inode(WritableOps(SIZE, script={0: [answer]}), size_bytes=SIZE).open("r+b")
+        file.pwrite(b"x", 1)
+        file.close()
+    assert depths.pop("store") == [0]
+    assert all(found and min(found) > 0 for found in depths.values()), depths
+    assert HERE.depth == 0
+
+
+def noted_by_a_finalizer(file: File, data: bytes, offset: int) -> None:
+    with inside():
+        file.pwrite(data, offset)
+
+
+def test_what_a_finalizer_has_noted_is_seen_soon_though_nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = PageCache("1 MiB").inode(WritableOps(SIZE), size_bytes=SIZE).open("r+b")
+    written = threading.Event()
+    write_late = unwritten.write_late
+
+    def writes_late(*arguments: Any, **options: Any) -> BaseException | None:
+        try:
+            return write_late(*arguments, **options)
+        finally:
+            written.set()
+
+    monkeypatch.setattr(unwritten, "write_late", writes_late)
+    noted_by_a_finalizer(file, b"noted", 0)
+    assert written.wait(TIMEOUT_S)
+    assert file.pread(5, 0) == b"noted"
+
+
+def test_what_a_finalizer_has_noted_is_not_written_over_what_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the short way either, nor by who opens the file then, nor where it could not be written at first."""
+    monkeypatch.setattr(PageCache, "_follow_up_soon", lambda self: None)
+
+    def fails(ops: ScriptedOps, page: Page) -> int:
+        raise OSError(errno.EIO, "unreadable")
+
+    cache = PageCache("1 MiB")
+    ops = WritableOps(SIZE, script={1: [fails] * 2})
+    inode = cache.inode(ops, size_bytes=SIZE)
+    file = inode.open("r+b")
+    file.advise("random")
+    file.pread(1, 0)
+    file.pwrite(b"x", 0)  # from here on the short way is open
+    noted_by_a_finalizer(file, b"older", 0)
+    assert ends(lambda: file.pwrite(b"newer", 0))
+    assert file.pread(5, 0) == b"newer"
+    noted_by_a_finalizer(file, b"older", PAGE_SIZE + 1)
+    for writes in (lambda: file.pwrite(b"newer", 0), lambda: inode.open("r+b").pwrite(b"newer", PAGE_SIZE + 1)):
+        with pytest.raises(OSError, match="unreadable"):
+            writes()
+    assert inode.unwritten_bytes is not None
+    file.pwrite(b"newer", PAGE_SIZE + 1)
+    with pytest.raises(OSError, match="unreadable"):  # as any failure in the background
+        file.fsync()
+    file.fsync()
+    cache.close()
+    assert ops.data[:5] == ops.data[PAGE_SIZE + 1 : PAGE_SIZE + 6] == b"newer"
+
+
+def test_what_is_written_inside_a_write_of_the_same_file_lies_behind_it() -> None:
+    """A log that an object writes a last line to."""
+
+    def answer(ops: ScriptedOps, page: Page) -> int:
+        with inside():
+            file.write(b"inner")
+        return updated(ops, page)
+
+    with PageCache("1 MiB") as cache:
+        ops = WritableOps(SIZE, script={0: [answer]})
+        file = cache.inode(ops, size_bytes=SIZE).open("r+b")
+        file.advise("random")
+        assert ends(lambda: file.write(b"outer"))
+        assert file.tell() == 10
+        file.close()
+    assert ops.data[:10] == b"outerinner"
 
 
 def test_a_store_that_writes_another_file_is_no_finalizer() -> None:

@@ -117,6 +117,32 @@ def test_a_writer_waits_for_leave_until_another_has_given_it_back(scene, kicks):
     other.fsync_and_assert_clean()
 
 
+def test_the_flusher_rests_while_another_stores_all_that_is_dirty(scene, kicks):
+    """What was written to again meanwhile is dirty, and can be stored only when that has ended."""
+    cache = writing_cache(scene, 64, background=1 / 64, limit=4 / 64)
+    slow, other = open_slow(scene, cache=cache), open_written(scene, cache=cache)
+    dirty, flusher = cache._zone.dirty, cache._zone.flusher
+    fsync = being_stored(slow, 2)
+    once_more = scene.start(slow.file.pwrite, b"y" * 2 * PAGE_SIZE, 0)
+    scene.until(lambda: len(dirty._waiters) == 1)  # he is slowed down; but what is being stored may take long
+    flusher._turn(cache._zone)
+    assert once_more.result() == 2 * PAGE_SIZE
+    writer = scene.start(other.file.pwrite, b"z" * PAGE_SIZE, 0)
+    scene.until(lambda: len(dirty._waiters) == 1)
+    del kicks[:]
+    flusher._turn(cache._zone)
+    scene.until(lambda: not flusher._busy)
+    assert len(dirty._waiters) == 1, "woken in vain"
+    assert not kicks
+    assert not flusher._is_kicked
+    slow.ops.complete_store(0)
+    assert writer.result() == PAGE_SIZE
+    fsync.result()
+    for subject in (slow, other):
+        subject.file.fsync()
+    other.assert_clean()
+
+
 def test_a_writer_at_the_limit_hears_why_nothing_could_be_stored(scene, kicks):
     """If nobody else's pages can be."""
     cache = writing_cache(scene, 64, background=0.0, limit=2 / 64)

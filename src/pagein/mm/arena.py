@@ -15,7 +15,7 @@ import mmap
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import too_large
@@ -236,12 +236,12 @@ class Arena:
         """Memory that the flags truly take."""
         return os.fstat(self._planes_fd).st_blocks * 512 if self._planes_fd >= 0 else 0
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at the interpreter's end `os` may be gone
         # With the last object that shows it, and not before: to unmap under a late reader would kill the process,
         # and a descriptor that is closed under one may be another's by the time it is used.
         for fd in (getattr(self, "memory_fd", -1), getattr(self, "_planes_fd", -1)):
             if fd >= 0:
-                os.close(fd)
+                close(fd)
 
 
 def _round_up(value: int, step: int) -> int:

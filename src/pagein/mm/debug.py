@@ -309,11 +309,11 @@ def called(
 
     def call() -> T:
         if checks is None:
-            with outside(mapping):
+            with outside(mapping or zone):
                 return run()
         if mapping is not None and not_stored is not None:
             checks.check_not_stored(operation, mapping, not_stored)
-        with checks.in_operation(operation, zone, mapping, page), outside(mapping):
+        with checks.in_operation(operation, zone, mapping, page), outside(mapping or zone):
             return run()
 
     return call

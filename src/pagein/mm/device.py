@@ -151,6 +151,7 @@ class BackingDevice:
             request.error = error
             self._let_go(request)
 
+    @inside()  # also on a thread of a store's, whose answer has made room for it
     def perform(self, request: Request, *, caller_waits: bool = False) -> None:
         """Call the operation, and keep what it raises."""
         page = request.page
@@ -161,11 +162,10 @@ class BackingDevice:
             self._let_go(request)
             return
         try:
-            with inside():
-                if page.page_count == 1:
-                    self._ended_with(request, do_readpage(request.file, page))
-                else:
-                    read_run(request.file, page)
+            if page.page_count == 1:
+                self._ended_with(request, do_readpage(request.file, page))
+            else:
+                read_run(request.file, page)
         except BaseException as error:  # for the reader who waits, if there is one
             request.error = error
             page.mapping.note_read_error(error)

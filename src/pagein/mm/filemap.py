@@ -16,7 +16,7 @@ from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import beyond_end, no_memory, would_block
+from ..errors import beyond_end, no_memory, would_block, would_wait_for_itself
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim, removal
 from .arena import MARKED, REGION_SHIFT, ones
@@ -26,7 +26,7 @@ from .lru import Run, use_read_ahead
 from .pin import Pin
 from .readahead import hit_marker, populate, take_marker
 from .readpage import do_readpage as do_readpage
-from .sync import MakeWaiter, Steps
+from .sync import HERE, MakeWaiter, Steps, run_steps
 from .workqueue import MakeSteps
 
 if TYPE_CHECKING:
@@ -79,13 +79,21 @@ def read(
     return run_parts(file.mapping.zone, read_parts(file, offset, size_bytes, take, flags=flags, once=once))
 
 
-def run_parts(zone: Zone, parts: Parts[T]) -> T:
-    """Run parts on this thread, and what may wait where no signal can interrupt it."""
+def run_parts(zone: Zone, parts: Parts[T], *, is_inside: bool = False) -> T:
+    """Run parts on this thread, and what may wait where no signal can interrupt it.  *is_inside*: which is here.
+
+    Raises: RuntimeError for a finalizer, inside the core, that would have to wait.
+    """
     try:
         make_steps = next(parts)
         while True:
             try:
-                result = zone.shielded_steps(make_steps)
+                if is_inside:
+                    result = run_steps(make_steps(zone.door.waiter))
+                elif HERE.depth:
+                    raise would_wait_for_itself("a page that is not here")
+                else:
+                    result = zone.shielded_steps(make_steps)
             except BaseException as error:
                 make_steps = parts.throw(error)
             else:
@@ -195,7 +203,7 @@ def heed_marker(file: OpenFile, offset: int, stop: int) -> None:
     """If one of the pages of bytes [offset, stop) bears a marker, ask for what comes next."""
     mapping, index = file.mapping, offset >> PAGE_SHIFT
     stop_index = page_count_for(min(stop, mapping.i_size))
-    if MARKED not in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index]:
+    if MARKED not in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index] or HERE.depth:
         return
     workqueue, hit = mapping.zone.workqueue, partial(_hit_marker, file, index, stop_index)
     if file.must_not_wait:

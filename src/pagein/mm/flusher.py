@@ -11,7 +11,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .sync import Waiter
+from .sync import Waiter, go_in
 from .writeback import Sync, write_back
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Flusher:
                 waiter.wake()
 
     def _run(self, zone: Zone) -> None:
+        go_in()  # for good: who waits for room waits for this thread
         try:
             while self._wait(zone):
                 self._turn(zone)
@@ -135,9 +136,11 @@ class Flusher:
             self._busy.discard(mapping)
             if error is not None:
                 zone.dirty.failed(mapping, error)
+            is_well = result is None and error is None
+            if is_well and 0 < mapping.dirty_pages <= len(mapping.under_writeback):
+                return  # another pass stores all that is dirty, as it was: the end of that wakes who waits
             _wake_waiters(zone)
             waiter, self._waiter = self._waiter, None  # there may be more by now
-            is_well = result is None and error is None
             self._is_kicked |= is_well and bool(mapping.dirty_pages) and zone.dirty.is_too_much
             if waiter is not None:
                 waiter.wake()

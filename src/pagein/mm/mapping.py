@@ -41,6 +41,8 @@ NEVER_S = -inf
 """When something happened that has not."""
 _EMPTY: Any = MappingProxyType({})
 """Stands for each table in which nothing is."""
+_NOTHING: Any = ()
+"""Stands for each list in which nothing is."""
 _NO_ERROR = ErrSeq()
 """That of every file of which everything could be stored."""
 
@@ -56,7 +58,7 @@ class AddressSpace:
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
         "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
-        "last_failure", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
+        "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
         "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters", "suspended",
         "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
@@ -93,6 +95,9 @@ class AddressSpace:
         """Somebody has it open for writing, and no thread of a child of a fork does..."""
         self.short_writes: bool = False
         """...and nobody holds ``i_rwsem``: a write to pages that are here needs ``dirty_lock`` only (pagein.writer)."""
+        self.late: list[tuple[int | None, bytes]] = _NOTHING
+        """What finalizers had to write, at an offset, or at the end: it goes once it is in the cache.  Who writes next
+        does that first, and goes no short way until it is done.  A list once somebody has opened it for writing."""
         self.under_writeback: dict[int, Writeback] = _EMPTY
         self.wb_err: ErrSeq = _NO_ERROR
         """What was told to `set_error`."""
@@ -166,8 +171,8 @@ class AddressSpace:
         return self.zone.door.is_owned(self.dirty_lock)
 
     def is_interrupted_here(self) -> bool:
-        """Whether who calls is a finalizer, and would wait for its own thread if it waited for this file: it came in
-        inside the core; or in a store's code, which was called for this very file, or by who holds ``i_rwsem``."""
+        """Whether who calls would wait for its own thread if it waited for this file: a finalizer that came in inside
+        the core; or a store's code that was called for this very file, or by who holds its ``i_rwsem``."""
         calling = HERE.calling
         return bool(HERE.depth) or (calling != () and (self in calling or self.i_rwsem.is_held_here))
 
@@ -524,6 +529,11 @@ class AddressSpace:
             self.ops, self.device = ops, device
             self.suspended = False
         self.allow_short_writes(ops.writable)
+
+    def expect_late(self) -> None:
+        """Somebody opens it for writing.  Under the cache's lock."""
+        if self.late is _NOTHING:  # else a finalizer may be about to append to it
+            self.late = []
 
     def allow_short_writes(self, may_write: bool) -> None:
         """Whether writes may go the short way, while nobody holds ``i_rwsem``.  One that has begun ends before this

@@ -52,6 +52,8 @@ class Pins:
         self.sweep_at = max(SWEEP_AT, 2 * len(live))
 
     def __del__(self) -> None:
+        if _live is None:  # at the interpreter's end: this module has gone
+            return
         if self.spans():
             _AFTERLIFE[id(self)] = self
 

@@ -106,9 +106,9 @@ class RwSem:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold it, for code that runs on a thread which may block, and gets no signals."""
-        run_steps(self.acquire_steps(self._mapping.zone.door.waiter))
-        try:
-            with inside():
+        with inside():
+            run_steps(self.acquire_steps(self._mapping.zone.door.waiter))
+            try:
                 yield
-        finally:
-            self.release()
+            finally:
+                self.release()

@@ -26,11 +26,11 @@ class _Here(PerThread):
     """Where in the core the calling thread is."""
 
     depth: int = 0
-    """How deep: it has a lock of ours, is about to take one, or runs steps (below), which may have those that are held
-    for long.  Only a finalizer can find its own thread there: the garbage collector may run one anywhere, and it may
-    call us.  What a store does for us is outside again (`outside`)."""
+    """How deep: it is a thread of ours, has a lock of ours, or is about to take one, or runs steps (below), which may
+    have those that are held for long.  Only a finalizer can find its own thread there: the garbage collector may run
+    one anywhere, and it may call us.  What a store does for us is outside again (`outside`)."""
     calling: tuple[object, ...] = ()
-    """Of which mappings it runs operations of stores; None for what is no mapping's."""
+    """Of which mappings it runs operations of stores; for what is no mapping's, of which zone."""
 
 
 HERE = _Here()
@@ -59,11 +59,12 @@ def inside() -> Iterator[None]:
 
 
 @contextmanager
-def outside(mapping: object = None) -> Iterator[None]:
-    """The calling thread runs a store's code, for that mapping: it may use other files of ours as anybody may."""
+def outside(what: object) -> Iterator[None]:
+    """The calling thread runs a store's code, for that mapping, or for something else in that zone: it may use other
+    files of ours as anybody may."""
     depth, calling = HERE.depth, HERE.calling
     try:
-        HERE.depth, HERE.calling = 0, (*calling, mapping)
+        HERE.depth, HERE.calling = 0, (*calling, what)
         yield
     finally:
         HERE.depth, HERE.calling = depth, calling

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
 from .outcome import InOrder, Once, Outcome
-from .sync import HERE, Door, Errand, MakeWaiter, Runner, Steps, Waiter, run_steps
+from .sync import Door, Errand, MakeWaiter, Runner, Steps, Waiter, go_in, inside, run_steps
 
 T = TypeVar("T")
 
@@ -65,7 +65,8 @@ class Workqueue:
         Blocks: interruptibly.  Raises: what *run* raises, the very same exception.
         """
         if not self._door.signals_arrive_here():
-            return run()
+            with inside():
+                return run()
         return self._wait_for(lambda outcome: self.start(lambda: outcome.settle_with(run)), undo)
 
     def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
@@ -235,6 +236,7 @@ class Workqueue:
                 raise
 
     def _serve(self, number: int) -> None:
+        go_in()  # for good: between two lines it may have what others wait for
         try:
             while (run := self._next()) is not None:
                 run()
@@ -297,20 +299,19 @@ class _Detached(Runner, Generic[T]):
     def advance(self) -> None:
         """Go on to the next wait, or to the end."""
         assert self.steps is not None
-        try:
-            waiter = self._next_waiter(self.steps)
-        except StopIteration as end:
-            self._finish(end.value, None)
-        except BaseException as error:  # for whoever waits for the result
-            self._finish(None, error)
-        else:
-            waiter.wake()  # as the second of the two who meet there, or as the first
+        with inside():  # who begins them need not be a worker
+            try:
+                waiter = self._next_waiter(self.steps)
+            except StopIteration as end:
+                self._finish(end.value, None)
+            except BaseException as error:  # for whoever waits for the result
+                self._finish(None, error)
+            else:
+                waiter.wake()  # as the second of the two who meet there, or as the first
 
     def _next_waiter(self, steps: Steps[T]) -> Waiter:
         self.thread_id = _thread.get_ident()
-        depth = HERE.depth
         try:
-            HERE.depth = depth + 1
             while isinstance(waiter := next(steps), Errand):
                 if self._lends:
                     self._queue.do_errand(waiter)
@@ -319,7 +320,6 @@ class _Detached(Runner, Generic[T]):
             return waiter
         finally:
             self.thread_id = None  # before it is woken: the next may run them then
-            HERE.depth = depth
 
     def _finish(self, result: T | None, error: BaseException | None) -> None:
         self.steps = None

@@ -22,7 +22,7 @@ from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC, SET_SIZE, WRITEPAGES
 from .page import LockedPage
-from .sync import MakeWaiter, Steps, Waiter, inside
+from .sync import MakeWaiter, Steps, Waiter
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
 
 if TYPE_CHECKING:
@@ -98,13 +98,12 @@ class _Pass:
         failure: BaseException | None = None
         page.owner = self.zone.door.thread_id()
         page_count = page.page_count  # it may be taken in parts
-        with inside():
-            try:
-                with self.zone.in_store_code(WRITEPAGES, page):
-                    self.mapping.ops.writepages(wbc)
-            except BaseException as error:  # for who calls fsync
-                failure = kept(error)
-            self._ended(wbc, page_count, failure)
+        try:
+            with self.zone.in_store_code(WRITEPAGES, page):
+                self.mapping.ops.writepages(wbc)
+        except BaseException as error:  # for who calls fsync
+            failure = kept(error)
+        self._ended(wbc, page_count, failure)
 
     def _ended(self, wbc: WritebackControl, page_count: int, error: BaseException | None) -> None:
         try:

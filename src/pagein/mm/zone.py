@@ -29,7 +29,7 @@ from .flusher import Flusher
 from .locking import Operation
 from .lockorder import DIRTY_LOCK, ZONE_LOCK
 from .outcome import InOrder, Unsettled
-from .sync import SYSTEM, Door, OwnedLock, Waiter, outside, run_steps
+from .sync import HERE, SYSTEM, Door, OwnedLock, Waiter, outside, run_steps
 from .workqueue import MakeSteps, Workqueue
 
 if TYPE_CHECKING:
@@ -234,6 +234,10 @@ class Zone:
     def is_in_store_code(self) -> bool:
         """Whether the calling thread is inside an operation of a store."""
         return self.door.thread_id() in self._in_store_code
+
+    def is_calling_here(self) -> bool:
+        """Whether the calling thread runs code of a store for any of its files, also such as opens or closes one."""
+        return any(what is self or getattr(what, "zone", None) is self for what in HERE.calling)
 
     # -- charges -----------------------------------------------------------------------------------------
 

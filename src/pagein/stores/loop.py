@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import shutting_down
+from ..mm.sync import go_in
 
 if TYPE_CHECKING:
     import asyncio
@@ -61,7 +62,7 @@ class _LoopThread:
                 raise shutting_down()
             if self._loop is None:
                 loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=loop.run_forever, name="pagein-loop", daemon=True)
+                self._thread = threading.Thread(target=_serve, args=(loop,), name="pagein-loop", daemon=True)
                 try:
                     self._thread.start()
                 except RuntimeError:  # no thread is to be had
@@ -101,6 +102,11 @@ class _LoopThread:
             # once the interpreter has ended, that would be a panic, with a page of text.
             await asyncio.sleep(GRACE_S)
         asyncio.get_running_loop().stop()
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    go_in()  # for good: all that is on its way comes here, and waits for this thread
+    loop.run_forever()
 
 
 async def _run(make: Make[None], ended: Ended) -> None:
