@@ -32,7 +32,7 @@ from .mm.lockorder import CLOSE_TURN, TEXTS_TURN
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
-from .mm.sync import HERE, SYSTEM, Door, MakeWaiter, OwnedLock, Steps
+from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps, is_inside
 from .mm.victims import Victims, s3fifo
 from .mm.zone import Zone
 from .modes import Mode
@@ -302,7 +302,7 @@ class PageCache:
 
     def _file_closed(self) -> None:
         """A file was closed.  A finalizer may have done it, inside the core: then a worker follows up."""
-        if HERE.depth:
+        if is_inside():
             self._follow_up_soon()
         elif not self._zone.door.is_finalizing():
             self._sweep()

@@ -30,7 +30,7 @@ from .reader import CLOSED, checked, position_after
 from .residency import resident_bytes
 from .stores.parents import WrittenByParent
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, format_share
-from .writer import PageWriter
+from .writer import SHORT_BYTES_MAX, PageWriter
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -199,7 +199,7 @@ class File(PageWriter):
         if self._generations is CLOSED:
             raise closed_file()
         is_plain = whence is _SEEK_SET and offset.__class__ is int and offset >= 0  # what nearly every call is
-        if is_plain and not (HERE.depth or HERE.calling):
+        if is_plain and not HERE.depth:
             with self._lock:
                 self._pos = offset
             return offset
@@ -235,7 +235,7 @@ class File(PageWriter):
         if not self._writes:
             self._check_open()
             raise not_writable("write")
-        if (HERE.depth or HERE.calling) and self._mapping.is_interrupted_here() and not self.closed:
+        if HERE.depth and self._mapping.is_interrupted_here() and not self.closed:
             # A finalizer, of a buffer that the user has put over this file, say.  Who has the lock may wait for it.
             return self._write_behind(None if self._appends else self._pos, buffer, moves=True)
         with self._lock:
@@ -273,16 +273,21 @@ class File(PageWriter):
         return count
 
     def _append_short(self, data: bytes) -> bool:
-        """`pwrite`'s short way within a page, at the end as it is under the lock.  (No call in there: see `pwrite`.)"""
+        """`pwrite`'s short way, at the end as it is under the lock.  (No call in there: see `pwrite`.)"""
         mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
         size, offset = len(data), mapping.i_size
         start = self._shift + offset
+        if not 0 < size <= SHORT_BYTES_MAX:
+            return False
         frame, target = start >> PAGE_SHIFT, slice(start, start + size)
+        if size > PAGE_SIZE - (offset & PAGE_OFFSET_MASK):
+            pages = slice(frame, (start + size - 1 >> PAGE_SHIFT) + 1)
+            if is_written := self._write_short(data, offset, start, pages, appends=True):
+                self._pos = offset + size
+            return is_written
         with mapping.dirty_lock:
-            if mapping.i_size != offset:  # another was faster
-                return False
             may_be = mapping.short_writes and not (mapping.unsettled or mapping.late)
-            if not (may_be and 0 < size <= PAGE_SIZE - (offset & PAGE_OFFSET_MASK)) or offset + size > self._size_max:
+            if not may_be or mapping.i_size != offset or offset + size > self._size_max:  # (another was faster)
                 return False
             fresh = 1 - dirty[frame]
             if not uptodate[frame] or fresh > mapping.dirty_budget:

@@ -274,4 +274,4 @@ def save_as(table: InodeTable, file: OpenFile, source: Any, store_options: dict[
 def _read(file: OpenFile, offset: int) -> bytes:
     mapping, memory = file.mapping, file.mapping.arena.memory
     parts = filemap.read_parts(file, offset, PIECE_BYTES, lambda start, stop: memory[start:stop])
-    return b"".join(filemap.run_parts(mapping.zone, parts, is_inside=True))
+    return b"".join(filemap.run_parts(mapping.zone, parts, waits_here=True))

@@ -91,8 +91,11 @@ class PageWriter(PageReader):
             pass  # beyond the arena, or no integers, or no bytes: said clearly below
         return self._pwrite_long(data, offset, direct=direct)
 
-    def _write_short(self, data: bytes, offset: int, start: int, pages: slice) -> bool:
-        """The short way into several pages; False if it is not open.  Locks: ``dirty_lock``."""
+    def _write_short(self, data: bytes, offset: int, start: int, pages: slice, *, appends: bool = False) -> bool:
+        """The short way into several pages; False if it is not open.  Who *appends* has found the end at *offset*.
+
+        Locks: ``dirty_lock``.
+        """
         mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
         size, end = len(data), offset + len(data)
         marks, target = ones(pages.stop - pages.start), slice(start, start + size)
@@ -107,7 +110,7 @@ class PageWriter(PageReader):
             may_be = mapping.short_writes and not (mapping.unsettled or mapping.late)
             if not (may_be and fresh <= mapping.dirty_budget and offset <= mapping.i_size and end <= self._size_max):
                 return False
-            if 0 in uptodate[pages] or dirty[pages] != was:
+            if 0 in uptodate[pages] or dirty[pages] != was or (appends and offset != mapping.i_size):
                 return False
             dirty[pages] = marks
             if 0 in uptodate[pages]:  # marked first, looked at then

@@ -17,7 +17,7 @@ from tests.file.sources import TIMEOUT_S
 from pagein import File, PageCache, unwritten
 from pagein.mm.flusher import Flusher
 from pagein.mm.page import Page
-from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, inside, outside, run_steps
+from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, inside, is_inside, outside, run_steps
 from pagein.mm.zone import Zone
 from pagein.stores import MemoryStore, loop
 from pagein.testing.stores import ScriptedOps, updated
@@ -171,24 +171,24 @@ def test_a_finalizer_that_asks_for_what_cannot_be_noted_is_told(what: str, monke
 
 def test_a_thread_of_ours_is_inside_the_core_from_its_start_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have what others wait for between any two of its lines; only what a store does is outside."""
-    depths: dict[str, list[int]] = {"worker": [], "flusher": [], "store": [], "loop": []}
+    depths: dict[str, list[bool]] = {"worker": [], "flusher": [], "store": [], "loop": []}
     turn = Flusher._turn
 
     def at_turn(self: Flusher, zone: Zone) -> None:
-        depths["flusher"].append(HERE.depth)
+        depths["flusher"].append(is_inside())
         turn(self, zone)
 
     def answer(ops: ScriptedOps, page: Page) -> int:
-        depths["store"].append(HERE.depth)
+        depths["store"].append(is_inside())
         return updated(ops, page)
 
     async def on_loop() -> None:
-        depths["loop"].append(HERE.depth)
+        depths["loop"].append(is_inside())
 
     done = threading.Event()
 
     def at_work() -> None:
-        depths["worker"].append(HERE.depth)
+        depths["worker"].append(is_inside())
         done.set()
 
     monkeypatch.setattr(Flusher, "_turn", at_turn)
@@ -199,9 +199,9 @@ def test_a_thread_of_ours_is_inside_the_core_from_its_start_to_its_end(monkeypat
         file = cache.inode(WritableOps(SIZE, script={0: [answer]}), size_bytes=SIZE).open("r+b")
         file.pwrite(b"x", 1)
         file.close()
-    assert depths.pop("store") == [0]
-    assert all(found and min(found) > 0 for found in depths.values()), depths
-    assert HERE.depth == 0
+    assert depths.pop("store") == [False]
+    assert all(found and all(found) for found in depths.values()), depths
+    assert not is_inside()
 
 
 def noted_by_a_finalizer(file: File, data: bytes, offset: int) -> None:

@@ -591,7 +591,7 @@ MUTATIONS = [
     ),
     _mutation(
         "filemap", "a finalizer inside the core waits for a page",
-        "                elif HERE.depth:\n",
+        "                elif is_inside():\n",
         "                elif False:\n",
         "file/test_finalizers.py::test_a_finalizer_that_asks_for_what_cannot_be_noted_is_told",
     ),
@@ -603,7 +603,7 @@ MUTATIONS = [
     ),
     _mutation(
         "sync", "a store's code is taken for a finalizer's",
-        "        HERE.depth, HERE.calling = 0, (*calling, what)",
+        "        HERE.depth, HERE.calling = STORE * (len(calling) + 1), (*calling, what)",
         "        HERE.calling = (*calling, what)",
         "file/test_finalizers.py::test_a_store_that_writes_another_file_is_no_finalizer",
     ),

@@ -26,7 +26,7 @@ from .lru import Run, use_read_ahead
 from .pin import Pin
 from .readahead import hit_marker, populate, take_marker
 from .readpage import do_readpage as do_readpage
-from .sync import HERE, MakeWaiter, Steps, run_steps
+from .sync import MakeWaiter, Steps, is_inside, run_steps
 from .workqueue import MakeSteps
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def read(
     return run_parts(file.mapping.zone, read_parts(file, offset, size_bytes, take, flags=flags, once=once))
 
 
-def run_parts(zone: Zone, parts: Parts[T], *, is_inside: bool = False) -> T:
-    """Run parts on this thread, and what may wait where no signal can interrupt it.  *is_inside*: which is here.
+def run_parts(zone: Zone, parts: Parts[T], *, waits_here: bool = False) -> T:
+    """Run parts on this thread, and what may wait where no signal can interrupt it.  *waits_here*: which is here.
 
     Raises: RuntimeError for a finalizer, inside the core, that would have to wait.
     """
@@ -88,9 +88,9 @@ def run_parts(zone: Zone, parts: Parts[T], *, is_inside: bool = False) -> T:
         make_steps = next(parts)
         while True:
             try:
-                if is_inside:
+                if waits_here:
                     result = run_steps(make_steps(zone.door.waiter))
-                elif HERE.depth:
+                elif is_inside():
                     raise would_wait_for_itself("a page that is not here")
                 else:
                     result = zone.shielded_steps(make_steps)
@@ -203,7 +203,7 @@ def heed_marker(file: OpenFile, offset: int, stop: int) -> None:
     """If one of the pages of bytes [offset, stop) bears a marker, ask for what comes next."""
     mapping, index = file.mapping, offset >> PAGE_SHIFT
     stop_index = page_count_for(min(stop, mapping.i_size))
-    if MARKED not in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index] or HERE.depth:
+    if MARKED not in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index] or is_inside():
         return
     workqueue, hit = mapping.zone.workqueue, partial(_hit_marker, file, index, stop_index)
     if file.must_not_wait:

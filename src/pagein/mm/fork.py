@@ -20,7 +20,7 @@ from .debug import owned_lock
 from .lockorder import ZONE_LOCK
 from .lru import Run, split_by_flag
 from .removal import disjoint
-from .sync import HERE, PerThread
+from .sync import HERE, STORE, PerThread
 
 if TYPE_CHECKING:
     from .zone import Zone
@@ -87,7 +87,7 @@ def _after_in_child() -> None:
     zones, copied = list(_zones), {id(zone): shown for zone, shown in _forking.zones}
     _forking.zones.clear()
     held.start_anew()
-    HERE.depth = 0  # the locks that were taken above are not in here
+    HERE.depth -= HERE.depth % STORE  # the locks that were taken above are not in here
     for zone in zones:
         if zone.closed:
             continue

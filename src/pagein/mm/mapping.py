@@ -24,7 +24,7 @@ from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
 from .rwsem import Holder, RwSem
-from .sync import HERE, MakeWaiter, Steps, Waiter, run_steps
+from .sync import HERE, MakeWaiter, Steps, Waiter, is_inside, run_steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +174,7 @@ class AddressSpace:
         """Whether who calls would wait for its own thread if it waited for this file: a finalizer that came in inside
         the core; or a store's code that was called for this very file, or by who holds its ``i_rwsem``."""
         calling = HERE.calling
-        return bool(HERE.depth) or (calling != () and (self in calling or self.i_rwsem.is_held_here))
+        return is_inside() or (calling != () and (self in calling or self.i_rwsem.is_held_here))
 
     @property
     def dirty_bytes(self) -> int:

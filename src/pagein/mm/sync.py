@@ -26,14 +26,23 @@ class _Here(PerThread):
     """Where in the core the calling thread is."""
 
     depth: int = 0
-    """How deep: it is a thread of ours, has a lock of ours, or is about to take one, or runs steps (below), which may
-    have those that are held for long.  Only a finalizer can find its own thread there: the garbage collector may run
-    one anywhere, and it may call us.  What a store does for us is outside again (`outside`)."""
+    """How deep (`is_inside`); and `STORE` for each operation of a store that it runs: a short way asks only once."""
     calling: tuple[object, ...] = ()
-    """Of which mappings it runs operations of stores; for what is no mapping's, of which zone."""
+    """Of which mappings these operations are; for what is no mapping's, of which zone."""
 
 
+STORE = 1 << 16
 HERE = _Here()
+
+
+def is_inside() -> bool:
+    """Whether the calling thread is one of ours, has a lock of ours, or is about to take one, or runs steps (below),
+    which may have those that are held for long.
+
+    Only a finalizer can find this to be so: the garbage collector may run one anywhere, and it may call us.  What a
+    store does for us is outside again (`outside`).
+    """
+    return HERE.depth % STORE > 0
 
 
 def go_in() -> None:
@@ -41,15 +50,9 @@ def go_in() -> None:
     HERE.depth += 1
 
 
-def come_out() -> None:
-    """It has it no more."""
-    if HERE.depth > 0:  # it is not in a child that was forked in there
-        HERE.depth -= 1
-
-
 @contextmanager
 def inside() -> Iterator[None]:
-    """`go_in`, and `come_out`."""
+    """`go_in`, and out again."""
     depth = HERE.depth
     try:
         HERE.depth = depth + 1
@@ -64,7 +67,7 @@ def outside(what: object) -> Iterator[None]:
     files of ours as anybody may."""
     depth, calling = HERE.depth, HERE.calling
     try:
-        HERE.depth, HERE.calling = 0, (*calling, what)
+        HERE.depth, HERE.calling = STORE * (len(calling) + 1), (*calling, what)
         yield
     finally:
         HERE.depth, HERE.calling = depth, calling
@@ -238,11 +241,11 @@ class OwnedLock:
         here = self._door.thread_id()
         if self._owner == here:
             raise ContractViolation("locks are taken in order, each once", f"{self._name}, taken under itself")
-        go_in()  # before it is taken: a finalizer may run in between
+        HERE.depth = depth = HERE.depth + 1  # before it is taken: a finalizer may run in between
         try:
             self._lock.__enter__()
         except BaseException:
-            come_out()
+            HERE.depth = depth - 1
             raise
         self._owner = here
         return True
@@ -252,6 +255,8 @@ class OwnedLock:
     ) -> None:
         self._owner = None
         self._lock.__exit__(kind, error, trace)
-        come_out()
+        depth = HERE.depth
+        if depth % STORE:  # it is not in a child that was forked in there
+            HERE.depth = depth - 1
         if self._after is not None:
             self._after()
