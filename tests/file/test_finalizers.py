@@ -210,7 +210,8 @@ def noted_by_a_finalizer(file: File, data: bytes, offset: int) -> None:
 
 
 def test_what_a_finalizer_has_noted_is_seen_soon_though_nobody_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = PageCache("1 MiB").inode(WritableOps(SIZE), size_bytes=SIZE).open("r+b")
+    cache = PageCache("1 MiB")
+    file = cache.inode(WritableOps(SIZE), size_bytes=SIZE).open("r+b")
     written = threading.Event()
     write_late = unwritten.write_late
 
@@ -224,6 +225,7 @@ def test_what_a_finalizer_has_noted_is_seen_soon_though_nobody_writes(monkeypatc
     noted_by_a_finalizer(file, b"noted", 0)
     assert written.wait(TIMEOUT_S)
     assert file.pread(5, 0) == b"noted"
+    cache.close()
 
 
 def test_what_a_finalizer_has_noted_is_not_written_over_what_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
