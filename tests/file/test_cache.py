@@ -111,7 +111,7 @@ def test_many_caches_can_be_made_and_closed_and_leave_neither_descriptors_nor_th
 def wait_for(condition: Callable[[], bool]) -> None:
     """For ends of threads, which nobody announces."""
     for thread in threading.enumerate():
-        if thread.name.startswith("pagein-io") and not condition():
+        if thread.name.startswith(("pagein-io", "pagein-work", "pagein-flush")) and not condition():
             thread.join(TIMEOUT_S)
     assert condition()
 
