@@ -191,7 +191,7 @@ class AsyncFile:
         """Let go of the file.  Its pages stay in the cache; its views keep theirs.  Twice does no harm."""
         if self._reader._release():
             try:
-                await _on_worker(self._zone, self._reader._owner.closed)
+                await _on_worker(self._zone, self._reader._owner.follow_up)
             except ValueError:
                 if not self._zone.closed:  # else the cache has seen to it
                     raise

@@ -32,7 +32,7 @@ from .mm.lockorder import CLOSE_TURN, TEXTS_TURN
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
-from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps, is_inside
+from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps, is_inside, outside
 from .mm.victims import Victims, s3fifo
 from .mm.zone import Zone
 from .modes import Mode
@@ -476,7 +476,8 @@ class PageCache:
                 texts = list(self._texts)
             for text in texts:
                 try:
-                    text.flush()
+                    with outside(self._zone):  # as its user would
+                        text.flush()
                 except (ValueError, OSError):  # closed, or detached; or its file keeps what it could not write
                     pass
                 except Exception as error:  # the others all the same

@@ -41,6 +41,10 @@ class CacheOwner:
         """It was closed: do what follows.  Raises: what a store's close has raised."""
         self._cache._file_closed()
 
+    def follow_up(self) -> None:
+        """As `closed`, by a worker for who waits for it."""
+        self._cache._sweep()
+
     def write_out(self, file: OpenFile) -> None:
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""
         zone = self._cache._zone

@@ -101,7 +101,9 @@ def test_a_look_does_not_clear_what_a_fetch_has_found_since_it_began(revalidate:
 def _fetch(file: Any) -> None:
     from pagein.mm import filemap
 
-    filemap.read(file, PAGE_SIZE, 1, lambda start, stop: file.mapping.arena.memory[start:stop])
+    memory = file.mapping.arena.memory
+    parts = filemap.read_parts(file, PAGE_SIZE, 1, lambda start, stop: memory[start:stop])
+    filemap.run_parts(file.mapping.zone, parts, waits_here=True)
 
 
 # -- by who looks through CachedStore, which asks by itself --------------------------------------------
