@@ -20,7 +20,7 @@ from tests.explored import (
 )
 
 from pagein.mm import zone
-from pagein.mm.sync import HERE
+from pagein.mm.sync import HERE, SOMEBODY
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.schedule import Scheduler
 
@@ -64,6 +64,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # A trace function that raises can bring that about; every later exception would keep this one's frames alive.
     assert sys.exc_info()[1] is None, "the thread still handles an exception"
     assert (HERE.depth, HERE.calling) == (0, ()), "the thread takes itself for a finalizer's"
+    assert threading.get_ident() not in SOMEBODY
     for one in list(made):
         if not isinstance(one.door, Scheduler):  # whose threads stop where its schedule ends
             _check(one)

@@ -24,7 +24,7 @@ from .mm import filemap
 from .mm.arena import REGION_SHIFT
 from .mm.debug import reentrant_lock
 from .mm.lockorder import POSITION
-from .mm.sync import HERE
+from .mm.sync import HERE, SOMEBODY
 from .modes import READ, Mode
 from .reader import CLOSED, checked, position_after
 from .residency import resident_bytes
@@ -199,7 +199,7 @@ class File(PageWriter):
         if self._generations is CLOSED:
             raise closed_file()
         is_plain = whence is _SEEK_SET and offset.__class__ is int and offset >= 0  # what nearly every call is
-        if is_plain and not HERE.depth:
+        if is_plain and not (SOMEBODY and HERE.depth):
             with self._lock:
                 self._pos = offset
             return offset
@@ -235,7 +235,7 @@ class File(PageWriter):
         if not self._writes:
             self._check_open()
             raise not_writable("write")
-        if HERE.depth and self._mapping.is_interrupted_here() and not self.closed:
+        if SOMEBODY and HERE.depth and self._mapping.is_interrupted_here() and not self.closed:
             # A finalizer, of a buffer that the user has put over this file, say.  Who has the lock may wait for it.
             return self._write_behind(None if self._appends else self._pos, buffer, moves=True)
         with self._lock:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
 from .mm.errseq import again
-from .mm.sync import HERE, MakeWaiter, Steps
+from .mm.sync import HERE, SOMEBODY, MakeWaiter, Steps
 from .reader import PageReader, checked
 from .units import PAGE_SHIFT
 
@@ -66,7 +66,7 @@ class PageWriter(PageReader):
             first, last = start >> PAGE_SHIFT, end - 1 >> PAGE_SHIFT
             is_plain = data.__class__ is bytes and end.__class__ is int
             is_short = is_plain and offset >= 0 < size <= SHORT_BYTES_MAX and not direct
-            if is_short and not HERE.depth:  # a finalizer would come in between two steps
+            if is_short and not (SOMEBODY and HERE.depth):  # a finalizer would come in between two steps
                 mapping, memory, uptodate, dirty = self._mapping, self._memory, self._uptodate, self._dirty
                 if first != last:
                     if self._write_short(cast(bytes, data), offset, start, slice(first, last + 1)):

@@ -579,14 +579,14 @@ MUTATIONS = [
     ),
     _mutation(
         "workqueue", "a worker may be waited for by a finalizer on its thread",
-        "        go_in()  # for good: between two lines it may have what others wait for\n",
-        "",
+        "        with inside():  # between any two lines it may have what others wait for\n",
+        "        if True:\n",
         "file/test_finalizers.py::test_a_thread_of_ours_is_inside_the_core_from_its_start_to_its_end",
     ),
     _mutation(
         "flusher", "the flusher may be waited for by a finalizer on its thread",
-        "        go_in()  # for good: who waits for room waits for this thread\n",
-        "",
+        "            with inside():  # who waits for room waits for this thread\n",
+        "            if True:\n",
         "file/test_finalizers.py::test_a_thread_of_ours_is_inside_the_core_from_its_start_to_its_end",
     ),
     _mutation(
@@ -890,8 +890,8 @@ MUTATIONS = [
     ),
     _mutation(
         "workqueue", "a worker ends that somebody has just woken",
-        "            if not waiter.wait(IDLE_S) and self._is_idle_no_more(waiter):\n",
-        "            if not waiter.wait(IDLE_S):\n",
+        "            if not is_woken and self._is_idle_no_more(waiter):\n",
+        "            if not is_woken:\n",
         "mm/test_workqueue.py::test_work_that_comes_as_a_worker_gives_up_is_done",
     ),
     _mutation(

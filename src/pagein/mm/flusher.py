@@ -11,7 +11,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .sync import Waiter, go_in
+from .sync import Waiter, inside, resting
 from .writeback import Sync, write_back
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class Flusher:
                 waiter.wake()
 
     def _run(self, zone: Zone) -> None:
-        go_in()  # for good: who waits for room waits for this thread
         try:
-            while self._wait(zone):
-                self._turn(zone)
+            with inside():  # who waits for room waits for this thread
+                while self._wait(zone):
+                    self._turn(zone)
         except BaseException:  # a mistake of ours, of which the thread tells: the next kick starts another
             with zone.lock:
                 self._is_running = False
@@ -98,7 +98,8 @@ class Flusher:
                 waiter.wake()
             else:
                 self._waiter = waiter
-        waiter.wait(INTERVAL_S)
+        with resting():
+            waiter.wait(INTERVAL_S)
         with zone.lock:
             self._waiter = None
             self._is_kicked = False

@@ -15,12 +15,12 @@ import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..units import PAGE_SHIFT
-from . import held
+from . import held, sync
 from .debug import owned_lock
 from .lockorder import ZONE_LOCK
 from .lru import Run, split_by_flag
 from .removal import disjoint
-from .sync import HERE, STORE, PerThread
+from .sync import PerThread
 
 if TYPE_CHECKING:
     from .zone import Zone
@@ -87,7 +87,7 @@ def _after_in_child() -> None:
     zones, copied = list(_zones), {id(zone): shown for zone, shown in _forking.zones}
     _forking.zones.clear()
     held.start_anew()
-    HERE.depth -= HERE.depth % STORE  # the locks that were taken above are not in here
+    sync.start_anew()
     for zone in zones:
         if zone.closed:
             continue

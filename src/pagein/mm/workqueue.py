@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
 from .outcome import InOrder, Once, Outcome
-from .sync import Door, Errand, MakeWaiter, Runner, Steps, Waiter, go_in, inside, run_steps
+from .sync import HERE, Door, Errand, MakeWaiter, Runner, Steps, Waiter, come_out_to, go_in, inside, resting, run_steps
 
 T = TypeVar("T")
 
@@ -236,7 +236,10 @@ class Workqueue:
                 raise
 
     def _serve(self, number: int) -> None:
-        go_in()  # for good: between two lines it may have what others wait for
+        with inside():  # between any two lines it may have what others wait for
+            self._serve_inside(number)
+
+    def _serve_inside(self, number: int) -> None:
         try:
             while (run := self._next()) is not None:
                 run()
@@ -257,7 +260,9 @@ class Workqueue:
             self._idle.append(waiter)
             if (self._queued or self._closed) and self._is_idle_no_more(waiter):
                 continue
-            if not waiter.wait(IDLE_S) and self._is_idle_no_more(waiter):
+            with resting():
+                is_woken = waiter.wait(IDLE_S)
+            if not is_woken and self._is_idle_no_more(waiter):
                 return None
             # Else somebody took the waiter and has woken it, or is about to.
 
@@ -299,15 +304,18 @@ class _Detached(Runner, Generic[T]):
     def advance(self) -> None:
         """Go on to the next wait, or to the end."""
         assert self.steps is not None
-        with inside():  # who begins them need not be a worker
-            try:
-                waiter = self._next_waiter(self.steps)
-            except StopIteration as end:
-                self._finish(end.value, None)
-            except BaseException as error:  # for whoever waits for the result
-                self._finish(None, error)
-            else:
-                waiter.wake()  # as the second of the two who meet there, or as the first
+        depth = HERE.depth
+        try:
+            go_in()  # who begins them need not be a worker
+            waiter = self._next_waiter(self.steps)
+        except StopIteration as end:
+            self._finish(end.value, None)
+        except BaseException as error:  # for whoever waits for the result
+            self._finish(None, error)
+        else:
+            waiter.wake()  # as the second of the two who meet there, or as the first
+        finally:
+            come_out_to(depth)
 
     def _next_waiter(self, steps: Steps[T]) -> Waiter:
         self.thread_id = _thread.get_ident()
