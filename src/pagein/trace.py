@@ -26,7 +26,6 @@ from .file import File
 from .residency import members
 from .trace_file import Call, Event, TraceFile
 from .units import PAGE_SHIFT
-from .write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
     from .cache import PageCache
@@ -91,9 +90,8 @@ class Trace:
 
     def opened(self, file: Any) -> None:
         """A file tells of its reads from now on."""
-        traced = _TRACED.get(file.__class__)
-        if traced is not None:
-            file.__class__ = traced
+        if isinstance(file, File) and file.__class__ not in _PLAIN:
+            file.__class__ = _traced_class(file.__class__)
 
     def missed(self) -> None:
         """What the calling thread reads, or writes, is not all here."""
@@ -264,10 +262,14 @@ def _traced(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     return traced
 
 
+_TRACED: dict[type, type[File]] = {}
+_PLAIN: dict[type, type[File]] = {}
+
+
 def _traced_class(plain: type[File]) -> type[File]:
-    methods = {name: _traced(name, getattr(plain, name)) for name in _OPERATIONS}
-    return type(plain.__name__, (plain,), {"__slots__": (), "__module__": plain.__module__, **methods})
-
-
-_TRACED: dict[type, type] = {plain: _traced_class(plain) for plain in (File, WriteOnlyFile)}
-_PLAIN: dict[type, type] = {traced: plain for plain, traced in _TRACED.items()}
+    """The same, whoever asks first."""
+    if plain not in _TRACED:
+        methods = {name: _traced(name, getattr(plain, name)) for name in _OPERATIONS}
+        made = type(plain.__name__, (plain,), {"__slots__": (), "__module__": plain.__module__, **methods})
+        _PLAIN[_TRACED.setdefault(plain, made)] = plain
+    return _TRACED[plain]

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import io
+import json
 import os
 import pickle
 import weakref
@@ -228,6 +229,35 @@ def test_without_listings_each_question_is_asked(
     assert requests(server) == ["HEAD"]
     objects["a"] = OTHER
     assert fs.cat_file(server.url("a")) == OTHER
+
+
+@pytest.mark.parametrize("revalidate", ["open", "never", "always", 0, 5])
+def test_a_file_reads_as_fresh_as_its_cache_wants_it(memory: MemoryFileSystem, revalidate: Any) -> None:
+    with pagein.PageCache("32 MiB", debug=True, revalidate=revalidate) as cache:
+        fs = in_front_of(memory, cache)
+        with fs.open("/d/a", "rb") as file, fs.open("/d/a", "r", encoding="latin-1") as text:
+            assert (file.read(), text.read(7)) == (DATA, DATA[:7].decode("latin-1"))
+            assert (file.size, file.path, file.fs) == (len(DATA), "/d/a", fs)
+            copy = pickle.loads(pickle.dumps(file))
+            memory.pipe_file("/d/a", OTHER)
+            if revalidate in ("always", 0):
+                with raises_errno(errno.ESTALE):
+                    file.pread(1, 0)
+            else:
+                assert file.pread(7, 0) == DATA[:7]
+            copy.close()
+
+
+@pytest.mark.parametrize("revalidate", ["open", "always"])
+def test_a_trace_tells_of_the_reads_of_its_files(memory: MemoryFileSystem, revalidate: Any, tmp_path: Path) -> None:
+    with pagein.PageCache("32 MiB", debug=True, revalidate=revalidate) as cache:
+        fs = in_front_of(memory, cache)
+        with fs.open("/d/a", "rb") as before, cache.trace(tmp_path / "trace.json"), fs.open("/d/a", "rb") as file:
+            before.pread(10, 0)
+            file.pread(10, 10)
+        assert type(before).__mro__ == type(file).__mro__
+    events = json.loads((tmp_path / "trace.json").read_text())
+    assert [event["args"]["offset"] for event in events if event.get("cat") == "read" and event["ph"] == "X"] == [0, 10]
 
 
 def test_a_file_that_changed_since_it_was_looked_at_is_looked_at_again_by_who_did_not_open_it(

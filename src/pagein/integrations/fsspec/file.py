@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ...file import File
+from ...watching import WatchingFile
 from ...write_only import WriteOnlyFile
 
 if TYPE_CHECKING:
@@ -74,6 +75,12 @@ class FsspecFile(_OfFilesystem, File):
     __slots__ = ()
 
 
+class FsspecWatchingFile(FsspecFile, WatchingFile):
+    """One that reads, and looks whether its source is still the same."""
+
+    __slots__ = ()
+
+
 class FsspecWriteOnlyFile(_OfFilesystem, WriteOnlyFile):
     """A file of the modes "wb", "ab" and "xb"."""
 
@@ -82,9 +89,17 @@ class FsspecWriteOnlyFile(_OfFilesystem, WriteOnlyFile):
 
 def of_filesystem(file: File, fs: PageCacheFileSystem, path: str) -> FsspecFile | FsspecWriteOnlyFile:
     """A file that was just opened becomes one of these."""
-    file.__class__ = FsspecWriteOnlyFile if isinstance(file, WriteOnlyFile) else FsspecFile
+    kind: type[FsspecFile | FsspecWriteOnlyFile] = FsspecFile
+    if isinstance(file, WriteOnlyFile):
+        kind = FsspecWriteOnlyFile
+    elif isinstance(file, WatchingFile):
+        kind = FsspecWatchingFile
+    file.__class__ = kind
     assert isinstance(file, FsspecFile | FsspecWriteOnlyFile)
     file.fs, file.path = fs, path
+    tracer = file._mapping.zone.tracer
+    if tracer is not None:
+        tracer.opened(file)  # once more: it was another then
     return file
 
 
