@@ -1,5 +1,6 @@
 """What the documentation shows works: its Python blocks run, in order, as written."""
 
+import codeop
 import inspect
 import json
 import os
@@ -78,6 +79,17 @@ def test_the_stores_of_the_how_to_bring_their_pages(capsys: pytest.CaptureFixtur
 
 def test_the_tutorial_runs_as_it_stands() -> None:
     run("docs/tutorial/first-steps.md")
+
+
+def test_the_tutorial_can_be_pasted_into_an_interpreter() -> None:
+    """Which takes it line by line, and wants an empty one behind a block."""
+    for block in blocks("docs/tutorial/first-steps.md"):
+        lines: list[str] = []
+        for line in [*block.splitlines(), ""]:
+            lines.append(line)
+            if codeop.compile_command("\n".join(lines), "<stdin>") is not None:
+                lines = []
+        assert not any(lines), "an empty line behind it ends it"
 
 
 def test_the_asyncio_how_to_runs_as_it_stands() -> None:
