@@ -135,6 +135,35 @@ def test_fetches_from_many_threads_are_each_right(local: Path, memory: MemoryFil
                 assert data == DATA[offset : offset + 5000]
 
 
+class Tagged(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
+    """As S3 and others: `info` tells an ETag, and no request can be made on the condition that it is still that."""
+
+    protocol = "tagged"
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data, self.etag = b"1" * len(DATA), '"1"'
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "size": len(self.data), "type": "file", "ETag": self.etag}
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        return self.data[start:end]
+
+
+def test_what_was_overwritten_with_as_many_bytes_is_estale_and_never_a_mixture() -> None:
+    fs = Tagged()
+    with pagein.PageCache("32 MiB", debug=True) as cache, cache.open((fs, "a")) as file:
+        file.advise("random")
+        assert file.pread(10, 0) == b"1" * 10
+        fs.data, fs.etag = b"2" * len(DATA), '"2"'
+        with raises_errno(errno.ESTALE):
+            file.pread(10, len(DATA) - 10)
+        with cache.open((fs, "a")) as new:
+            assert new.read() == fs.data
+
+
 class NotThreadSafe(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
     """As ftp and others: one connection, which breaks if it is used twice at a time."""
 

@@ -4,12 +4,11 @@ Guarantees: a fetch is one ``cat_file`` of one range, copied once, or one ``seek
 where the filesystem has no ranged ``cat_file``; an answer of another length than asked is an error, and so is a file
 that goes on where it should end.  Filesystems that are not async are called one call at a time.
 What is checked, and when: fsspec has no conditional request.  The version (every ETag, checksum, generation, date
-that ``info`` tells, and the size) is taken at each open, past the filesystem's own listings cache.  On local and
-memory filesystems, where ``info`` costs nothing, it is taken again after every fetch, and another one is ESTALE
-(fsspec's memory files tell nothing of being written to in place, only of being replaced).  fsspec's HTTP is asked with
-If-Match, if the server has told a strong ETag.
-**Elsewhere a change under an open file is noticed only by its length**: read S3, GCS and Azure by their plain URLs,
-which stores/object.py checks, or give the filesystem objects that are never overwritten.
+that ``info`` tells, and the size) is taken at each open, past the filesystem's own listings cache, and again after
+every fetch; another one is ESTALE, and none of that fetch is used (fsspec's memory files tell nothing of being written
+to in place, only of being replaced).  fsspec's HTTP is asked with If-Match instead, if the server has told a strong
+ETag.  **Elsewhere each fetch is two requests, then**: the plain URLs of S3, GCS and Azure need one (stores/object.py).
+Where ``info`` tells nothing but the size, a change under an open file is noticed only by that.
 A file without any validator may have changed at each open, so its version never recurs.
 Waits: a call of an async filesystem is given up after policy.answer_timeout_s.  **That of any other cannot be given
 up**, and has no time-out but its library's own, if that has one; who else needs the filesystem waits for it.
@@ -208,7 +207,7 @@ class _FsspecOperations(RangeOperations):
                     if change.errno == errno.ESTALE:
                         raise change from error
             raise
-        if len(data) != wanted_bytes or self._reader.is_cheap_to_look_at:
+        if len(data) != wanted_bytes or not self._reader.is_asked_of(self._opened):
             self._require_opened_version()
         if is_last and len(data) == wanted_bytes + 1:
             raise longer_than_told(self._name, self._opened.size_bytes)
@@ -306,7 +305,7 @@ class Reader:
         with self._lock:
             if self._file is None:
                 part: dict[str, Any] = {"start": offset_bytes, "end": offset_bytes + size_bytes}
-                if seen.etag and self.fs is innermost(self.fs):
+                if self.is_asked_of(seen) and seen.etag:
                     condition = {"If-Match": seen.etag, "Accept-Encoding": "identity"}
                     part["headers"] = {**self.fs.kwargs.get("headers", {}), **condition}
                 return bytes(_call(self.fs, "cat_file", self.path, size_bytes=size_bytes, **part))
@@ -315,6 +314,11 @@ class Reader:
             while len(data) < size_bytes and (more := self._file.read(size_bytes - len(data))):
                 data += more
             return data
+
+    def is_asked_of(self, seen: Seen) -> bool:
+        """Whether `read` asks for what was *seen* only; also where nothing but the size tells what that is."""
+        is_conditional = bool(seen.etag) and self._file is None and self.fs is innermost(self.fs)
+        return is_conditional or not (seen.validators or self.is_cheap_to_look_at)
 
     def open_file(self) -> None:
         """Read through an open file from now on."""
