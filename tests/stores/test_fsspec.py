@@ -21,7 +21,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.stores.reading import DATA, MIB, OTHER, fill, opened, raises_errno, read_whole
 
 import pagein
-from pagein.stores import source_of
+from pagein.stores import fsspec as fsspec_store, source_of
 from pagein.testing.httpserver import RangeServer
 
 
@@ -268,6 +268,25 @@ def test_without_any_validator_no_version_recurs(server: RangeServer, http: HTTP
         assert one.version != other.version
 
 
+def test_a_server_without_ranges_is_asked_once_for_the_whole_file(server: RangeServer, http: HTTPFileSystem) -> None:
+    server.faults.set("a", "no-range")
+    with pagein.PageCache("1 MiB", debug=True) as cache, cache.open((http, server.url("a"))) as file:
+        file.advise("random")
+        assert file.pread(10, MIB) == DATA[MIB : MIB + 10]
+        server.reset()
+        assert file.read() == DATA
+        assert not server.stats().sent_bytes
+
+
+def test_a_file_too_large_for_that_is_refused_and_said_so(
+    server: RangeServer, http: HTTPFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsspec_store, "WHOLE_BYTES_MAX", len(DATA) - 1)
+    server.faults.set("a", "no-range")
+    with opened((http, server.url("a"))) as version, raises_errno(errno.EOPNOTSUPP, "no support for byte ranges"):
+        fill(version, 8192, 4096)
+
+
 # -- errors ------------------------------------------------------------------------------------------
 
 FAULTS: dict[str, tuple[int | None, int | None]] = {
@@ -280,7 +299,7 @@ FAULTS: dict[str, tuple[int | None, int | None]] = {
     "status:410": (errno.ENOENT, errno.ENOENT),
     "status:503": (errno.EIO, errno.EIO),
     "no-head": (None, None),
-    "no-range": (None, errno.EOPNOTSUPP),
+    "no-range": (None, None),
     "no-length": (errno.EOPNOTSUPP, None),
     "wrong-length:+1": (None, errno.ESTALE),
     "truncate": (None, errno.EIO),

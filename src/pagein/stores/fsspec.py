@@ -9,6 +9,7 @@ every fetch; another one is ESTALE, and none of that fetch is used (fsspec's mem
 to in place, only of being replaced).  fsspec's HTTP is asked with If-Match instead, if the server has told a strong
 ETag.  **Elsewhere each fetch is two requests, then**: the plain URLs of S3, GCS and Azure need one (stores/object.py).
 Where ``info`` tells nothing but the size, a change under an open file is noticed only by that.
+A server without ranges sends the whole file, which is kept, up to WHOLE_BYTES_MAX, in an unlinked temporary one.
 A file without any validator may have changed at each open, so its version never recurs.
 Waits: a call of an async filesystem is given up after policy.answer_timeout_s.  **That of any other cannot be given
 up**, and has no time-out but its library's own, if that has one; who else needs the filesystem waits for it.
@@ -50,6 +51,7 @@ from .fsspec_instances import callable_here, has_ranges, innermost, is_async, is
 from .options import frozen
 from .ranges import RangeOperations
 from .source import Opened
+from .whole import WHOLE_BYTES_MAX, WholeObject
 
 Locate = Callable[[], tuple[AbstractFileSystem, str]]
 
@@ -173,7 +175,7 @@ def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
         ops,
         seen.size_bytes,
         ops.version,
-        close=reader.close,
+        close=ops.close,
         look=look,
         again=again if has_ranges(reader.fs) else None,  # else a file has to be opened
         has_validator=bool(seen.validators),
@@ -188,12 +190,22 @@ class _FsspecOperations(RangeOperations):
         self.device_name = reader.device_name
         self.validates: bool = reader.is_cheap_to_look_at and bool(opened.validators)
         self.version = version or (str(opened) if opened.validators else f"unknown={uuid.uuid4().hex} {opened}")
+        self._whole: WholeObject | None = None
 
     @property
     def device_key(self) -> Hashable:
         return "fsspec", self._reader.fs_id
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.close()
+        if self._whole is not None:
+            self._whole.close()
+
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        if self._whole is not None:
+            self._whole.fill(buffer, offset_bytes)
+            return
         wanted_bytes = len(buffer)
         # A file that is longer than its filesystem says shows it where it should end.
         is_last = offset_bytes + wanted_bytes == self._opened.size_bytes
@@ -212,11 +224,20 @@ class _FsspecOperations(RangeOperations):
         if is_last and len(data) == wanted_bytes + 1:
             raise longer_than_told(self._name, self._opened.size_bytes)
         if len(data) > wanted_bytes:
-            raise no_ranges(self._name)
+            self._keep_whole(data)
+            data = data[offset_bytes : offset_bytes + wanted_bytes]
         if len(data) < wanted_bytes:
             got_bytes = len(data)
             raise short_fetch(self._name, offset_bytes=offset_bytes, wanted_bytes=wanted_bytes, got_bytes=got_bytes)
         buffer[:] = data
+
+    def _keep_whole(self, data: bytes) -> None:
+        """All of it came, whatever was asked for: who asks next need not ask there.  Raises: OSError(EOPNOTSUPP)."""
+        if len(data) != self._opened.size_bytes or len(data) > WHOLE_BYTES_MAX:
+            raise no_ranges(self._name)
+        whole = WholeObject(self._name)
+        whole.append(data)
+        self._whole = whole  # of several who come here at once any has the same bytes, and the others' goes
 
     def _read(self, offset_bytes: int, size_bytes: int) -> bytes:
         with _as_os_error(self._name):
