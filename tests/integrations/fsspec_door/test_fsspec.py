@@ -248,6 +248,17 @@ def test_a_file_reads_as_fresh_as_its_cache_wants_it(memory: MemoryFileSystem, r
             copy.close()
 
 
+def test_what_a_file_that_was_opened_has_shown_is_what_the_next_call_reads(
+    http: HTTPFileSystem, server: RangeServer, objects: dict[str, bytes], cache: pagein.PageCache
+) -> None:
+    fs = in_front_of(http, cache)
+    assert fs.cat_file(server.url("a"), 0, 10) == DATA[:10]
+    objects["a"] = OTHER
+    with fs.open(server.url("a")) as file:
+        assert file.read(10) == OTHER[:10]
+    assert fs.cat_file(server.url("a"), 0, 10) == OTHER[:10]
+
+
 @pytest.mark.parametrize("revalidate", ["open", "always"])
 def test_a_trace_tells_of_the_reads_of_its_files(memory: MemoryFileSystem, revalidate: Any, tmp_path: Path) -> None:
     with pagein.PageCache("32 MiB", debug=True, revalidate=revalidate) as cache:

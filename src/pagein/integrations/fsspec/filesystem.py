@@ -70,8 +70,10 @@ class PageCacheFileSystem(LookingFilesystem):
             raise TypeError(f"a file of protocol 'pagein' takes no option {', '.join(map(repr, sorted(unknown)))}")
         path = self._strip_protocol(path)
         file = of_filesystem(self.cache.open((self.fs, path), mode), self, path)  # type: ignore[arg-type]  # no text
-        if file.writable():
-            self._kept.forget(path)  # what is being written is what is read
+        kept = self._kept.get(path)
+        is_older = kept is not None and kept._reader._mapping is not file._mapping
+        if file.writable() or is_older:
+            self._kept.forget(path)  # what is being written is what is read, and what somebody has seen stays seen
         return file
 
     async def open_async(self, path: str, mode: str = "rb", **kwargs: Any) -> aio.AsyncFile:
