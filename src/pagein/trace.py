@@ -271,5 +271,6 @@ def _traced_class(plain: type[File]) -> type[File]:
     if plain not in _TRACED:
         methods = {name: _traced(name, getattr(plain, name)) for name in _OPERATIONS}
         made = type(plain.__name__, (plain,), {"__slots__": (), "__module__": plain.__module__, **methods})
-        _PLAIN[_TRACED.setdefault(plain, made)] = plain
+        _PLAIN[made] = plain  # first: who finds it traced finds the way back, too
+        _TRACED.setdefault(plain, made)
     return _TRACED[plain]

@@ -76,6 +76,20 @@ def interrupt_once_begun(monkeypatch: pytest.MonkeyPatch, begun: threading.Event
     interrupt_the_next_start(monkeypatch, handle)
 
 
+def held_up(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> tuple[threading.Event, threading.Event]:
+    """The next call of a function sets the first, and waits for the second."""
+    begun, may_go_on, call = threading.Event(), threading.Event(), getattr(where, name)
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.setattr(where, name, call)
+        begun.set()
+        assert may_go_on.wait(TIMEOUT_S)
+        return call(*arguments)
+
+    monkeypatch.setattr(where, name, slow)
+    return begun, may_go_on
+
+
 def one_waits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when somebody waits for a change that was abandoned, and has begun."""
     waits, ended_steps = threading.Event(), outcome._ended_steps
@@ -209,19 +223,10 @@ def test_an_open_that_was_interrupted_before_it_began_makes_nothing_empty_afterw
 def test_an_open_waits_for_no_interrupted_open_of_another_file(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.put("a", b"a")
     disk.put("b", b"b")
-    begun, may_go_on = threading.Event(), threading.Event()
     with PageCache(16 * PAGE_SIZE) as cache, ThreadPoolExecutor(1) as pool:
         for path in "ab":
             assert binary(cache.open((disk, path))).read() == path.encode()  # read so far, and by nobody else
-        look_up = cache._look_up_for_writing
-
-        def slow(*arguments: Any) -> Any:
-            monkeypatch.setattr(cache, "_look_up_for_writing", look_up)
-            begun.set()
-            assert may_go_on.wait(TIMEOUT_S)
-            return look_up(*arguments)
-
-        monkeypatch.setattr(cache, "_look_up_for_writing", slow)
+        begun, may_go_on = held_up(monkeypatch, cache, "_look_up_for_writing")
         interrupt_once_begun(monkeypatch, begun)
         with pytest.raises(KeyboardInterrupt):
             cache.open((disk, "a"), "r+b")
@@ -236,18 +241,9 @@ def test_an_open_waits_for_a_change_that_was_interrupted_when_it_had_begun(
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("a", b"old")
-    cut = truncate.truncate
-    begun, may_go_on = threading.Event(), threading.Event()
-
-    def slow(*arguments: Any) -> None:
-        monkeypatch.setattr(truncate, "truncate", cut)
-        begun.set()
-        assert may_go_on.wait(TIMEOUT_S)
-        cut(*arguments)
-
     waits = one_waits(monkeypatch)
     with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
-        monkeypatch.setattr(truncate, "truncate", slow)
+        begun, may_go_on = held_up(monkeypatch, truncate, "truncate")
         interrupt_once_begun(monkeypatch, begun)
         with pytest.raises(KeyboardInterrupt):
             file.set_size(50)
@@ -264,19 +260,10 @@ def test_a_change_that_was_interrupted_when_it_had_begun_is_made_before_the_next
     disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.put("a", b"old")
-    begun, may_go_on = threading.Event(), threading.Event()
-    perform = write.perform_write
-
-    def slow(*arguments: Any) -> Any:
-        monkeypatch.setattr(write, "perform_write", perform)
-        begun.set()
-        assert may_go_on.wait(TIMEOUT_S)
-        return perform(*arguments)
-
     waits = one_waits(monkeypatch)
     with PageCache(16 * PAGE_SIZE) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
         file.read()
-        monkeypatch.setattr(write, "perform_write", slow)
+        begun, may_go_on = held_up(monkeypatch, write, "perform_write")
         interrupt_once_begun(monkeypatch, begun)
         with pytest.raises(KeyboardInterrupt):
             file.pwrite(bytearray(b"older"), 0)

@@ -144,12 +144,27 @@ class Tagged(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ships n
     def __init__(self) -> None:
         super().__init__()
         self.data, self.etag = b"1" * len(DATA), '"1"'
+        self.info_count = 0
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
+        self.info_count += 1
         return {"name": path, "size": len(self.data), "type": "file", "ETag": self.etag}
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         return self.data[start:end]
+
+    def get_file(self, rpath: str, lpath: str, **_: Any) -> None:
+        Path(lpath).write_bytes(self.data)
+
+
+def test_what_a_filesystem_has_copied_as_a_whole_is_read_without_asking_again(tmp_path: Path) -> None:
+    behind = Tagged()
+    fs = fsspec.filesystem("simplecache", fs=behind, cache_storage=str(tmp_path))
+    with pagein.PageCache("32 MiB", debug=True) as cache, cache.open((fs, "a")) as file:
+        asked = behind.info_count
+        file.advise("random")
+        assert [file.pread(1, offset) for offset in range(0, len(DATA), MIB)] == [b"1"] * -(-len(DATA) // MIB)
+        assert behind.info_count == asked
 
 
 def test_what_was_overwritten_with_as_many_bytes_is_estale_and_never_a_mixture() -> None:

@@ -76,7 +76,11 @@ def inside() -> Iterator[None]:
 
 @contextmanager
 def resting() -> Iterator[None]:
-    """A thread of ours waits for work: it has nothing, and runs nothing, so no finalizer either."""
+    """A thread of ours waits for work: it has nothing, and runs nothing.
+
+    The race: a finalizer that runs right behind the wait may find nobody noted, and take a short way, which waits for
+    nothing of ours; it may wait for a file's position, though, and a writer who has that for the flusher.
+    """
     SOMEBODY.pop(_thread.get_ident(), None)
     try:
         yield

@@ -13,7 +13,8 @@ A server without ranges sends the whole file, which is kept, up to WHOLE_BYTES_M
 A file without any validator may have changed at each open, so its version never recurs.
 Waits: a call of an async filesystem is given up after policy.answer_timeout_s.  **That of any other cannot be given
 up**, and has no time-out but its library's own, if that has one; who else needs the filesystem waits for it.
-Assumes: caching filesystems (``simplecache::``, ``filecache::``) are as fresh as their user wants them.
+Assumes: caching filesystems (``simplecache::``, ``filecache::``) are as fresh as their user wants them: what they have
+copied as a whole is read without asking anybody.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any, NamedTuple
 from fsspec import AbstractFileSystem, available_protocols
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
-from fsspec.implementations.cached import CachingFileSystem
+from fsspec.implementations.cached import CachingFileSystem, WholeFileCacheFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ..errors import (
@@ -219,7 +220,7 @@ class _FsspecOperations(RangeOperations):
                     if change.errno == errno.ESTALE:
                         raise change from error
             raise
-        if len(data) != wanted_bytes or not self._reader.is_asked_of(self._opened):
+        if len(data) != wanted_bytes or self._reader.may_be_another(self._opened):
             self._require_opened_version()
         if is_last and len(data) == wanted_bytes + 1:
             raise longer_than_told(self._name, self._opened.size_bytes)
@@ -237,6 +238,7 @@ class _FsspecOperations(RangeOperations):
             raise no_ranges(self._name)
         whole = WholeObject(self._name)
         whole.append(data)
+        self.validates = False  # from here on, nobody asks the server
         self._whole = whole  # of several who come here at once any has the same bytes, and the others' goes
 
     def _read(self, offset_bytes: int, size_bytes: int) -> bytes:
@@ -326,7 +328,7 @@ class Reader:
         with self._lock:
             if self._file is None:
                 part: dict[str, Any] = {"start": offset_bytes, "end": offset_bytes + size_bytes}
-                if self.is_asked_of(seen) and seen.etag:
+                if self._asks_with_condition(seen):
                     condition = {"If-Match": seen.etag, "Accept-Encoding": "identity"}
                     part["headers"] = {**self.fs.kwargs.get("headers", {}), **condition}
                 return bytes(_call(self.fs, "cat_file", self.path, size_bytes=size_bytes, **part))
@@ -336,10 +338,15 @@ class Reader:
                 data += more
             return data
 
-    def is_asked_of(self, seen: Seen) -> bool:
-        """Whether `read` asks for what was *seen* only; also where nothing but the size tells what that is."""
-        is_conditional = bool(seen.etag) and self._file is None and self.fs is innermost(self.fs)
-        return is_conditional or not (seen.validators or self.is_cheap_to_look_at)
+    def may_be_another(self, seen: Seen) -> bool:
+        """Whether only a look tells that what `read` has brought is of the version that was *seen*."""
+        if self.is_cheap_to_look_at:
+            return True
+        is_own_copy = isinstance(self.fs, WholeFileCacheFileSystem)  # made once, and read without the network
+        return bool(seen.validators) and not (is_own_copy or self._asks_with_condition(seen))
+
+    def _asks_with_condition(self, seen: Seen) -> bool:
+        return bool(seen.etag) and self._file is None and self.fs is innermost(self.fs)
 
     def open_file(self) -> None:
         """Read through an open file from now on."""
