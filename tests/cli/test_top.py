@@ -319,8 +319,8 @@ def store(requests: int, latency_sum_s: float, *counts: int) -> dict[str, Any]:
             "latency_counts": list(counts)}  # fmt: skip
 
 
-def shown(now: dict[str, Any], before: dict[str, Any] | None) -> str:
-    console = Screen(width=150)
+def shown(now: dict[str, Any], before: dict[str, Any] | None, width: int = 150) -> str:
+    console = Screen(width=width)
     with console.capture() as captured:
         console.print(board([now], [before] if before else [], console))
     return captured.get()
@@ -346,3 +346,28 @@ def test_a_count_that_went_back_because_its_store_was_forgotten_gives_no_negativ
     before = look(10.0, stores=[store(100, 90.0, 50, 50, 0)])
     text = shown(look(11.0, stores=[store(2, 0.004, 1, 1, 0)]), before)
     assert re.search(r"s3://bucket +2 +0 +0 B/s +2 +3 +2 ms +10 ms +0", text)
+
+
+@pytest.mark.parametrize("width", [80, 103, 104, 120])
+def test_on_a_terminal_of_eighty_columns_every_heading_and_number_is_whole(width: int) -> None:
+    name = "https://bucket.s3.eu-central-1.amazonaws.com/a/long/key.parquet"
+    file = {"name": name, "size_bytes": 1023 << 20, "resident_bytes": 1 << 20, "open_files": 12, "hits": 0}
+    file |= {"version": "", "dirty_bytes": 1023 << 10, "cells": [[1, 2]] * 29 + [[0, 1]]}
+    now, before = (
+        look(at_s, hits=hits, failed_requests=123_456, evictions=hits, files=[{**file, "hits": hits}], file_count=3,
+             stores=[{**store(requests, 123.0, 0, requests, 0), "name": name}])
+        for at_s, hits, requests in ((11.0, 999_999, 123_456), (10.0, 0, 122_500))
+    )  # fmt: skip
+    lines = shown(now, before, width).splitlines()
+    text = "\n".join(lines)
+    assert max(map(len, map(str.rstrip, lines))) <= width
+    headings = ["/s", "fetched", "in flight", "mean", "99% under", "failed", "size", "resident", "hits/s", "dirty"]
+    if width >= 104:
+        headings += ["requests", "in line", "open"]
+    words = text.split()
+    for heading in headings:
+        assert set(heading.split()) <= set(words), heading
+    for number in ("956", "956 MiB/s", "999,999", "1023 MiB", "1023 KiB", "123,456", "and 2 more", ".parquet", "]"):
+        assert number in text, number
+    assert [line.count("…") for line in lines if "…" in line] == [1, 1]  # of the names
+    assert text.count("[▄▄▄▄▄▄▄▄") == 1

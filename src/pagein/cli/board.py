@@ -1,7 +1,8 @@
 """The board of `pagein top`: what processes tell of their caches, as tables, with what has changed since the last look.
 
-Guarantees: a pure function of two looks; a rate is per second of the process's own clock, "-" where there was no look
-before, and 0 of a count that has gone back, because a store was forgotten.
+Guarantees: a pure function of two looks and of the screen's width; a rate is per second of the process's own clock, "-"
+where there was no look before, and 0 of a count that has gone back, because a store was forgotten.  From 80 columns on
+every heading and every number is whole: what is of less use is left out on a screen under 104.
 Not here: looking (processes.py), how often (top.py).
 """
 
@@ -19,9 +20,11 @@ from . import screen
 
 Told = Mapping[str, Any]
 BAR_COLUMNS = 30
-NAME_COLUMNS_MIN = 16
-OTHER_COLUMNS = 86
-"""What a table takes beside its names."""
+WIDE = 104
+"""From so many columns on there is room for all."""
+NAME_COLUMNS_MIN = 14
+OTHER_COLUMNS = {True: 90, False: 66}
+"""What a table takes beside its names, where there is room, and where not."""
 
 
 def board(now: Sequence[Told], before: Sequence[Told], on: Console) -> RenderableType:
@@ -79,13 +82,15 @@ def _cache(cache: Told, change: _Change, bounds_s: Sequence[float], on: Console)
     lately = change.of("hits", "misses")
     rate = format_share(cache["hits"], reads) if reads else "no reads"
     now = f" ({format_share(change.of('hits'), lately)} now)" if lately else ""
-    yield _line(
+    yield _lines(
+        on,
         ("memory", f"{format_size(cache['resident_bytes'])} of {format_size(cache['size_bytes'])}"),
         ("dirty", format_size(cache["dirty_bytes"])),
         ("shown by views", format_size(cache["pinned_bytes"])),
         ("files", f"{cache['inodes']:,} ({cache['open_files']:,} open)"),
     )
-    yield _line(
+    yield _lines(
+        on,
         ("hits", f"{rate}{now}"),
         ("reads/s", _rate(change.rate("hits", "misses"))),
         ("fetched", _per_second(change.rate("fetched_bytes"))),
@@ -99,29 +104,59 @@ def _cache(cache: Told, change: _Change, bounds_s: Sequence[float], on: Console)
         yield _files(cache, change, on)
 
 
-def _line(*facts: tuple[str, str]) -> Text:
-    words = [(f"{name} ", "dim") if part == 0 else f"{value}   " for name, value in facts for part in (0, 1)]
-    return Text.assemble("  ", *words)
+def _lines(on: Console, *facts: tuple[str, str]) -> Text:
+    """As many of them in a line as go whole."""
+    text, columns = Text("  "), 2
+    for name, value in facts:
+        needed = len(name) + 1 + len(value)
+        if columns + needed > on.width and columns > 2:
+            text.append("\n  ")
+            columns = 2
+        text.append(f"{name} ", "dim").append(f"{value}   ")
+        columns += needed + 3
+    return text
+
+
+def _is_wide(on: Console) -> bool:
+    return on.width >= WIDE
 
 
 def _stores(stores: Sequence[Told], change: _Change, bounds_s: Sequence[float], on: Console) -> Table:
-    table = screen.table()
-    table.add_column("  store", no_wrap=True)
-    for heading in ("requests", "/s", "fetched", "in flight", "in line", "mean", "99% under", "failed"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for store in stores:
         counts, total_s = _lately(store, change.before("stores", store))
-        table.add_row(
-            Text(f"  {_shortened(store['name'], on)}"),
-            f"{store['requests']:,}",
-            _rate(change.rate_in("stores", store, "requests")),
-            _per_second(change.rate_in("stores", store, "fetched_bytes")),
-            f"{store['requests_in_flight']:,}",
-            f"{store['requests_in_line']:,}",
-            format_seconds(total_s / sum(counts)) if sum(counts) > 0 else "-",
-            _bound(counts, bounds_s),
-            f"{store['failed_requests']:,}",
+        rows.append(
+            {
+                "requests": f"{store['requests']:,}",
+                "/s": _rate(change.rate_in("stores", store, "requests")),
+                "fetched": _per_second(change.rate_in("stores", store, "fetched_bytes")),
+                "in flight": f"{store['requests_in_flight']:,}",
+                "in line": f"{store['requests_in_line']:,}",
+                "mean": format_seconds(total_s / sum(counts)) if sum(counts) > 0 else "-",
+                "99% under": _bound(counts, bounds_s),
+                "failed": f"{store['failed_requests']:,}",
+            }
         )
+    return _table("store", stores, rows, on, without=() if _is_wide(on) else ("requests", "in line"))
+
+
+def _table(
+    name: str, parts: Sequence[Told], rows: Sequence[Mapping[str, str]], on: Console, *, without: Sequence[str]
+) -> Table:
+    """What each of *parts* is called, and the row of numbers of it, but for those columns *without* which it goes."""
+    table = screen.table()
+    table.add_column(f"  {name}", no_wrap=True)
+    headings = [heading for heading in rows[0] if heading not in without]
+    for heading in headings:
+        is_bar = heading == "pages"
+        table.add_column(
+            heading,
+            justify="left" if is_bar else "right",
+            no_wrap=True,
+            min_width=BAR_COLUMNS // _step(on) + 2 if is_bar else None,  # it does not move when another file comes
+        )
+    for part, row in zip(parts, rows, strict=True):
+        table.add_row(Text(f"  {_shortened(part['name'], on)}"), *(Text(row[heading]) for heading in headings))
     return table
 
 
@@ -149,31 +184,40 @@ def _bound(counts: Sequence[int], bounds_s: Sequence[float], share: float = 0.99
 
 
 def _files(cache: Told, change: _Change, on: Console) -> Table:
-    table = screen.table()
-    table.add_column("  file", no_wrap=True)
-    for heading in ("size", "resident", "open", "hits/s", "dirty"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("pages", no_wrap=True, min_width=BAR_COLUMNS + 2)
-    for file in cache["files"]:
-        bar = screen.bar_of_cells([(here, pages) for here, pages in file["cells"]], ascii_only=on.options.ascii_only)
-        table.add_row(
-            Text(f"  {_shortened(file['name'], on)}"),
-            format_size(file["size_bytes"]),
-            format_share(file["resident_bytes"], file["size_bytes"]),
-            f"{file['open_files']:,}",
-            _rate(change.rate_in("files", file, "hits")),
-            format_size(file["dirty_bytes"]),
-            Text(f"[{bar}]" if bar else ""),
-        )
+    rows = [
+        {
+            "size": format_size(file["size_bytes"]),
+            "resident": format_share(file["resident_bytes"], file["size_bytes"]),
+            "open": f"{file['open_files']:,}",
+            "hits/s": _rate(change.rate_in("files", file, "hits")),
+            "dirty": format_size(file["dirty_bytes"]),
+            "pages": _bar(file["cells"], on),
+        }
+        for file in cache["files"]
+    ]
+    table = _table("file", cache["files"], rows, on, without=() if _is_wide(on) else ("open",))
     more = cache["file_count"] - len(cache["files"])
     if more > 0:
         table.add_row(Text(f"  and {more:,} more", style="dim"))
     return table
 
 
+def _bar(cells: Sequence[Sequence[int]], on: Console) -> str:
+    """Which pages are here."""
+    step = _step(on)
+    merged = [[sum(column) for column in zip(*cells[at : at + step], strict=True)] for at in range(0, len(cells), step)]
+    bar = screen.bar_of_cells([(here, pages) for here, pages in merged], ascii_only=on.options.ascii_only)
+    return f"[{bar}]" if bar else ""
+
+
+def _step(on: Console) -> int:
+    """How many cells of a file are one on the screen."""
+    return 1 if _is_wide(on) else 2
+
+
 def _shortened(name: str, on: Console) -> str:
     """Without its middle, if it is too long: names differ at their ends."""
-    columns = max(NAME_COLUMNS_MIN, on.width - OTHER_COLUMNS)
+    columns = max(NAME_COLUMNS_MIN, on.width - OTHER_COLUMNS[_is_wide(on)])
     if len(name) <= columns:
         return name
     dots = "..." if on.options.ascii_only else "…"
