@@ -159,6 +159,19 @@ def _h5py(door: Door) -> Any:
         return list(data), data["b"][100:200, 300:400].tobytes()
 
 
+def _virtualizarr(door: Door) -> Any:
+    import xarray as xr
+    from virtualizarr import open_virtual_dataset
+    from virtualizarr.parsers import HDFParser
+
+    registry, base = door.registry()
+    parser = HDFParser()
+    with open_virtual_dataset(f"{base}/data.h5", registry=registry, parser=parser, loadable_variables=[]) as virtual:
+        names = sorted(virtual.variables)
+    with xr.open_zarr(parser(f"{base}/data.h5", registry), zarr_format=3, consolidated=False) as data:
+        return names, data.b[100:200, 300:400].values.tobytes()
+
+
 def _make_npy(directory: Path, size: int) -> None:
     import numpy as np
 
@@ -325,6 +338,14 @@ CASES = (
         plain=PlainObstore,
     ),
     Case("h5py: a part of a dataset", ("h5py",), _make_hdf5, _h5py),
+    Case(
+        "VirtualiZarr: the same file as zarr, a part of a dataset",
+        ("virtualizarr", "obspec_utils", "h5py", "xarray", "obstore"),
+        _make_hdf5,
+        _virtualizarr,
+        doors=(PageinStore,),
+        plain=PlainObstore,
+    ),
     Case("NumPy: `load`", ("numpy",), _make_npy, _numpy),
     Case("zipfile: 2 of 40 members", (), _make_zip, _zipfile),
     Case("tarfile: the names, and 1 of 40 members", (), _make_tar, _tarfile),

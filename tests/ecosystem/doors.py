@@ -54,6 +54,16 @@ class Door:
 
         return FsspecStore(_asynchronous(self.filesystem), path=self.where(name), read_only=True)
 
+    def registry(self) -> tuple[Any, str]:
+        """A registry of obspec-utils' that has the store of these files, and the URL of their directory in it."""
+        from obspec_utils.registry import ObjectStoreRegistry
+
+        return ObjectStoreRegistry({self.base: self.store()}), self.base
+
+    def store(self) -> Any:
+        """A store, as obspec has them, of the files below `base`."""
+        raise NotImplementedError
+
     def for_duckdb(self, connection: Any, name: str) -> str:
         """What *connection* knows the file by."""
         raise NotImplementedError
@@ -63,6 +73,12 @@ class LocalCopy(Door):
     """The truth."""
 
     title = "a local copy"
+
+    def registry(self) -> tuple[Any, str]:
+        from obspec_utils.registry import ObjectStoreRegistry
+        from obstore.store import LocalStore
+
+        return ObjectStoreRegistry({"file://": LocalStore()}), f"file://{self.base}"
 
     def for_duckdb(self, connection: Any, name: str) -> str:
         return self.where(name)
@@ -137,6 +153,9 @@ class PlainObstore(Door):
 
         return ObjectStore(_http_store(self.where(name)), read_only=True)
 
+    def store(self) -> Any:
+        return _http_store(self.base)
+
 
 class PageinStore(PlainObstore):
     """`CachedStore` over the same store."""
@@ -147,6 +166,9 @@ class PageinStore(PlainObstore):
         from pagein.integrations.zarr import ObjectStore
 
         return ObjectStore(_cached_store(self.where(name)), read_only=True)
+
+    def store(self) -> Any:
+        return _cached_store(self.base)
 
 
 def _http_store(url: str) -> Any:

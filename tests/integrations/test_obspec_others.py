@@ -14,7 +14,7 @@ import pytest
 from obspec_utils.readers import BlockStoreReader, BufferedStoreReader, EagerStoreReader
 from obspec_utils.registry import ObjectStoreRegistry
 from obspec_utils.wrappers import SplittingReadableStore
-from obstore.store import MemoryStore
+from obstore.store import HTTPStore, MemoryStore, S3Store
 from tests.forking import in_child
 
 import pagein
@@ -167,3 +167,26 @@ def test_the_registry_and_the_readers_of_obspec_utils_take_it(kind: Any, cache: 
     assert (reader.read(10), reader.seek(200_000), reader.read(99)) == (DATA[:10], 200_000, DATA[200_000:200_099])
     reader.seek(0)
     assert reader.read() == DATA
+
+
+def test_a_registry_cuts_off_what_the_store_below_begins_with(cache: pagein.PageCache) -> None:
+    """It asks the store for it, and asks for another object if that has none."""
+    bare = S3Store("bucket", prefix="data/prefix", region="eu-central-1")
+    over_http = HTTPStore.from_url("https://host/data/")
+    stores = {"s3://bucket": bare, "https://host": over_http}
+    registry = ObjectStoreRegistry({url: CachedStore(store, cache=cache) for url, store in stores.items()})
+    uncached = ObjectStoreRegistry(stores)
+    for url in ("s3://bucket/data/prefix/a.nc", "https://host/data/a.nc"):
+        store, path = registry.resolve(url)
+        assert path == uncached.resolve(url)[1] == "a.nc"
+        assert isinstance(store, CachedStore)
+    cached = CachedStore(bare, cache=cache)
+    assert (cached.prefix, cached.config["bucket"]) == ("data/prefix", "bucket")  # type: ignore[attr-defined]
+    assert not hasattr(cached, "url")
+    with pytest.raises(AttributeError, match="'CachedStore' object has no attribute 'put_if_absent'"):
+        cached.put_if_absent  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_store_that_has_a_cache_gets_no_other(cache: pagein.PageCache) -> None:
+    with pytest.raises(TypeError, match="store must be one without a cache, not CachedStore"):
+        CachedStore(CachedStore(MemoryStore(), cache=cache))

@@ -53,6 +53,8 @@ OBJECTS_MAX = 4096
 """Objects that are known at once.  Each costs some 8 KiB beside its pages."""
 CHANGED = (errno.ESTALE, errno.ENOENT)
 ANSWERED_OPTIONS = frozenset({"range", "if_match", "version"})
+TOLD_OF_THE_STORE = frozenset({"prefix", "url", "config", "client_options", "credential_provider", "retry_config"})
+"""What whoever takes a store of obstore's may ask of it: of registries' URLs, ``prefix`` and ``url`` are cut off."""
 
 
 class CachedStore:
@@ -79,6 +81,8 @@ class CachedStore:
     ) -> None:
         if cache is not None and not isinstance(cache, PageCache):
             raise TypeError(f"cache must be a PageCache, or None for the process's own, not {type(cache).__name__}")
+        if isinstance(store, CachedStore):
+            raise TypeError(f"store must be one without a cache, not {store!r}: its pages would be held twice")
         if objects_max < 1:
             raise ValueError(f"objects_max must be 1 or more, not {objects_max}")
         self.store: Any = store
@@ -94,6 +98,13 @@ class CachedStore:
 
     def __repr__(self) -> str:
         return f"CachedStore({place_of(self.store)}, revalidate={self.revalidate!r})"
+
+    if not TYPE_CHECKING:  # which would believe then that it has any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in TOLD_OF_THE_STORE:
+                return getattr(self.store, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CachedStore):
