@@ -11,8 +11,15 @@ import sys
 from pathlib import Path
 from typing import assert_type
 
+from obstore.store import MemoryStore as Bucket
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry, generate_latest
+
 import pagein
 import pagein.aio
+from pagein.integrations.obspec import CachedResult, CachedStore
+from pagein.integrations.opentelemetry import instrument
+from pagein.integrations.prometheus import PageCacheCollector
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl
@@ -171,6 +178,47 @@ async def tasks(path: str) -> None:
         data.release()
 
 
+def buckets() -> None:
+    """A store of obstore's, read through a cache, and what the cache tells of itself."""
+    bucket = Bucket()
+    bucket.put("key", DATA)
+    with pagein.PageCache("1 MiB", revalidate=5) as cache:
+        store = CachedStore(bucket, cache=cache, revalidate="always")
+        result = assert_type(store.get("key", options={"range": (0, 10)}), CachedResult)
+        assert isinstance(result, CachedResult)
+        assert isinstance(assert_type(result.bytes(), bytes), bytes)
+        assert isinstance(assert_type(store.get_range("key", start=0, end=10), bytes), bytes)
+        parts = assert_type(store.get_ranges("key", starts=[0, 20], lengths=[1, 1]), list[bytes])
+        assert parts == [b"\0", b"\x14"]
+        assert isinstance(assert_type(store.head("key")["size"], int), int)
+        registry = CollectorRegistry()
+        registry.register(PageCacheCollector({"mine": cache}))
+        assert b'cache="mine"' in generate_latest(registry)
+        provider = MeterProvider()
+        instrument(cache, provider, name="mine")
+        provider.shutdown()
+
+
+async def buckets_later() -> None:
+    """The same for asyncio."""
+    bucket = Bucket()
+    await bucket.put_async("key", DATA)
+    with pagein.PageCache("1 MiB") as cache:
+        store = CachedStore(bucket, cache=cache)
+        result = assert_type(await store.get_async("key"), CachedResult)
+        assert isinstance(assert_type(await result.bytes_async(), bytes), bytes)
+        assert assert_type(await store.get_range_async("key", start=0, length=1), bytes) == b"\0"
+
+
+def seen(path: str) -> None:
+    """A trace, and the socket of ``pagein top``.  (Not fsspec, which ships no types: no strict program can name it.)"""
+    with pagein.PageCache("1 MiB", revalidate="never") as cache, cache.open(path) as file:
+        with cache.trace(path + ".trace") as trace:
+            file.read()
+        assert isinstance(assert_type(trace.path, str), str)
+    assert isinstance(assert_type(pagein.publish(), str), str)
+
+
 def failures(path: str) -> None:
     """What an error tells."""
     try:
@@ -191,6 +239,9 @@ def main(path: str) -> None:
     caches(path)
     stores()
     asyncio.run(tasks(path))
+    buckets()
+    asyncio.run(buckets_later())
+    seen(path)
     failures(path)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fsspec.asyn import _run_coros_in_chunks, sync, sync_wrapper
@@ -232,9 +232,9 @@ class PageCacheFileSystem(LookingFilesystem):
         path = self._strip_protocol(path)
         return await self._change("touch", path, forgets=[path], truncate=truncate, **kwargs)
 
-    mv = sync_wrapper(_mv)
-    rmdir = sync_wrapper(_rmdir)
-    touch = sync_wrapper(_touch)
+    mv: Callable[..., Any] = sync_wrapper(_mv)
+    rmdir: Callable[..., Any] = sync_wrapper(_rmdir)
+    touch: Callable[..., Any] = sync_wrapper(_touch)
 
 
 def _span(start: int | None, end: int | None, size_bytes: int) -> tuple[int, int]:
