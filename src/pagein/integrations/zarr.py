@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from obstore.exceptions import AlreadyExistsError
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -126,7 +126,7 @@ class ObjectStore(Store):
             await self.store.delete_async(key)
 
     @property
-    def supports_partial_writes(self) -> bool:
+    def supports_partial_writes(self) -> Literal[False]:
         """No."""
         return False
 
