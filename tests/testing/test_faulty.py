@@ -227,8 +227,8 @@ def test_a_reader_gets_the_error_and_the_right_bytes_when_he_tries_again(
     store.inject("fill", kind=kind, at=2, times=2, error=errno.ETIMEDOUT)
     with reading(store, clock) as file:
         assert file.pread(PAGE_SIZE, 0) == page(0)
-        for _ in range(2):
-            with pytest.raises(TimeoutError, match=f"injected: fill {kind}"):
+        for number in (1, 2):
+            with pytest.raises(TimeoutError, match=rf"injected: fill {kind} \(strike {number}\)"):
                 file.pread(PAGE_SIZE, PAGE_SIZE)
         assert file.pread(PAGE_SIZE, PAGE_SIZE) == page(1)
     assert store.calls == {"open": 1, "fill": 4}

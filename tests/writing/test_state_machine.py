@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import gc
 import random
+import re
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -77,6 +78,9 @@ class Files(RuleBasedStateMachine):
         self.heard: list[int] = []
         """Of each open file, so many failures of write-back have been told to it, or to somebody before it was open."""
         self.heard_by_any = self.failures()
+        self.told: list[set[str]] = []
+        """Of each open file, which strikes have been told to it, or to somebody before it was open."""
+        self.told_to_any: set[str] = set()
         self.open()
 
     def make_cache(self) -> PageCache:
@@ -98,18 +102,28 @@ class Files(RuleBasedStateMachine):
         assert len(self.faulty.struck) > before or self.in_background, "it had been told already"
         return True
 
-    def writes_back(self, run: Callable[[], object], heard: int) -> bool:
+    def writes_back(self, run: Callable[[], object], heard: int, told: set[str]) -> bool:
         """Whether *run*, which writes back and tells what failed since *heard* failures, succeeds."""
         before = self.failures()
         error = error_of(run)
         if error is not None:
-            assert "injected" in str(error), error
-            assert self.failures() > heard, "the error had been told already"
+            strike = self.strike_of(error)
+            assert strike not in told, "the error had been told already"
+            # In the background one may have struck already that nobody had been told of when the others were heard.
+            assert self.failures() > heard or self.in_background
+            told.add(strike)
+            self.told_to_any.add(strike)
             return False
         if not self.in_background:
             assert self.failures() == before, "what failed meanwhile was not told"
         assert before == heard, "what had failed before was not told"
         return True
+
+    def strike_of(self, error: OSError) -> str:
+        """Which of what was injected it is."""
+        found = re.search(r"injected: .*\(strike \d+\)", str(error))
+        assert found, error
+        return found[0]
 
     def note_durable(self) -> None:
         """After something that may have fsynced, or not."""
@@ -140,6 +154,7 @@ class Files(RuleBasedStateMachine):
     def open(self) -> None:
         self.files.append(self.cache.open((self.faulty, "a"), "r+b"))
         self.heard.append(self.heard_by_any)
+        self.told.append(set(self.told_to_any))
 
     def one(self, number: int) -> int:
         if not self.files:
@@ -149,15 +164,15 @@ class Files(RuleBasedStateMachine):
     @rule(number=which)
     def close(self, number: int) -> None:
         number = self.one(number)
-        file, heard = self.files.pop(number), self.heard.pop(number)
-        if not self.writes_back(file.close, heard):
+        file, heard, told = self.files.pop(number), self.heard.pop(number), self.told.pop(number)
+        if not self.writes_back(file.close, heard, told):
             self.heard_by_any = self.failures()
         assert file.closed
 
     @rule(number=which)
     def fsync(self, number: int) -> None:
         number = self.one(number)
-        if self.writes_back(self.files[number].fsync, self.heard[number]):
+        if self.writes_back(self.files[number].fsync, self.heard[number], self.told[number]):
             assert self.store.durable("a") == bytes(self.model), "fsync has promised what the store does not have"
             self.sure, self.since, self.is_fsync_torn = bytes(self.model), [], False
         else:

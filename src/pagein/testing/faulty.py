@@ -17,7 +17,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from ..errors import bad_setting
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
@@ -105,11 +105,19 @@ class Fault:
         start, at = request.offset_bytes, self.offset_bytes
         return self.operation == request.operation and (at is None or start <= at < start + request.size_bytes)
 
-    def error_for(self, request: Request) -> OSError:
-        """What whoever called gets."""
+    def error_for(self, request: Request, number: int) -> OSError:
+        """What whoever called gets of the strike of this *number*, by which two errors are told apart."""
         if isinstance(self.error, OSError):
             return self.error.with_traceback(None)  # it would keep whoever has raised it before
-        return OSError(self.error, f"injected: {request.operation} {self.kind}", request.name)
+        return OSError(self.error, f"injected: {request.operation} {self.kind} (strike {number})", request.name)
+
+
+class _Strike(NamedTuple):
+    """A fault, befalling a call."""
+
+    fault: Fault
+    number: int
+    """Of the store's, from 1 on: its place in `FaultyStore.struck`."""
 
 
 class Held:
@@ -192,12 +200,12 @@ class FaultyStore(WrappedStore):
 
     def answer(self, request: Request, run: Run[T]) -> T:
         """As the faults say.  Blocks: if it is to be late, until it is completed."""
-        fault = self._strike(request)
-        if fault is not None and fault.kind == "late":
+        strike = self._strike(request)
+        if strike is not None and strike.fault.kind == "late":
             self._wait_until_completed(request)
-        return self._undergo(fault, request, run)
+        return self._undergo(strike, request, run)
 
-    def _strike(self, request: Request) -> Fault | None:
+    def _strike(self, request: Request) -> _Strike | None:
         """Count a call; return what befalls it."""
         with self._lock:
             self.calls[request.operation] += 1
@@ -206,13 +214,14 @@ class FaultyStore(WrappedStore):
                 return None
             due[0].strike_count += 1
             self.struck.append(due[0])
-            return due[0]
+            return _Strike(due[0], len(self.struck))
 
-    def _undergo(self, fault: Fault | None, request: Request, run: Run[T]) -> T:
-        """Have it done as *fault* says, but for its being late."""
+    def _undergo(self, strike: _Strike | None, request: Request, run: Run[T]) -> T:
+        """Have it done as the fault says, but for its being late."""
         size_bytes = request.size_bytes
-        if fault is None or fault.kind == "late":
+        if strike is None or strike.fault.kind == "late":
             return run(0, size_bytes)
+        fault = strike.fault
         if fault.kind == "slow":
             self._clock.sleep(fault.delay_s)
             return run(0, size_bytes)
@@ -229,7 +238,7 @@ class FaultyStore(WrappedStore):
             result = self._tear(fault, size_bytes, run)
             if fault.delay_s:
                 return result
-        raise fault.error_for(request)
+        raise fault.error_for(request, strike.number)
 
     def _tear(self, fault: Fault, size_bytes: int, run: Run[T]) -> T:
         starts = range(0, max(size_bytes, 1), SECTOR_BYTES)
@@ -298,10 +307,10 @@ class _FaultyOperations(WrappedOperations):
 
     def _is_held(self, request: Request, run: Run[None], end: Callable[[BaseException | None], object]) -> bool:
         """Do it, as the faults say; or, if it is to be late, have it done then, and *end* called."""
-        store, fault = self._store, self._store._strike(request)
-        if fault is None or fault.kind != "late":
+        store, strike = self._store, self._store._strike(request)
+        if strike is None or strike.fault.kind != "late":
             with store._recording(request):
-                store._undergo(fault, request, run)
+                store._undergo(strike, request, run)
             return False
 
         def then(error: OSError | None) -> None:
