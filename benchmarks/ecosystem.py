@@ -36,7 +36,7 @@ SIZE = 4
 PATIENCE_S = 180
 PACKAGES = (
     "fsspec", "obstore", "pandas", "pyarrow", "polars", "duckdb", "xarray", "zarr", "h5py", "numpy", "pillow", "dask",
-    "torch",
+    "virtualizarr", "torch",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from operator import index as as_int
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from . import stores
+from . import follow_up, stores
 from .default import default_cache
 from .mm import filemap
 from .mm.bring import Bring
@@ -48,8 +48,8 @@ async def open(source: Any, *, cache: PageCache | None = None, **store_options: 
 
     def open_steps(make_waiter: MakeWaiter) -> Steps[HitReader]:
         """No worker waits for somebody's look: it may be in line behind those who would wait for it."""
-        if cache._has_late(found.key):
-            yield from on_io_steps(zone, partial(cache._write_late, found.key), make_waiter)
+        if follow_up.has_late(cache, found.key):
+            yield from on_io_steps(zone, partial(follow_up.write_late, cache, found.key), make_waiter)
         inode = yield from cache._lookup.look_up_steps(found, make_waiter)
         watch = cache._watch(inode)
         kind: Callable[..., HitReader] = HitReader

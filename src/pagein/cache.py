@@ -5,7 +5,8 @@ source that has changed gets a new mapping at its next open, so that two version
 is lost without an error that names it.
 Assumes: sources with equal keys are one object (stores/source.py).
 Not here: inodes (inode.py), which of them is found and when it goes (table.py), files (file.py), what is in no store
-yet (unwritten.py), pages (mm/), what a source is (stores/).
+yet (unwritten.py), what follows from closed files (follow_up.py), the end (closing.py), pages (mm/), what a source is
+(stores/).
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import config, notebook, process, stores, unwritten
+from . import closing, config, follow_up, notebook, process, stores
 from .errors import ContractViolation, negative
 from .file import File
 from .freshness import Revalidate, parse_revalidate
 from .inode import Inode as Inode
 from .lookup import Lookup
-from .mm import removal, truncate
+from .mm import truncate
 from .mm.debug import Checks
 from .mm.dirty import Limits
-from .mm.lockorder import CLOSE_TURN, TEXTS_TURN
 from .mm.mapping import AddressSpace
 from .mm.openfile import OpenFile
 from .mm.outcome import InOrder
-from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps, is_inside, outside
+from .mm.sync import SYSTEM, Door, MakeWaiter, OwnedLock, Steps
 from .mm.victims import Victims, s3fifo
 from .mm.zone import Zone
 from .modes import Mode
@@ -40,7 +40,7 @@ from .owner import CacheOwner
 from .reader import PageReader
 from .residency import members
 from .stores.source import Opened, Source
-from .table import InodeTable, Released
+from .table import InodeTable
 from .text import TextFile, text_layer
 from .units import PAGE_SHIFT, format_share, format_size
 from .watching import Watch, WatchingFile
@@ -237,15 +237,15 @@ class PageCache:
             raise negative("size_bytes", size_bytes)
         opened = Opened(ops, size_bytes, version=f"size={size_bytes}")
         title = name or (type(ops).__name__ if key is None else str(key))
-        self._sweep()
+        follow_up.sweep(self)
         return self._zone.workqueue.shielded(lambda: self._table.made(opened, key, title))
 
     def _look_up(self, source: Source) -> Inode:
-        self._write_late(source.key)
+        follow_up.write_late(self, source.key)
         return self._lookup.look_up(source)
 
     def _look_up_for_writing(self, source: Source, mode: Mode) -> Inode:
-        self._write_late(source.key)
+        follow_up.write_late(self, source.key)
         return self._table.look_up_for_writing(source, mode)
 
     def _file_of(self, inode: Inode, kind: Callable[..., R]) -> R:
@@ -300,113 +300,13 @@ class PageCache:
 
     # -- letting go ----------------------------------------------------------------------------------------
 
-    def _file_closed(self) -> None:
-        """A file was closed.  A finalizer may have done it, inside the core: then a worker follows up."""
-        if is_inside():
-            self._follow_up_soon()
-        elif not self._zone.door.is_finalizing():
-            self._sweep()
-
-    def _follow_up_soon(self) -> None:
-        """Have a worker do what follows; if there is none, the next call does.  For finalizers: single steps."""
-        if not self._zone.closed:
-            self._zone.io.put(self._follow_up_behind)
-            try:
-                self._zone.io.kick_if_possible()
-            except RuntimeError:  # the interpreter is ending
-                pass
-
-    def _follow_up_behind(self) -> None:
-        try:
-            self._follow_up()
-        except Exception as error:
-            self._table.close_failures.append(error)
-
-    def _sweep(self) -> None:
-        """Do what follows from files that were closed, where no signal can interrupt it.
-
-        Raises: what a store's close has raised, here or since the last time.
-        """
-        if self._table.has_work:
-            if self._zone.is_calling_here():  # who has called it may have what this would wait for
-                self._follow_up_soon()
-            else:
-                self._shielded(self._follow_up)
-        self._raise_first_failure()
-
-    def _follow_up(self) -> None:
-        self._table.behind.begin()  # from before what was left is taken, until those who write it out have begun
-        try:
-            self._write_late()
-            self._table.follow_up()
-            for inode in self._table.take_left():
-                self._write_out_behind(inode)
-        finally:
-            self._table.behind.end()
-
-    def _write_late(self, key: Hashable = None) -> None:
-        """Write what finalizers have noted, also what could not be written before of the inode that *key* finds."""
-        if self._zone.closed:
-            return
-        is_called_by_store = self._zone.is_calling_here()
-        if self._table.late and is_called_by_store:
-            self._follow_up_soon()
-        while self._table.late and not is_called_by_store:
-            try:
-                inode = self._table.late.popleft()
-            except IndexError:  # another was faster
-                break
-            unwritten.write_late(self._table, inode, waits=False)
-        with self._table.lock:
-            known = None if key is None else self._table.by_key.get(key)
-        if known is not None and not (is_called_by_store and known.mapping.is_interrupted_here()):
-            unwritten.write_late(self._table, known, waits=True)
-
-    def _has_late(self, key: Hashable) -> bool:
-        """Whether `_write_late` has anything to do, which may block."""
-        with self._table.lock:
-            known = self._table.by_key.get(key)
-        return bool(self._table.late or (known is not None and known.mapping.late))
-
-    def _write_out_behind(self, inode: Inode) -> None:
-        """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""
-
-        def done(_: None, error: BaseException | None) -> None:
-            self._table.released.append(Released(inode, None, 0, wrote=False))
-            self._table.follow_up()
-            self._table.behind.end()
-
-        self._table.behind.begin()
-        file = OpenFile(inode.mapping, writable=True)
-        try:
-            self._zone.workqueue.run_detached(partial(unwritten.close_steps, file), done)
-        except (RuntimeError, ValueError):  # no thread is left, or the cache was closed: then sync and close do it
-            done(None, None)
-
-    def _raise_first_failure(self) -> None:
-        try:
-            failure = self._table.close_failures.popleft()
-        except IndexError:
-            return
-        raise failure
-
-    def _shielded(self, run: Callable[[], T]) -> T:
-        """As `Workqueue.shielded`, also when the cache is closed, or is being closed by another thread."""
-        if not self._zone.closed:
-            try:
-                return self._zone.io.shielded(run)
-            except ValueError:
-                if not self._zone.closed:
-                    raise
-        return run()
-
     def drop(self, source: Any = None, **store_options: Any) -> int:
         """Drop the pages of *source* (by default, of every file) that nobody uses; return how many.
 
         Pages that are locked, dirty or shown by a view stay.  Blocks: no.
         """
         key = None if source is None else stores.source_of(source, **store_options).key
-        self._sweep()
+        follow_up.sweep(self)
         return self._zone.workqueue.shielded(lambda: self._drop(key))
 
     def _drop(self, key: Hashable) -> int:
@@ -426,8 +326,8 @@ class PageCache:
         Blocks: interruptibly.  Raises: UnwrittenDataError naming the files that their stores do not have; else OSError:
         the first error of a store that has all of a file, but not durably.
         """
-        self._shielded(partial(self._write_out_all, durable=True))
-        self._sweep()
+        self._zone.shielded(partial(closing.write_out_all, self, durable=True))
+        follow_up.sweep(self)
 
     def close(self, *, discard: bool = False) -> None:
         """Write back what is dirty, close the cache and every file in it, and give its memory back.  Twice does no
@@ -441,7 +341,7 @@ class PageCache:
         """
         if self._zone.door.is_finalizing():
             return  # of the threads that it would need, none runs any more
-        unended = self._shielded(partial(self._close, discard=discard)) if not self._zone.closed else []
+        unended = self._zone.shielded(partial(closing.close, self, discard=discard)) if not self._zone.closed else []
         self._zone.workqueue.close()  # also after a close that was interrupted
         process.open_caches.discard(self)
         if not len(process.open_caches):
@@ -451,85 +351,7 @@ class PageCache:
         if unended:
             clause = "a read that was started is ended before the cache is closed"
             raise ContractViolation(clause, "; ".join(unended))
-        self._raise_first_failure()
-
-    def _write_out_all(self, *, durable: bool = False) -> None:
-        """Raises: UnwrittenDataError, if something could not be written; with *durable*, OSError, if it is not that."""
-        self._flush_texts()
-        self._follow_up()
-        with self._table.kept_open() as inodes:
-            failures = [unwritten.write_late(self._table, inode, waits=True) for inode in inodes]
-            errors = unwritten.write_out_all(self._zone, inodes, durable=durable)
-            cause = next((error for error in (*failures, *errors) if error is not None), None)
-            if cause is not None:
-                unwritten.require_written(inodes, cause)
-                if durable:
-                    unwritten.require_durable(inodes, errors)
-
-    def _flush_texts(self) -> None:
-        if self._zone.closed:
-            return
-        # In turn: a text that is being flushed has nothing left to flush, and its file must stay open until it has
-        # written what was taken out of it.
-        with self._table.turns.turn(TEXTS_TURN):
-            with self._table.lock:
-                texts = list(self._texts)
-            for text in texts:
-                try:
-                    with outside(self._zone):  # as its user would
-                        text.flush()
-                except (ValueError, OSError):  # closed, or detached; or its file keeps what it could not write
-                    pass
-                except Exception as error:  # the others all the same
-                    self._table.close_failures.append(error)
-
-    def _close(self, *, discard: bool) -> list[str]:
-        """What of the store's reads was never ended, if debug mode knows."""
-        if not discard and not self._zone.closed:
-            self._write_out_all()  # first, since afterwards the files are closed
-        with self._table.closing():
-            if discard:  # at once, also if another waits for a store that does not answer
-                return self._close_all(discard=True)
-            with self._table.turns.turn(CLOSE_TURN):
-                return self._close_all(discard=False)
-
-    def _close_all(self, *, discard: bool) -> list[str]:
-        if not discard:
-            self._flush_texts()
-        with self._table.lock:
-            files = list(self._files)
-        for file in files:
-            file._release()
-        if not self._zone.closed:
-            if discard:
-                self._discard_all(list(self._table.written))
-            else:
-                self._write_out_all()  # what others have written meanwhile...
-                self._write_out_all()  # ...and what they were about to write when their files were closed
-                unwritten.require_written(list(self._table.written), None)
-                self._table.behind.wait()
-        self._table.forget_all()
-        self._follow_up()  # also what the garbage collector has closed
-        removal.remove_all_idle(self._zone)
-        unended = self._zone.checks.unended_reads(self._zone) if self._zone.checks else []
-        for inode in self._table.take_lingering():  # a page is in flight: closed when it has come
-            # Begun here, because another close may have closed the queue meanwhile: what was begun goes on in it.
-            self._zone.workqueue.begin(inode.mapping.idle_steps, lambda *_, inode=inode: self._table.close_late(inode))
-        self._zone.close()  # last: from then on, whoever closes once more has nothing to wait for
-        self._table.end()
-        return unended
-
-    def _discard_all(self, written: list[Inode]) -> None:
-        for inode in written:
-            try:
-                unwritten.discard(self._table, inode)
-            except OSError:  # a view shows some of it; the store does not even let go
-                pass
-            except ValueError:  # its store was let go of meanwhile, and has it all
-                if inode in self._table.written:
-                    raise
-        self._gave_up = True
-        self._table.give_up(written)
+        follow_up.raise_first_failure(self)
 
     def _close_unwanted(self, file: PageReader | io.TextIOWrapper) -> None:
         """Close what was opened for somebody who was interrupted.  What that raises the next call tells that closes."""
@@ -553,12 +375,12 @@ class PageCache:
         """
         from .trace import Trace  # no traced classes, and no exit handler, for who never traces
 
-        return self._shielded(lambda: Trace(self, path))
+        return self._zone.shielded(lambda: Trace(self, path))
 
     def stats(self) -> CacheStats:
         """What the cache holds and what it has done so far."""
-        self._sweep()
-        return self._shielded(self._stats)
+        follow_up.sweep(self)
+        return self._zone.shielded(self._stats)
 
     def _stats(self) -> CacheStats:
         from .stats import cache_stats  # with dataclasses, whose import takes as long as that of the cache

@@ -5,7 +5,7 @@ Guarantees: everything that the documentation of `io.BufferedIOBase` promises of
 error the position is where it was; `close` tells what could not be written, and loses none of it.
 Assumes: nothing about threads: those that share a file share its position, and take turns.
 Not here: reads and writes at given offsets, and what a hit is (reader.py, writer.py); text (text.py); which inode a
-file is of, and what becomes of what it has not written (cache.py, unwritten.py).
+file is of, and what becomes of what it has not written (follow_up.py, unwritten.py).
 """
 
 from __future__ import annotations

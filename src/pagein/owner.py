@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import unwritten
+from . import follow_up, unwritten
 from .errors import closed_cache
 from .table import Released
 
@@ -39,11 +39,11 @@ class CacheOwner:
 
     def closed(self) -> None:
         """It was closed: do what follows.  Raises: what a store's close has raised."""
-        self._cache._file_closed()
+        follow_up.file_closed(self._cache)
 
     def follow_up(self) -> None:
         """As `closed`, by a worker for who waits for it."""
-        self._cache._sweep()
+        follow_up.sweep(self._cache)
 
     def write_out(self, file: OpenFile) -> None:
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""
@@ -76,7 +76,7 @@ class CacheOwner:
 
     def follow_up_soon(self) -> None:
         """Have a worker do what a finalizer has left.  Single steps."""
-        self._cache._follow_up_soon()
+        follow_up.soon(self._cache)
 
     def write_at_exit(self, file: OpenFile, offset: int | None, data: bytes) -> None:
         """Write this where no other thread runs any more.  What is lost is told."""

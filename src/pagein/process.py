@@ -11,8 +11,10 @@ import atexit
 import os
 import sys
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
+from . import closing
 from .mm import fork as fork, held  # fork's hooks have to be registered before those here
 from .mm.sync import PerThread
 from .table import caches_with_data
@@ -68,6 +70,6 @@ def _write_out_at_exit() -> None:
     for cache in caches_with_data():
         if not cache._zone.closed:
             try:
-                cache._shielded(cache._write_out_all)
+                cache._zone.shielded(partial(closing.write_out_all, cache))
             except BaseException as error:
                 sys.excepthook(type(error), error, error.__traceback__)

@@ -14,7 +14,7 @@ from tests.file.sources import DATA, assert_nothing_left, binary, open_fds, outc
 from tests.file.writable import Disk
 
 import pagein
-from pagein import PageCache, UnwrittenDataError, unwritten
+from pagein import PageCache, UnwrittenDataError, closing, follow_up, unwritten
 from pagein.testing import DurableStore, FaultyStore
 from pagein.testing.writable import WritableOps, store_failing
 from pagein.units import PAGE_SIZE
@@ -346,8 +346,8 @@ def test_a_cache_that_discards_what_comes_to_its_store_in_this_moment_is_closed(
     discard = unwritten.discard
 
     def late(*arguments: Any) -> int:
-        own_cache._write_out_all()
-        own_cache._follow_up()
+        closing.write_out_all(own_cache)
+        follow_up.now(own_cache)
         assert arguments[1].mapping.suspended
         return discard(*arguments)
 

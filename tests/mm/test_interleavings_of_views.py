@@ -11,7 +11,7 @@ from tests.mm.schedules import LOCK_FREE, Functions, may_fail_with
 from tests.torture.stamps import check
 from tests.torture.world import StampSource, World
 
-from pagein import File, PageCache
+from pagein import File, PageCache, follow_up
 from pagein.mm import reclaim, removal, truncate
 from pagein.mm.zone import Zone
 from pagein.reader import PageReader
@@ -159,7 +159,7 @@ CALLS: dict[str, Callable[[PageCache, File], object]] = {
 }
 
 
-@pytest.mark.schedules(40, [ByLine(PageCache._sweep), ByLine(PageCache.close), ByLine(File.close)])
+@pytest.mark.schedules(40, [ByLine(follow_up.sweep), ByLine(PageCache.close), ByLine(File.close)])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_cache_may_be_closed_while_its_files_are_and_while_it_is_asked(scheduler: Scheduler, call: str) -> None:
     world = World(scheduler)

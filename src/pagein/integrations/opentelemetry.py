@@ -93,7 +93,7 @@ def _observing(
 ) -> Observe:
     def observe(options: CallbackOptions) -> list[Observation]:
         cache = reference()
-        return [] if cache is None else of(cache._shielded(cache._stats), name, key)
+        return [] if cache is None else of(cache._zone.shielded(cache._stats), name, key)
 
     return observe
 

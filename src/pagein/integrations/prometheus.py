@@ -88,7 +88,7 @@ class PageCacheCollector(Collector):
         for name, reference in self._caches.items():
             cache = reference()
             if cache is not None:
-                families.add(name, cache._shielded(cache._stats))
+                families.add(name, cache._zone.shielded(cache._stats))
         yield from families.all()
 
 

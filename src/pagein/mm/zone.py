@@ -114,6 +114,16 @@ class Zone:
         self.tracer: Tracer | None = None
         """Who is told what happens here (tracepoints.py)."""
 
+    def shielded(self, run: Callable[[], T]) -> T:
+        """As `Workqueue.shielded`, also when the cache is closed, or is being closed by another thread."""
+        if not self.closed:
+            try:
+                return self.io.shielded(run)
+            except ValueError:
+                if not self.closed:
+                    raise
+        return run()
+
     def shielded_steps(self, make_steps: MakeSteps[T], undo: Callable[[T], object] | None = None) -> T:
         """`Workqueue.shielded_steps`; with checks a worker waits with the steps, because it looks up now and then."""
         if self.tracer is not None:

@@ -260,7 +260,7 @@ class CachedStore:
         try:
             return write()
         finally:  # also what failed may have been written
-            self.cache._shielded(partial(self._known.forget, paths))
+            self._zone.shielded(partial(self._known.forget, paths))
 
     async def _writing_async(self, paths: Sequence[str], write: Any) -> Any:
         try:
