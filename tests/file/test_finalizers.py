@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.file.sources import TIMEOUT_S
 
-from pagein import File, PageCache, unwritten
+from pagein import File, PageCache, follow_up, unwritten
 from pagein.mm.flusher import Flusher
 from pagein.mm.page import Page
 from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, inside, is_inside, outside, run_steps
@@ -230,7 +230,7 @@ def test_what_a_finalizer_has_noted_is_seen_soon_though_nobody_writes(monkeypatc
 
 def test_what_a_finalizer_has_noted_is_not_written_over_what_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the short way either, nor by who opens the file then, nor where it could not be written at first."""
-    monkeypatch.setattr(PageCache, "_follow_up_soon", lambda self: None)
+    monkeypatch.setattr(follow_up, "soon", lambda cache: None)
 
     def fails(ops: ScriptedOps, page: Page) -> int:
         raise OSError(errno.EIO, "unreadable")
