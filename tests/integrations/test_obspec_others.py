@@ -6,6 +6,7 @@ import asyncio
 import errno
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -130,6 +131,51 @@ def test_a_look_from_before_a_write_is_not_what_is_known_after_it(cache: pagein.
     may_answer.set()
     thread.join()
     assert store.head("a")["size"] == 1000
+
+
+class HeldUp(Own):
+    """The first look that comes while it holds is answered late, with what was there when it came."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.holds = False
+        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+
+    def head(self, path: str) -> Any:
+        meta = super().head(path)
+        if self.holds:
+            self.holds = False
+            self.is_asked.set()
+            assert self.may_answer.wait(10)
+        return meta
+
+
+@pytest.mark.parametrize("make", [lambda own: own, OwnAsync], ids=["sync", "async"])
+@pytest.mark.parametrize(("revalidate", "newest"), [("always", True), (1e-9, True), (3600, False)])
+def test_nobody_gets_the_answer_of_a_look_that_began_longer_ago_than_it_may_be_old(
+    make: Callable[[Own], Any], revalidate: Any, newest: bool, cache: pagein.PageCache
+) -> None:
+    own = HeldUp(DATA)
+    store = CachedStore(make(own), cache=cache, revalidate=revalidate)
+    assert store.head("a")["size"] == len(DATA)
+    store.forget("a")
+    own.holds = True
+    sizes: dict[str, int] = {}
+    threads = [
+        threading.Thread(target=lambda name=name: sizes.update({name: store.head("a")["size"]})) for name in "xyz"
+    ]
+    threads[0].start()
+    assert own.is_asked.wait(10)
+    own.data = DATA[:1000]
+    for thread in threads[1:]:
+        thread.start()
+    while len(store._known._looks["a"].waiters) < len(threads):
+        time.sleep(0)
+    own.may_answer.set()
+    for thread in threads:
+        thread.join()
+    assert sizes == {"x": len(DATA), **dict.fromkeys("yz", 1000 if newest else len(DATA))}
+    assert own.asked.count("head") == (3 if newest else 2)  # of those who came meanwhile one looks for both
 
 
 def test_a_forked_child_reads_with_a_cache_of_its_own(cache: pagein.PageCache) -> None:

@@ -1,7 +1,8 @@
 """What a store's objects were when they were last looked at, each with a reader of that version.
 
-Guarantees: who looks at what another is looking at already gets the same answer, from one request; an object that
-was written to by way of us is looked at anew by whoever asks afterwards; at most *objects_max* are known at once.
+Guarantees: who looks at what another is looking at already gets the same answer, from one request, if that one has not
+begun longer ago than the answer may be old; an object that was written to by way of us is looked at anew by whoever
+asks afterwards; at most *objects_max* are known at once.
 Assumes: steps run where no signal can interrupt them (mm/workqueue.py).
 Lock order: ours is held for single steps on tables, and no other is taken under it.
 Not here: how a store is asked (asking.py).
@@ -84,6 +85,9 @@ class Look:
         self.ends_before = 0
         """The table's `ends_of_writing` then."""
         self.waiters: list[Waiter] = []
+        self.has_ended = False
+        self.follower: Look | None = None
+        """That of those for whom this one began too early."""
         self.answer: Answer | None = None
         self.error: BaseException | None = None
         self.known: Known | None = None
@@ -134,30 +138,44 @@ class KnownObjects:
         return known
 
     def look_steps(self, path: str, wanted: Wanted | None, make_waiter: MakeWaiter) -> Steps[Look]:
-        """Ask the store, or wait for whoever does.  Raises: what the store raises."""
+        """Ask the store, or wait for who does: if he began too long ago, for who begins next.
+
+        Raises: what the store raises.
+        """
         before_wait(self._cache._zone, LOOK, path)
-        waiter = make_waiter()
-        with self._own_lock():
-            look = self._looks.get(path)
-            is_first = look is None
-            if look is None:
-                known = self._known.get(path)
-                look = Look(wanted, None if known is None or known.reader.closed else known)
-                look.known = self.find(path)
-                if look.known is not None:  # another's look has ended since the caller found nothing
-                    return look
-                self._looks[path] = look
-            look.waiters.append(waiter)
-        if is_first:
-            look.ends_before = self._cache._table.ends_of_writing
-            look.aside = self._cache._table.looks.begin_aside(self._asker.source(path).key)
-            yield Errand(partial(self._ask, path, look), partial(self._start, path, look))
-        yield waiter
+        oldest_s = monotonic() - self._lifetime_s
+        too_old: Look | None = None
+        while True:
+            with self._own_lock():
+                look = None if too_old is None else too_old.follower  # which may have ended before this one woke up
+                look = look or self._looks.get(path)
+                is_first = look is None
+                if look is None:
+                    known = self._known.get(path)
+                    look = Look(wanted, None if known is None or known.reader.closed else known)
+                    look.known = self.find(path)
+                    if look.known is not None:  # another's look has ended since the caller found nothing
+                        return look
+                    self._looks[path] = look
+                    if too_old is not None:
+                        too_old.follower = look
+                waiter = None if look.has_ended else make_waiter()
+                if waiter is not None:
+                    look.waiters.append(waiter)
+            if is_first:
+                look.ends_before = self._cache._table.ends_of_writing
+                look.aside = self._cache._table.looks.begin_aside(self._asker.source(path).key)
+                yield Errand(partial(self._ask, path, look), partial(self._start, path, look))
+            if waiter is not None:
+                yield waiter
+            if look.began_s >= oldest_s:
+                break
+            too_old = look
         if look.error is not None:
             try:
                 raise look.error
             finally:
-                del look  # no cycle, by way of the error's traceback
+                del look, too_old  # no cycle, by way of the error's traceback
         return look
 
     def forget(self, paths: Iterable[str]) -> None:
@@ -248,6 +266,7 @@ class KnownObjects:
                 if look.known is not None:
                     self._known[path] = look.known
                     self._leave_some()
+            look.has_ended = True
             waiters, look.waiters = look.waiters, []
         for waiter in waiters:
             waiter.wake()
