@@ -44,6 +44,11 @@ def no_size(source: str) -> OSError:
     return OSError(errno.EOPNOTSUPP, "the store does not tell its size", source)
 
 
+def negative_size(source: str, size_bytes: int) -> OSError:
+    """EIO: the store says something that cannot be."""
+    return OSError(errno.EIO, f"its store says that it has {size_bytes} bytes", source)
+
+
 def too_large(size_bytes: int, size_bytes_max: int, source: str | None = None) -> OSError:
     """EFBIG: the file has more pages than an arena can number."""
     text = f"{format_size(size_bytes)} is more than the {format_size(size_bytes_max)} that one file may have"

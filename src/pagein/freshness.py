@@ -25,8 +25,13 @@ class Freshness(NamedTuple):
         """Whether a file that is open may have to look."""
         return self.at_read_s < math.inf
 
+    @property
+    def setting(self) -> Revalidate:
+        """What says it: `parse_revalidate` the other way."""
+        return next((name for name, meant in _NAMED.items() if meant == self), self.at_open_s)
 
-_NAMED = {
+
+_NAMED: dict[Literal["open", "always", "never"], Freshness] = {
     "open": Freshness(0.0, math.inf),
     "always": Freshness(0.0, 0.0),
     "never": Freshness(math.inf, math.inf),

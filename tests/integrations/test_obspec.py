@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import math
 import pickle
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -379,17 +382,31 @@ def test_so_many_objects_are_known_at_once_and_the_used_ones_stay(bare: Any, cac
 # -- what it is -------------------------------------------------------------------------------------------
 
 
-def test_a_pickled_store_takes_the_cache_of_the_process_that_it_comes_to(tmp_path: Path) -> None:
+ELSEWHERE = """
+import pickle, sys
+import pagein
+one, default = (pickle.load(sys.stdin.buffer) for _ in range(2))
+again = pickle.loads(pickle.dumps(one))
+assert again == one and again.cache is one.cache is not default.cache is pagein.default_cache()
+assert (one.cache.size_bytes, one.cache._freshness.setting, one.objects_max) == (1 << 20, 5.0, 7)
+sys.stdout.buffer.write(one.get("a").bytes())
+"""
+
+
+def test_a_copy_has_the_same_cache_and_elsewhere_one_of_the_same_size(tmp_path: Path) -> None:
     bare = LocalStore(tmp_path)
     bare.put("a", DATA)
-    with pagein.PageCache("1 MiB") as cache:
-        store = CachedStore(bare, cache=cache, revalidate="never", objects_max=7)
+    with pagein.PageCache("1 MiB", revalidate=5) as cache:
+        store = CachedStore(bare, cache=cache, objects_max=7)
         assert store.get("a").bytes() == DATA
-        copy = pickle.loads(pickle.dumps(store))
-        assert (copy.store, copy.revalidate, copy.objects_max) == (bare, "never", 7)
-        assert copy.cache is CachedStore(bare).cache is not cache
-        assert copy.get("a").bytes() == DATA
-        assert store == CachedStore(bare, cache=cache, revalidate="never") != copy
+        for copied in (pickle.loads(pickle.dumps(store)), copy.copy(store), copy.deepcopy(store)):
+            assert copied == store
+            assert (copied.cache, copied.revalidate, copied.objects_max) == (cache, None, 7)
+            assert copied.get("a").bytes() == DATA
+        sent = pickle.dumps(store) + pickle.dumps(CachedStore(bare))
+        child = subprocess.run([sys.executable, "-c", ELSEWHERE], input=sent, stdout=subprocess.PIPE, check=True)
+        assert child.stdout == DATA
+    assert pickle.loads(pickle.dumps(CachedStore(bare))).cache is pagein.default_cache()
 
 
 def test_its_repr_names_the_store_and_keeps_its_secrets() -> None:

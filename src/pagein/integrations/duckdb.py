@@ -27,7 +27,7 @@ from ..cache import PageCache
 from ..default import default_cache
 from ..file import File
 from .fsspec import PageCacheFileSystem
-from .fsspec.references import to_cache
+from .references import to_cache
 
 PROTOCOL = "pagein"
 

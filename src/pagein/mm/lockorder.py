@@ -153,7 +153,7 @@ OTHERS = (
     ),
     Other("integrations/fsspec/kept.py", "_lock", "LEAF: the files that are open for fsspec"),
     Other("integrations/fsspec/listings.py", "_lock", "LEAF: what directories hold"),
-    Other("integrations/fsspec/references.py", "_lock", "caches by their names; one is made under it"),
+    Other("integrations/references.py", "_lock", "caches by their names; one is made under it"),
     Other("integrations/obspec/known.py", "_lock", "LEAF: what a `CachedStore` knows of objects"),
     Other("stores/clients.py", "_lock", "LEAF: clients that are kept"),
     Other("stores/fsspec_instances.py", "_locks_lock", "LEAF: the locks of the next line"),

@@ -38,6 +38,7 @@ from ..errors import (
     exists,
     is_directory,
     longer_than_told,
+    negative_size,
     no_ranges,
     no_size,
     not_found,
@@ -282,10 +283,29 @@ class Reader:
             self.open_file()
 
     def look(self) -> Seen:
-        """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP)."""
+        """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP), OSError(EIO)."""
+        seen = self._info()
+        if not seen.size_bytes and self._has_a_byte():  # of an empty file nothing is fetched that would show it
+            seen = self._info()  # it may have got its first just now
+            if not seen.size_bytes:
+                raise longer_than_told(self.name, 0)
+        return seen
+
+    @property
+    def _asked_for_info(self) -> Any:
+        # A caching filesystem would list the whole directory; and it is the object itself whose version counts.
+        return self.fs.fs if isinstance(self.fs, CachingFileSystem) else self.fs
+
+    def _has_a_byte(self) -> bool:
+        try:
+            with self._lock:
+                return bool(_call(self._asked_for_info, "cat_file", self.path, size_bytes=1, start=0, end=1))
+        except Exception:  # most often 416: there is no such range
+            return False
+
+    def _info(self) -> Seen:
         with self._lock:
-            # A caching filesystem would list the whole directory; and it is the object itself whose version counts.
-            fs = self.fs.fs if isinstance(self.fs, CachingFileSystem) else self.fs
+            fs = self._asked_for_info
             fs.invalidate_cache(self.path)
             info = dict(_call(fs, "info", self.path, size_bytes=0))
             if (
@@ -298,6 +318,8 @@ class Reader:
             raise not_regular(self.name, "a device, FIFO or socket")
         if info.get("size") is None:
             raise no_size(self.name)
+        if int(info["size"]) < 0:
+            raise negative_size(self.name, int(info["size"]))
         return Seen(int(info["size"]), _validators_in(info), _etag_to_match(innermost(fs), info))
 
     def look_or_none(self) -> Seen | None:

@@ -448,7 +448,8 @@ class Lying(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no
 
 
 @pytest.mark.parametrize(
-    ("told_bytes", "real_bytes"), [(100, 50), (100, 101), (100, 200), (10_000, 9_999), (8192, 8193)]
+    ("told_bytes", "real_bytes"),
+    [(100, 50), (100, 101), (100, 200), (10_000, 9_999), (8192, 8193), (0, 1), (0, 10_000), (-1, 100), (-1, 0)],
 )
 def test_a_filesystem_that_lies_about_size_gives_an_oserror_and_no_bytes(
     cache: pagein.PageCache, told_bytes: int, real_bytes: int
@@ -457,8 +458,32 @@ def test_a_filesystem_that_lies_about_size_gives_an_oserror_and_no_bytes(
     with pytest.raises(OSError, match=r"lying:a") as raised:
         fs.cat_file("a")
     assert raised.value.errno in (errno.EIO, errno.ESTALE)
-    with fs.open("a") as file, pytest.raises(OSError, match=r"lying:a"):
+    with pytest.raises(OSError, match=r"lying:a"), fs.open("a") as file:
         file.read()
+    with pytest.raises(OSError, match=r"lying:a"), fs.open("a", "r+b") as file:
+        file.read()
+
+
+def test_a_file_that_gets_its_first_bytes_while_it_is_opened_has_them(cache: pagein.PageCache) -> None:
+    behind = Lying(0, 100)
+    told = behind.info
+
+    def info(path: str, **_: Any) -> dict[str, Any]:
+        answer = told(path)
+        behind.told_bytes = 100
+        return answer
+
+    behind.info = info  # type: ignore[method-assign]
+    assert in_front_of(behind, cache).cat_file("a") == DATA[:100]
+
+
+def test_an_empty_file_is_empty(
+    server: RangeServer, http: HTTPFileSystem, cache: pagein.PageCache, objects: dict[str, bytes]
+) -> None:
+    """Also where a range of it is an error: 416."""
+    objects["empty"] = b""
+    assert in_front_of(http, cache).cat_file(server.url("empty")) == b""
+    assert in_front_of(Lying(0, 0), cache).cat_file("a") == b""
 
 
 def test_an_object_without_a_validator_is_fetched_anew_by_each_look(

@@ -22,9 +22,9 @@ from ... import aio
 from ...cache import PageCache
 from ...default import default_cache
 from ...stores.fsspec_instances import PROTOCOL, callable_here, is_async, is_cheap_to_look_at, lock_of, remade
+from ..references import CacheReference, to_cache
 from .kept import KeptFiles
 from .listings import Listings
-from .references import CacheReference, to_cache
 from .target import Strip, bare, reference, require_something, target
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ What is true for a while: answers of ``ls`` and ``info``, and the versions of fi
 for ``listings_expiry_time`` seconds, unless asking costs nothing (local and memory files).  ``open`` always asks.
 Assumes: what stores/fsspec.py does.
 Not here: reading (stores/fsspec.py), what is asked (looking.py) and of whom (behind.py), what is kept how
-(listings.py, kept.py), which cache (references.py).
+(listings.py, kept.py), which cache (integrations/references.py).
 """
 
 from __future__ import annotations

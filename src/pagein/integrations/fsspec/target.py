@@ -16,7 +16,7 @@ from fsspec.utils import stringify_path
 
 from ...cache import PageCache
 from ...stores.fsspec_instances import PROTOCOL, callable_here
-from .references import CacheReference, to_cache, to_cache_of
+from ..references import CacheReference, to_cache, to_cache_of
 
 EXAMPLES = "'pagein::s3://bucket/key', fsspec.filesystem('pagein', fs=...) or (..., target_protocol='s3')"
 

@@ -28,6 +28,7 @@ from ...mm.readahead import CACHE_SHARE
 from ...stores.object import place_of
 from ...stores.validators import is_strong
 from ...units import PAGE_SHIFT, page_count_for
+from ..references import CacheReference, to_cache
 from .asking import asker_of
 from .known import Known, KnownObjects, Look
 from .ranges import REQUEST_BYTES_MAX, WHOLE, Wanted, between, each_between, merged, wanted
@@ -67,7 +68,8 @@ class CachedStore:
     to be fetched, and a changed object is noticed whenever some are.
     *objects_max*: how many objects are known at once; those that were used longest ago are looked at anew.
 
-    Threads, tasks and event loops may share it.  Pickled, it takes the default cache of the process that it comes to.
+    Threads, tasks and event loops may share it.  A copy has the same cache, also by way of a pickle; in another process
+    it has one of the same size that is that process's own, or its default cache, if none was given here.
     Raises: TypeError, ValueError for what makes no sense.
     """
 
@@ -89,6 +91,7 @@ class CachedStore:
         """The store itself."""
         self.cache: PageCache = default_cache() if cache is None else cache
         """Where the pages are."""
+        self._reference = None if cache is None else to_cache(cache)
         self.revalidate = revalidate
         self.objects_max = objects_max
         self._asker = asker_of(store)
@@ -115,7 +118,7 @@ class CachedStore:
         return hash((type(self.store), id(self.cache), self.revalidate))  # obstore's own stores have no hash
 
     def __reduce__(self) -> tuple[Callable[..., CachedStore], tuple[Any, ...]]:
-        return _unpickled, (self.store, self.revalidate, self.objects_max)
+        return _unpickled, (self.store, self._reference, self.revalidate, self.objects_max)
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -431,5 +434,11 @@ def _lifetime_s(revalidate: float | str) -> float:
     raise ValueError(f'revalidate must be a number of seconds, "always" or "never", not {revalidate!r}')
 
 
-def _unpickled(store: Any, revalidate: float | Literal["always", "never"] | None, objects_max: int) -> CachedStore:
-    return CachedStore(store, revalidate=revalidate, objects_max=objects_max)
+def _unpickled(
+    store: Any,
+    reference: CacheReference | None,
+    revalidate: float | Literal["always", "never"] | None,
+    objects_max: int,
+) -> CachedStore:
+    cache = None if reference is None else reference.cache
+    return CachedStore(store, cache=cache, revalidate=revalidate, objects_max=objects_max)

@@ -1,8 +1,8 @@
 """`CacheReference`: a page cache as an argument that is compared, written down, and sent to other processes.
 
 Guarantees: in the process where the cache is, and in what was forked from it, a reference that comes back leads to
-that very cache; elsewhere to one of the same size, one for each process, made when it is first used.  References to
-different caches have different representations, and those to one cache the same.
+that very cache; elsewhere to one of the same size that looks at its sources as often, one for each process, made when
+it is first used.  References to different caches have different representations, and those to one cache the same.
 Not here: the cache of a process for those who name none (pagein.default).
 """
 
@@ -13,8 +13,9 @@ import threading
 import uuid
 import weakref
 
-from ...cache import PageCache
-from ...units import parse_size
+from ..cache import PageCache
+from ..freshness import Revalidate
+from ..units import parse_size
 
 _lock = threading.Lock()
 _caches: weakref.WeakValueDictionary[str, PageCache] = weakref.WeakValueDictionary()
@@ -23,11 +24,17 @@ _names: weakref.WeakKeyDictionary[PageCache, str] = weakref.WeakKeyDictionary()
 
 
 class CacheReference:
-    """To the cache of this process that has a *name*, of *size_bytes*."""
+    """To the cache of this process that has a *name*, of *size_bytes*.
 
-    def __init__(self, name: str, size_bytes: int, *, cache: PageCache | None = None) -> None:
+    *revalidate*: as of `PageCache`; None: as it is in the process where it is made.
+    """
+
+    def __init__(
+        self, name: str, size_bytes: int, revalidate: Revalidate | None = None, *, cache: PageCache | None = None
+    ) -> None:
         self.name = name
         self.size_bytes = size_bytes
+        self.revalidate = revalidate
         self._cache = cache
 
     @property
@@ -37,7 +44,7 @@ class CacheReference:
             with _lock:
                 known = _caches.get(self.name)
                 if known is None or known._zone.closed:
-                    known = PageCache(self.size_bytes)
+                    known = PageCache(self.size_bytes, revalidate=self.revalidate)
                     _register(known, self.name)
                 self._cache = known
         return self._cache
@@ -51,8 +58,8 @@ class CacheReference:
     def __hash__(self) -> int:
         return hash(self.name)
 
-    def __reduce__(self) -> tuple[type[CacheReference], tuple[str, int]]:
-        return CacheReference, (self.name, self.size_bytes)
+    def __reduce__(self) -> tuple[type[CacheReference], tuple[str, int, Revalidate | None]]:
+        return CacheReference, (self.name, self.size_bytes, self.revalidate)
 
 
 def to_cache(cache: PageCache) -> CacheReference:
@@ -62,7 +69,7 @@ def to_cache(cache: PageCache) -> CacheReference:
         if name is None:
             name = uuid.uuid4().hex
             _register(cache, name)
-    return CacheReference(name, cache.size_bytes, cache=cache)
+    return CacheReference(name, cache.size_bytes, cache._freshness.setting, cache=cache)
 
 
 def to_cache_of(size: int | str) -> CacheReference:
