@@ -87,6 +87,14 @@ def test_sources_without_a_byte_are_read_at_once(tmp_path: Path, capsys: pytest.
     assert told(capsys, tmp_path / "empty")["read_bytes"] == 0
 
 
+def test_of_small_sources_it_reads_less_unless_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small").write_bytes(b"xyz")
+    told = json.loads(run_here(capsys, "read", tmp_path / "small", "--json").out)
+    assert (told["reads"], told["read_bytes"], told["requests"]) == (100_000, 300_000, 1)
+    told = json.loads(run_here(capsys, "read", tmp_path / "small", "--json", "--size", "10").out)
+    assert told["read_bytes"] == 10
+
+
 def test_for_people_it_is_a_table_and_a_bar_for_each_source(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended = run_here(capsys, "read", "--size", "4M", "--threads", "2", path)
     assert (ended.status, ended.err) == (0, "")

@@ -127,3 +127,12 @@ def test_each_character_stands_for_its_share_of_the_pages(pages: list[bool], wid
 def test_a_bar_of_a_huge_file_costs_nothing() -> None:
     bar = residency_bar([(0, 1), (1 << 39, 1 << 38)], 1 << 40, width=8)
     assert bar == "▁···██··"
+
+
+def test_a_terminal_obeys_no_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a\x1b]0;owned\x07.bin"
+    path.write_bytes(b"x")
+    assert r"a\x1b]0;owned\x07.bin" in run_here(capsys, "stat", path).out
+    ended = run_here(capsys, "stat", f"{path}.absent")
+    assert r"a\x1b]0;owned\x07.bin.absent" in ended.complaint
+    assert "\x1b" not in ended.out + ended.err

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from tests.cli.command import COMMAND, TIMEOUT_S, run_here, run_process, started
 
 import pagein
 from pagein import process, publishing
-from pagein.cli.board import board
+from pagein.cli.board import _number, board
 from pagein.cli.processes import ask_all
 from pagein.cli.screen import Screen
 from pagein.publishing import Request
@@ -348,26 +349,54 @@ def test_a_count_that_went_back_because_its_store_was_forgotten_gives_no_negativ
     assert re.search(r"s3://bucket +2 +0 +0 B/s +2 +3 +2 ms +10 ms +0", text)
 
 
-@pytest.mark.parametrize("width", [80, 103, 104, 120])
-def test_on_a_terminal_of_eighty_columns_every_heading_and_number_is_whole(width: int) -> None:
-    name = "https://bucket.s3.eu-central-1.amazonaws.com/a/long/key.parquet"
-    file = {"name": name, "size_bytes": 1023 << 20, "resident_bytes": 1 << 20, "open_files": 12, "hits": 0}
+@pytest.mark.parametrize("width", [80, 105, 106, 120])
+@pytest.mark.parametrize("directory", ["https://bucket.s3.eu-central-1.amazonaws.com/a/long/key", "目录" * 20])
+def test_on_a_terminal_of_eighty_columns_every_heading_and_number_is_whole(width: int, directory: str) -> None:
+    file = {"name": f"{directory}.parquet", "size_bytes": 1023 << 20, "resident_bytes": 1 << 20, "open_files": 12}
     file |= {"version": "", "dirty_bytes": 1023 << 10, "cells": [[1, 2]] * 29 + [[0, 1]]}
     now, before = (
         look(at_s, hits=hits, failed_requests=123_456, evictions=hits, files=[{**file, "hits": hits}], file_count=3,
-             stores=[{**store(requests, 123.0, 0, requests, 0), "name": name}])
-        for at_s, hits, requests in ((11.0, 999_999, 123_456), (10.0, 0, 122_500))
+             stores=[{**store(requests, 0.0125 * requests, 0, 0, requests), "name": f"{directory}.parquet"}])
+        for at_s, hits, requests in ((11.0, 1_234_567_890, 999_999), (10.0, 0, 998_998))
     )  # fmt: skip
     lines = shown(now, before, width).splitlines()
     text = "\n".join(lines)
-    assert max(map(len, map(str.rstrip, lines))) <= width
-    headings = ["/s", "fetched", "in flight", "mean", "99% under", "failed", "size", "resident", "hits/s", "dirty"]
-    if width >= 104:
+    assert max(cell_len(line.rstrip()) for line in lines) <= width
+    headings = ["/s", "fetched", "in flight", "mean", "99% under", "size", "resident", "hits/s", "dirty", "pages"]
+    numbers = ["1,001", "1001 MiB/s", "12.5 ms", "over 10 ms", "1.2G", "1023 MiB", "1023 KiB", "123,456", "and 2 more"]
+    if width >= 106:
         headings += ["requests", "in line", "open"]
-    words = text.split()
+        numbers += ["999,999", "12"]
     for heading in headings:
-        assert set(heading.split()) <= set(words), heading
-    for number in ("956", "956 MiB/s", "999,999", "1023 MiB", "1023 KiB", "123,456", "and 2 more", ".parquet", "]"):
+        assert set(heading.split()) <= set(text.split()), heading
+    for number in numbers:
         assert number in text, number
     assert [line.count("…") for line in lines if "…" in line] == [1, 1]  # of the names
-    assert text.count("[▄▄▄▄▄▄▄▄") == 1
+    assert text.count(".parquet") == 2
+    assert re.search(r"\[▄{14,}[▃·]\]", text)
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0"),
+        (999_999, "999,999"),
+        (999_999.6, "1.0M"),
+        (12_345_678, "12.3M"),
+        (999_960_000, "1.0G"),
+        (5e10, "50.0G"),
+    ],
+)
+def test_a_number_takes_seven_columns(count: float, told: str) -> None:
+    assert _number(count) == told
+    assert len(told) <= 7
+
+
+def test_a_terminal_obeys_no_name() -> None:
+    name, as_told = "a\x1b]0;owned\x07\x9bm\udcff.bin", r"a\x1b]0;owned\x07\x9bm\udcff.bin"
+    file = {"name": name, "size_bytes": 1, "resident_bytes": 1, "open_files": 1, "hits": 0, "dirty_bytes": 0}
+    now = look(1.0, files=[{**file, "version": "", "cells": [[1, 1]]}], file_count=1)
+    now["command"] = f"python {name}"
+    text = shown(now, None)
+    assert text.count(as_told) == 2
+    assert all(one.isprintable() or one == "\n" for one in text)

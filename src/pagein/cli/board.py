@@ -2,7 +2,7 @@
 
 Guarantees: a pure function of two looks and of the screen's width; a rate is per second of the process's own clock, "-"
 where there was no look before, and 0 of a count that has gone back, because a store was forgotten.  From 80 columns on
-every heading and every number is whole: what is of less use is left out on a screen under 104.
+every heading and every number is whole: what is of less use is left out on a screen under 106.
 Not here: looking (processes.py), how often (top.py).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -20,10 +21,10 @@ from . import screen
 
 Told = Mapping[str, Any]
 BAR_COLUMNS = 30
-WIDE = 104
+WIDE = 106
 """From so many columns on there is room for all."""
 NAME_COLUMNS_MIN = 14
-OTHER_COLUMNS = {True: 90, False: 66}
+OTHER_COLUMNS = {True: 92, False: 66}
 """What a table takes beside its names, where there is room, and where not."""
 
 
@@ -34,7 +35,8 @@ def board(now: Sequence[Told], before: Sequence[Told], on: Console) -> Renderabl
     for one in now:
         if parts:
             parts.append(Text())
-        parts.append(Text.assemble((f"{one['pid']}", "bold"), f"  {one['command']}", no_wrap=True, overflow="ellipsis"))
+        command = screen.printable(one["command"])
+        parts.append(Text.assemble((f"{one['pid']}", "bold"), f"  {command}", no_wrap=True, overflow="ellipsis"))
         if not one["caches"]:
             parts.append(Text("no cache is open", style="dim"))
         for cache in one["caches"]:
@@ -96,7 +98,7 @@ def _cache(cache: Told, change: _Change, bounds_s: Sequence[float], on: Console)
         ("fetched", _per_second(change.rate("fetched_bytes"))),
         ("written", _per_second(change.rate("written_bytes"))),
         ("evicted pages/s", _rate(change.rate("evictions"))),
-        ("failed", f"{cache['failed_requests'] + cache['failed_writes']:,}"),
+        ("failed", _number(cache["failed_requests"] + cache["failed_writes"])),
     )
     if cache["stores"]:
         yield _stores(cache["stores"], change, bounds_s, on)
@@ -127,17 +129,17 @@ def _stores(stores: Sequence[Told], change: _Change, bounds_s: Sequence[float], 
         counts, total_s = _lately(store, change.before("stores", store))
         rows.append(
             {
-                "requests": f"{store['requests']:,}",
+                "requests": _number(store["requests"]),
                 "/s": _rate(change.rate_in("stores", store, "requests")),
                 "fetched": _per_second(change.rate_in("stores", store, "fetched_bytes")),
-                "in flight": f"{store['requests_in_flight']:,}",
-                "in line": f"{store['requests_in_line']:,}",
+                "in flight": _number(store["requests_in_flight"]),
+                "in line": _number(store["requests_in_line"]),
                 "mean": format_seconds(total_s / sum(counts)) if sum(counts) > 0 else "-",
                 "99% under": _bound(counts, bounds_s),
-                "failed": f"{store['failed_requests']:,}",
+                "failed": _number(store["failed_requests"]),
             }
         )
-    return _table("store", stores, rows, on, without=() if _is_wide(on) else ("requests", "in line"))
+    return _table("store", stores, rows, on, without=() if _is_wide(on) else ("requests", "in line", "failed"))
 
 
 def _table(
@@ -188,7 +190,7 @@ def _files(cache: Told, change: _Change, on: Console) -> Table:
         {
             "size": format_size(file["size_bytes"]),
             "resident": format_share(file["resident_bytes"], file["size_bytes"]),
-            "open": f"{file['open_files']:,}",
+            "open": _number(file["open_files"]),
             "hits/s": _rate(change.rate_in("files", file, "hits")),
             "dirty": format_size(file["dirty_bytes"]),
             "pages": _bar(file["cells"], on),
@@ -217,16 +219,25 @@ def _step(on: Console) -> int:
 
 def _shortened(name: str, on: Console) -> str:
     """Without its middle, if it is too long: names differ at their ends."""
+    name = screen.printable(name)
     columns = max(NAME_COLUMNS_MIN, on.width - OTHER_COLUMNS[_is_wide(on)])
-    if len(name) <= columns:
+    if cell_len(name) <= columns:
         return name
     dots = "..." if on.options.ascii_only else "…"
-    head = (columns - len(dots)) // 3
-    return f"{name[:head]}{dots}{name[len(name) - (columns - len(dots) - head) :]}"
+    head = set_cell_size(name, (columns - len(dots)) // 3)
+    tail = set_cell_size(name[::-1], columns - len(dots) - cell_len(head))[::-1]
+    return f"{head}{dots}{tail}"
 
 
 def _rate(rate: float | None) -> str:
-    return "-" if rate is None else f"{rate:,.0f}"
+    return "-" if rate is None else _number(rate)
+
+
+def _number(value: float) -> str:
+    """In seven columns: "999,999", "1.2M"."""
+    if value < 999_999.5:
+        return f"{value:,.0f}"
+    return f"{value / 1e6:.1f}M" if value < 999.95e6 else f"{value / 1e9:.1f}G"
 
 
 def _per_second(rate: float | None) -> str:

@@ -6,12 +6,14 @@ import os
 
 import click
 
+from . import screen
+
 EXIT_ERROR = 1
 
 
 def complain(error: OSError | ValueError | str, status: int = EXIT_ERROR) -> int:
     """Say what was wrong, beginning with the source if it is an error of one; return the exit status."""
-    click.echo(f"pagein: {' '.join(_words(error).split())}", err=True)
+    click.echo(f"pagein: {screen.printable(' '.join(_words(error).split()))}", err=True)
     return status
 
 

@@ -34,7 +34,7 @@ REQUEST = Request(files_max=20, cells_max=400)
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Readers at once.")
 @click.option("--pattern", type=click.Choice(list(PATTERNS)), default="sequential", show_default=True)
 @click.option("--block", "block_bytes", type=positive_size, default="128K", show_default=True, help="Bytes a read.")
-@click.option("--size", "size_bytes", type=size, default="256M", show_default=True, help="Bytes to read in all.")
+@click.option("--size", "size_bytes", type=size, help="Bytes to read in all.  [default: 256M, or 100,000 reads]")
 @click.option(
     "--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: PAGEIN_SIZE, or a quarter of memory]"
 )
@@ -47,7 +47,7 @@ def plot(
     threads: int,
     pattern: str,
     block_bytes: int,
-    size_bytes: int,
+    size_bytes: int | None,
     cap_bytes: int | None,
     seed: int,
 ) -> int:
@@ -88,6 +88,6 @@ def _after_reading(sources: tuple[str, ...], order: Order, cap_bytes: int | None
         files = [[stack.enter_context(cache.open(source)) for source in sources] for _ in range(order.thread_count)]
         readers = Readers(files, order)
         progress = stack.enter_context(screen.progress(screen.err()))
-        task = progress.add_task("reading", total=order.size_bytes)
+        task = progress.add_task("reading", total=readers.size_bytes)
         readers.read_all(lambda: progress.update(task, completed=readers.read_bytes))
         return told(cache, REQUEST)

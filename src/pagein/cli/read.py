@@ -36,7 +36,7 @@ from .readers import Order, Readers
     show_default=True,
     help="Bytes a read.",
 )
-@click.option("--size", "size_bytes", type=size, default="256M", show_default=True, help="Bytes to read in all.")
+@click.option("--size", "size_bytes", type=size, help="Bytes to read in all.  [default: 256M, or 100,000 reads]")
 @click.option("--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: as `pagein config` shows]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the patterns random and zipf.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -46,7 +46,7 @@ def read(
     threads: int,
     pattern: str,
     block_bytes: int,
-    size_bytes: int,
+    size_bytes: int | None,
     cap_bytes: int | None,
     seed: int,
     as_json: bool,
@@ -58,7 +58,7 @@ def read(
         files = [[stack.enter_context(cache.open(source)) for source in sources] for _ in range(threads)]
         readers = Readers(files, order)
         progress = stack.enter_context(screen.progress(screen.err()))
-        task = progress.add_task("reading", total=order.size_bytes)
+        task = progress.add_task("reading", total=readers.size_bytes)
         began_s = time.monotonic()
         readers.read_all(lambda: progress.update(task, completed=readers.read_bytes))
         seconds = time.monotonic() - began_s

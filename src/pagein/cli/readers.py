@@ -15,6 +15,9 @@ from itertools import accumulate
 from ..file import File
 from .pattern import PATTERNS
 
+SIZE_BYTES = 256 << 20
+READS_MAX = 100_000
+"""So much is read, in so many reads at most, if nobody says how much."""
 REFRESH_S = 0.1
 """How often the bytes read so far are told."""
 
@@ -26,7 +29,8 @@ class Order:
     pattern: str
     thread_count: int
     block_bytes: int
-    size_bytes: int
+    size_bytes: int | None
+    """In all; None: `SIZE_BYTES`, or less of small sources."""
     seed: int
 
 
@@ -38,6 +42,10 @@ class Readers:
         counts = [-(-file.size_bytes // order.block_bytes) for file in files_by_thread[0]]
         self._stops = list(accumulate(counts))
         """By source: the first block that is not its own any more."""
+        all_bytes, block_count = sum(file.size_bytes for file in files_by_thread[0]), self._stops[-1]
+        usual_bytes = min(SIZE_BYTES, READS_MAX * -(-all_bytes // max(1, block_count)))
+        self.size_bytes: int = usual_bytes if order.size_bytes is None else order.size_bytes
+        """To be read in all."""
         self._read_bytes = [0] * order.thread_count
         self._read_counts = [0] * order.thread_count
         self._errors: list[BaseException] = []
@@ -82,7 +90,7 @@ class Readers:
 
     def _read_share(self, number: int, files: Sequence[File]) -> None:
         order, block_count = self._order, self._stops[-1]
-        share, rest = divmod(order.size_bytes, order.thread_count)
+        share, rest = divmod(self.size_bytes, order.thread_count)
         left = share + (number < rest)
         if not block_count:
             return

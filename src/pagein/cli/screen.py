@@ -87,9 +87,15 @@ def table() -> Table:
     return Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
 
 
+def printable(text: str) -> str:
+    """*text*, of which a terminal obeys nothing: what is no character to see stands as Python writes it, but for ends
+    of lines.  Files have any names."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
 def say(screen: Console, text: str, *, style: str = "") -> None:
-    """A line, however long, as it is."""
-    screen.print(text, style=style, markup=False, soft_wrap=True)
+    """A line, however long, as it is, but `printable`."""
+    screen.print(printable(text), style=style, markup=False, soft_wrap=True)
 
 
 def show_residency(screen: Console, file: File) -> None:
