@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -94,13 +96,10 @@ def test_an_http_file_reads_as_its_bytes_by_one_request_for_each_fetch(
 @pytest.mark.parametrize("link", ["zip://in/a::{0}/z.zip", "zip://in/a::file://{0}/z.zip"])
 def test_a_member_of_an_archive_reads_as_its_bytes_and_is_looked_at_anew_by_each_open(local: Path, link: str) -> None:
     url = link.format(local)
-    archive = local / "z.zip"
     with pagein.PageCache("16M", debug=True) as cache:
         versions = set()
         for data in (DATA, OTHER):
-            with zipfile.ZipFile(local / "new.zip", "w", zipfile.ZIP_DEFLATED) as new:
-                new.writestr("in/a", data)
-            os.replace(local / "new.zip", archive)
+            put_archive(local / "z.zip", data)
             with cache.open(url) as file:
                 assert file.pread(1000, 2 * MIB) == data[2 * MIB : 2 * MIB + 1000]
                 assert file.pread(1000, MIB) == data[MIB : MIB + 1000]
@@ -110,6 +109,42 @@ def test_a_member_of_an_archive_reads_as_its_bytes_and_is_looked_at_anew_by_each
         for name, number in (("in", errno.EISDIR), ("x", errno.ENOENT)):
             with raises_errno(number):
                 cache.open(url.replace("in/a", name))
+
+
+def put_archive(path: Path, data: bytes) -> None:
+    """With the member ``in/a``, in place of what was there."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path.with_name("new"), "w", zipfile.ZIP_DEFLATED) as new:
+            new.writestr("in/a", data)
+    else:
+        with tarfile.open(path.with_name("new"), "w") as new:
+            member = tarfile.TarInfo("in/a")
+            member.size = len(data)  # and the same time for all, as of archives that are made reproducibly
+            new.addfile(member, io.BytesIO(data))
+    os.replace(path.with_name("new"), path)
+
+
+@pytest.mark.parametrize("link", ["zip://in/a::{0}/a.zip", "tar://in/a::{0}/a.tar"])
+@pytest.mark.parametrize("by", ["pagein.open", "pagein::"])
+def test_who_opens_a_member_of_a_new_archive_reads_that_also_while_the_old_one_is_open(
+    local: Path, link: str, by: str
+) -> None:
+    url, path = link.format(local), local / link[-5:]
+    with pagein.PageCache("16M", debug=True) as cache:
+
+        def open_it() -> Any:
+            return cache.open(url) if by == "pagein.open" else fsspec.open(f"pagein::{url}", cache=cache).open()
+
+        put_archive(path, DATA)
+        with open_it() as old:
+            assert old.read(10) == DATA[:10]
+            put_archive(path, OTHER)
+            with open_it() as new:
+                assert new.read() == OTHER
+                assert old.read() == DATA[10:]
+            put_archive(path, DATA)
+            with open_it() as new:
+                assert new.read() == DATA
 
 
 @pytest.mark.parametrize("cache_protocol", ["simplecache", "filecache"])  # blockcache:: closes no file

@@ -23,12 +23,13 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem, available_protocols
+from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 from fsspec.implementations.cached import CachingFileSystem, WholeFileCacheFileSystem
@@ -49,7 +50,16 @@ from ..errors import (
     store_failed,
 )
 from . import policy
-from .fsspec_instances import callable_here, has_ranges, innermost, is_async, is_cheap_to_look_at, lock_of, to_read
+from .fsspec_instances import (
+    callable_here,
+    has_ranges,
+    innermost,
+    is_async,
+    is_cheap_to_look_at,
+    is_of_one_container,
+    lock_of,
+    to_read,
+)
 from .options import frozen
 from .ranges import RangeOperations
 from .source import Opened
@@ -64,6 +74,8 @@ VALIDATORS = frozenset(
     }
 )  # fmt: skip
 """Keys of ``info``, in lower case and without punctuation, of which one changes if the content does."""
+OF_CONTENT = frozenset({"contentmd5", "digest", "md5", "md5hash", "crc", "crc32c", "sha", "hex"})
+"""Those that do even if somebody has set the time: archives are made with the same times for all versions."""
 
 REASON_LENGTH_MAX = 200
 """Of what a filesystem says, in an error's message."""
@@ -178,7 +190,7 @@ def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
         seen.size_bytes,
         ops.version,
         close=ops.close,
-        look=look,
+        look=None if is_of_one_container(reader.fs) else look,  # then whoever looks opens the source
         again=again if has_ranges(reader.fs) else None,  # else a file has to be opened
         has_validator=bool(seen.validators),
     )
@@ -320,7 +332,8 @@ class Reader:
             raise no_size(self.name)
         if int(info["size"]) < 0:
             raise negative_size(self.name, int(info["size"]))
-        return Seen(int(info["size"]), _validators_in(info), _etag_to_match(innermost(fs), info))
+        known = OF_CONTENT if isinstance(innermost(fs), AbstractArchiveFileSystem) else VALIDATORS
+        return Seen(int(info["size"]), _validators_in(info, known), _etag_to_match(innermost(fs), info))
 
     def look_or_none(self) -> Seen | None:
         """As `look`, None if nothing is there.  Raises: OSError, whatever the filesystem raises."""
@@ -388,10 +401,9 @@ class Reader:
                 self._file.close()
 
 
-def _validators_in(info: Mapping[str, Any]) -> str:
+def _validators_in(info: Mapping[str, Any], known: Set[str]) -> str:
     told = {re.sub(r"[^a-z0-9]", "", name.lower()): value for name, value in info.items()}
-    known = sorted(VALIDATORS & told.keys())
-    return " ".join(f"{name}={told[name]}" for name in known if told[name] not in (None, ""))
+    return " ".join(f"{name}={told[name]}" for name in sorted(known & told.keys()) if told[name] not in (None, ""))
 
 
 def _etag_to_match(fs: AbstractFileSystem, info: Mapping[str, Any]) -> str:

@@ -48,6 +48,14 @@ def has_ranges(fs: AbstractFileSystem) -> bool:
     return type(fs).cat_file is not AbstractFileSystem.cat_file
 
 
+def is_of_one_container(fs: AbstractFileSystem) -> bool:
+    """Whether it reads for as long as it lives from what it has opened once, as of an archive: it does not see that
+    another is there now.  fsspec makes another for each who opens a URL of one."""
+    while type(fs).cachable and isinstance(getattr(fs, "fs", None), AbstractFileSystem):
+        fs = fs.fs
+    return not type(fs).cachable
+
+
 # -- one for another ---------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, get_loop
 from fsspec.implementations.chained import ChainedFileSystem
@@ -48,9 +49,12 @@ class _PageCacheInstances(_Instances):  # type: ignore[misc]  # fsspec ships no 
         cache = options.get("cache")
         if isinstance(cache, PageCache):
             options["cache"] = to_cache(cache)
-        if cache is not None:  # it goes when its user has let go of it
+        protocol = options.get("target_protocol")
+        require_something(protocol, options.get("fo"))
+        # It goes when its user has let go of it; or reads from an archive, which may have been replaced when it is
+        # made again.
+        if cache is not None or (protocol is not None and not fsspec.get_filesystem_class(protocol).cachable):
             options["skip_instance_cache"] = True
-        require_something(options.get("target_protocol"), options.get("fo"))
         return super().__call__(*args, **options)
 
 
