@@ -383,13 +383,19 @@ def test_so_many_objects_are_known_at_once_and_the_used_ones_stay(bare: Any, cac
 
 
 ELSEWHERE = """
-import pickle, sys
+import gc, pickle, sys, weakref
 import pagein
 one, default = (pickle.load(sys.stdin.buffer) for _ in range(2))
 again = pickle.loads(pickle.dumps(one))
 assert again == one and again.cache is one.cache is not default.cache is pagein.default_cache()
 assert (one.cache.size_bytes, one.cache._freshness.setting, one.objects_max) == (1 << 20, 5.0, 7)
-sys.stdout.buffer.write(one.get("a").bytes())
+data, cache = one.get("a").bytes(), weakref.ref(one.cache)
+sent = pickle.dumps(one)
+del one, again
+gc.collect()
+one = pickle.loads(sent)  # as of the next task
+assert one.get("a").bytes() == data and one.cache is cache() and one.cache.stats().requests == 1
+sys.stdout.buffer.write(data)
 """
 
 

@@ -169,11 +169,13 @@ def test_nobody_gets_the_answer_of_a_look_that_began_longer_ago_than_it_may_be_o
     own.data = DATA[:1000]
     for thread in threads[1:]:
         thread.start()
+    end_s = time.monotonic() + 10
     while len(store._known._looks["a"].waiters) < len(threads):
+        assert time.monotonic() < end_s, "they do not stand in line"
         time.sleep(0)
     own.may_answer.set()
     for thread in threads:
-        thread.join()
+        thread.join(10)
     assert sizes == {"x": len(DATA), **dict.fromkeys("yz", 1000 if newest else len(DATA))}
     assert own.asked.count("head") == (3 if newest else 2)  # of those who came meanwhile one looks for both
 

@@ -23,6 +23,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.stores.reading import DATA, MIB, OTHER, fill, opened, raises_errno, read_whole
 
 import pagein
+from pagein import default
 from pagein.stores import fsspec as fsspec_store, source_of
 from pagein.testing.httpserver import RangeServer
 
@@ -125,15 +126,17 @@ def put_archive(path: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("link", ["zip://in/a::{0}/a.zip", "tar://in/a::{0}/a.tar"])
-@pytest.mark.parametrize("by", ["pagein.open", "pagein::"])
+@pytest.mark.parametrize("by", ["pagein.open", "pagein::", "pagein:: in its cache"])
 def test_who_opens_a_member_of_a_new_archive_reads_that_also_while_the_old_one_is_open(
-    local: Path, link: str, by: str
+    local: Path, link: str, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, path = link.format(local), local / link[-5:]
     with pagein.PageCache("16M", debug=True) as cache:
+        monkeypatch.setattr(default, "_cache", cache)
+        options = {"cache": cache} if by == "pagein:: in its cache" else {}
 
         def open_it() -> Any:
-            return cache.open(url) if by == "pagein.open" else fsspec.open(f"pagein::{url}", cache=cache).open()
+            return pagein.open(url) if by == "pagein.open" else fsspec.open(f"pagein::{url}", **options).open()
 
         put_archive(path, DATA)
         with open_it() as old:

@@ -117,5 +117,5 @@ def _show(stats: CacheStats, files: list[File], order: Order, readers: Readers, 
     out.print()
     screen.say(out, f"in the cache: {format_size(stats.resident_bytes)} of at most {format_size(stats.size_bytes)}")
     for file in files:
-        screen.say(out, file.name)
+        screen.say(out, screen.printable(file.name))
         screen.show_residency(out, file)

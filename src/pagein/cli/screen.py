@@ -88,14 +88,14 @@ def table() -> Table:
 
 
 def printable(text: str) -> str:
-    """*text*, of which a terminal obeys nothing: what is no character to see stands as Python writes it, but for ends
-    of lines.  Files have any names."""
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+    """*text* in one line, of which a terminal obeys nothing: what is no character to see stands as Python writes it.
+    Files have any names."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def say(screen: Console, text: str, *, style: str = "") -> None:
-    """A line, however long, as it is, but `printable`."""
-    screen.print(printable(text), style=style, markup=False, soft_wrap=True)
+    """Lines, however long, as they are, but `printable`; so is a name in one made by who says it."""
+    screen.print("\n".join(map(printable, text.split("\n"))), style=style, markup=False, soft_wrap=True)
 
 
 def show_residency(screen: Console, file: File) -> None:

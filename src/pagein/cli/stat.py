@@ -41,9 +41,9 @@ def stat(source: str, read_bytes: int, as_json: bool) -> None:
             return
         out = screen.out()
         for name, value in (
-            ("source", file.name),
+            ("source", screen.printable(file.name)),
             ("size", f"{format_size(file.size_bytes)} ({file.size_bytes:,} bytes)"),
-            ("version", file.version),
+            ("version", screen.printable(file.version)),
             ("resident", f"{resident_pages:,} of {page_count:,} pages"),
         ):
             screen.say(out, f"{name:<10}{value}")

@@ -65,9 +65,9 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
                 else:
                     if not dry_run:
                         size_bytes = _copy(cache, pair, partial(_show, progress, task, done_bytes))
-                        click.echo(f"{pair.target} ({format_size(size_bytes)})")
+                        click.echo(f"{screen.printable(pair.target)} ({format_size(size_bytes)})")
                     else:
-                        click.echo(pair.target)
+                        click.echo(screen.printable(pair.target))
                     counts["copied"] += 1
             except (OSError, ValueError) as error:
                 fail(error)

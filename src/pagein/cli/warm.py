@@ -123,5 +123,5 @@ def _show(stats: CacheStats, files: list[File], seconds: float) -> None:
     out.print(table)
     for file in files:
         here = format_size(file.resident_bytes())
-        screen.say(out, f"\n{file.name}: {here} of {format_size(file.size_bytes)} in the cache")
+        screen.say(out, f"\n{screen.printable(file.name)}: {here} of {format_size(file.size_bytes)} in the cache")
         screen.show_residency(out, file)

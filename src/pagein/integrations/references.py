@@ -2,7 +2,8 @@
 
 Guarantees: in the process where the cache is, and in what was forked from it, a reference that comes back leads to
 that very cache; elsewhere to one of the same size that looks at its sources as often, one for each process, made when
-it is first used.  References to different caches have different representations, and those to one cache the same.
+it is first used, and kept until others have come.  References to different caches have different representations, and
+those to one cache the same.
 Not here: the cache of a process for those who name none (pagein.default).
 """
 
@@ -12,6 +13,7 @@ import os
 import threading
 import uuid
 import weakref
+from collections import deque
 
 from ..cache import PageCache
 from ..freshness import Revalidate
@@ -20,6 +22,10 @@ from ..units import parse_size
 _lock = threading.Lock()
 _caches: weakref.WeakValueDictionary[str, PageCache] = weakref.WeakValueDictionary()
 """Those of this process, by name."""
+_RECENT_MAX = 4
+_recent: deque[PageCache] = deque(maxlen=_RECENT_MAX)
+"""Those that were made here for who came from another process: a worker gets another copy for each task, and has none
+between them."""
 _names: weakref.WeakKeyDictionary[PageCache, str] = weakref.WeakKeyDictionary()
 
 
@@ -45,6 +51,7 @@ class CacheReference:
                 known = _caches.get(self.name)
                 if known is None or known._zone.closed:
                     known = PageCache(self.size_bytes, revalidate=self.revalidate)
+                    _recent.append(known)
                     _register(known, self.name)
                 self._cache = known
         return self._cache

@@ -127,16 +127,20 @@ class FsspecSource:
         self.name = name
 
     def open(self) -> Opened:
-        """One ``info``.  Raises: OSError; what the filesystem raises for options that it does not accept."""
+        """One ``info``; if it tells of no bytes, a fetch too.
+
+        Raises: OSError; what the filesystem raises for options that it does not accept.
+        """
         with _as_os_error(self.name, passing=(TypeError, ValueError)):
             fs, path = self._locate()
         reader = Reader(fs, path, self.name)
         with _as_os_error(self.name):
-            seen = reader.look()
+            seen = reader.look_to_read()
         return opened(reader, seen)
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
-        """One ``info``.  Raises: OSError: EROFS of filesystems that are known not to write; ENOENT, EEXIST, …"""
+        """One ``info``, as for `open`.  Raises: OSError: EROFS of filesystems that are known not to write; ENOENT,
+        EEXIST, …"""
         from .fsspec_writing import FsspecTarget, require_writable
         from .staged import staged
 
@@ -149,6 +153,9 @@ class FsspecSource:
             raise not_found(self.name)
         if seen is not None and exclusive:
             raise exists(self.name)
+        if seen is not None and not truncate:
+            with _as_os_error(self.name):
+                seen = reader.look_to_read()
         return staged(FsspecTarget(reader, seen), truncate=truncate)
 
 
@@ -179,7 +186,7 @@ def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
     def look() -> Opened | None:
         other = anew()
         with _as_os_error(reader.name):
-            now = other.look()
+            now = other.look_to_read()
         return None if now == seen else opened(other, now)
 
     def again() -> Opened:
@@ -190,7 +197,8 @@ def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
         seen.size_bytes,
         ops.version,
         close=ops.close,
-        look=None if is_of_one_container(reader.fs) else look,  # then whoever looks opens the source
+        # Who looks at one of an archive opens that anew, if that can tell him more than its size.
+        look=None if seen.validators and is_of_one_container(reader.fs) else look,
         again=again if has_ranges(reader.fs) else None,  # else a file has to be opened
         has_validator=bool(seen.validators),
     )
@@ -294,11 +302,11 @@ class Reader:
             self._file = None
             self.open_file()
 
-    def look(self) -> Seen:
-        """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP), OSError(EIO)."""
-        seen = self._info()
-        if not seen.size_bytes and self._has_a_byte():  # of an empty file nothing is fetched that would show it
-            seen = self._info()  # it may have got its first just now
+    def look_to_read(self) -> Seen:
+        """As `look`, by who believes the size: where it is 0, nothing is fetched that would show that it is not."""
+        seen = self.look()
+        if not seen.size_bytes and self._has_a_byte():
+            seen = self.look()  # it may have got its first just now
             if not seen.size_bytes:
                 raise longer_than_told(self.name, 0)
         return seen
@@ -309,13 +317,19 @@ class Reader:
         return self.fs.fs if isinstance(self.fs, CachingFileSystem) else self.fs
 
     def _has_a_byte(self) -> bool:
-        try:
-            with self._lock:
+        def fetch() -> bool:
+            with self.calling():
                 return bool(_call(self._asked_for_info, "cat_file", self.path, size_bytes=1, start=0, end=1))
-        except Exception:  # most often 416: there is no such range
-            return False
 
-    def _info(self) -> Seen:
+        try:
+            return policy.retrying(fetch)
+        except OSError as error:
+            if policy.is_temporary(error) or error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM):
+                raise
+            return False  # there is no such range: 416
+
+    def look(self) -> Seen:
+        """The size and version as they are now.  Raises: OSError(EISDIR), OSError(EOPNOTSUPP), OSError(EIO)."""
         with self._lock:
             fs = self._asked_for_info
             fs.invalidate_cache(self.path)

@@ -25,6 +25,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.stores.reading import DATA, MIB, OTHER, raises_errno
 
 import pagein
+from pagein.stores import policy
 from pagein.testing.httpserver import RangeServer
 
 NAMES = ["a", "with space", "ha#sh", "quest?ion", "per%20cent%", "Ünï-çødé-文字", "semi;colon&=+", "d/e e/f#"]
@@ -462,6 +463,39 @@ def test_a_filesystem_that_lies_about_size_gives_an_oserror_and_no_bytes(
         file.read()
     with pytest.raises(OSError, match=r"lying:a"), fs.open("a", "r+b") as file:
         file.read()
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(104, "gone"), PermissionError(13, "no")])
+def test_whether_a_file_is_empty_is_not_guessed(
+    cache: pagein.PageCache, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "RETRIES_MAX", 1)
+    monkeypatch.setattr(policy, "BACKOFF_S", (0.0, 0.0))
+    behind = Lying(0, 100)
+
+    def cat_file(path: str, **_: Any) -> bytes:
+        raise error
+
+    behind.cat_file = cat_file  # type: ignore[method-assign,assignment]
+    with pytest.raises(OSError, match="lying:a") as raised:
+        cache.open((behind, "a"))
+    assert raised.value.errno in (errno.ETIMEDOUT, errno.ECONNRESET, errno.EACCES)
+
+
+def test_a_file_whose_size_is_not_true_can_be_replaced(cache: pagein.PageCache) -> None:
+    behind = Lying(0, 100)
+
+    written: dict[str, bytes] = {}
+
+    def mv(path1: str, path2: str, **_: Any) -> None:
+        behind.data = written.pop(path1)
+        behind.told_bytes = len(behind.data)
+
+    behind.put_file = lambda lpath, rpath, **_: written.update({rpath: Path(lpath).read_bytes()})
+    behind.mv = mv
+    with in_front_of(behind, cache).open("a", "wb") as file:
+        file.write(b"new")
+    assert behind.data == b"new"
 
 
 def test_a_file_that_gets_its_first_bytes_while_it_is_opened_has_them(cache: pagein.PageCache) -> None:
