@@ -7,6 +7,7 @@ Not here: the fair page lock, which is made of these parts (page.py).
 """
 
 import _thread
+import math
 import sys
 import threading
 import time
@@ -235,9 +236,17 @@ class Door:
         time.sleep(delay_s)
 
 
+LOOK_UP_S = 0.2
+"""How often the main thread looks up from a wait."""
+
+
 class _LockWaiter:
     """A lock taken at birth: waiting takes it again.  `Lock.acquire` lets signal handlers run, so a wait
-    on the main thread is interruptible (PEP 475 retries it only if the handler does not raise)."""
+    on the main thread is interruptible (PEP 475 retries it only if the handler does not raise).
+
+    But a signal that comes when CPython has looked for the last time, and has not entered the system call (it may wait
+    there until another thread has taken the GIL), interrupts nothing: so the main thread looks up now and then.
+    """
 
     __slots__ = ("_lock",)
 
@@ -246,7 +255,15 @@ class _LockWaiter:
         self._lock.acquire()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        return self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        if not SYSTEM.signals_arrive_here():
+            return self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s)
+        end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = end_s - time.monotonic()
+            if self._lock.acquire(timeout=max(0.0, min(left_s, LOOK_UP_S))):
+                return True
+            if left_s <= LOOK_UP_S:
+                return False
 
     def wake(self) -> None:
         self._lock.release()
