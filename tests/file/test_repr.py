@@ -108,10 +108,13 @@ def test_what_was_replaced_under_an_open_file_is_a_file_of_its_own() -> None:
 
 
 def test_who_looks_waits_for_no_lock_and_for_no_store() -> None:
-    """Also who holds the locks himself: a debugger may stop anywhere."""
+    """Also who holds the locks himself: a debugger may stop anywhere.  (Debug mode would not let the test take them.)"""
     gate = Gate()
     ops = ScriptedOps(default=gated(gate, updated))
-    with pagein.PageCache("1 MiB") as cache, cache.inode(ops, size_bytes=PAGE_SIZE, key="k").open() as file:
+    with (
+        pagein.PageCache("1 MiB", debug=False) as cache,
+        cache.inode(ops, size_bytes=PAGE_SIZE, key="k").open() as file,
+    ):
         looks: list[str] = []
 
         def look() -> None:

@@ -390,7 +390,10 @@ def test_a_late_call_ends_whatever_the_store_raises(mistake: BaseException, cloc
         assert heard == ([] if isinstance(mistake, Exception) else [mistake])
 
 
-def test_what_is_late_for_ever_is_a_deadlock_and_not_a_test_that_hangs(clock: VirtualClock) -> None:
+def test_what_is_late_for_ever_is_a_deadlock_and_not_a_test_that_hangs(
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAGEIN_DEBUG", "0")  # in which who waits looks up now and then
     store = FaultyStore(MemoryStore({"a": DATA}), clock=clock)
     store.inject("fill", kind="late")
     with reading(store, clock) as file:

@@ -400,7 +400,7 @@ def test_the_window_holds_the_pipe_within_8_fetches_and_never_more_than_its_shar
             latency_s=latency_s, bandwidth_bytes_s=bandwidth, jitter=0.3, stalls=[4], stall_s=latency_s, errors=[6]
         )
         store = SimulatedStore({"a": 512 * MIB}, noisy, clock=clock)
-        with PageCache(size, door=clock) as cache, cache.open((store, "a")) as file:
+        with PageCache(size, door=clock, debug=False) as cache, cache.open((store, "a")) as file:
             share_bytes, windows = cache.size_bytes // CACHE_SHARE, list[int]()
             while sum(request.answered_s < math.inf for request in fetches(store)) < 8:
                 file.read(128 << 10)
