@@ -108,10 +108,10 @@ def test_what_was_replaced_under_an_open_file_is_a_file_of_its_own() -> None:
 
 
 def test_who_looks_waits_for_no_lock_and_for_no_store() -> None:
-    """Also who holds the locks himself: a debugger may stop anywhere.  (Debug mode would not let the test take them.)"""
+    """Also who holds the locks himself: a debugger may stop anywhere."""
     gate = Gate()
     ops = ScriptedOps(default=gated(gate, updated))
-    with (
+    with (  # debug mode would not let us take them
         pagein.PageCache("1 MiB", debug=False) as cache,
         cache.inode(ops, size_bytes=PAGE_SIZE, key="k").open() as file,
     ):
