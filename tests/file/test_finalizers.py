@@ -4,6 +4,7 @@ waits for nothing that its own thread has."""
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import signal
 import threading
@@ -17,7 +18,19 @@ from tests.file.sources import TIMEOUT_S
 from pagein import File, PageCache, follow_up, unwritten
 from pagein.mm.flusher import Flusher
 from pagein.mm.page import Page
-from pagein.mm.sync import HERE, SYSTEM, MakeWaiter, Steps, go_in, inside, is_inside, outside, run_steps
+from pagein.mm.sync import (
+    HERE,
+    SOMEBODY,
+    SYSTEM,
+    MakeWaiter,
+    Steps,
+    go_in,
+    inside,
+    is_inside,
+    outside,
+    resting,
+    run_steps,
+)
 from pagein.mm.zone import Zone
 from pagein.stores import MemoryStore, loop
 from pagein.testing.stores import ScriptedOps, updated
@@ -332,3 +345,29 @@ def test_ctrl_c_that_comes_while_steps_run_leaves_the_thread_outside() -> None:
     finally:
         signal.signal(signal.SIGINT, previous)
     assert HERE.depth == 0
+
+
+class Cycle:
+    """Garbage that only the collector finds; its finalizer tells whether a short way would ask where its thread is."""
+
+    def __init__(self, told: list[bool]) -> None:
+        self.told = told
+        self.own = self
+
+    def __del__(self) -> None:
+        self.told.append(bool(SOMEBODY and HERE.depth))
+
+
+def test_who_rests_is_known_before_the_collector_runs_a_finalizer_on_his_thread() -> None:
+    told: list[bool] = []
+
+    def rest() -> None:
+        with inside(), resting():
+            Cycle(told)
+            gc.collect()
+        told.append(threading.get_ident() in SOMEBODY)
+
+    thread = threading.Thread(target=rest)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    assert told == [True, False]

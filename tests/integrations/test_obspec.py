@@ -412,6 +412,7 @@ def test_a_copy_has_the_same_cache_and_elsewhere_one_of_the_same_size(tmp_path: 
         sent = pickle.dumps(store) + pickle.dumps(CachedStore(bare))
         child = subprocess.run([sys.executable, "-c", ELSEWHERE], input=sent, stdout=subprocess.PIPE, check=True)
         assert child.stdout == DATA
+    assert pickle.loads(pickle.dumps(store)).cache is copy.copy(store).cache is cache, "also when it is closed"
     assert pickle.loads(pickle.dumps(CachedStore(bare))).cache is pagein.default_cache()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -150,6 +149,18 @@ class HeldUp(Own):
         return meta
 
 
+class Line(list[Any]):
+    """Of those who wait, that tells when another comes."""
+
+    def __init__(self, those: list[Any]) -> None:
+        super().__init__(those)
+        self.has_grown = threading.Semaphore(0)
+
+    def append(self, one: Any) -> None:
+        super().append(one)
+        self.has_grown.release()
+
+
 @pytest.mark.parametrize("make", [lambda own: own, OwnAsync], ids=["sync", "async"])
 @pytest.mark.parametrize(("revalidate", "newest"), [("always", True), (1e-9, True), (3600, False)])
 def test_nobody_gets_the_answer_of_a_look_that_began_longer_ago_than_it_may_be_old(
@@ -167,12 +178,12 @@ def test_nobody_gets_the_answer_of_a_look_that_began_longer_ago_than_it_may_be_o
     threads[0].start()
     assert own.is_asked.wait(10)
     own.data = DATA[:1000]
+    look = store._known._looks["a"]
+    look.waiters = line = Line(look.waiters)  # nobody else comes to it in this moment
     for thread in threads[1:]:
         thread.start()
-    end_s = time.monotonic() + 10
-    while len(store._known._looks["a"].waiters) < len(threads):
-        assert time.monotonic() < end_s, "they do not stand in line"
-        time.sleep(0)
+    for _ in threads[1:]:
+        assert line.has_grown.acquire(timeout=10)
     own.may_answer.set()
     for thread in threads:
         thread.join(10)

@@ -19,9 +19,12 @@ from ..cache import PageCache
 from ..freshness import Revalidate
 from ..units import parse_size
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""A cache is made under it, and another goes: a finalizer that has a reference, too, may come in."""
 _caches: weakref.WeakValueDictionary[str, PageCache] = weakref.WeakValueDictionary()
 """Those of this process, by name."""
+_made: weakref.WeakSet[PageCache] = weakref.WeakSet()
+"""Those of them that a reference has made: made again if closed.  One that a user has made is as he left it."""
 _RECENT_MAX = 4
 _recent: deque[PageCache] = deque(maxlen=_RECENT_MAX)
 """Those that were made here for who came from another process: a worker gets another copy for each task, and has none
@@ -49,8 +52,9 @@ class CacheReference:
         if self._cache is None:
             with _lock:
                 known = _caches.get(self.name)
-                if known is None or known._zone.closed:
+                if known is None or (known._zone.closed and known in _made):
                     known = PageCache(self.size_bytes, revalidate=self.revalidate)
+                    _made.add(known)
                     _recent.append(known)
                     _register(known, self.name)
                 self._cache = known
@@ -92,7 +96,7 @@ def _register(cache: PageCache, name: str) -> None:
 
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603  # a thread that stayed in the parent may have held it
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -7,6 +7,7 @@ Not here: the fair page lock, which is made of these parts (page.py).
 """
 
 import _thread
+import gc
 import math
 import sys
 import threading
@@ -79,14 +80,23 @@ def inside() -> Iterator[None]:
 def resting() -> Iterator[None]:
     """A thread of ours waits for work: it has nothing, and runs nothing.
 
-    The race: a finalizer that runs right behind the wait may find nobody noted, and take a short way, which waits for
-    nothing of ours; it may wait for a file's position, though, and a writer who has that for the flusher.
+    What may run here all the same is a finalizer, right before or behind the wait: `_note_who_collects` comes first.
     """
     SOMEBODY.pop(_thread.get_ident(), None)
     try:
         yield
     finally:
         SOMEBODY[_thread.get_ident()] = None
+
+
+def _note_who_collects(phase: str, info: object) -> None:
+    """Before the garbage collector runs a finalizer, which must not be taken for somebody outside: he may wait for a
+    file's position, which a writer may have who waits for just this thread."""
+    if HERE.depth:
+        SOMEBODY[_thread.get_ident()] = None
+
+
+gc.callbacks.append(_note_who_collects)
 
 
 @contextmanager
