@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Hashable
-from typing import TYPE_CHECKING
 
 from fsspec import AbstractFileSystem
 from fsspec.archive import AbstractArchiveFileSystem
@@ -25,12 +24,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ..errors import read_only_source, short_fetch, stale
 from . import policy
+from .fsspec_asking import Reader, Seen
 from .layer import Whole
 from .source import Opened
 from .staged import CHUNK_BYTES
-
-if TYPE_CHECKING:
-    from .fsspec import Reader, Seen
 
 WHOLE_PROTOCOLS = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "ocilake", "hf", "lakefs"}
@@ -81,7 +78,7 @@ class FsspecTarget:
         """That, to be read.  Raises: OSError."""
         if self._expected is None:
             return None
-        from .fsspec import Reader, opened
+        from .fsspec import opened
 
         return opened(Reader(self._reader.fs, self._reader.path, self.name), self._expected)
 
