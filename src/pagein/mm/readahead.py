@@ -56,7 +56,8 @@ START_PAGES = (16 << 20) >> PAGE_SHIFT
 """The window of one who reads on behind what came first, from a store of which only the latency is known: as far as
 his allowance goes, since every doubling costs the time that a request waits..."""
 START_GROWTH = 4
-"""Each request of it is so many times as large as the one before: the first comes early, and they are few."""
+"""Each request of it is so many times as large as the one before: the first comes early, and with the one that came
+before they are no more than `pipe.WIDTH_START`, so that none stands in line while the others wait."""
 START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """...but only once his windows have grown to so much by themselves."""
 CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
@@ -360,8 +361,8 @@ def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
-            if is_start:  # few requests, the first of which comes early
-                piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES // 2))
+            if is_start:  # see `START_GROWTH`
+                piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES))
         elif index < stop_index:
             return
 
