@@ -25,7 +25,7 @@ from . import follow_up, stores
 from .default import default_cache
 from .mm import filemap
 from .mm.bring import Bring
-from .mm.writeback import on_io_steps
+from .mm.on_io import on_io_steps
 from .reader import Advice, PageReader, checked, position_after
 from .watching import Watch, Watching
 

@@ -293,7 +293,7 @@ def test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first(scene, 
         """The zone's lock; the file is cut just before a page of it is locked."""
 
         def __enter__(self) -> None:
-            if sys._getframe(1).f_code.co_name == "_lock_for_io":
+            if sys._getframe(1).f_code.co_name in ("_next_steps", "_next_here"):
                 monkeypatch.undo()
                 scene.start(subject.file.truncate, 100).result()
                 scene.start(subject.file.pwrite, b"z" * 10, 2 * PAGE_SIZE).result()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 from tests.contract.writing import Written, open_written
 
 from pagein.errors import ContractViolation
-from pagein.mm import truncate
+from pagein.mm import truncate, walk
 from pagein.mm.aops import AOP_WRITEPAGE_ACTIVATE
 from pagein.mm.page import Page
-from pagein.mm.writeback import Sync, WritebackControl
+from pagein.mm.writeback import Sync, WritebackControl, write_back
 from pagein.testing.stores import pattern
 from pagein.testing.writable import (
     StoreAnswer,
@@ -479,6 +480,70 @@ def test_runs_are_stored_by_up_to_four_workers_at_once(scene):
     gate.open()
     fsync.result()
     subject.assert_clean(expected)
+
+
+SCATTERED = range(0, 8, 2)
+
+
+def test_who_has_stored_a_run_goes_on_with_the_next(scene, monkeypatch):
+    """To hand each over takes many times as long as to store a page in a file."""
+    subject, expected = written(scene, pages=range(0, 64, 2), size=64 * PAGE_SIZE)
+    starts = counted_starts(subject, monkeypatch)
+    subject.file.fsync()
+    assert subject.ops.stored_pages() == list(range(0, 64, 2)) or scene.blocking
+    assert len(starts) <= walk.REQUESTS_MAX + 1, "and the operation fsync"
+    subject.assert_clean(expected)
+
+
+def test_who_stores_one_run_after_the_other_makes_way_for_another_walk(scene, monkeypatch):
+    """Else an fsync of one page would wait until all has been stored that the flusher has found."""
+    if not scene.blocking:
+        pytest.skip("an operation that does not block is called by who writes back")
+    monkeypatch.setattr(walk, "REQUESTS_MAX", 1)
+    gate = scene.gate()
+    subject, expected = written(scene, {0: [store_gated(gate)]}, pages=SCATTERED)
+    starts = counted_starts(subject, monkeypatch)
+    passes = [scene.start(subject.write_back)]
+    gate.wait_for_arrivals(1)
+    passes.append(scene.start(subject.write_back))
+    scene.until(lambda: len({id(one) for _, one in subject.mapping.store_waiters}) == 2)
+    gate.open()
+    for one in passes:
+        assert one.result() is None
+    assert len(starts) > 1
+    assert sorted(subject.ops.stored_pages()) == list(SCATTERED), "each once"
+    subject.assert_clean(expected)
+
+
+def test_a_walk_that_was_interrupted_ends_with_what_it_has_begun(scene, monkeypatch):
+    """Nobody waits any more for what else it was to store."""
+    if not scene.blocking:
+        pytest.skip("an operation that does not block is called by who writes back")
+    monkeypatch.setattr(walk, "REQUESTS_MAX", 1)
+    gate = scene.gate()
+    subject, expected = written(scene, {0: [store_gated(gate)]}, pages=SCATTERED)
+    steps = write_back(subject.mapping, Sync.ALL, scene.door.waiter)
+    next(steps)
+    gate.wait_for_arrivals(1)
+    steps.close()
+    gate.open()
+    scene.until(lambda: subject.mapping.store_calls == 0)
+    assert subject.ops.stored_pages() == [0]
+    subject.assert_dirty(*SCATTERED[1:])
+    subject.fsync_and_assert_clean(expected)
+
+
+def counted_starts(subject: Written, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is handed over to I/O workers from here on."""
+    starts: list[object] = []
+    start = subject.zone.io.start
+
+    def noted(run: Callable[[], object]) -> None:
+        starts.append(run)
+        start(run)
+
+    monkeypatch.setattr(subject.zone.io, "start", noted)
+    return starts
 
 
 def test_a_run_is_no_longer_than_the_store_takes_at_once(scene):

@@ -19,7 +19,7 @@ from tests.contract.writing import assert_counts_agree
 from tests.mm.schedules import LOCKS, REMOVAL, Functions, may_fail_with
 
 from pagein import File, PageCache
-from pagein.mm import direct, truncate, write, writeback
+from pagein.mm import direct, on_io, size_owed, truncate, walk, write, writeback
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.dirty import DirtyState
 from pagein.mm.mapping import AddressSpace
@@ -35,18 +35,19 @@ from pagein.writer import PageWriter
 
 
 def by_line(module: Any) -> Functions:
+    """What is defined in a module, or in a class."""
+    home = getattr(module, "__module__", module.__name__)
     return [
-        ByLine(function)
-        for function in vars(module).values()
-        if isfunction(function) and function.__module__ == getattr(module, "__name__", "")
+        ByLine(function) for function in vars(module).values() if isfunction(function) and function.__module__ == home
     ]
 
 
 SHORT: Functions = [PageWriter.pwrite, PageWriter._write_short]
 """The short way, stopped before each instruction."""
 WRITE_BACK: Functions = [
-    *by_line(writeback), ByLine(AddressSpace.take_dirty), ByLine(AddressSpace.mark_dirty),
-    ByLine(AddressSpace.zero_beyond_end), ByLine(Page.end_writeback),
+    *by_line(writeback), *by_line(walk), *by_line(walk.Walk), *by_line(size_owed), *by_line(on_io),
+    ByLine(AddressSpace.take_dirty), ByLine(AddressSpace.mark_dirty), ByLine(AddressSpace.zero_beyond_end),
+    ByLine(Page.end_writeback),
 ]  # fmt: skip
 LONG: Functions = [*by_line(write), *by_line(truncate), ByLine(RwSem.release)]
 BUDGETS: Functions = [ByLine(DirtyState._recall_budgets), ByLine(write._make_ready), ByLine(AddressSpace.clear_dirty)]
@@ -280,7 +281,7 @@ def test_a_short_write_and_eviction(scheduler: Scheduler, size: int) -> None:
         scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
 
-@pytest.mark.schedules(45, [*SHORT, ByLine(writeback._lock_run), ByLine(AddressSpace.take_dirty)])
+@pytest.mark.schedules(45, [*SHORT, ByLine(walk._lock_run), ByLine(AddressSpace.take_dirty)])
 @pytest.mark.parametrize("size", [8, PAGE_SIZE + 8], ids=["one page", "two pages"])
 def test_a_short_write_eviction_and_write_back(scheduler: Scheduler, size: int) -> None:
     """The mark that it sets, and takes off again if the page has gone, is not taken for a dirty page."""
@@ -293,7 +294,7 @@ def test_a_short_write_eviction_and_write_back(scheduler: Scheduler, size: int) 
         scene.settle(scene.expected((0, b"dirty"), (PAGE_SIZE + 8, data)))
 
 
-@pytest.mark.schedules(60, [*LONG, ByLine(AddressSpace.lock_page_steps), ByLine(writeback._lock_run)])
+@pytest.mark.schedules(60, [*LONG, ByLine(AddressSpace.lock_page_steps), ByLine(walk._lock_run)])
 @on_every_kind
 def test_a_write_to_a_part_of_a_page_that_is_stored_and_evicted_while_he_stands_in_line(
     scheduler: Scheduler, kind: str
@@ -312,6 +313,39 @@ def test_a_write_to_a_part_of_a_page_that_is_stored_and_evicted_while_he_stands_
         scene.spawn(writer=write_twice, fsync=scene.file.fsync, another=scene.file.fsync, evictor=evict)
         scene.run()
         scene.settle(b"first---second--")
+
+
+@pytest.fixture
+def one_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "REQUESTS_MAX", 1)
+
+
+@pytest.mark.schedules(30, WRITE_BACK)
+@pytest.mark.usefixtures("one_run_at_once")
+@on_every_kind
+@pytest.mark.parametrize("failures", [0, 1])
+def test_two_fsyncs_of_pages_here_and_there_that_are_written_to_meanwhile(
+    scheduler: Scheduler, kind: str, failures: int
+) -> None:
+    """Whoever stores one goes on with the next, and makes way for the other: none is left out, and none passed by."""
+
+    def fsync() -> None:
+        with may_fail_with(errno.ENOSPC):
+            scene.file.fsync()
+
+    def write() -> None:
+        scene.file.pwrite(b"first", 2 * PAGE_SIZE)
+        scene.file.pwrite(b"last", 4 * PAGE_SIZE)
+
+    with Scene(scheduler, kind, pages=5, failures=failures) as scene:
+        scene.warm(dirty=0)
+        scene.warm(dirty=2)
+        scene.warm(dirty=4)
+        scene.spawn(writer=write, fsync=fsync, another=fsync)
+        scene.run()
+        scene.settle()
+        assert bytes(scene.store.data[2 * PAGE_SIZE :][:5]) == b"first"
+        assert bytes(scene.store.data[4 * PAGE_SIZE :][:4]) == b"last"
 
 
 @pytest.mark.schedules(20, SHORT + WRITE_BACK)

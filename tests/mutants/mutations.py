@@ -707,7 +707,7 @@ MUTATIONS = [
     ),
     # -- write-back ----------------------------------------------------------------------------------------------
     _mutation(
-        "writeback", "i_size is read before the dirty flags are cleared",
+        "walk", "i_size is read before the dirty flags are cleared",
         "    count = mapping.take_dirty(index, most)\n"
         "    if not count:\n        return None\n    page = mapping.lock_run(index, count)\n"
         "    # The size after the flags: a write that makes the file longer meanwhile makes the page dirty again.\n"
@@ -718,19 +718,19 @@ MUTATIONS = [
         "mm/test_interleavings_of_writes.py::test_short_writes_that_make_the_file_longer_and_write_back",
     ),
     _mutation(
-        "writeback", "the store is told of a new size while it is being given more",
+        "size_owed", "the store is told of a new size while it is being given more",
         "            if first is None:\n",
         "            if True:\n",
         "mm/test_interleavings_of_writes.py::test_a_file_that_is_cut_and_grows_again_while_it_is_stored",
     ),
     _mutation(
-        "writeback", "the size that is owed is not looked at again under the lock",
-        "            if mapping.size_owed is not None:\n                continue\n",
-        "",
+        "walk", "a page is stored although the store is owed a size",
+        "            if mapping.size_owed is not None:  # cut meanwhile\n",
+        "            if False:\n",
         "contract/test_truncate_dirty.py::test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first",
     ),
     _mutation(
-        "writeback", "another size that has come meanwhile is taken for told",
+        "size_owed", "another size that has come meanwhile is taken for told",
         "    if mapping.size_owed == size_bytes:\n",
         "    if True:\n",
         "contract/test_truncate_dirty.py::"
@@ -749,31 +749,43 @@ MUTATIONS = [
         "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
     ),
     _mutation(
-        "writeback", "fsync does not wait for what another has begun to store since it looked",
-        "            others |= _begun_by_others(mapping, start_index, stop_index)\n",
-        "            pass\n",
+        "walk", "fsync does not wait for what another has begun to store since it looked",
+        "                others |= _begun_by_others(mapping, start_index, stop_index)\n",
+        "                pass\n",
         "mm/test_interleavings_of_writes.py::test_what_was_written_before_fsync_is_in_the_store_when_it_returns",
     ),
     _mutation(
-        "writeback", "fsync passes over a page that is dirty again while it is stored",
-        "            elif walk.sync is Sync.NONE:\n                return None, index + 1\n",
-        "            elif stored is not None:\n                return None, index + 1\n",
+        "walk", "fsync passes over a page that is dirty again while it is stored",
+        "            if self.sync is Sync.ALL:\n                return None, wait",
+        "            if False:\n                return None, wait",
         "contract/test_writeback.py::test_item_54_a_page_that_becomes_dirty_while_it_is_stored_is_stored_again",
     ),
     _mutation(
-        "writeback", "whether a write-back has ended is not looked at before waiting for it",
+        "walk", "whether a write-back has ended is not looked at before waiting for it",
         "        if writeback.has_ended:\n            return\n        waiter",
         "        waiter",
         "contract/test_writeback.py::test_a_page_is_handed_over_locked_uptodate_and_clean",
     ),
     _mutation(
-        "writeback", "an operation that has returned wakes nobody who waits for his turn",
-        "            for waiter in waiters:\n                waiter.wake()\n\n    def _wait_for_a_call",
-        "\n    def _wait_for_a_call",
+        "walk", "an operation that has returned wakes nobody who waits for his turn",
+        "            for waiter, _ in waiting:\n                waiter.wake()\n",
+        "",
         "contract/test_writeback.py::test_a_page_is_handed_over_locked_uptodate_and_clean",
     ),
     _mutation(
-        "writeback", "a dirty page beyond the end is given up and stays counted",
+        "walk", "who has stored a run goes on with the next although others wait for a turn",
+        "            if any(walk not in (self, None) for _, walk in self.mapping.store_waiters):\n",
+        "            if False:\n",
+        "contract/test_writeback.py::test_who_stores_one_run_after_the_other_makes_way_for_another_walk",
+    ),
+    _mutation(
+        "walk", "workers go on with a walk that was interrupted",
+        "                self._left.clear()  # an interrupted one ends here for the workers, too\n",
+        "                pass\n",
+        "contract/test_writeback.py::test_a_walk_that_was_interrupted_ends_with_what_it_has_begun",
+    ),
+    _mutation(
+        "walk", "a dirty page beyond the end is given up and stays counted",
         "        mapping.zone.dirty.cancelled(count)\n        page.release_in_zone()\n",
         "        page.release_in_zone()\n",
         "mm/test_interleavings_of_writes.py::test_a_file_that_is_cut_and_grows_again_while_it_is_stored",

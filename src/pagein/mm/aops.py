@@ -106,7 +106,7 @@ class AddressSpaceOperations:
         The default asks `writepage` for each page in turn.
 
         Locks: every page of the run locked on entry; what was not taken stays dirty, and is unlocked by the core.
-        Up to `writeback.REQUESTS_MAX` calls at once, for pages that do not overlap.
+        Up to `walk.REQUESTS_MAX` calls at once, for pages that do not overlap.
         """
         wbc.write_each_page()
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from ..units import PAGE_SHIFT, page_count_for
 from .debug import called
 from .locking import DIRECT_WRITE
+from .on_io import on_io_steps
 from .page import Writeback
 from .sync import MakeWaiter, Steps
 from .truncate import drop_beyond_end, extend, invalidate_inode_pages2, require_room
 from .write import require_open, write_locked
-from .writeback import Sync, on_io_steps, write_back
+from .writeback import Sync, write_back
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace

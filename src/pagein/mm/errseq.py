@@ -3,7 +3,7 @@
 Guarantees: an error that comes after a file was opened is told to it once, and one that nobody had heard of when it was
 opened too; an error is never lost because another file's user heard of it first.
 Assumes: calls of one `ErrSeq` are made under one lock (the zone's).
-Not here: what made the error (writeback.py).
+Not here: what made the error (wbc.py).
 """
 
 from __future__ import annotations

@@ -79,10 +79,10 @@ class AddressSpace:
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
-        self.store_waiters: tuple[Waiter, ...] = ()
-        """...and who waits until one of them has returned."""
+        self.store_waiters: tuple[tuple[Waiter, object], ...] = ()
+        """...and who waits until one of them has returned: in which pass, if it is to store something more."""
         self.size_owed: int | None = None
-        """The store has to be told this size before anything more is stored (writeback.py)..."""
+        """The store has to be told this size before anything more is stored (size_owed.py)..."""
         self.size_waiters: list[Waiter] | None = None
         """...and who waits until somebody has done so; None if nobody is about to."""
         self.dirty_pages: int = 0

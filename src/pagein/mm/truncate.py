@@ -3,7 +3,7 @@
 Guarantees: `invalidate_mapping_pages` never blocks and never touches what is in use; `truncate` and `truncate_setsize`
 move i_size first, so that readers see the new end before pages go; whatever is removed is removed by
 removal.remove_runs, in its order.  What is cut off is never stored afterwards, and reads as zeros should the file grow.
-`truncate` asks nothing of the store: write-back tells it the new size before it stores anything more (writeback.py).
+`truncate` asks nothing of the store: write-back tells it the new size before it stores anything more (size_owed.py).
 Assumes: callers hold no page lock; those of `truncate_setsize`, `invalidate_inode_pages2` and `drop_beyond_end` hold
 ``i_rwsem``, as nothing here orders two truncations.
 """
@@ -22,7 +22,8 @@ from .debug import called
 from .locking import LAUNDER_PAGE, PUNCH_HOLE
 from .lru import NOT_QUEUED, Run
 from .sync import run_steps
-from .writeback import Sync, wait_on_writeback, write_back
+from .walk import wait_on_writeback
+from .writeback import Sync, write_back
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace

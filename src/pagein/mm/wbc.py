@@ -2,7 +2,7 @@
 
 Guarantees: whatever the operation does, each page of the run has been stored, or will be by its I/O, or is dirty again;
 no page stays locked.
-Not here: which pages are stored (writeback.py), the operations (aops.py).
+Not here: which pages are stored (walk.py), the operations (aops.py).
 """
 
 from __future__ import annotations

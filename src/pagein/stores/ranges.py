@@ -55,7 +55,7 @@ class RangeOperations(AddressSpaceOperations):
         """Write all of *buffer* from *offset_bytes* on; the file becomes longer if it reaches beyond its end.
 
         *buffer* is not kept.  What it holds may change meanwhile: then it is stored again.
-        Called by up to `writeback.REQUESTS_MAX` I/O workers at once, for ranges that do not overlap.
+        Called by up to `walk.REQUESTS_MAX` I/O workers at once, for ranges that do not overlap.
         Blocks: as long as the store takes.  Raises: OSError: the pages stay dirty.
         """
         raise NotImplementedError(f"{type(self).__name__} must define store(buffer, offset_bytes)")
