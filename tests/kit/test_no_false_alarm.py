@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, get_args
@@ -182,6 +184,41 @@ def test_the_stores_of_the_how_to(database: bytes) -> None:
     # It does not look how long the answer is, which is 20 lines' good right.
     require_kept(Subject(lambda: blob("files.db", row=7), content=database), advice=("E3",))
     require_kept(Subject(names["Counting"], size_bytes=50_000))
+
+
+def test_the_asynchronous_store_of_the_how_to() -> None:
+    """It ends each read, also one whose answer is an error, or too short."""
+    names: dict[str, Any] = {"pagein": pagein}
+    exec(blocks("docs/how-to/write-your-own-store.md")[2], names)
+    content = os.urandom(50_000)
+
+    class Client:
+        is_down = False
+
+        def fetch(self, offset_bytes: int, size_bytes: int) -> Future[bytes]:
+            return pool.submit(self._fetch, offset_bytes, size_bytes)
+
+        def _fetch(self, offset_bytes: int, size_bytes: int) -> bytes:
+            if self.is_down:
+                raise OSError(errno.EIO, "the server is down")
+            return content[offset_bytes : offset_bytes + size_bytes]
+
+    @contextmanager
+    def failing() -> Iterator[None]:
+        client.is_down = True
+        try:
+            yield
+        finally:
+            client.is_down = False
+
+    client = Client()
+    with ThreadPoolExecutor(4) as pool:
+        require_kept(Subject(lambda: names["Later"](client), content=content, failing=failing))
+        with pagein.PageCache("1 MiB") as cache:
+            file = cache.inode(names["Later"](client), size_bytes=len(content) + 1).open()
+            with pytest.raises(OSError, match="assignment"):
+                file.pread(1, len(content))
+            assert file.pread(100, 0) == content[:100]
 
 
 def test_the_writable_store_of_the_how_to(tmp_path: Path) -> None:
