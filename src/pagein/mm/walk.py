@@ -40,11 +40,12 @@ class Walk:
     """
 
     def __init__(self, mapping: AddressSpace, sync: Sync, make_waiter: MakeWaiter) -> None:
-        self.mapping = mapping
-        self.zone = mapping.zone
-        self.sync = sync
+        self.mapping: AddressSpace = mapping
+        self.zone: Zone = mapping.zone
+        self.sync: Sync = sync
         self.error: BaseException | None = None
-        self.stored_pages = self.declined_pages = 0
+        self.stored_pages: int = 0
+        self.declined_pages: int = 0
         self._make_waiter = make_waiter
         self._left: deque[tuple[int, int]] = deque()
         """What was dirty when it began and is still to be looked at, from page to page, in order..."""
