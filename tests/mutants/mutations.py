@@ -785,6 +785,19 @@ MUTATIONS = [
         "contract/test_writeback.py::test_a_walk_that_was_interrupted_ends_with_what_it_has_begun",
     ),
     _mutation(
+        "walk", "workers count without a lock what has become of their runs",
+        "        with self.zone.lock:  # other workers count here, too\n",
+        "        if True:\n",
+        "mm/test_interleavings_of_writes.py::test_a_page_that_is_declined_while_another_worker_has_stored_one",
+    ),
+    _mutation(
+        "writeback", "fsync asks again for what others have written, too",
+        "        ranges = _joined(walk.declined)\n",
+        "",
+        "contract/test_writeback.py::"
+        "test_item_58_fsync_asks_for_what_was_declined_no_more_often_because_others_write",
+    ),
+    _mutation(
         "walk", "a dirty page beyond the end is given up and stays counted",
         "        mapping.zone.dirty.cancelled(count)\n        page.release_in_zone()\n",
         "        page.release_in_zone()\n",
