@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -17,10 +18,12 @@ import obstore.store
 import pytest
 from tests.kit.reading_mistakes import CONTENT, Right, RightWithReadahead
 from tests.kit.source_mistakes import Place
-from tests.kit.writing_mistakes import RightPageByPage, RightWriting
+from tests.kit.writing_mistakes import FsyncCommitsNothing, Launders, RightPageByPage, RightWriting
 from tests.test_docs import blocks
 
 import pagein
+from pagein.mm.page import Page
+from pagein.mm.writeback import WritebackControl
 from pagein.stores import LocalStore, MemoryStore
 from pagein.testing import RangeServer
 from pagein.testing.contract import Subject, check
@@ -49,6 +52,96 @@ def test_right_operations(right: Any) -> None:
 @pytest.mark.parametrize("right", [RightWriting, RightPageByPage])
 def test_right_writing(right: Any) -> None:
     assert {"W2", "W6", "W9", "W10", "W11"} <= require_kept(Subject(right))
+
+
+class LaundersSome(Launders):
+    """The others stay."""
+
+    def launder_page(self, page: Page) -> bool:
+        return page.index % 2 == 1 and bool(super().launder_page(page))
+
+
+@pytest.mark.parametrize("right", [Launders, LaundersSome])
+def test_right_laundering(right: Any) -> None:
+    assert "W18" in require_kept(Subject(right))
+
+
+class DeclinesFirst(RightPageByPage):
+    """Each page, a few times: then it stores it."""
+
+    times = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.declined: Counter[int] = Counter()
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        if self.is_ready(page.index):
+            return super().writepage(page, wbc)
+        return self.decline(page, wbc)
+
+    def is_ready(self, index: int) -> bool:
+        self.declined[index] = (self.declined[index] + 1) % (self.times + 1)
+        return self.declined[index] == 0
+
+    def decline(self, page: Page, wbc: WritebackControl) -> int:
+        return pagein.AOP_WRITEPAGE_ACTIVATE
+
+
+class DeclinesOften(DeclinesFirst):
+    times = 40
+
+
+class RedirtiesFirst(DeclinesFirst):
+    def decline(self, page: Page, wbc: WritebackControl) -> int:
+        wbc.redirty(page)
+        page.unlock()
+        return 0
+
+
+class RedirtiesAndActivates(DeclinesFirst):
+    def decline(self, page: Page, wbc: WritebackControl) -> int:
+        wbc.redirty(page)
+        return super().decline(page, wbc)
+
+
+class LeavesRunsFirst(DeclinesFirst):
+    """It takes nothing of a run that it does not store."""
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        if self.is_ready(0):
+            super().writepages(wbc)
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        return RightPageByPage.writepage(self, page, wbc)
+
+
+class RedirtiesRunsFirst(RedirtiesFirst):
+    """It takes all of a run, and declines it as one."""
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        self.writepage(wbc.take(), wbc)
+
+
+class DeclinesAndCommits(FsyncCommitsNothing, DeclinesFirst):
+    def fsync(self) -> None:
+        self.committed = bytearray(self.data)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        DeclinesFirst,
+        DeclinesOften,
+        RedirtiesFirst,
+        RedirtiesAndActivates,
+        LeavesRunsFirst,
+        RedirtiesRunsFirst,
+        DeclinesAndCommits,
+    ],
+)
+def test_a_store_that_declines_for_a_while(right: Any) -> None:
+    assert {"W2", "W6", "W9", "W10", "W11", "W19", "R10"} <= require_kept(Subject(right))
 
 
 def test_a_right_source_with_all_that_a_check_can_be_told() -> None:

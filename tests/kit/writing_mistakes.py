@@ -6,7 +6,7 @@ import errno
 import threading
 from typing import Any
 
-from pagein import RangeOperations
+from pagein import AOP_WRITEPAGE_ACTIVATE, RangeOperations
 from pagein.mm.page import Page
 from pagein.mm.writeback import WritebackControl
 from pagein.units import PAGE_SIZE
@@ -101,6 +101,31 @@ class DeclinesWithoutRedirty(RightPageByPage):
             page.unlock()
             return 0
         return super().writepage(page, wbc)
+
+
+class DeclinesForEver(RightPageByPage):
+    breaks = "W19"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        return AOP_WRITEPAGE_ACTIVATE
+
+
+class DeclinesOnePageForEver(RightPageByPage):
+    breaks = "W19"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        if page.index != 3:
+            return super().writepage(page, wbc)
+        wbc.redirty(page)
+        page.unlock()
+        return 0
+
+
+class TakesNoRun(RightWriting):
+    breaks = "W19"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        pass
 
 
 class StoreFailsWithoutCause(RightWriting):
@@ -295,3 +320,97 @@ class KeepsContent(RightPageByPage):
     def keep(self, page: Page) -> None:
         super().keep(page)
         self.kept.append(page.content[:100])
+
+
+class Launders(RightWriting):
+    """Without a mistake."""
+
+    def launder_page(self, page: Page) -> Any:
+        with page.content as content:
+            self.store(content, page.offset)
+        return True
+
+
+class LaundersNothing(Launders):
+    """Says that it has."""
+
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        return True
+
+
+class LaundersWhatItHas(Launders):
+    """And no more than that: what is new is lost."""
+
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        return page.offset >= len(self.data) or super().launder_page(page)
+
+
+class LaundersToTheWrongPlace(Launders):
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        with page.content as content:
+            self.store(content, 0)
+        return True
+
+
+class LaundersAsInC(Launders):
+    """0 is for success there."""
+
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        super().launder_page(page)
+        return 0
+
+
+class LaunderPageUnlocks(Launders):
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        super().launder_page(page)
+        page.unlock()
+        return True
+
+
+class LaunderPageIsWritepage(Launders):
+    """It begins a write-back, and lets go of the page."""
+
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        page.set_writeback()
+        page.unlock()
+        super().launder_page(page)
+        page.end_writeback()
+        return True
+
+
+class LaunderPageFailsWithoutCause(Launders):
+    breaks = "W18"
+
+    def launder_page(self, page: Page) -> Any:
+        raise OSError(errno.EINVAL, "unaligned")
+
+
+class LaunderPageRaisesRuntimeError(Launders):
+    breaks = "R8"
+
+    def launder_page(self, page: Page) -> Any:
+        raise RuntimeError("never called")
+
+
+class LaunderPageKeepsContent(Launders):
+    breaks = "W17"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[memoryview] = []
+
+    def launder_page(self, page: Page) -> Any:
+        self.kept.append(page.content[:100])
+        return super().launder_page(page)

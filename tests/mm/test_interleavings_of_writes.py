@@ -65,6 +65,8 @@ class SlowStore(AddressSpaceOperations):
         self.data = bytearray(pattern(0, size_bytes))
         self.failures_left = failures
         self.refuses_sizes = False
+        self.to_decline: set[int] = set()
+        """Runs that it does not take the first time, by their first page."""
         self.fsyncs = 0
         self._scheduler = scheduler
         self.asynchronous = asynchronous
@@ -92,6 +94,11 @@ class SlowStore(AddressSpaceOperations):
 
     def writepages(self, wbc: WritebackControl) -> None:
         page = wbc.take()
+        if page.index in self.to_decline:
+            self.to_decline.discard(page.index)
+            wbc.redirty(page)
+            page.unlock()
+            return
         page.set_writeback()
         page.unlock()
         if self.asynchronous:
@@ -346,6 +353,20 @@ def test_two_fsyncs_of_pages_here_and_there_that_are_written_to_meanwhile(
         scene.settle()
         assert bytes(scene.store.data[2 * PAGE_SIZE :][:5]) == b"first"
         assert bytes(scene.store.data[4 * PAGE_SIZE :][:4]) == b"last"
+
+
+@pytest.mark.schedules(60, [walk.Walk._ended])
+def test_a_page_that_is_declined_while_another_worker_has_stored_one(scheduler: Scheduler) -> None:
+    """Both count for the same fsync what became of their runs: stopped before each instruction, as without the GIL."""
+    with Scene(scheduler, "blocking", pages=3) as scene:
+        scene.warm(dirty=0)
+        scene.warm(dirty=2)
+        scene.store.to_decline = {0}
+        scene.spawn(fsync=scene.file.fsync)
+        scene.run()
+        assert not scene.mapping.is_unwritten
+        assert scene.store.fsyncs == 1
+        scene.settle(scene.expected((0, b"dirty"), (2 * PAGE_SIZE, b"dirty")))
 
 
 @pytest.mark.schedules(20, SHORT + WRITE_BACK)

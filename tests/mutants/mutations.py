@@ -785,6 +785,19 @@ MUTATIONS = [
         "contract/test_writeback.py::test_a_walk_that_was_interrupted_ends_with_what_it_has_begun",
     ),
     _mutation(
+        "walk", "workers count without a lock what has become of their runs",
+        "        with self.zone.lock:  # other workers count here, too\n",
+        "        if True:\n",
+        "mm/test_interleavings_of_writes.py::test_a_page_that_is_declined_while_another_worker_has_stored_one",
+    ),
+    _mutation(
+        "writeback", "fsync asks again for what others have written, too",
+        "        ranges = _joined(walk.declined)\n",
+        "",
+        "contract/test_writeback.py::"
+        "test_item_58_fsync_asks_for_what_was_declined_no_more_often_because_others_write",
+    ),
+    _mutation(
         "walk", "a dirty page beyond the end is given up and stays counted",
         "        mapping.zone.dirty.cancelled(count)\n        page.release_in_zone()\n",
         "        page.release_in_zone()\n",
@@ -875,9 +888,22 @@ MUTATIONS = [
     ),
     _mutation(
         "truncate", "a dirty page that was laundered stays counted",
-        "            mapping.zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))\n",
+        "            zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))\n",
         "            mapping.clear_dirty(page.index, page.page_count)\n",
         "contract/test_direct.py::test_item_39_a_dirty_page_is_dropped_if_the_store_launders_it",
+    ),
+    _mutation(
+        "truncate", "a page that the store did not have is a hole once it was laundered",
+        "            mapping.note_stored(end_bytes)\n            zone.dirty.cancelled",
+        "            zone.dirty.cancelled",
+        "contract/test_direct.py::"
+        "test_item_39_what_the_store_did_not_have_is_laundered_up_to_the_end_of_the_file",
+    ),
+    _mutation(
+        "truncate", "a page is laundered although the store is owed a size",
+        "        if not mapping.arena.dirty[page.run.frame] or mapping.size_owed is not None:\n",
+        "        if not mapping.arena.dirty[page.run.frame]:\n",
+        "contract/test_direct.py::test_item_39_a_page_is_not_laundered_before_the_store_is_told_of_a_cut",
     ),
     _mutation(
         "direct", "what a reader brought while it was written directly stays",

@@ -130,9 +130,10 @@ class AddressSpaceOperations:
         """Make durable, or visible to others, what was stored until now.  Blocks: yes.  Raises: OSError."""
 
     def launder_page(self, page: Page) -> bool:
-        """Store a dirty page that is about to be dropped, at once; False, as by default, if it should stay.
+        """Store ``page.content`` of a dirty page that is about to be dropped, at once, and return True; False, as by
+        default, if it should stay.
 
-        Locks: page locked.  Blocks: yes.  Raises: OSError.
+        Locks: page locked, on return too.  Blocks: yes.  Raises: OSError, and it stays.
         """
         return False
 

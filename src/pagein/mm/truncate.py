@@ -282,12 +282,19 @@ def _wait(page: LockedPage, own: Writeback | None = None) -> None:
 
 
 def _launder(page: LockedPage) -> None:
-    mapping = page.mapping
-    if not mapping.arena.dirty[page.run.frame]:
-        return
-    if called(LAUNDER_PAGE, mapping.zone, partial(mapping.ops.launder_page, page), mapping=mapping, page=page)():
-        with mapping.zone.lock:
-            mapping.zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))
+    """Have a dirty page stored under its lock, if the store does that; else it stays dirty."""
+    mapping, zone = page.mapping, page.mapping.zone
+    with zone.lock:
+        # Before the store has been told the size that it is owed it gets nothing: that would be cut off again.
+        if not mapping.arena.dirty[page.run.frame] or mapping.size_owed is not None:
+            return
+        end_bytes = mapping.zero_beyond_end(page.index, page.page_count)
+        page.end_at(end_bytes)  # it may be more than the store has of it
+        mapping.store_end = max(mapping.store_end, end_bytes)
+    if called(LAUNDER_PAGE, zone, partial(mapping.ops.launder_page, page), mapping=mapping, page=page)():
+        with zone.lock:
+            mapping.note_stored(end_bytes)
+            zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))
 
 
 def _drop_locked(page: LockedPage) -> None:

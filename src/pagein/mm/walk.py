@@ -10,7 +10,7 @@ Linux: write_cache_pages.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,8 @@ class Walk:
         self.sync: Sync = sync
         self.error: BaseException | None = None
         self.stored_pages: int = 0
-        self.declined_pages: int = 0
+        self.declined: list[tuple[int, int]] = []
+        """What the store did not take, from page to page.  Guarded, as what is above, by the zone's lock."""
         self._make_waiter = make_waiter
         self._left: deque[tuple[int, int]] = deque()
         """What was dirty when it began and is still to be looked at, from page to page, in order..."""
@@ -53,11 +54,13 @@ class Walk:
         """...and what it has begun to store.  Guarded by the zone's lock, as ``_calls``."""
         self._calls = 0
 
-    def walk_steps(self, start_index: int, stop_index: int) -> Steps[None]:
-        """Have what is dirty now stored, and with `Sync.ALL` wait until it is, whoever stores it."""
-        mapping = self.mapping
+    def walk_steps(self, ranges: Sequence[tuple[int, int]]) -> Steps[None]:
+        """Have what is dirty now in *ranges*, from page to page, in order, stored, and with `Sync.ALL` wait until it
+        is, whoever stores it."""
+        mapping, start_index, stop_index = self.mapping, ranges[0][0], ranges[-1][1]
         with self.zone.lock:  # the snapshot: what becomes dirty later is not chased.  Linux: the TOWRITE tag
-            self._left.extend((first, first + count) for first, count in mapping.dirty_runs(start_index, stop_index))
+            for start, stop in ranges:
+                self._left.extend((first, first + count) for first, count in mapping.dirty_runs(start, stop))
             others = _begun_by_others(mapping, start_index, stop_index)
         try:
             while (yield from self._start_steps()):
@@ -162,14 +165,15 @@ class Walk:
         self._ended(wbc, page_count, failure)
 
     def _ended(self, wbc: WritebackControl, page_count: int, error: BaseException | None) -> None:
+        violation: BaseException | None = None
         try:
             wbc.settle(error)
-        except BaseException as violation:  # of the operation, which ends a page of its own twice
-            self.error = self.error or violation
-        finally:
-            self.error = self.error or wbc.first_error
-            self.declined_pages += wbc.declined_pages
-            self.stored_pages += page_count - wbc.declined_pages
+        except BaseException as raised:  # of the operation, which ends a page of its own twice
+            violation = raised
+        with self.zone.lock:  # other workers count here, too
+            self.error = self.error or violation or wbc.first_error
+            self.declined += wbc.declined
+            self.stored_pages += page_count - sum(stop - start for start, stop in wbc.declined)
 
     # -- what is next ------------------------------------------------------------------------------------
 
@@ -227,8 +231,8 @@ class Walk:
     def _tell_steps(self) -> Steps[None]:
         error = yield from tell_size(self.mapping, self._make_waiter)
         if error is not None:
-            self.error = self.error or error
             with self.zone.lock:
+                self.error = self.error or error
                 self._left.clear()  # nothing may be stored before
 
 

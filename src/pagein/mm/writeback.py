@@ -35,21 +35,34 @@ def write_back(
     """Store the dirty pages of [start_index, stop_index); return the first error, which has been noted in ``wb_err``.
 
     With `Sync.ALL`, when it returns everything that was dirty when it began has been stored, or has failed; also what
-    others had begun to store.  Blocks: yes.
+    others had begun to store.  What the store has declined it is asked to take again, for as long as it takes some of
+    it; if it takes nothing, that is EAGAIN, which nobody else is told: it stays dirty, and nothing has failed.
+    Blocks: yes.
     """
-    stop_index = mapping.frame_count if stop_index is None else stop_index
+    ranges = [(start_index, mapping.frame_count if stop_index is None else stop_index)]
     while True:
         walk = Walk(mapping, sync, make_waiter)
         if mapping.size_owed is not None:
             walk.error = yield from tell_size(mapping, make_waiter)
         if walk.error is None:
-            yield from walk.walk_steps(start_index, stop_index)
-        if walk.error is not None or sync is Sync.NONE or not walk.declined_pages:
+            yield from walk.walk_steps(ranges)
+        if walk.error is not None or sync is Sync.NONE or not walk.declined:
             return walk.error
         if not walk.stored_pages:
-            with mapping.zone.lock:
-                mapping.set_error(error := OSError(errno.EAGAIN, "the store declines to store it now", mapping.name))
-            return error
+            return OSError(errno.EAGAIN, "the store declines to store it now", mapping.name)
+        # No more than that: others may go on writing, which would always be something that it takes.
+        ranges = _joined(walk.declined)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if joined and joined[-1][1] == start:
+            joined[-1] = joined[-1][0], stop
+        else:
+            joined.append((start, stop))
+    return joined
 
 
 # -- fsync ---------------------------------------------------------------------------------------------------
@@ -88,8 +101,8 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
 
 
 def sync_steps(mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool) -> Steps[BaseException | None]:
-    """As `fsync_steps`, for somebody without an open file: the first error, which has been noted, and which those who
-    have one are still to be told.  Linux: sync_inode."""
+    """As `fsync_steps`, for somebody without an open file: the first error, which has been noted (but for EAGAIN, see
+    `write_back`), and which those who have one are still to be told.  Linux: sync_inode."""
     zone = mapping.zone
     error = yield from store_all(mapping, make_waiter)
     if error is None and durable:  # with an error, the store must not take what it has for the whole

@@ -336,6 +336,18 @@ _TABLE = (
         "page.content is not kept beyond the end of its write-back",
         "with page.content as content: ... ; copy what you want to keep.",
     ),
+    Clause(
+        "W18",
+        "launder_page returns True for a page that is in the store now, False for one that stays; locked, as it came",
+        "Store page.content at page.offset before you return True, under the page's lock: no page.set_writeback(), no "
+        "page.unlock(). Return False if you do not store it.",
+    ),
+    Clause(
+        "W19",
+        "a page is not declined for ever",
+        "Decline only what you will take soon, also if nothing else is stored meanwhile; if it cannot be stored, raise "
+        "OSError.",
+    ),
     # -- what is left
     Clause(
         "L1",

@@ -167,7 +167,14 @@ class Probe(AddressSpaceOperations):
 
     def launder_page(self, page: Page) -> bool:
         """As the store does it."""
-        return self._called("launder_page", lambda: self.inner.launder_page(page))
+        seen = SeenPage(page, self.record, "launder_page", owed_clause="W18")
+        is_stored = self._called(seen.where, lambda: self.inner.launder_page(cast("Page", seen)))
+        if not isinstance(is_stored, bool):
+            self.record.breach("W18", f"it returned {is_stored!r}", seen.where)
+        elif not page.locked:
+            self.record.breach("W18", f"it returned {is_stored!r}, and the page was unlocked", seen.where)
+        seen.settle()
+        return is_stored
 
     def direct_write(self, data: memoryview, offset_bytes: int) -> int:
         """As the store does it."""

@@ -6,7 +6,9 @@ Not here: who runs exercises, and waits for them no longer than is reasonable (r
 
 from __future__ import annotations
 
+import errno
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -29,6 +31,10 @@ SAMPLE_PAGES_MAX = 24
 """So many pages of a file are read."""
 PREPARED_BYTES = 6 * PAGE_SIZE + 1234
 """What is written to an empty file to have something to read."""
+DECLINED_MAX = 100
+"""So often in a row, and..."""
+DECLINED_S = 1.0
+"""...for so long a store may decline what it is given."""
 
 
 class Stop(Exception):
@@ -88,7 +94,7 @@ class Rig:
             self.empty()
             with self.cache() as cache, self.file(cache, "r+b") as file:
                 file.pwrite(self.content, 0)
-                file.fsync()
+                self.store(file.fsync)
             self.size_bytes = PREPARED_BYTES
         return self.probe
 
@@ -97,6 +103,24 @@ class Rig:
         if isinstance(self.made(), Opened):
             self.probe.set_size(0)
             self.size_bytes = 0
+
+    def store(self, fsync: Callable[[], object]) -> None:
+        """Have something stored, by *fsync* again and again: it fails with EAGAIN where all was declined."""
+        declined, until_s = 0, time.monotonic() + DECLINED_S
+        while True:
+            self.record.last_error = ""
+            try:
+                fsync()
+            except OSError as error:
+                self.stop_if_breached()
+                if error.errno != errno.EAGAIN or self.record.last_error:
+                    self.fail("W2", f"it failed, though nothing is wrong: {self.why(error)}", "fsync")
+                declined += 1
+                if declined > DECLINED_MAX and time.monotonic() > until_s:
+                    self.fail("W19", f"it failed {declined} times in a row: {error}", "fsync")
+            else:
+                self.stop_if_breached()
+                return
 
     def source(self) -> Source:
         """The subject's source.  Raises: NotApplicable if it has none."""

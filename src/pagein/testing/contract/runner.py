@@ -58,7 +58,7 @@ EXERCISES = (
     Exercise(meeting.failure, ("F1", "F2"), (reading.pages_alone, reading.runs)),
     Exercise(sources.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
     Exercise(sources.changed, ("O5", "O6"), (reading.pages_alone,)),
-    Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17"), (reading.attributes,)),
+    Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17", "W19"), (reading.attributes,)),
     Exercise(writing.rewritten, ("W6",), _STORED),
     Exercise(writing.neighbours, ("W7",), (*_STORED, writing.rewritten)),
     Exercise(writing.gaps, ("W8",), _STORED),
@@ -68,6 +68,7 @@ EXERCISES = (
     Exercise(writing.committed, ("W12", "W15"), _STORED),
     Exercise(writing.found_anew, ("W5", "W13", "W14", "O5"), (*_STORED, writing.committed)),
     Exercise(writing.direct, ("W16",), _STORED),
+    Exercise(writing.laundered, ("W18",), (*_STORED, writing.rewritten)),
     Exercise(writing.write_failure, ("F3",), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
 )

@@ -5,6 +5,7 @@ Assumes: what the subject holds may be overwritten.  Each exercise begins with a
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from ...cache import PageCache
 from ...file import File
 from ...mm.aops import AddressSpaceOperations
 from ...mm.sync import SYSTEM, run_steps
-from ...mm.writeback import Sync, write_back
+from ...mm.truncate import invalidate_inode_pages2
+from ...mm.writeback import fsync_steps
 from ...stores.ranges import RangeOperations
 from ...units import PAGE_SIZE
 from ..stores import pattern
@@ -39,19 +41,14 @@ def _written(rig: Rig) -> Iterator[tuple[PageCache, File]]:
         yield cache, file
 
 
-def _store(rig: Rig, file: File) -> None:
-    try:
-        file.fsync()
-    except OSError as error:
-        rig.stop_if_breached()
-        rig.fail("W2", f"it failed, though nothing is wrong: {rig.why(error)}", "fsync")
-    rig.stop_if_breached()
-
-
 def _check(rig: Rig, cache: PageCache, file: File, wanted: bytes, where: str, *, number: str = "W2") -> None:
     """Store, drop, and read what the store has made of the first bytes, or of all."""
-    _store(rig, file)
+    rig.store(file.fsync)
     cache.drop()
+    _compare(rig, file, wanted, where, number)
+
+
+def _compare(rig: Rig, file: File, wanted: bytes, where: str, number: str) -> None:
     rig.record.renamed = {"R15": number, "R9": number, "R10": number}
     try:
         data = file.pread(len(wanted), 0)
@@ -93,7 +90,7 @@ def rewritten(rig: Rig) -> None:
 
         rig.record.while_stored = write_meanwhile
         file.pwrite(pattern(0, PAGE_SIZE, version=3), 0)
-        _store(rig, file)
+        rig.store(file.fsync)
         if rig.record.while_stored is None:  # else the store has no moment at which it can be overtaken
             _check(rig, cache, file, last, "page 0, written while it was being stored", number="W6")
         rig.record.while_stored = None
@@ -177,12 +174,11 @@ def committed(rig: Rig) -> None:
             raise NotApplicable("its operations say that nothing waits for fsync (commits = False)")
         wanted = pattern(0, WHOLE_BYTES)
         file.pwrite(wanted, 0)
-        _store(rig, file)
+        rig.store(file.fsync)
         if ops.uncommitted_bytes is not None:
             rig.fail("W12", f"uncommitted_bytes was {ops.uncommitted_bytes!r} after fsync", "fsync")
         file.pwrite(pattern(0, PAGE_SIZE, version=1), 0)
-        run_steps(write_back(file._mapping, Sync.ALL, SYSTEM.waiter))
-        rig.stop_if_breached()
+        rig.store(lambda: run_steps(fsync_steps(file._file, SYSTEM.waiter, durable=False)))
         if ops.uncommitted_bytes is None:
             rig.fail("W12", "uncommitted_bytes was None before fsync, with a page that was stored", "uncommitted_bytes")
         file.discard()
@@ -201,7 +197,7 @@ def found_anew(rig: Rig) -> None:
         before = rig.opened.version
         wanted = pattern(0, WHOLE_BYTES, version=7)
         file.pwrite(wanted, 0)
-        _store(rig, file)
+        rig.store(file.fsync)
         version = getattr(rig.probe.inner, "version", None)
     opened = source.open()
     try:
@@ -242,6 +238,39 @@ def direct(rig: Rig) -> None:
             f"direct_write of {PAGE_SIZE} bytes, of which it said {count}",
             number="W16",
         )
+
+
+def laundered(rig: Rig) -> None:
+    """Dirty pages that are about to be dropped: such as the store has already, the short one at the end, new ones."""
+    with _written(rig) as (cache, file):
+        if type(rig.probe.inner).launder_page is AddressSpaceOperations.launder_page:
+            raise NotApplicable("it has no launder_page of its own")
+        wanted = bytearray(pattern(0, WHOLE_BYTES))
+        file.pwrite(wanted, 0)
+        _check(rig, cache, file, bytes(wanted), "before pages were laundered", number="W18")
+        rewritten = ((PAGE_SIZE, 2 * PAGE_SIZE), (WHOLE_BYTES - 1, 1))
+        for offset, size in (*rewritten, (WHOLE_BYTES, 2 * PAGE_SIZE)):
+            data = pattern(offset, size, version=1)
+            wanted[offset : offset + size] = data
+            file.pwrite(data, offset)
+            _drop_dirty(rig, file)
+            where = f"{size} bytes written at {offset}, and dropped"
+            _compare(rig, file, bytes(wanted), where, "W18")
+            _check(rig, cache, file, bytes(wanted), f"{where}; then fsync", number="W18")
+
+
+def _drop_dirty(rig: Rig, file: File) -> None:
+    mapping = file._mapping
+    # One of these is what a store does that takes it for writepage.
+    rig.record.renamed = {"W4": "W18", "W17": "W18"}
+    try:
+        with mapping.i_rwsem.exclusive():
+            invalidate_inode_pages2(mapping, 0, mapping.frame_count)
+    except OSError as error:
+        rig.stop_if_breached()
+        if error.errno != errno.EBUSY:  # that is of a page that stays
+            rig.fail("W18", f"it failed, though nothing is wrong: {rig.why(error)}", "launder_page")
+    rig.stop_if_breached()
 
 
 def write_failure(rig: Rig) -> None:
