@@ -243,6 +243,13 @@ def test_every_page_of_the_documentation_is_found_from_its_index_and_no_link_is_
     assert not missing
 
 
+def test_every_test_file_that_the_documentation_names_is_there() -> None:
+    """By its name, or, as a pattern, one at least."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for named in re.findall(r"\btests/[\w/.*-]*[\w*]", page.read_text()):
+            assert any(ROOT.glob(named)), f"{page.relative_to(ROOT)} names {named}"
+
+
 def test_what_is_public_is_documented() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
     for name in pagein.__all__:
