@@ -53,7 +53,7 @@ torture: $(VENV)/.ready-test ## the long form of the stress tests
 mutants: $(VENV)/.ready-test ## mistakes in the core, each of which some test must catch (ONLY='words of their names')
 	$(BIN)/python -m tests.mutants.run $(ONLY)
 
-explore: $(VENV)/.ready-test ## scenarios under fresh schedules, for as long as it is told (MINUTES=10 SEED=1 ONLY='words of their names')
+explore: $(VENV)/.ready-test ## scenarios under fresh schedules, and all within a bound that grows (MINUTES=10 SEED=1 ONLY='words of their names')
 	$(BIN)/python -m tests.explore --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ONLY)
 
 clean: ## remove all that make and the tools have made

@@ -1,6 +1,7 @@
 """The clauses of Linux's contract and their tests: docs/reference/clauses.md, by ``python -m tests.clauses``.
 
 Guarantees: a test proves clause NN if it is called ``test_item_NN_…``, or is named here.
+Not here: a store's own clauses; which of Linux's stands behind one of them is said in docs/reference/store-clauses.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "clauses.md"
+STORE_CLAUSES = ROOT / "docs" / "reference" / "store-clauses.md"
 
 CLAUSES = {
     "The answers of readpage": [
@@ -87,7 +89,13 @@ CLAUSES = {
         "nothing is left: no lock, no pin, no waiter, no dirty page",
     ],
 }
-OTHER_PROOFS = {43: ["tests/mm/test_reclaim.py::test_pages_that_are_used_again_outlive_a_scan"]}
+OTHER_PROOFS = {
+    43: [
+        "tests/mm/test_lru.py::test_a_page_evicted_lately_comes_back_into_main",
+        "tests/contract/test_invalidate_and_reclaim.py::test_item_42_an_evicted_page_leaves_a_shadow",
+        "tests/contract/test_invalidate_and_reclaim.py::test_item_42_a_dropped_page_leaves_none",
+    ]
+}
 """Where what is promised instead is tested."""
 
 
@@ -112,6 +120,16 @@ def proofs() -> dict[int, list[str]]:
     return found
 
 
+def of_the_kit() -> dict[int, list[str]]:
+    """By number of the clause: those of a store behind which it stands, by their numbers in store-clauses.md."""
+    found: dict[int, list[str]] = {}
+    for section in re.split(r"^### ", STORE_CLAUSES.read_text(), flags=re.MULTILINE)[1:]:
+        for told in re.findall(r"\(Linux: clauses? ([^)]*)\)", section):
+            for number in map(int, re.findall(r"\d+", told)):
+                found.setdefault(number, []).append(section.split(maxsplit=1)[0])
+    return found
+
+
 def page() -> str:
     """docs/reference/clauses.md."""
     lines = [
@@ -119,15 +137,18 @@ def page() -> str:
         "",
         "What Linux's page cache does, one clause each, as pagein keeps it; where it does something else on purpose,",
         "[differences from Linux](../differences-from-linux.md) says what. What users are promised:",
-        "[semantics](../explanation/semantics.md). (This page is written by `python -m tests.clauses`.)",
+        "[semantics](../explanation/semantics.md). Where a store has its part in one, it is held to the",
+        "[clauses of a store](store-clauses.md) that are named, by `pagein check` and `ContractSuite`.",
+        "(This page is written by `python -m tests.clauses`.)",
     ]
-    number, found = 0, proofs()
+    number, found, of_stores = 0, proofs(), of_the_kit()
     for title, clauses in CLAUSES.items():
-        lines += ["", f"## {title}", "", "| | clause | tests |", "|---|---|---|"]
+        lines += ["", f"## {title}", ""]
         for clause in clauses:
             number += 1
-            told = ", ".join(sorted({test.partition("::")[0] for test in found[number]}))
-            lines.append(f"| {number} | {clause} | {told} |")
+            links = ", ".join(f"[{one}](store-clauses.md#{one.lower()})" for one in of_stores.get(number, []))
+            lines.append(f"{number}. {clause}." + (f" (A store: {links}.)" if links else ""))
+            lines += [f"   `{test}`" for test in found[number]]
     return "\n".join(lines) + "\n"
 
 

@@ -3,6 +3,9 @@
     python -m tests.explore [--minutes M] [--seed S] [WORD...]          those whose name holds one of the words
     python -m tests.explore NAME --repeat 'PCT(17, depth=3, points=212)'  one schedule again, switch by switch
 
+A scenario's turn is some random walks, some schedules of PCT, and a further part of all orders of its locks, waits and
+wakes: within no departure, or preemption, then within one, two, and so on; how far that came is told.
+
 Guarantees: a seed gives each scenario the same schedules, in the same order; without one it is drawn, and told.  All
 processors are used, each by one process.  However short the time, one scenario has its turn.  Exit status: 0 if nothing
 failed; 1 at the first failure, which comes with the command that repeats it; 2 if there is no such scenario, or if none
@@ -34,12 +37,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
-from tests.explored import Case, case_of
+from tests.explored import KINDS, Case, case_of
 
 from pagein.testing.schedule import PCT, FailedSchedule, Prescribed, RandomWalk, Strategy, explore, explore_pct, replay
 
-TURN_SEEDS = 20
-"""How many schedules of one kind a scenario is run under before it is the next one's turn."""
+TURN_SCHEDULES = 20
+"""How many of one kind a scenario is run under before it is the next one's turn."""
 DEPTHS = 2, 3, 4, 5
 """That PCT looks for, in turn."""
 POLL_S = 0.2
@@ -47,13 +50,29 @@ STRATEGIES = {strategy.__name__: strategy for strategy in (PCT, Prescribed, Rand
 
 
 class Told(NamedTuple):
-    """By a process that explores: so many schedules of a scenario, and how one failed."""
+    """By a process that explores: so many schedules of a scenario, within which bound all have been run by now, and how
+    one failed."""
 
     name: str
     kind: str
     schedules: int
+    within: str = ""
     failure: str = ""
     repeat: str = ""
+
+
+class Heard:
+    """What was told, summed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """By name and kind: schedules."""
+        self.within: dict[str, str] = {}
+
+    def add(self, one: Told) -> None:
+        self.counts[one.name, one.kind] += one.schedules
+        if one.within:
+            self.within[one.name] = one.within
 
 
 class _Collected:
@@ -77,33 +96,39 @@ def cases(words: list[str]) -> list[Case]:
 
 
 def strategy_of(text: str) -> Strategy:
-    """What a failure names.  Raises: ValueError."""
+    """What a failure names.  Raises: argparse.ArgumentTypeError."""
     try:
         call = ast.parse(text, mode="eval").body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
             keywords = {keyword.arg or "": ast.literal_eval(keyword.value) for keyword in call.keywords}
             return STRATEGIES[call.func.id](*map(ast.literal_eval, call.args), **keywords)
-    except (SyntaxError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{text}: {error}") from error
-    raise ValueError(f"{text}: as a failure has named it, PCT(17, depth=3, points=212), say")
+    except (SyntaxError, KeyError, TypeError, ValueError):
+        pass
+    raise argparse.ArgumentTypeError(
+        f"{text}: a strategy as a failure names it: PCT(17, depth=3, points=212), RandomWalk(17), Prescribed({{5: 1}})"
+    )
 
 
 def turns(case: Case, seed: int) -> Iterator[Told]:
-    """Explore without end: random walks and PCT by turns.  The last is a failure."""
-    for turn in count():
-        first = random.Random(f"{seed} {case.name} {turn}").getrandbits(40)
-        seeds = range(first, first + TURN_SEEDS)
-        kind = "PCT" if turn % 2 else "random"
-        try:
-            if kind == "PCT":
-                depth = DEPTHS[turn // 2 % len(DEPTHS)]
-                explored = explore_pct(case.scenario, depth=depth, seeds=seeds, preempt=case.preempt)
-            else:
-                explored = explore(case.scenario, seeds=seeds, preempt=case.preempt)
-        except FailedSchedule as failure:
-            yield Told(case.name, kind, 1, str(failure), failure.repeat)
-            return
-        yield Told(case.name, kind, explored.schedules)
+    """Explore without end: within a bound that grows, random walks, and PCT, in turn.  The last is a failure."""
+    wider = case.explore_wider(TURN_SCHEDULES)
+    kind = ""
+    try:
+        for turn in count():
+            kind = "exhaustive"
+            if (widened := next(wider, None)) is not None:
+                yield Told(case.name, kind, widened.explored.schedules, case.within(widened))
+            for kind in ("random", "PCT"):  # which is said of a failure
+                first = random.Random(f"{seed} {case.name} {kind} {turn}").getrandbits(40)
+                seeds = range(first, first + TURN_SCHEDULES)
+                if kind == "PCT":
+                    depth = DEPTHS[turn % len(DEPTHS)]
+                    explored = explore_pct(case.scenario, depth=depth, seeds=seeds, preempt=case.preempt)
+                else:
+                    explored = explore(case.scenario, seeds=seeds, preempt=case.preempt)
+                yield Told(case.name, kind, explored.schedules)
+    except FailedSchedule as failure:
+        yield Told(case.name, kind, 1, failure=str(failure), repeat=failure.repeat)
 
 
 def _processors() -> list[int]:
@@ -138,21 +163,21 @@ def run(words: list[str], minutes: float, seed: int, jobs: int, console: Console
     context = multiprocessing.get_context("fork")  # here is one thread yet
     told: multiprocessing.Queue[Told] = context.Queue()
     workers = [context.Process(target=_work, args=(n, found[n::jobs], seed, told), daemon=True) for n in range(jobs)]
-    counts: Counter[tuple[str, str]] = Counter()
+    heard = Heard()
     failure: Told | None = None
     for worker in workers:
         worker.start()
     try:
-        failure = _watched(told, workers, counts, minutes, console)
+        failure = _watched(told, workers, heard, minutes, console)
     except KeyboardInterrupt:
         console.print("stopped")
     finally:
         for worker in workers:
             worker.kill()
             worker.join()
-    console.print(_table(names, counts))
+    console.print(_table(names, heard))
     if failure is None:
-        return 0 if counts.total() else 2
+        return 0 if heard.counts.total() else 2
     console.print(f"\n{failure.name}\n{failure.failure}\n", markup=False, highlight=False, soft_wrap=True)
     command = shlex.join(["python", "-m", "tests.explore", failure.name, "--repeat", failure.repeat])
     console.print(f"repeat it with:\n  {command}", markup=False, highlight=False, soft_wrap=True)
@@ -162,16 +187,16 @@ def run(words: list[str], minutes: float, seed: int, jobs: int, console: Console
 def _watched(
     told: multiprocessing.Queue[Told],
     workers: Sequence[multiprocessing.process.BaseProcess],
-    counts: Counter[tuple[str, str]],
+    heard: Heard,
     minutes: float,
     console: Console,
 ) -> Told | None:
     """Count what is told until the time is over, once at least; the first failure."""
-    began_s = time.monotonic()
+    began_s, counts = time.monotonic(), heard.counts
     columns = SpinnerColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.description}")
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=minutes * 60)
-        while (took_s := time.monotonic() - began_s) < minutes * 60 or not counts:
+        while (took_s := time.monotonic() - began_s) < minutes * 60 or not counts.total():
             rate = counts.total() / max(took_s, 1e-9)
             said = f"{counts.total():,} schedules of {len({name for name, _ in counts})} scenarios, {rate:.0f}/s"
             progress.update(task, completed=took_s, description=said)
@@ -182,18 +207,22 @@ def _watched(
                 if not all_alive:
                     raise SystemExit("a process that explores has died") from None
                 continue
-            counts[one.name, one.kind] += one.schedules
+            heard.add(one)
             if one.failure:
                 return one
     return None
 
 
-def _table(names: list[str], counts: Counter[tuple[str, str]]) -> Table:
-    table = Table(Column("scenario", overflow="fold"), "random", "PCT", box=None)
+def _table(names: list[str], heard: Heard) -> Table:
+    """How many of each kind, all of the exhaustive ones distinct; and within which bound none is left."""
+    counts = heard.counts
+    columns = [Column(kind, justify="right") for kind in KINDS]
+    table = Table(Column("scenario", overflow="fold"), *columns, "all within", box=None)
     for name in names:
-        table.add_row(Text(name.partition("::")[2]), *(f"{counts[name, kind]:,}" for kind in ("random", "PCT")))
-    totals = (sum(n for (_, of), n in counts.items() if of == kind) for kind in ("random", "PCT"))
-    table.add_row("all", *(f"{total:,}" for total in totals))
+        counted = (f"{counts[name, kind]:,}" for kind in KINDS)
+        table.add_row(Text(name.partition("::")[2]), *counted, heard.within.get(name, "-"))
+    totals = (sum(n for (_, of), n in counts.items() if of == kind) for kind in KINDS)
+    table.add_row("all", *(f"{total:,}" for total in totals), "")
     return table
 
 
@@ -204,7 +233,8 @@ def repeat(words: list[str], strategy: Strategy, console: Console) -> int:
         console.print(f"no scenario has the name {' or '.join(words)}", markup=False)
         return 2
     try:
-        replay(found[0].scenario, strategy, preempt=found[0].preempt)
+        for preempt in found[0].preempts(strategy):
+            replay(found[0].scenario, strategy, preempt=preempt)
     except FailedSchedule as failure:
         console.print(str(failure), markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -213,17 +243,17 @@ def repeat(words: list[str], strategy: Strategy, console: Console) -> int:
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: more than 0")
-    return minutes
+    with contextlib.suppress(ValueError):
+        if 0 < (minutes := float(text)) < float("inf"):
+            return minutes
+    raise argparse.ArgumentTypeError(f"{text}: a number, more than 0")
 
 
 def _jobs(text: str) -> int:
-    jobs = int(text)
-    if jobs < 1:
-        raise argparse.ArgumentTypeError(f"{text}: 1 at least")
-    return jobs
+    with contextlib.suppress(ValueError):
+        if (jobs := int(text)) >= 1:
+            return jobs
+    raise argparse.ArgumentTypeError(f"{text}: a whole number, 1 at least")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
     @pytest.mark.schedules(200, LOCK_FREE)             # half of them by random walks, half by PCT
     @pytest.mark.schedules(200, LOCKS, preemptions=2)  # and all with at most two preemptions, at locks and waits
-    @pytest.mark.schedules(200, LOCKS, departures=2)   # or departures, if those are too many (explore_all)
+    @pytest.mark.schedules(200, LOCKS, departures=2)   # or departures, if those are too many (explore_all), or with
+                                                       # preemptions=1, departures=2, of which one is a preemption
     def test_two_readers(scheduler: Scheduler) -> None:
         ...
 
@@ -14,13 +15,24 @@ Not here: the scenarios' own parts (mm/schedules.py); the hooks are pytest's bec
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 
-from pagein.testing.schedule import Explored, Preemptible, Scenario, explore, explore_all, explore_pct
+from pagein.testing.schedule import (
+    Explored,
+    Preemptible,
+    Prescribed,
+    Scenario,
+    Strategy,
+    Widened,
+    explore,
+    explore_all,
+    explore_pct,
+    explore_wider,
+)
 
 SCHEDULES_MIN = 20_000
 DEPTH = 3
@@ -62,6 +74,28 @@ class Case:
         note("random", explore(self.scenario, seeds=seeds, preempt=self.preempt))
         note("PCT", explore_pct(self.scenario, depth=DEPTH, seeds=seeds, preempt=self.preempt))
 
+    @property
+    def _by_departures(self) -> bool:
+        return self._departures is not None or self._preemptions is None
+
+    def explore_wider(self, at_once: int) -> Iterator[Widened]:
+        """All schedules of its locks, waits and wakes, by a bound that grows.  Raises: `FailedSchedule`."""
+        return explore_wider(self.scenario, by_departures=self._by_departures, at_once=at_once)
+
+    def within(self, widened: Widened) -> str:
+        """Within which bound none is left, as it is told; nothing yet, perhaps."""
+        if widened.is_all:
+            return "all there are"
+        name = "departure" if self._by_departures else "preemption"
+        return f"{widened.bound} {name}{'s' * (widened.bound != 1)}" if widened.bound >= 0 else ""
+
+    def preempts(self, strategy: Strategy) -> list[Sequence[Preemptible]]:
+        """Where tasks may have been stopped when it failed with *strategy*: by chance, or by what is exhaustive, or,
+        where nobody was stopped, by either."""
+        if repr(strategy) == repr(Prescribed({})):
+            return [LOCKS, self.preempt]
+        return [LOCKS if isinstance(strategy, Prescribed) else self.preempt]
+
 
 def case_of(item: pytest.Item) -> Case | None:
     """The scenario that a test is, if it is one."""
@@ -76,18 +110,21 @@ def note(item: pytest.Item, kind: str, explored: Explored) -> None:
     """What a test has explored: its report carries that to where all are counted."""
     print(f"{kind}: {explored}")
     item.user_properties.append((f"schedules: {kind}", explored.schedules))
+    item.user_properties.append((f"distinct: {kind}", explored.distinct))
 
 
 def told(reports: Iterable[Any]) -> tuple[int, str]:
     """How many schedules, and the line that says so."""
-    counts: Counter[str] = Counter()
+    noted: dict[str, Counter[str]] = {"schedules": Counter(), "distinct": Counter()}
     scenarios = 0
     for report in reports:
-        noted = [(name, count) for name, count in report.user_properties if name.startswith("schedules: ")]
-        scenarios += bool(noted)
-        for name, count in noted:
-            counts[name.removeprefix("schedules: ")] += count
-    each = ", ".join(f"{kind} {counts[kind]:,}" for kind in KINDS)
+        scenarios += any(name.startswith("schedules: ") for name, _ in report.user_properties)
+        for name, count in report.user_properties:
+            what, _, kind = name.partition(": ")
+            if what in noted:
+                noted[what][kind] += count
+    counts, distinct = noted.values()
+    each = ", ".join(f"{kind} {counts[kind]:,} ({distinct[kind]:,} distinct)" for kind in KINDS)
     return counts.total(), f"explored {counts.total():,} schedules of {scenarios} scenarios: {each}"
 
 

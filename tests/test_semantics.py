@@ -7,6 +7,8 @@ import re
 import pytest
 from tests import clauses
 
+from pagein.testing.contract import clauses as kit
+
 SEMANTICS = clauses.ROOT / "docs" / "explanation" / "semantics.md"
 
 
@@ -49,6 +51,13 @@ def test_every_clause_of_the_contract_has_a_test() -> None:
     assert set(clauses.proofs()) == set(range(1, count + 1))
     for tests in clauses.OTHER_PROOFS.values():
         assert all(test.split("::")[1] in clauses.functions(test.split("::")[0]) for test in tests)
+
+
+def test_what_stands_behind_a_clause_of_a_store_is_a_clause_of_the_contract() -> None:
+    found = clauses.of_the_kit()
+    assert set(found) <= set(clauses.proofs())
+    assert {number for told in found.values() for number in told} <= set(kit.CLAUSES)
+    assert found[1] == ["R1", "R2", "R3"]
 
 
 def test_the_list_of_clauses_in_the_docs_is_as_the_tests_are() -> None:

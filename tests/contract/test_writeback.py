@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -396,6 +397,46 @@ def test_item_58_activate_without_redirty_loses_nothing(scene):
     assert subject.write_back(Sync.NONE) is None
     subject.assert_dirty(2)
     subject.fsync_and_assert_clean(expected)
+
+
+def test_item_58_an_activated_page_is_unlocked_before_the_next_is_stored(scene):
+    """The rest of the run may take the store for as long as it likes."""
+    locked: list[list[int]] = []
+
+    def answer(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        locked.append(sorted(subject.mapping.in_flight))
+        return stored(ops, page, wbc)
+
+    subject, expected = written(scene, {2: [activated], 3: [answer]}, pages=[2, 3])
+    assert subject.write_back(Sync.NONE) is None
+    assert locked == [[3]]
+    subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+def test_a_store_that_keeps_memory_of_a_page_leaves_no_other_page_locked(scene, fails):
+    """With checks that is told, but not before all pages of the run are accounted for."""
+    kept: list[pickle.PickleBuffer] = []
+
+    def answer(ops: WritableOps, wbc: WritebackControl) -> None:
+        for page in wbc:
+            ops.keep(page)
+            kept.append(pickle.PickleBuffer(page.buffer))
+        if fails:
+            raise FULL.with_traceback(None)
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [answer]))
+    subject.file.pwrite(b"x" * 3 * PAGE_SIZE, 0)
+    if fails or scene.debug:
+        told = (ContractViolation, "not kept") if scene.debug else (OSError, "full")
+        with pytest.raises(told[0], match=told[1]):
+            subject.file.fsync()
+    else:
+        subject.file.fsync()
+    assert len(kept) == 3
+    subject.assert_dirty(*range(3 * fails))
+    subject.fsync_and_assert_clean()
+    kept.clear()
 
 
 @pytest.mark.parametrize("wrong", ["locked", "code"])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
-from collections import Counter
 from io import StringIO
 from itertools import islice
 from queue import Empty, Queue
@@ -19,7 +17,7 @@ from rich.console import Console
 from tests import explore, explored
 from tests.explored import LOCKS, Case, told
 
-from pagein.testing.schedule import PCT, Scheduler
+from pagein.testing.schedule import PCT, FailedSchedule, Prescribed, RandomWalk, Scheduler, replay
 
 
 def out_of_order(scheduler: Scheduler) -> None:
@@ -36,20 +34,33 @@ FINE = Case("tests/x.py::fine", lambda scheduler: None, 10, LOCKS, preemptions=1
 
 
 def report(**counts: int) -> Any:
-    return SimpleNamespace(user_properties=[("schedules: " + kind, count) for kind, count in counts.items()])
+    properties = [("schedules: " + kind, count) for kind, count in counts.items()]
+    properties += [("distinct: " + kind, count // 10 * 10) for kind, count in counts.items()]
+    return SimpleNamespace(user_properties=properties)
 
 
 def test_what_tests_have_explored_is_summed_over_their_reports() -> None:
     reports = [report(random=100, PCT=101, exhaustive=30), report(), report(random=20_000)]
     count, line = told(reports)
     assert count == 20_231
-    assert line == "explored 20,231 schedules of 2 scenarios: random 20,100, PCT 101, exhaustive 30"
+    assert line == (
+        "explored 20,231 schedules of 2 scenarios: "
+        "random 20,100 (20,100 distinct), PCT 101 (100 distinct), exhaustive 30 (30 distinct)"
+    )
 
 
 def test_a_scenario_notes_as_many_as_it_runs() -> None:
     noted: list[tuple[str, int]] = []
     FINE.explore(lambda kind, explored: noted.append((kind, explored.schedules)))
-    assert noted == [("exhaustive", 1), ("random", 5), ("PCT", 6)]
+    assert noted == [("exhaustive", 1), ("random", 5), ("PCT", 5)]
+
+
+def test_what_a_scenario_notes_is_what_is_summed() -> None:
+    item: Any = SimpleNamespace(user_properties=[])
+    FINE.explore(lambda kind, done: explored.note(item, kind, done))
+    count, line = told([item])
+    assert count == 11
+    assert line.endswith("of 1 scenarios: random 5 (1 distinct), PCT 5 (1 distinct), exhaustive 1 (1 distinct)")
 
 
 @pytest.mark.parametrize(
@@ -85,13 +96,64 @@ def test_equal_seeds_explore_alike_and_the_last_turn_is_the_failure() -> None:
     assert last.failure
     strategy = explore.strategy_of(last.repeat)
     assert repr(strategy) == last.repeat
-    assert [one.kind for one in islice(explore.turns(FINE, 1), 4)] == ["random", "PCT"] * 2
+    kinds = [one.kind for one in islice(explore.turns(FINE, 1), 5)]
+    assert kinds == ["exhaustive", "random", "PCT", "random", "PCT"], "there is one order, and it has been tried"
+
+
+@pytest.mark.parametrize(
+    ("bound", "told"),
+    [
+        ({"preemptions": 1}, ["0 preemptions", "1 preemption", "all there are"]),
+        ({"departures": 1}, ["0 departures", "1 departure", "2 departures"]),
+        ({}, ["0 departures", "1 departure", "2 departures"]),
+    ],
+)
+def test_the_bound_grows_as_long_as_there_are_other_orders(bound: dict[str, int], told: list[str]) -> None:
+    def two_steps(scheduler: Scheduler) -> None:
+        for name in "ab":
+            scheduler.spawn(name, scheduler.switch)
+        scheduler.run()
+
+    turns = explore.turns(Case("x", two_steps, 10, LOCKS, **bound), 1)
+    within = [one.within for one in islice(turns, 30) if one.kind == "exhaustive"]
+    assert within[: len(told)] == told
+    assert within[-1] == "all there are"
+
+
+def fails_where_a_is_stopped(scheduler: Scheduler) -> None:
+    """In two places: before an instruction, or at a point of its own."""
+    order: list[str] = []
+
+    def a() -> None:
+        order.append("a")
+        scheduler.switch("halfway")
+        order.append("a")
+
+    scheduler.spawn("a", a)
+    scheduler.spawn("b", lambda: order.append("b"))
+    scheduler.run()
+    assert order != ["a", "b", "a"]
+
+
+def test_what_an_exhaustive_search_finds_is_repeated_where_it_has_stopped_tasks() -> None:
+    case = Case("x", fails_where_a_is_stopped, 10, [fails_where_a_is_stopped], preemptions=1)
+    *_, last = explore.turns(case, 1)
+    strategy = explore.strategy_of(last.repeat)
+    assert [list(preempt) for preempt in case.preempts(RandomWalk(1))] == [[fails_where_a_is_stopped]]
+    assert [list(preempt) for preempt in case.preempts(Prescribed({2: 1}))] == [LOCKS]
+    assert [list(preempt) for preempt in case.preempts(Prescribed({}))] == [LOCKS, [fails_where_a_is_stopped]]
+    (preempt,) = case.preempts(strategy)
+    with pytest.raises(FailedSchedule):
+        replay(case.scenario, strategy, preempt=preempt)
 
 
 @pytest.mark.parametrize("text", ["PCT(17", "17", "Oldest()", "PCT(17)", "PCT(17, depth=print, points=2)"])
-def test_what_no_failure_has_named_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(text)):
-        explore.strategy_of(text)
+def test_what_no_failure_has_named_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        explore.main(["x", "--repeat", text])
+    assert ended.value.code == 2
+    said = f"argument --repeat: {text}: a strategy as a failure names it: PCT(17, depth=3, points=212), RandomWalk(17)"
+    assert said in capsys.readouterr().err
     assert repr(explore.strategy_of("PCT(17, depth=3, points=212)")) == repr(PCT(17, depth=3, points=212))
 
 
@@ -124,15 +186,20 @@ def test_a_failure_comes_with_the_command_that_repeats_it() -> None:
 def test_it_ends_in_time_and_says_how_many_they_were() -> None:
     done = run("--minutes", "0.01", "fine")
     assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout.splitlines()[-1].split()[1].replace(",", "")) >= explore.TURN_SEEDS
+    *_, row, totals = done.stdout.splitlines()
+    assert int(totals.split()[1].replace(",", "")) >= explore.TURN_SCHEDULES
+    assert totals.split()[3] == "1"
+    assert row.rstrip().endswith("all there are")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--minutes", "0"), "argument --minutes: 0: more than 0"),
-        (("--minutes", "nan"), "argument --minutes: nan: more than 0"),
-        (("--jobs", "0"), "argument --jobs: 0: 1 at least"),
+        (("--minutes", "0"), "argument --minutes: 0: a number, more than 0"),
+        (("--minutes", "nan"), "argument --minutes: nan: a number, more than 0"),
+        (("--minutes", "abc"), "argument --minutes: abc: a number, more than 0"),
+        (("--jobs", "0"), "argument --jobs: 0: a whole number, 1 at least"),
+        (("--jobs", "x"), "argument --jobs: x: a whole number, 1 at least"),
     ],
 )
 def test_no_time_and_no_process_are_refused(
@@ -181,7 +248,7 @@ class ToldLate:
         if not self.is_told:
             self.is_told = True
             raise Empty
-        return explore.Told("x", "PCT", 1, "failed", "PCT(1, depth=3, points=5)")
+        return explore.Told("x", "PCT", 1, failure="failed", repeat="PCT(1, depth=3, points=5)")
 
     def is_alive(self) -> bool:
         return not self.is_told
@@ -189,7 +256,7 @@ class ToldLate:
 
 def test_a_failure_that_is_told_last_of_all_is_heard() -> None:
     late: Any = ToldLate()
-    failure = explore._watched(late, [late], Counter(), 1, Console(file=StringIO()))
+    failure = explore._watched(late, [late], explore.Heard(), 1, Console(file=StringIO()))
     assert failure is not None
     assert failure.failure == "failed"
 

@@ -14,6 +14,7 @@ from pagein.mm.sync import Lock, Waiter
 from pagein.testing.schedule import (
     PCT,
     Deadlock,
+    Explored,
     FailedSchedule,
     Livelock,
     Prescribed,
@@ -27,6 +28,7 @@ from pagein.testing.schedule import (
     explore,
     explore_all,
     explore_pct,
+    explore_wider,
     replay,
 )
 
@@ -294,6 +296,49 @@ def test_a_scenario_that_is_too_large_is_refused() -> None:
 def test_a_bound_below_0_is_refused(bound: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"_max=-1.*: each is 0 at least"):
         explore_all(lost_update, **bound)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (3, 2), (4, 4)])
+@pytest.mark.parametrize("by_departures", [False, True])
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_a_bound_that_grows_comes_to_every_order(counts: tuple[int, int], by_departures: bool, at_once: int) -> None:
+    """And has seen at each bound what `explore_all` sees within it, whatever is run again on the way."""
+    told: list[tuple[int, int]] = []
+
+    def wider(scenario: Scenario) -> None:
+        new = 0
+        for widened in explore_wider(scenario, by_departures=by_departures, at_once=at_once):
+            assert widened.explored.schedules <= at_once
+            assert widened.explored.distinct == widened.explored.schedules
+            new += widened.explored.schedules
+            if not told or widened.bound > told[-1][0]:
+                assert not widened.is_all or new == comb(sum(counts), counts[0])
+                told.append((widened.bound, new))
+        assert widened.is_all
+
+    seen = set(orders_seen(wider, counts))
+    assert len(seen) == comb(sum(counts), counts[0])
+    told = [(bound, new) for bound, new in told if bound >= 0]
+    assert [bound for bound, _ in told] == list(range(len(told)))
+    for bound, new in told:
+        limits = {"preemptions_max": 99, "departures_max": bound} if by_departures else {"preemptions_max": bound}
+        assert new == len(orders_seen(partial(explore_all, **limits), counts)), bound  # type: ignore[arg-type]
+
+
+def test_a_bound_that_grows_finds_a_failure_with_as_few_preemptions_as_it_takes() -> None:
+    bounds = []
+    with pytest.raises(FailedSchedule) as failed:
+        for widened in explore_wider(needs(1)):
+            bounds.append(widened.bound)
+    assert max(bounds) == 1, "with two it fails"
+    with pytest.raises(FailedSchedule):
+        replay(needs(1), eval(failed.value.repeat))
+
+
+def test_the_run_that_counts_the_points_of_pct_is_not_told_as_one_of_pct() -> None:
+    told: list[Explored] = []
+    runs = orders_seen(lambda scenario: told.append(explore_pct(scenario, seeds=range(9))), (3, 3))
+    assert (len(runs), told[0].schedules) == (10, 9)
 
 
 @pytest.mark.parametrize("function", [len, Counter, partial(steps, 1)])

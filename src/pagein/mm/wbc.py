@@ -86,25 +86,31 @@ class WritebackControl:
                 continue
             if code == AOP_WRITEPAGE_ACTIVATE and page.locked:
                 self.redirty(page)  # as the operation should have said itself
-                page.unlock()
+                page.unlock()  # now, and not when the rest of the run has been stored
             elif code or page.locked:
                 clause = "writepage returns 0 with the page unlocked, or AOP_WRITEPAGE_ACTIVATE with it locked"
                 raise ContractViolation(clause, f"{type(ops).__name__}.writepage of {page!r} returned {code!r}")
 
     def settle(self, error: BaseException | None) -> None:
-        """The operation has returned, or raised *error*: account for each page of the run."""
-        try:
-            if self._rest is not None:  # not taken: not stored
-                rest = self.take()
-                if error is None:
-                    self.redirty(rest)
-                    rest.unlock()
-        finally:
-            for page in self._taken:
+        """The operation has returned, or raised *error*: account for each page of the run.
+
+        Raises: ContractViolation, with checks, if it keeps a page's buffer; once all pages are accounted for.
+        """
+        violation: BaseException | None = None
+        if self._rest is not None:  # not taken: not stored
+            rest = self.take()
+            if error is None:
+                self.redirty(rest)
+        for page in self._taken:
+            try:
                 if error is not None:
                     self._fail(page, error)
                 else:
                     self._returned(page)
+            except BaseException as told:
+                violation = violation or told
+        if violation is not None:
+            raise violation
 
     def _returned(self, page: Page) -> None:
         with self._zone.lock:

@@ -20,9 +20,11 @@ from .explore import (
     Explored as Explored,
     FailedSchedule as FailedSchedule,
     Scenario as Scenario,
+    Widened as Widened,
     explore as explore,
     explore_all as explore_all,
     explore_pct as explore_pct,
+    explore_wider as explore_wider,
     replay as replay,
 )
 from .instructions import ByLine as ByLine, Preemptible as Preemptible

@@ -3,10 +3,12 @@
     explore(scenario, seeds=range(200), preempt=[File.pread, removal.remove_runs])
     explore_pct(scenario, depth=3, seeds=range(200), preempt=[...])
     explore_all(scenario, preemptions_max=2, preempt=[...])
+    for widened in explore_wider(scenario): ...   # all with no preemption, with one, with two, while there is time
 
 Guarantees: a failure says how to repeat it, as an argument for `replay`, and shows every switch that led to it.
-`explore_all` finds a failure with as few departures from "go on while you can" as it takes.  It leaves out no schedule
-within its bound: none is taken for equal to another, since what tasks share beside their locks is not known.
+`explore_all` finds a failure with as few departures from "go on while you can" as it takes, `explore_wider` with as few
+of what it counts.  They leave out no schedule within a bound: none is taken for equal to another, since what tasks
+share beside their locks is not known.
 Assumes: a scenario does the same when the same tasks go on: no clock, no chance and no thread of its own.  While
 schedules are tried the garbage collector is off, since it may run code anywhere, and collects between them.
 Source: most bugs take one or two preemptions at the right places: Musuvathi and Qadeer, "Iterative context bounding
@@ -38,6 +40,8 @@ S = TypeVar("S", bound=Strategy)
 SCHEDULES_MAX = 20_000
 """How many schedules `explore_all` tries before it says that the scenario is too large for it."""
 _SWITCHES_SHOWN = 60
+_Departed = tuple[dict[int, int], int]
+"""A schedule by its departures, and how many of them are preemptions."""
 
 
 class FailedSchedule(AssertionError):
@@ -66,6 +70,17 @@ class Explored(NamedTuple):
         return f"{self.schedules} schedules, {self.distinct} distinct, {mean_points:.0f} points each, {rate:.0f}/s"
 
 
+class Widened(NamedTuple):
+    """How far `explore_wider` has come."""
+
+    explored: Explored
+    """What it has run since it told so last, but for what is within the bound before, and run again on the way."""
+    bound: int
+    """All schedules with at most so many preemptions, or departures, have been run; -1: there are more without any."""
+    is_all: bool
+    """There are no others."""
+
+
 def explore(
     scenario: Scenario,
     *,
@@ -91,15 +106,16 @@ def explore_pct(
     seeds: Iterable[int] = range(200),
     preempt: Iterable[Preemptible] = (),
 ) -> Explored:
-    """Run *scenario* once without any preemption, to count its points, and then by `PCT` for each seed.
+    """Run *scenario* by `PCT` for each seed; before, once without any preemption, to count its points.
 
-    Some schedules pass more points than that one.  Each run draws its change points among the most that any before it
-    has passed: its bound is the one of `PCT` with these, which its name tells, and holds for what fails within them.
+    What is told is without that first run.  Some schedules pass more points than that one.  Each run draws its change
+    points among the most that any before it has passed: its bound is the one of `PCT` with these, which its name tells,
+    and holds for what fails within them.
     Raises: `FailedSchedule` for the first that fails.
     """
-    tally = _Tally(scenario, preempt)
     with _undisturbed():
-        points = max(len(tally.run(lambda: Prescribed({})).options), 1)
+        points = max(len(_Tally(scenario, preempt).run(lambda: Prescribed({})).options), 1)
+        tally = _Tally(scenario, preempt)
         for seed in seeds:
             points = max(points, tally.run(partial(PCT, seed, depth=depth, points=points)).passed)
     return tally.explored()
@@ -123,20 +139,61 @@ def explore_all(
     if preemptions_max < 0 or (departures_max is not None and departures_max < 0):
         raise ValueError(f"{preemptions_max=}, {departures_max=}: each is 0 at least")
     tally = _Tally(scenario, preempt)
-    pending: deque[tuple[dict[int, int], int]] = deque([({}, 0)])
+    pending: deque[_Departed] = deque([({}, 0)])
     with _undisturbed():
         while pending:
-            choices, preemptions = pending.popleft()
-            options = tally.run(partial(Prescribed, choices)).options
-            if departures_max is not None and len(choices) >= departures_max:
+            departed = pending.popleft()
+            options = tally.run(partial(Prescribed, departed[0])).options
+            if departures_max is not None and len(departed[0]) >= departures_max:
                 continue
-            first = max(choices, default=-1) + 1
-            for point, (option_count, could_go_on) in enumerate(options[first:], first):
-                if preemptions + could_go_on <= preemptions_max:
-                    pending += (({**choices, point: at}, preemptions + could_go_on) for at in range(1, option_count))
+            pending += (one for one in _departing_once_more(departed, options) if one[1] <= preemptions_max)
             if tally.schedules + len(pending) > schedules_max:
                 raise SchedulerError(f"more than {schedules_max} schedules: a smaller scenario, or fewer preemptions")
     return tally.explored()
+
+
+def explore_wider(
+    scenario: Scenario,
+    *,
+    by_departures: bool = False,
+    preempt: Iterable[Preemptible] = (),
+    at_once: int = 20,
+) -> Iterator[Widened]:
+    """Run *scenario* under every schedule without preemptions, then under all with one, with two, and so on.
+
+    With *by_departures* it is departures that are counted, as `explore_all` has them.  Tells how far it has come when
+    it has run *at_once* schedules, and at the end of each bound; ends when there are no others.
+    Raises: `FailedSchedule` for the first that fails.
+    """
+    preempt, bound, is_all = tuple(preempt), -1, False
+    while not is_all:
+        bound, is_all = bound + 1, True
+        pending: list[_Departed] = [({}, 0)]  # the last comes first, so that they are few
+        while pending:
+            new, again = _Tally(scenario, preempt), _Tally(scenario, preempt)
+            with _undisturbed():
+                while pending and new.schedules + again.schedules < at_once:
+                    departed = pending.pop()
+                    tally = new if _cost(departed, by_departures=by_departures) == bound else again
+                    for one in _departing_once_more(departed, tally.run(partial(Prescribed, departed[0])).options):
+                        if _cost(one, by_departures=by_departures) <= bound:
+                            pending.append(one)
+                        else:
+                            is_all = False
+            yield Widened(new.explored(), bound - 1 if pending else bound, is_all and not pending)
+
+
+def _cost(departed: _Departed, *, by_departures: bool) -> int:
+    return len(departed[0]) if by_departures else departed[1]
+
+
+def _departing_once_more(departed: _Departed, options: Sequence[tuple[int, bool]]) -> Iterator[_Departed]:
+    """Schedules that go on as this one does up to its last departure, and then depart once."""
+    choices, preemptions = departed
+    first = max(choices, default=-1) + 1
+    for point, (option_count, could_go_on) in enumerate(options[first:], first):
+        for at in range(1, option_count):
+            yield {**choices, point: at}, preemptions + could_go_on
 
 
 def replay(scenario: Scenario, strategy: Strategy, *, preempt: Iterable[Preemptible] = ()) -> None:
