@@ -49,6 +49,33 @@ class RightWithReadahead(Right):
         page.end_read()
 
 
+class RightUnlocking(Right):
+    """As Linux's old readpage and readpages: Uptodate and unlocked is read."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        super().readpage(file, page)
+        page.unlock()
+        return 0
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        for page in rac:
+            self.readpage(rac.file, page)
+
+
+class RightUnlockingLater(RightUnlocking):
+    """By a thread of its own."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(file, page)).start()
+        return 0
+
+    def bring(self, file: OpenFile, page: Page) -> None:
+        try:
+            super().readpage(file, page)
+        except OSError as error:
+            page.end_read(error)
+
+
 class ReturnsNone(Right):
     breaks = "R1"
 
@@ -105,6 +132,20 @@ class UnlocksAndSaysStarted(Right):
         self.fill(page)
         page.unlock()
         return 0
+
+
+class UnlocksLater(Right):
+    """As a page that was read, without saying so."""
+
+    breaks = "R4"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(page,)).start()
+        return 0
+
+    def bring(self, page: Page) -> None:
+        self.fill(page)
+        page.unlock()
 
 
 class DiesBeforeItEnds(Right):
@@ -242,6 +283,13 @@ class KeepsASlice(Right):
         return code
 
 
+class KeepsASliceAndUnlocks(KeepsASlice):
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        super().readpage(file, page)
+        page.unlock()
+        return 0
+
+
 class WritesLater(Right):
     """It keeps the buffer of the page before, and completes it only now."""
 
@@ -324,6 +372,15 @@ class TakesAndForgets(RightWithReadahead):
             if page.index % 4 != 3:
                 self.fill(page)
                 page.end_read()
+
+
+class UnlocksARunUnread(RightWithReadahead):
+    breaks = "A2"
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        for page in rac:
+            self.fill(page)
+            page.unlock()
 
 
 class BringsTheFirstPageOfARun(RightWithReadahead):

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import fsspec
 import obstore.store
 import pytest
-from tests.kit.reading_mistakes import CONTENT, Right, RightWithReadahead
+from tests.kit.reading_mistakes import CONTENT, Right, RightUnlocking, RightUnlockingLater, RightWithReadahead
 from tests.kit.source_mistakes import Place
 from tests.kit.writing_mistakes import RightPageByPage, RightWriting
 from tests.test_docs import blocks
@@ -39,7 +39,7 @@ def require_kept(subject: Subject, *, advice: tuple[str, ...] = ()) -> set[str]:
     return {finding.clause.number for finding in report.findings if finding.verdict == "passed"}
 
 
-@pytest.mark.parametrize("right", [Right, RightWithReadahead])
+@pytest.mark.parametrize("right", [Right, RightWithReadahead, RightUnlocking, RightUnlockingLater])
 def test_right_operations(right: Any) -> None:
     assert "R9" in require_kept(Subject(right, content=CONTENT))
 

@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 class SeenPage:
     """A page, or a run of pages, in the hands of a store."""
 
-    __slots__ = ("_lent", "_page", "_record", "_state", "operation", "owed_clause", "where")
+    __slots__ = (
+        "_is_stored", "_lent", "_page", "_record", "_state", "_was_filled", "operation", "owed_clause", "where",
+    )  # fmt: skip
 
     def __init__(self, page: Page, record: Record, operation: str, *, owed_clause: str) -> None:
         self._page = page
         self._record = record
         self._state = "held"
         self._lent: dict[str, Lent] = {}
+        self._is_stored = owed_clause == "W3"
+        self._was_filled = False
         self.operation: str = operation
         self.owed_clause: str = owed_clause
         """Which clause it breaks never to end it."""
@@ -71,19 +75,22 @@ class SeenPage:
 
     @property
     def is_owed(self) -> bool:
-        """Whether the store has yet to end it."""
-        return self._state == "owed"
-
-    @property
-    def is_unlocked_unread(self) -> bool:
-        """Whether the store has let go of it, and that was no end of a read."""
-        return self._state == "unlocked"
+        """Whether the store has yet to end it.  (It may do so just as its operation returns.)"""
+        return self._state == "owed" and (self._page.locked or self._page.in_writeback)
 
     def owe(self) -> None:
-        """The operation has returned, and left it to be ended."""
+        """The operation has returned, and left it to be ended, or has ended it."""
         if self._state == "held":
             self._state = "owed"
             self._record.took(self)
+        elif self._state == "unlocked":
+            self._require_filled()
+
+    def _require_filled(self) -> None:
+        """To unlock a page is an end of its read only if it is Uptodate: who waits for it then finds it."""
+        if not self._was_filled:
+            seen = "page.unlock() was called in place of page.end_read(), and the page was not Uptodate"
+            self._record.breach(self.owed_clause, seen, self.where)
 
     def settle(self) -> None:
         """The core has it again."""
@@ -122,9 +129,13 @@ class SeenPage:
         """As `Page.unlock`."""
         if self._state == "rescued":
             return
-        if self._page.writeback is None and self._state == "held":
+        was_owed = self._state == "owed" and not self._is_stored  # else it is unlocked to be stored
+        if self._state == "held" or was_owed:
+            self._was_filled = self._page.uptodate  # who looks at the state may do so before it is unlocked
             self._state = "unlocked"
-        self._do("unlock", self._page.unlock)
+            self.end_loans()
+        if self._do("unlock", self._page.unlock) and was_owed:
+            self._require_filled()
 
     def set_writeback(self) -> None:
         """As `Page.set_writeback`."""
