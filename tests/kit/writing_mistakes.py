@@ -61,6 +61,19 @@ class RightPageByPage(RightWriting):
         wbc.write_each_page()
 
 
+class RightUnderTheLock(RightPageByPage):
+    """Stores before it unlocks; runs it takes page by page."""
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        self.keep(page)
+        page.unlock()
+        return 0
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        for page in wbc:
+            self.writepage(page, wbc)
+
+
 class WritepageReturnsNone(RightPageByPage):
     breaks = "W1"
 
@@ -74,6 +87,29 @@ class WritepageLeavesItLocked(RightPageByPage):
     def writepage(self, page: Page, wbc: WritebackControl) -> int:
         self.keep(page)
         return 0
+
+
+class StoresAfterUnlock(RightPageByPage):
+    """Neither locked nor under write-back, its memory may be another page's by then."""
+
+    breaks = "W1"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        page.unlock()
+        self.keep(page)
+        return 0
+
+
+class StoresARunAfterUnlock(RightWriting):
+    """As above, with memory that it took before."""
+
+    breaks = "W1"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        with page.content as content:
+            page.unlock()
+            self.store(content, page.offset)
 
 
 class DropsOddPages(RightPageByPage):
@@ -134,6 +170,17 @@ class EndsWritebackTwice(RightPageByPage):
         code = super().writepage(page, wbc)
         page.end_writeback()
         return code
+
+
+class SetsWritebackTooLate(RightPageByPage):
+    breaks = "W4"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        page.unlock()
+        page.set_writeback()
+        self.keep(page)
+        page.end_writeback()
+        return 0
 
 
 class StoresEachPageOnce(RightPageByPage):
@@ -295,3 +342,17 @@ class KeepsContent(RightPageByPage):
     def keep(self, page: Page) -> None:
         super().keep(page)
         self.kept.append(page.content[:100])
+
+
+class StoresAfterTheEnd(RightWriting):
+    """It says that it has stored what it is about to store."""
+
+    breaks = "W17"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        page.set_writeback()
+        page.unlock()
+        content = page.content
+        page.end_writeback()
+        self.store(content, page.offset)

@@ -60,13 +60,18 @@ class SeenPage:
     def _lend(self, number: str, *, readonly: bool) -> memoryview:
         if self._state in ("ended", "unlocked", "settled"):
             what = "content" if readonly else "buffer"
-            late = number if readonly else "R14"
+            late = self.too_late if readonly else "R14"
             self._record.breach(late, f"page.{what} was taken after the store had let go of the page", self.where)
         lent = self._lent.get(number)
         if lent is None or (readonly and not lent.is_kept):  # content is another each time
             lent = self._lent[number] = Lent(self._page, number, self.where, readonly=readonly)
             self._record.lent.append(lent)
         return lent.view
+
+    @property
+    def too_late(self) -> str:
+        """Which clause it breaks to use what is to be stored, now that the store has let go of the page."""
+        return "W1" if self._state == "unlocked" and self._is_stored else "W17"
 
     def end_loans(self) -> None:
         """Its memory is not the store's any more."""
@@ -142,6 +147,8 @@ class SeenPage:
         if self._do("set_writeback", self._page.set_writeback):
             self._state = "owed"
             self._record.took(self)
+        else:
+            self._state = "mistaken"  # what follows from it is not told
 
     def end_writeback(self, error: BaseException | None = None) -> None:
         """As `Page.end_writeback`."""
@@ -196,13 +203,16 @@ class SeenWriteback:
     def __init__(self, wbc: WritebackControl, record: Record) -> None:
         self._wbc = wbc
         self._record = record
+        self.taken: list[SeenPage] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wbc, name)
 
     def take(self, page_count: int | None = None) -> Page:
         """As `WritebackControl.take`."""
-        return cast("Page", SeenPage(self._wbc.take(page_count), self._record, "writepages", owed_clause="W3"))
+        page = self._wbc.take(page_count)
+        self.taken.append(seen := SeenPage(page, self._record, "writepages", owed_clause="W3"))
+        return cast("Page", seen)
 
     def __iter__(self) -> Iterator[Page]:
         while self._wbc.page_count:
