@@ -76,6 +76,23 @@ class RightUnlockingLater(RightUnlocking):
             page.end_read(error)
 
 
+class RightInTwoSteps(Right):
+    """Uptodate, and only then ended; by a thread of its own."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(page,)).start()
+        return 0
+
+    def bring(self, page: Page) -> None:
+        try:
+            self.fill(page)
+        except OSError as error:
+            page.end_read(error)
+        else:
+            page.set_uptodate()
+            page.end_read()
+
+
 class ReturnsNone(Right):
     breaks = "R1"
 
@@ -212,6 +229,50 @@ class ForgetsTheTail(Right):
         page.buffer[:4000] = self.content(page)[:4000]
         page.set_uptodate()
         return AOP_UPDATED_PAGE
+
+
+class UptodateBeforeItIsFilled(Right):
+    breaks = "R9"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        page.set_uptodate()
+        self.fill(page)
+        return AOP_UPDATED_PAGE
+
+
+class UptodateBeforeItIsFilledLater(Right):
+    """By a thread of its own."""
+
+    breaks = "R9"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(page,)).start()
+        return 0
+
+    def bring(self, page: Page) -> None:
+        page.set_uptodate()
+        page.write(self.content(page).ljust(page.size_bytes, b"\0"))
+        page.end_read()
+
+
+class UptodateThenFilledAndUnlocked(Right):
+    breaks = "R9"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        page.set_uptodate()
+        self.fill(page)
+        page.unlock()
+        return 0
+
+
+class ARunUptodateBeforeItIsFilled(RightWithReadahead):
+    breaks = "R9"
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        page = rac.take()
+        page.set_uptodate()
+        page.write(self.content(page).ljust(page.size_bytes, b"\0"))
+        page.end_read()
 
 
 class OffByOnePage(Right):

@@ -148,8 +148,8 @@ _TABLE = (
     Clause(
         "R9",
         "every byte of the page is written before it is Uptodate",
-        "Fill page.buffer to its end (page.size_bytes): loop over short reads, and raise OSError(EIO) if the bytes do "
-        "not come.",
+        "Fill page.buffer to its end (page.size_bytes), then call page.set_uptodate(): loop over short reads, and "
+        "raise OSError(EIO) if the bytes do not come.",
     ),
     Clause(
         "R10",

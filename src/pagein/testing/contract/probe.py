@@ -93,6 +93,7 @@ class Probe(AddressSpaceOperations):
                 record.breach("R2", "it returned AOP_UPDATED_PAGE, and the page was unlocked", seen.where)
             elif not page.uptodate:
                 record.breach("R3", "it returned AOP_UPDATED_PAGE, and the page was not Uptodate", seen.where)
+            seen.note_late_writes()
             seen.settle()
         elif code == 0:
             seen.owe()

@@ -74,9 +74,10 @@ class Record:
         self._calls: list[_Call] = []
         self._taken: list[SeenPage] = []
 
-    def breach(self, number: str, seen: str, where: str) -> None:
-        """A clause was broken."""
-        number = self.renamed.get(number, number)
+    def breach(self, number: str, seen: str, where: str, *, is_certain: bool = False) -> None:
+        """A clause was broken: that one, whatever is being done, if that *is_certain*."""
+        if not is_certain:
+            number = self.renamed.get(number, number)
         with self._lock:
             self.progress += 1
             if sum(one.number == number for one in self.breaches) < BREACHES_MAX:

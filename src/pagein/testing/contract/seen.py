@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import ContractViolation
 from .clauses import number_of
-from .lent import Lent
+from .lent import Lent, Shown
 
 if TYPE_CHECKING:
     from ...mm.page import Page
@@ -24,7 +24,8 @@ class SeenPage:
     """A page, or a run of pages, in the hands of a store."""
 
     __slots__ = (
-        "_is_stored", "_lent", "_page", "_record", "_state", "_was_filled", "operation", "owed_clause", "where",
+        "_is_stored", "_lent", "_page", "_record", "_shown", "_state", "_was_filled",
+        "operation", "owed_clause", "where",
     )  # fmt: skip
 
     def __init__(self, page: Page, record: Record, operation: str, *, owed_clause: str) -> None:
@@ -34,6 +35,7 @@ class SeenPage:
         self._lent: dict[str, Lent] = {}
         self._is_stored = owed_clause == "W3"
         self._was_filled = False
+        self._shown: Shown | None = None
         self.operation: str = operation
         self.owed_clause: str = owed_clause
         """Which clause it breaks never to end it."""
@@ -114,7 +116,17 @@ class SeenPage:
 
     def set_uptodate(self) -> None:
         """As `Page.set_uptodate`."""
-        self._do("set_uptodate", self._page.set_uptodate)
+        shown = Shown(self._page)
+        if self._do("set_uptodate", self._page.set_uptodate) and self._shown is None:
+            self._shown = shown
+
+    def note_late_writes(self) -> None:
+        """The store is about to let go of it: what it has written since `set_uptodate` readers may not have seen."""
+        shown, self._shown = self._shown, None
+        if shown is not None and self._page.locked and (changed := shown.changed()):
+            at, count = changed
+            seen = f"{count} bytes, the first at byte {at}, were written after page.set_uptodate()"
+            self._record.breach("R9", seen, self.where, is_certain=True)
 
     def end_read(self, error: BaseException | None = None) -> None:
         """As `Page.end_read`."""
@@ -124,6 +136,8 @@ class SeenPage:
             self._record.breach("R12", f"page.set_uptodate() was called, then page.end_read({error!r})", self.where)
         if error is not None and not isinstance(error, OSError):
             self._record.breach("R8", f"page.end_read({error!r})", self.where)
+        if error is None:
+            self.note_late_writes()
         if self._page.locked:
             self.end_loans()
         before, self._state = self._state, "ended"
@@ -136,6 +150,7 @@ class SeenPage:
             return
         was_owed = self._state == "owed" and not self._is_stored  # else it is unlocked to be stored
         if self._state == "held" or was_owed:
+            self.note_late_writes()
             self._was_filled = self._page.uptodate  # who looks at the state may do so before it is unlocked
             self._state = "unlocked"
             self.end_loans()
