@@ -23,7 +23,7 @@ from tests.kit.reading_mistakes import (
     RightWithReadahead,
 )
 from tests.kit.source_mistakes import Place
-from tests.kit.writing_mistakes import RightPageByPage, RightUnderTheLock, RightWriting
+from tests.kit.writing_mistakes import RightLeavingSomeLocked, RightPageByPage, RightUnderTheLock, RightWriting
 from tests.test_docs import blocks
 
 import pagein
@@ -57,7 +57,7 @@ def test_right_operations(right: Any) -> None:
     assert "R9" in require_kept(Subject(right, content=CONTENT))
 
 
-@pytest.mark.parametrize("right", [RightWriting, RightPageByPage, RightUnderTheLock])
+@pytest.mark.parametrize("right", [RightWriting, RightPageByPage, RightUnderTheLock, RightLeavingSomeLocked])
 def test_right_writing(right: Any) -> None:
     assert {"W2", "W6", "W9", "W10", "W11"} <= require_kept(Subject(right))
 

@@ -74,6 +74,16 @@ class RightUnderTheLock(RightPageByPage):
             self.writepage(page, wbc)
 
 
+class RightLeavingSomeLocked(RightPageByPage):
+    """Of pages of which it is known what became of them, the core takes off the lock."""
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        for page in wbc:
+            page.set_writeback()
+            self.keep(page)
+            page.end_writeback()
+
+
 class WritepageReturnsNone(RightPageByPage):
     breaks = "W1"
 
@@ -161,6 +171,31 @@ class ForgetsEndWriteback(RightPageByPage):
         page.unlock()
         self.keep(page)
         return 0
+
+
+class TakesAndForgets(RightPageByPage):
+    breaks = "W3"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        for page in wbc:
+            if page.index != 2:
+                self.writepage(page, wbc)
+
+
+class TakesARunAndForgets(RightWriting):
+    breaks = "W3"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        wbc.take()
+
+
+class StoresARunAndLeavesItLocked(RightWriting):
+    breaks = "W3"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        with page.content as content:
+            self.store(content, page.offset)
 
 
 class EndsWritebackTwice(RightPageByPage):

@@ -136,6 +136,10 @@ class Probe(AddressSpaceOperations):
         """As the store does it."""
         seen = SeenWriteback(wbc, self.record)
         self._called("writepages", lambda: self.inner.writepages(cast("WritebackControl", seen)), seen.taken)
+        for page in seen.taken:
+            if page.is_forgotten:
+                what = "writepages took it, and left it locked: not under write-back, and not declined by wbc.redirty()"
+                self.record.breach("W3", what, page.where)
 
     def set_size(self, size_bytes: int) -> None:
         """As the store does it."""

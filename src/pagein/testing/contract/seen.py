@@ -71,6 +71,11 @@ class SeenPage:
         return lent.view
 
     @property
+    def is_forgotten(self) -> bool:
+        """Whether it is locked and dirty still, though the operation that was to store it has returned."""
+        return self._page.locked and self._page.writeback is not None and not self._page.in_writeback
+
+    @property
     def too_late(self) -> str:
         """Which clause it breaks to use what is to be stored, now that the store has let go of the page."""
         return "W1" if self._state == "unlocked" and self._is_stored else "W17"
@@ -171,7 +176,7 @@ class SeenPage:
             return
         if error is not None and not isinstance(error, OSError):
             self._record.breach("R8", f"page.end_writeback({error!r})", self.where)
-        if self._record.while_stored is not None and self._page.in_writeback:
+        if self._record.while_stored is not None and self._page.in_writeback and not self._page.locked:
             self._record.while_stored()
         self.end_loans()
         before, self._state = self._state, "ended"
