@@ -180,6 +180,17 @@ class DiesBeforeItEnds(Right):
         page.end_read()
 
 
+class NeverEndsBehindTheEnd(Right):
+    """A short answer has no room in its code."""
+
+    breaks = "R4"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        if page.offset < len(CONTENT):
+            return super().readpage(file, page)
+        return 0
+
+
 class EndsTwice(Right):
     """A completion and a time-out, neither of which knows of the other."""
 

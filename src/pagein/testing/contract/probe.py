@@ -109,7 +109,7 @@ class Probe(AddressSpaceOperations):
     def _note_raised(self, error: BaseException, where: str, too_late: str = "R13") -> None:
         """*too_late*: which clause it breaks to use memory that was lent for longer."""
         if isinstance(error, OSError):
-            self.record.last_error = f"{where} raised {where_raised(error)}"
+            self.record.last_error = f"{where}: {where_raised(error)}"
             return
         number = "R8"
         if isinstance(error, ContractViolation):
@@ -124,7 +124,8 @@ class Probe(AddressSpaceOperations):
         """As the store does it."""
         seen = SeenPage(page, self.record, "writepage", owed_clause="W3")
         given = cast("WritebackControl", SeenWriteback(wbc, self.record))
-        code = self._called(seen.where, lambda: self.inner.writepage(cast("Page", seen), given), [seen])
+        where = f"writepage, page {page.index}"
+        code = self._called(where, lambda: self.inner.writepage(cast("Page", seen), given), [seen])
         if code == AOP_WRITEPAGE_ACTIVATE and page.locked:
             seen.settle()
         elif code != 0 or isinstance(code, bool) or page.locked:
@@ -147,7 +148,7 @@ class Probe(AddressSpaceOperations):
 
     def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
         """As the store does it."""
-        where = f"punch_hole({offset_bytes}, {size_bytes})"
+        where = self.record.here(f"punch_hole({offset_bytes}, {size_bytes})")
         with self.record.call(where):
             try:
                 self.inner.punch_hole(offset_bytes, size_bytes)
@@ -176,6 +177,7 @@ class Probe(AddressSpaceOperations):
         return self._called(where, lambda: self.inner.direct_write(data, offset_bytes))
 
     def _called(self, where: str, run: Callable[[], T], stored: Sequence[SeenPage] = ()) -> T:
+        where = self.record.here(where)
         with self.record.call(where):
             try:
                 return run()
@@ -192,7 +194,7 @@ class ReadaheadProbe(Probe):
         """As the store does it."""
         record = self.record
         seen = SeenReadahead(rac, record)
-        where = f"readahead, pages {rac.index} to {rac.index + rac.page_count - 1}"
+        where = record.here(f"readahead, pages {rac.index} to {rac.index + rac.page_count - 1}")
         try:
             with record.call(where, timed=not rac._untaken().caller_waits):
                 self.inner.readahead(cast("ReadaheadControl", seen))

@@ -60,6 +60,8 @@ class Record:
         """What a page is full of before the store is to fill it: what it forgets is seen."""
         self.renamed: dict[str, str] = {}
         """Which clause a breach is told of in place of another, because of what is being done."""
+        self.circumstance: str = ""
+        """What is being done meanwhile, for who reads of a breach."""
         self.waits_s: list[float] = []
         """How long each call of a reading operation kept its thread without working."""
         self.while_stored: Callable[[], object] | None = None
@@ -82,6 +84,19 @@ class Record:
             self.progress += 1
             if sum(one.number == number for one in self.breaches) < BREACHES_MAX:
                 self.breaches.append(Breach(number, seen, where))
+
+    @contextmanager
+    def during(self, circumstance: str) -> Iterator[None]:
+        """What is begun in here is told with *circumstance*: the store's author cannot know of it."""
+        before, self.circumstance = self.circumstance, circumstance
+        try:
+            yield
+        finally:
+            self.circumstance = before
+
+    def here(self, where: str) -> str:
+        """*where*, with the circumstance."""
+        return f"{where}, {self.circumstance}" if self.circumstance else where
 
     def moved(self) -> None:
         """The store has done something."""

@@ -41,7 +41,7 @@ class SeenPage:
         """Which clause it breaks never to end it."""
         last = page.index + page.page_count - 1
         pages = f"page {page.index}" if page.page_count == 1 else f"pages {page.index} to {last}"
-        self.where: str = f"{operation}, {pages}"
+        self.where: str = record.here(f"{operation}, {pages}")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._page, name)
