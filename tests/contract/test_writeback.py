@@ -456,6 +456,24 @@ def test_a_wrong_answer_is_told_and_the_page_stays_dirty(scene, wrong):
     subject.fsync_and_assert_clean(expected)
 
 
+@pytest.mark.parametrize("mode", ["debug"], indirect=True)
+def test_what_writepages_took_and_left_locked_is_told_and_stays_dirty(scene):
+    """The core takes it for stored without checks, since a store may do so under the page's lock."""
+
+    def forgetful(ops: WritableOps, wbc: WritebackControl) -> None:
+        for page in wbc:
+            if page.index != 2:
+                stored(ops, page, wbc)
+
+    subject = open_written(scene, lambda size: WritableRunOps(size, [forgetful]))
+    subject.file.pwrite(b"x" * 5 * PAGE_SIZE, 0)
+    expected = subject.read_all()
+    with pytest.raises(ContractViolation, match="what writepages takes it has stored"):
+        subject.file.fsync()
+    subject.assert_dirty(2)
+    subject.fsync_and_assert_clean(expected)
+
+
 def test_a_page_that_was_stored_under_its_lock_and_has_left_the_cache_is_not_zeros(scene):
     """Though the rest of its run is still to be stored: the file has become longer, and the store holds that page."""
     seen: list[bytes] = []

@@ -49,6 +49,50 @@ class RightWithReadahead(Right):
         page.end_read()
 
 
+class RightUnlocking(Right):
+    """As Linux's old readpage and readpages: Uptodate and unlocked is read."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        super().readpage(file, page)
+        page.unlock()
+        return 0
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        for page in rac:
+            self.readpage(rac.file, page)
+
+
+class RightUnlockingLater(RightUnlocking):
+    """By a thread of its own."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(file, page)).start()
+        return 0
+
+    def bring(self, file: OpenFile, page: Page) -> None:
+        try:
+            super().readpage(file, page)
+        except OSError as error:
+            page.end_read(error)
+
+
+class RightInTwoSteps(Right):
+    """Uptodate, and only then ended; by a thread of its own."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(page,)).start()
+        return 0
+
+    def bring(self, page: Page) -> None:
+        try:
+            self.fill(page)
+        except OSError as error:
+            page.end_read(error)
+        else:
+            page.set_uptodate()
+            page.end_read()
+
+
 class ReturnsNone(Right):
     breaks = "R1"
 
@@ -107,6 +151,20 @@ class UnlocksAndSaysStarted(Right):
         return 0
 
 
+class UnlocksLater(Right):
+    """As a page that was read, without saying so."""
+
+    breaks = "R4"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(page,)).start()
+        return 0
+
+    def bring(self, page: Page) -> None:
+        self.fill(page)
+        page.unlock()
+
+
 class DiesBeforeItEnds(Right):
     """The thread that should end the read raises before."""
 
@@ -120,6 +178,17 @@ class DiesBeforeItEnds(Right):
         data = {0: b""}[page.index + 1]
         page.buffer[:] = data
         page.end_read()
+
+
+class NeverEndsBehindTheEnd(Right):
+    """A short answer has no room in its code."""
+
+    breaks = "R4"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        if page.offset < len(CONTENT):
+            return super().readpage(file, page)
+        return 0
 
 
 class EndsTwice(Right):
@@ -171,6 +240,50 @@ class ForgetsTheTail(Right):
         page.buffer[:4000] = self.content(page)[:4000]
         page.set_uptodate()
         return AOP_UPDATED_PAGE
+
+
+class UptodateBeforeItIsFilled(Right):
+    breaks = "R9"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        page.set_uptodate()
+        self.fill(page)
+        return AOP_UPDATED_PAGE
+
+
+class UptodateBeforeItIsFilledLater(Right):
+    """By a thread of its own."""
+
+    breaks = "R9"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=self.bring, args=(page,)).start()
+        return 0
+
+    def bring(self, page: Page) -> None:
+        page.set_uptodate()
+        page.write(self.content(page).ljust(page.size_bytes, b"\0"))
+        page.end_read()
+
+
+class UptodateThenFilledAndUnlocked(Right):
+    breaks = "R9"
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        page.set_uptodate()
+        self.fill(page)
+        page.unlock()
+        return 0
+
+
+class ARunUptodateBeforeItIsFilled(RightWithReadahead):
+    breaks = "R9"
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        page = rac.take()
+        page.set_uptodate()
+        page.write(self.content(page).ljust(page.size_bytes, b"\0"))
+        page.end_read()
 
 
 class OffByOnePage(Right):
@@ -240,6 +353,13 @@ class KeepsASlice(Right):
         code = super().readpage(file, page)
         self.kept.append(page.buffer[:16])
         return code
+
+
+class KeepsASliceAndUnlocks(KeepsASlice):
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        super().readpage(file, page)
+        page.unlock()
+        return 0
 
 
 class WritesLater(Right):
@@ -324,6 +444,15 @@ class TakesAndForgets(RightWithReadahead):
             if page.index % 4 != 3:
                 self.fill(page)
                 page.end_read()
+
+
+class UnlocksARunUnread(RightWithReadahead):
+    breaks = "A2"
+
+    def readahead(self, rac: ReadaheadControl) -> None:
+        for page in rac:
+            self.fill(page)
+            page.unlock()
 
 
 class BringsTheFirstPageOfARun(RightWithReadahead):

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,21 +17,39 @@ from typing import Any, get_args
 import fsspec
 import obstore.store
 import pytest
-from tests.kit.reading_mistakes import CONTENT, Right, RightWithReadahead
+from tests.kit.reading_mistakes import (
+    CONTENT,
+    Right,
+    RightInTwoSteps,
+    RightUnlocking,
+    RightUnlockingLater,
+    RightWithReadahead,
+)
 from tests.kit.source_mistakes import Place
-from tests.kit.writing_mistakes import FsyncCommitsNothing, Launders, RightPageByPage, RightWriting
+from tests.kit.writing_mistakes import (
+    FsyncCommitsNothing,
+    Launders,
+    RightLeavingSomeLocked,
+    RightPageByPage,
+    RightUnderTheLock,
+    RightWriting,
+)
 from tests.test_docs import blocks
 
 import pagein
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.writeback import WritebackControl
 from pagein.stores import LocalStore, MemoryStore
 from pagein.testing import RangeServer
 from pagein.testing.contract import Subject, check
+from pagein.testing.contract.probe import probe_of
+from pagein.testing.contract.record import Record
 from pagein.testing.durable import DurableStore
 from pagein.testing.faulty import FaultyStore, Operation
 from pagein.testing.stores import ScriptedOps, ScriptedRunOps, completed, pattern, truncated, updated
 from pagein.testing.writable import WritableOps, WritableRunOps
+from pagein.units import PAGE_SIZE
 
 OTHER = bytes(reversed(CONTENT))
 
@@ -44,12 +63,12 @@ def require_kept(subject: Subject, *, advice: tuple[str, ...] = ()) -> set[str]:
     return {finding.clause.number for finding in report.findings if finding.verdict == "passed"}
 
 
-@pytest.mark.parametrize("right", [Right, RightWithReadahead])
+@pytest.mark.parametrize("right", [Right, RightWithReadahead, RightInTwoSteps, RightUnlocking, RightUnlockingLater])
 def test_right_operations(right: Any) -> None:
     assert "R9" in require_kept(Subject(right, content=CONTENT))
 
 
-@pytest.mark.parametrize("right", [RightWriting, RightPageByPage])
+@pytest.mark.parametrize("right", [RightWriting, RightPageByPage, RightUnderTheLock, RightLeavingSomeLocked])
 def test_right_writing(right: Any) -> None:
     assert {"W2", "W6", "W9", "W10", "W11"} <= require_kept(Subject(right))
 
@@ -148,6 +167,29 @@ def test_a_right_source_with_all_that_a_check_can_be_told() -> None:
     place = Place()
     subject = Subject((place, "a"), content=CONTENT, writes=True, change=place.change, failing=place.failing)
     assert {"O3", "O5", "O6", "O7", "O8", "F1", "F2", "F3", "W5", "W13", "W14", "L2", "L3"} <= require_kept(subject)
+
+
+def test_a_write_through_the_cache_to_a_page_that_the_store_has_not_let_go_of_is_not_the_stores() -> None:
+    """It needs no lock of a page that is Uptodate."""
+    record = Record()
+
+    class Overtaken(WritableOps):
+        def readpage(self, file: OpenFile, page: Page) -> int:
+            code = super().readpage(file, page)
+            if page.index == 1:
+                writer = threading.Thread(target=opened.pwrite, args=(b"meanwhile", PAGE_SIZE + 100), daemon=True)
+                writer.start()
+                writer.join(timeout=10)
+                assert not writer.is_alive(), "it went the short way"
+            return code
+
+    size = 2 * PAGE_SIZE
+    ops = probe_of(Overtaken(size), record)
+    with pagein.PageCache("16 MiB", debug=True) as cache, cache.inode(ops, size_bytes=size).open("r+b") as opened:
+        opened.advise("random")
+        opened.pwrite(b"short writes have a budget now", 0)
+        assert opened.pread(9, PAGE_SIZE + 100) == b"meanwhile"
+    assert record.breaches == []
 
 
 def test_memory() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from xml.etree import ElementTree as Tree
 
 import pytest
-from tests.kit.reading_mistakes import CONTENT, OffByOnePage, RaisesKeyError, Right
+from tests.kit.reading_mistakes import CONTENT, NeverEndsBehindTheEnd, OffByOnePage, RaisesKeyError, Right
 
+from pagein.mm.openfile import OpenFile
+from pagein.mm.page import Page
 from pagein.testing.contract import CLAUSES, Report, Subject, check
 
 
@@ -29,6 +34,61 @@ def test_text_leads_to_the_mistake(report: Report) -> None:
 def test_what_was_raised_is_told_with_its_line() -> None:
     seen = check(Subject(RaisesKeyError)).of("R8").breaches[0].seen
     assert seen.startswith("it raised KeyError: 0 at kit/reading_mistakes.py:")
+
+
+def wheres(report: Report, number: str) -> list[str]:
+    """Where the first breach of a clause was seen, as the text, JSON and JUnit say."""
+    in_text = next(line for line in report.text().splitlines() if line.startswith("  seen: "))
+    document = json.loads(report.json())
+    in_json = next(one["seen"][0]["where"] for one in document["clauses"] if one["number"] == number)
+    failure = Tree.fromstring(report.junit()).find("testsuite/testcase/failure")
+    assert failure is not None
+    return [in_text.partition(":")[2].strip(), in_json, failure.get("message", "")]
+
+
+def test_it_says_that_the_page_was_behind_the_end_of_the_file() -> None:
+    found = wheres(check(Subject(NeverEndsBehindTheEnd, content=CONTENT), patience_s=0.5), "R4")
+    assert all(one.startswith("readpage, page 10, behind the end of the file") for one in found), found
+
+
+class Failing(Right):
+    """Says nothing when it fails; what was wrong once is wrong for ever."""
+
+    fails = failed = False
+    is_silent = False
+
+    @classmethod
+    @contextmanager
+    def failing(cls) -> Iterator[None]:
+        cls.fails = True
+        yield
+        cls.fails = False
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        if self.fails and self.is_silent:
+            return 0
+        self.failed = self.failed or self.fails
+        if self.failed:
+            raise OSError(errno.EIO, "broken")
+        return super().readpage(file, page)
+
+
+def test_it_says_that_the_store_was_made_to_fail() -> None:
+    class Silent(Failing):
+        is_silent = True
+
+    found = wheres(check(Subject(Silent, content=CONTENT, failing=Silent.failing), patience_s=0.5), "R4")
+    assert all(one.startswith("readpage, page 0, while the store fails") for one in found), found
+
+
+def test_it_says_that_the_store_had_healed() -> None:
+    class Unhealed(Failing):
+        pass
+
+    report = check(Subject(Unhealed, content=CONTENT, failing=Unhealed.failing))
+    found = wheres(report, "F2")
+    assert all(one.startswith("reading from page 0, after the store has healed") for one in found), found
+    assert "readpage, page 0, after the store has healed: OSError: [Errno 5] broken at " in report.text()
 
 
 def test_json_has_all_of_it(report: Report) -> None:

@@ -61,6 +61,29 @@ class RightPageByPage(RightWriting):
         wbc.write_each_page()
 
 
+class RightUnderTheLock(RightPageByPage):
+    """Stores before it unlocks; runs it takes page by page."""
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        self.keep(page)
+        page.unlock()
+        return 0
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        for page in wbc:
+            self.writepage(page, wbc)
+
+
+class RightLeavingSomeLocked(RightPageByPage):
+    """Of pages of which it is known what became of them, the core takes off the lock."""
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        for page in wbc:
+            page.set_writeback()
+            self.keep(page)
+            page.end_writeback()
+
+
 class WritepageReturnsNone(RightPageByPage):
     breaks = "W1"
 
@@ -74,6 +97,29 @@ class WritepageLeavesItLocked(RightPageByPage):
     def writepage(self, page: Page, wbc: WritebackControl) -> int:
         self.keep(page)
         return 0
+
+
+class StoresAfterUnlock(RightPageByPage):
+    """Neither locked nor under write-back, its memory may be another page's by then."""
+
+    breaks = "W1"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        page.unlock()
+        self.keep(page)
+        return 0
+
+
+class StoresARunAfterUnlock(RightWriting):
+    """As above, with memory that it took before."""
+
+    breaks = "W1"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        with page.content as content:
+            page.unlock()
+            self.store(content, page.offset)
 
 
 class DropsOddPages(RightPageByPage):
@@ -152,6 +198,31 @@ class ForgetsEndWriteback(RightPageByPage):
         return 0
 
 
+class TakesAndForgets(RightPageByPage):
+    breaks = "W3"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        for page in wbc:
+            if page.index != 2:
+                self.writepage(page, wbc)
+
+
+class TakesARunAndForgets(RightWriting):
+    breaks = "W3"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        wbc.take()
+
+
+class StoresARunAndLeavesItLocked(RightWriting):
+    breaks = "W3"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        with page.content as content:
+            self.store(content, page.offset)
+
+
 class EndsWritebackTwice(RightPageByPage):
     breaks = "W4"
 
@@ -159,6 +230,17 @@ class EndsWritebackTwice(RightPageByPage):
         code = super().writepage(page, wbc)
         page.end_writeback()
         return code
+
+
+class SetsWritebackTooLate(RightPageByPage):
+    breaks = "W4"
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        page.unlock()
+        page.set_writeback()
+        self.keep(page)
+        page.end_writeback()
+        return 0
 
 
 class StoresEachPageOnce(RightPageByPage):
@@ -414,3 +496,17 @@ class LaunderPageKeepsContent(Launders):
     def launder_page(self, page: Page) -> Any:
         self.kept.append(page.content[:100])
         return super().launder_page(page)
+
+
+class StoresAfterTheEnd(RightWriting):
+    """It says that it has stored what it is about to store."""
+
+    breaks = "W17"
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        page = wbc.take()
+        page.set_writeback()
+        page.unlock()
+        content = page.content
+        page.end_writeback()
+        self.store(content, page.offset)

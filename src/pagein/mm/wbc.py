@@ -113,6 +113,11 @@ class WritebackControl:
             raise violation
 
     def _returned(self, page: Page) -> None:
+        if self._zone.checks is not None and page.locked and page.writeback is not None and not page.in_writeback:
+            # What was left locked may have been stored, and mostly was forgotten.
+            clause = "what writepages takes it has stored, or begun to store, or declined"
+            self._fail(page, ContractViolation(clause, f"{type(self._mapping.ops).__name__}.writepages of {page!r}"))
+            return
         with self._zone.lock:
             if page.writeback is not None and not page.in_writeback:  # stored under its lock; else its I/O ends it
                 page.settle_writeback()

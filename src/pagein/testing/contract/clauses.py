@@ -148,8 +148,8 @@ _TABLE = (
     Clause(
         "R9",
         "every byte of the page is written before it is Uptodate",
-        "Fill page.buffer to its end (page.size_bytes): loop over short reads, and raise OSError(EIO) if the bytes do "
-        "not come.",
+        "Fill page.buffer to its end (page.size_bytes), then call page.set_uptodate(): loop over short reads, and "
+        "raise OSError(EIO) if the bytes do not come.",
     ),
     Clause(
         "R10",
@@ -262,8 +262,9 @@ _TABLE = (
     ),
     Clause(
         "W3",
-        "a write-back that was begun is ended",
-        "Call page.end_writeback(), or page.end_writeback(error), on every path, whatever raises.",
+        "a write-back that was begun is ended; what writepages takes is stored, or declined",
+        "Call page.end_writeback(), or page.end_writeback(error), on every path, whatever raises. Take no more than "
+        "you store, and unlock what you take.",
     ),
     Clause(
         "W4",
@@ -386,6 +387,7 @@ _OF_THE_CORE = (
     ("a read that was started is ended", "R4"),
     ("readahead takes only", "A1"),
     ("writepages takes only", "W4"),
+    ("what writepages takes", "W3"),
     ("write-back of a page", "W4"),
     ("writepage returns 0", "W1"),
 )

@@ -54,7 +54,7 @@ def concurrency(rig: Rig) -> None:
     if readers < 2:
         raise NotApplicable("requests_max is 1" if ops.requests_max < 2 else "the file has only one page")
     rig.record.renamed = {"R8": "C1", "R9": "C1", "R10": "C1", "R15": "C1"}
-    with rig.cache() as cache, _restless_threads():
+    with rig.record.during("while others are read"), rig.cache() as cache, _restless_threads():
         for turn in range(ROUNDS):
             turned = pages[turn:] + pages[:turn]
             with rig.file(cache) as file:
@@ -77,7 +77,8 @@ def invalidation(rig: Rig) -> None:
             else:
                 invalidate_inode_pages2(inode.mapping, 0, inode.mapping.frame_count)
 
-    _meet(rig, pages, drop)
+    with rig.record.during("while all pages are dropped"):
+        _meet(rig, pages, drop)
 
 
 def truncation(rig: Rig) -> None:
@@ -100,7 +101,8 @@ def truncation(rig: Rig) -> None:
                     rig.fail("T2", seen, f"page {cut_index}, with the file cut at byte {cut_bytes}")
             inode.resize(rig.size_bytes)
 
-    _meet(rig, [index for index in rig.sample() if index < cut_index], resize)
+    with rig.record.during("while the file becomes shorter and longer"):
+        _meet(rig, [index for index in rig.sample() if index < cut_index], resize)
     with rig.cache() as cache, rig.file(cache) as file:
         _read_several(rig, file, rig.sample())
 
@@ -124,7 +126,7 @@ def failure(rig: Rig) -> None:
     for whole in (False, True):  # a page, and a run of pages
         size = rig.size_bytes if whole else rig.size_of(0)
         with rig.cache() as cache, rig.file(cache) as file:
-            with failing():
+            with failing(), rig.record.during("while the store fails"):
                 try:
                     data = file.pread(size, 0)
                 except OSError:
@@ -132,10 +134,15 @@ def failure(rig: Rig) -> None:
                 else:
                     rig.stop_if_breached()
                     rig.fail("F1", f"{len(data)} bytes came, and no error", "reading from page 0")
-            try:
-                data = file.pread(size, 0)
-            except OSError as error:
-                rig.fail("F2", f"it failed once more: {rig.why(error)}", "reading from page 0")
-            wanted = rig.expected(0)
-            if wanted is not None and data[: len(wanted)] != wanted[: len(data)]:
-                rig.fail("F2", describe(data[: len(wanted)], wanted, 0, rig.content), "page 0")
+            with rig.record.during("after the store has healed"):
+                _read_healed(rig, file, size)
+
+
+def _read_healed(rig: Rig, file: File, size: int) -> None:
+    try:
+        data = file.pread(size, 0)
+    except OSError as error:
+        rig.fail("F2", f"it failed once more: {rig.why(error)}", "reading from page 0")
+    wanted = rig.expected(0)
+    if wanted is not None and data[: len(wanted)] != wanted[: len(data)]:
+        rig.fail("F2", describe(data[: len(wanted)], wanted, 0, rig.content), "page 0")

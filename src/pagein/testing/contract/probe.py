@@ -18,7 +18,7 @@ from .record import Record, where_raised
 from .seen import SeenPage, SeenReadahead, SeenWriteback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ...mm.openfile import OpenFile
     from ...mm.page import Page
@@ -93,10 +93,9 @@ class Probe(AddressSpaceOperations):
                 record.breach("R2", "it returned AOP_UPDATED_PAGE, and the page was unlocked", seen.where)
             elif not page.uptodate:
                 record.breach("R3", "it returned AOP_UPDATED_PAGE, and the page was not Uptodate", seen.where)
+            seen.note_late_writes()
             seen.settle()
         elif code == 0:
-            if seen.is_unlocked_unread and not page.filled:
-                record.breach("R4", "it returned 0 after page.unlock(), without page.end_read()", seen.where)
             seen.owe()
         else:
             if page.locked:
@@ -107,15 +106,16 @@ class Probe(AddressSpaceOperations):
                 record.breach("R7", f"it has returned AOP_TRUNCATED_PAGE {TRUNCATED_MAX} times in a row", seen.where)
                 raise OSError("AOP_TRUNCATED_PAGE for ever")
 
-    def _note_raised(self, error: BaseException, where: str) -> None:
+    def _note_raised(self, error: BaseException, where: str, too_late: str = "R13") -> None:
+        """*too_late*: which clause it breaks to use memory that was lent for longer."""
         if isinstance(error, OSError):
-            self.record.last_error = f"{where} raised {where_raised(error)}"
+            self.record.last_error = f"{where}: {where_raised(error)}"
             return
         number = "R8"
         if isinstance(error, ContractViolation):
             number = number_of(error.clause)
         elif isinstance(error, ValueError) and "released memoryview" in str(error):
-            number = "R13"
+            number = too_late
         self.record.breach(number, f"it raised {where_raised(error)}", where)
 
     # -- writing ---------------------------------------------------------------------------------------------
@@ -123,9 +123,9 @@ class Probe(AddressSpaceOperations):
     def writepage(self, page: Page, wbc: WritebackControl) -> int:
         """As the store does it."""
         seen = SeenPage(page, self.record, "writepage", owed_clause="W3")
-        code = self._called(
-            seen.where, lambda: self.inner.writepage(cast("Page", seen), cast("WritebackControl", self._seen(wbc)))
-        )
+        given = cast("WritebackControl", SeenWriteback(wbc, self.record))
+        where = f"writepage, page {page.index}"
+        code = self._called(where, lambda: self.inner.writepage(cast("Page", seen), given), [seen])
         if code == AOP_WRITEPAGE_ACTIVATE and page.locked:
             seen.settle()
         elif code != 0 or isinstance(code, bool) or page.locked:
@@ -135,10 +135,12 @@ class Probe(AddressSpaceOperations):
 
     def writepages(self, wbc: WritebackControl) -> None:
         """As the store does it."""
-        self._called("writepages", lambda: self.inner.writepages(cast("WritebackControl", self._seen(wbc))))
-
-    def _seen(self, wbc: WritebackControl | SeenWriteback) -> SeenWriteback:
-        return wbc if isinstance(wbc, SeenWriteback) else SeenWriteback(wbc, self.record)
+        seen = SeenWriteback(wbc, self.record)
+        self._called("writepages", lambda: self.inner.writepages(cast("WritebackControl", seen)), seen.taken)
+        for page in seen.taken:
+            if page.is_forgotten:
+                what = "writepages took it, and left it locked: not under write-back, and not declined by wbc.redirty()"
+                self.record.breach("W3", what, page.where)
 
     def set_size(self, size_bytes: int) -> None:
         """As the store does it."""
@@ -146,7 +148,7 @@ class Probe(AddressSpaceOperations):
 
     def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
         """As the store does it."""
-        where = f"punch_hole({offset_bytes}, {size_bytes})"
+        where = self.record.here(f"punch_hole({offset_bytes}, {size_bytes})")
         with self.record.call(where):
             try:
                 self.inner.punch_hole(offset_bytes, size_bytes)
@@ -181,12 +183,14 @@ class Probe(AddressSpaceOperations):
         where = f"direct_write({len(data)} bytes, {offset_bytes})"
         return self._called(where, lambda: self.inner.direct_write(data, offset_bytes))
 
-    def _called(self, where: str, run: Callable[[], T]) -> T:
+    def _called(self, where: str, run: Callable[[], T], stored: Sequence[SeenPage] = ()) -> T:
+        where = self.record.here(where)
         with self.record.call(where):
             try:
                 return run()
             except Exception as error:
-                self._note_raised(error, where)
+                too_late = min((page.too_late for page in stored), default="R13")  # W1 before W17: it comes first
+                self._note_raised(error, where, too_late)
                 raise
 
 
@@ -197,7 +201,7 @@ class ReadaheadProbe(Probe):
         """As the store does it."""
         record = self.record
         seen = SeenReadahead(rac, record)
-        where = f"readahead, pages {rac.index} to {rac.index + rac.page_count - 1}"
+        where = record.here(f"readahead, pages {rac.index} to {rac.index + rac.page_count - 1}")
         try:
             with record.call(where, timed=not rac._untaken().caller_waits):
                 self.inner.readahead(cast("ReadaheadControl", seen))

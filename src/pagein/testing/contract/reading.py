@@ -169,19 +169,25 @@ def beyond(rig: Rig) -> None:
     rig.record.renamed = {"R8": "E3", "R9": "E2", "R10": "E2"}
     got: list[bytes] = []
     index = rig.page_count
-    for poison in POISONS:
-        rig.record.poison = poison
-        with rig.cache() as cache, rig.file(cache, size_bytes=longer) as file:
-            file.advise("random")
-            try:
-                got.append(file.pread(PAGE_SIZE, index * PAGE_SIZE))
-            except Exception:  # which is right, or on record
-                rig.stop_if_breached()
-            try:
-                file.advise("normal")
-                file.pread(BEYOND_PAGES * PAGE_SIZE, index * PAGE_SIZE)
-            except Exception:
-                rig.stop_if_breached()
-    if len(got) == 2 and (at := never_written(got[0], POISONS[0], got[1], POISONS[1])) >= 0:
-        seen = f"asked for a page behind its end it brought one, of which bytes from {at} on were never written"
-        rig.fail("E2", seen, f"page {index} of {rig.page_count}")
+    with rig.record.during("behind the end of the file"):
+        for poison in POISONS:
+            rig.record.poison = poison
+            got += _read_beyond(rig, index, longer)
+        if len(got) == 2 and (at := never_written(got[0], POISONS[0], got[1], POISONS[1])) >= 0:
+            rig.fail("E2", f"it brought a page, of which bytes from {at} on were never written", f"page {index}")
+
+
+def _read_beyond(rig: Rig, index: int, longer: int) -> list[bytes]:
+    got: list[bytes] = []
+    with rig.cache() as cache, rig.file(cache, size_bytes=longer) as file:
+        file.advise("random")
+        try:
+            got.append(file.pread(PAGE_SIZE, index * PAGE_SIZE))
+        except Exception:  # which is right, or on record
+            rig.stop_if_breached()
+        try:
+            file.advise("normal")
+            file.pread(BEYOND_PAGES * PAGE_SIZE, index * PAGE_SIZE)
+        except Exception:
+            rig.stop_if_breached()
+    return got

@@ -60,6 +60,8 @@ class Record:
         """What a page is full of before the store is to fill it: what it forgets is seen."""
         self.renamed: dict[str, str] = {}
         """Which clause a breach is told of in place of another, because of what is being done."""
+        self.circumstance: str = ""
+        """What is being done meanwhile, for who reads of a breach."""
         self.waits_s: list[float] = []
         """How long each call of a reading operation kept its thread without working."""
         self.while_stored: Callable[[], object] | None = None
@@ -74,13 +76,27 @@ class Record:
         self._calls: list[_Call] = []
         self._taken: list[SeenPage] = []
 
-    def breach(self, number: str, seen: str, where: str) -> None:
-        """A clause was broken."""
-        number = self.renamed.get(number, number)
+    def breach(self, number: str, seen: str, where: str, *, is_certain: bool = False) -> None:
+        """A clause was broken: that one, whatever is being done, if that *is_certain*."""
+        if not is_certain:
+            number = self.renamed.get(number, number)
         with self._lock:
             self.progress += 1
             if sum(one.number == number for one in self.breaches) < BREACHES_MAX:
                 self.breaches.append(Breach(number, seen, where))
+
+    @contextmanager
+    def during(self, circumstance: str) -> Iterator[None]:
+        """What is begun in here is told with *circumstance*: the store's author cannot know of it."""
+        before, self.circumstance = self.circumstance, circumstance
+        try:
+            yield
+        finally:
+            self.circumstance = before
+
+    def here(self, where: str) -> str:
+        """*where*, with the circumstance."""
+        return f"{where}, {self.circumstance}" if self.circumstance else where
 
     def moved(self) -> None:
         """The store has done something."""

@@ -121,7 +121,8 @@ class Report(NamedTuple):
             name = f"{finding.clause.number}: {finding.clause.expected}"
             case = Tree.SubElement(suite, "testcase", classname=f"pagein.{self.subject}", name=name, time="0")
             if finding.verdict == "failed":
-                message = _printable(finding.breaches[0].seen)
+                first = finding.breaches[0]
+                message = _printable(f"{first.where}: {first.seen}")
                 Tree.SubElement(case, "failure", message=message).text = _printable(finding.text())
             elif finding.verdict == "skipped":
                 Tree.SubElement(case, "skipped", message=_printable(finding.reason))

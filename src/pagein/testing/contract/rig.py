@@ -218,7 +218,7 @@ class Rig:
 
     def fail(self, number: str, seen: str, where: str) -> NoReturn:
         """Record a breach, and stop."""
-        self.record.breach(number, seen, where)
+        self.record.breach(number, seen, self.record.here(where))
         raise Stop
 
     def at_once(self, tasks: Iterable[Callable[[], object]]) -> None:

@@ -281,14 +281,14 @@ def write_failure(rig: Rig) -> None:
     with _written(rig) as (cache, file):
         wanted = pattern(0, 3 * PAGE_SIZE)
         file.pwrite(wanted, 0)
-        with failing():
+        with failing(), rig.record.during("while the store fails"):
             try:
                 file.fsync()
             except OSError:
                 rig.stop_if_breached()
             else:
                 rig.stop_if_breached()
-                rig.fail("F3", "fsync raised nothing while the store failed", "fsync")
+                rig.fail("F3", "it raised nothing", "fsync")
         _check(rig, cache, file, wanted, "written while the store failed, and stored again", number="F3")
 
 
