@@ -15,6 +15,17 @@ import obstore.store
 import pytest
 from tests.kit.reading_mistakes import CONTENT, Right, RightWithReadahead
 from tests.kit.source_mistakes import Place
+from tests.kit.sources_that_keep import (
+    EndsItsPoolWithoutWaiting,
+    GrowsAPoolForAll,
+    KeepsConnections,
+    KeepsOneDescriptor,
+    LeftToPython,
+    LingeringThreads,
+    OneOfEachThread,
+    OpensItAnew,
+    ended,
+)
 from tests.kit.writing_mistakes import RightPageByPage, RightWriting
 from tests.test_docs import blocks
 
@@ -53,6 +64,27 @@ def test_a_right_source_with_all_that_a_check_can_be_told() -> None:
     place = Place()
     subject = Subject((place, "a"), content=CONTENT, writes=True, change=place.change, failing=place.failing)
     assert {"O3", "O5", "O6", "O7", "O8", "F1", "F2", "F3", "W5", "W13", "W14", "L2", "L3"} <= require_kept(subject)
+
+
+@pytest.mark.parametrize("right", [LingeringThreads, OneOfEachThread])
+def test_right_operations_of_which_something_ends_a_little_later(right: Any) -> None:
+    assert {"L2", "L3"} <= require_kept(Subject(right, content=CONTENT))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        EndsItsPoolWithoutWaiting,
+        GrowsAPoolForAll,
+        KeepsConnections,
+        KeepsOneDescriptor,
+        LeftToPython,
+        OpensItAnew,
+    ],
+)
+def test_a_right_source_that_keeps_something(kind: Any) -> None:
+    with ended(kind()) as place:
+        assert {"L2", "L3"} <= require_kept(Subject((place, "a"), content=CONTENT))
 
 
 def test_memory() -> None:
