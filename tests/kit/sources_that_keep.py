@@ -16,7 +16,7 @@ from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.stores import Opened
 
-LINGERING_S = 0.05
+LINGERING_S = 0.3
 PLACES = 32
 """Of a pool, or of a cache of connections: more than the opens of all exercises before have filled."""
 
