@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import tempfile
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
@@ -310,15 +311,34 @@ class LeavesAThread(Place):
         return self.Bad(self, path)
 
 
+LEFT: list[int] = []
+"""Descriptors that were never closed, for the test to close."""
+
+
 class LeavesADescriptor(Place):
     """Its close is never called by what wraps it."""
 
     breaks = "L3"
-    opened: list[int] = []  # noqa: RUF012  # for the test to close
 
     class Bad(Object):
         def open(self) -> Opened:
-            LeavesADescriptor.opened.append(os.open(os.devnull, os.O_RDONLY))
+            LEFT.append(os.open(os.devnull, os.O_RDONLY))
+            return super().open()
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class LeavesATemporaryFile(Place):
+    """Of another name each time, and removed at once."""
+
+    breaks = "L3"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            fd, path = tempfile.mkstemp()
+            os.unlink(path)
+            LEFT.append(fd)
             return super().open()
 
     def source(self, path: str) -> Object:

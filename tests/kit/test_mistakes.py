@@ -34,9 +34,9 @@ def nothing_left_behind() -> None:
 def what_waits_ends() -> Iterator[None]:
     yield
     reading_mistakes.NEVER.set()
-    for fd in source_mistakes.LeavesADescriptor.opened:
+    for fd in source_mistakes.LEFT:
         os.close(fd)
-    source_mistakes.LeavesADescriptor.opened.clear()
+    source_mistakes.LEFT.clear()
 
 
 def require_broken(subject: Subject, number: str) -> None:

@@ -26,6 +26,17 @@ from tests.kit.reading_mistakes import (
     RightWithReadahead,
 )
 from tests.kit.source_mistakes import Place
+from tests.kit.sources_that_keep import (
+    EndsItsPoolWithoutWaiting,
+    GrowsAPoolForAll,
+    KeepsConnections,
+    KeepsOneDescriptor,
+    LeftToPython,
+    LingeringThreads,
+    OneOfEachThread,
+    OpensItAnew,
+    ended,
+)
 from tests.kit.writing_mistakes import (
     FsyncCommitsNothing,
     Launders,
@@ -190,6 +201,27 @@ def test_a_write_through_the_cache_to_a_page_that_the_store_has_not_let_go_of_is
         opened.pwrite(b"short writes have a budget now", 0)
         assert opened.pread(9, PAGE_SIZE + 100) == b"meanwhile"
     assert record.breaches == []
+
+
+@pytest.mark.parametrize("right", [LingeringThreads, OneOfEachThread])
+def test_right_operations_of_which_something_ends_a_little_later(right: Any) -> None:
+    assert {"L2", "L3"} <= require_kept(Subject(right, content=CONTENT))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        EndsItsPoolWithoutWaiting,
+        GrowsAPoolForAll,
+        KeepsConnections,
+        KeepsOneDescriptor,
+        LeftToPython,
+        OpensItAnew,
+    ],
+)
+def test_a_right_source_that_keeps_something(kind: Any) -> None:
+    with ended(kind()) as place:
+        assert {"L2", "L3"} <= require_kept(Subject((place, "a"), content=CONTENT))
 
 
 def test_memory() -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ...errors import ContractViolation
 from ...stores.source import Opened
-from . import meeting, reading, sources, writing
+from . import left_behind, meeting, reading, sources, writing
 from .clauses import CLAUSES, number_of
 from .record import Breach, Record, where_raised
 from .report import Finding, Report
@@ -56,7 +56,7 @@ EXERCISES = (
     Exercise(meeting.invalidation, ("T1",), (reading.pages_alone, reading.runs, meeting.concurrency)),
     Exercise(meeting.truncation, ("T2",), (reading.pages_alone, reading.runs, meeting.concurrency)),
     Exercise(meeting.failure, ("F1", "F2"), (reading.pages_alone, reading.runs)),
-    Exercise(sources.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
+    Exercise(left_behind.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
     Exercise(sources.changed, ("O5", "O6"), (reading.pages_alone,)),
     Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17", "W19"), (reading.attributes,)),
     Exercise(writing.rewritten, ("W6",), _STORED),

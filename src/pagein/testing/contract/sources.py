@@ -1,27 +1,17 @@
-"""Exercises of a source: what it says of an object that is there, that is not, that has changed; and what it leaves.
+"""Exercises of a source: what it says of an object that is there, that is not, that has changed.
 
-Not here: opening for writing (writing.py).
+Not here: opening for writing (writing.py), what it leaves behind (left_behind.py).
 """
 
 from __future__ import annotations
 
-import os
-import re
-import threading
-from collections import Counter
 from contextlib import suppress
-from itertools import pairwise
 
 from ...mm.aops import AddressSpaceOperations
 from ...stores import source_of
 from ...stores.source import Opened
 from ...units import PAGE_SIZE
 from .rig import NotApplicable, Rig
-
-CYCLES = 4
-FDS = "/proc/self/fd"
-_LAST_NUMBER = re.compile(r"(?<=:\[)\d+(?=\]$)")
-"""By which sockets and pipes differ."""
 
 
 def opening(rig: Rig) -> None:
@@ -104,38 +94,3 @@ def changed(rig: Rig) -> None:
                 data = file.pread(rig.size_of(late), late * PAGE_SIZE)
             if data and data != wanted:
                 rig.fail("O6", "it brought other bytes than that version had, and no error", f"page {late}")
-
-
-def left_behind(rig: Rig) -> None:
-    """Opened, read and closed again and again: what grows each time is never given back."""
-    threads: list[set[threading.Thread]] = []
-    descriptors: list[Counter[str]] = []
-    for _ in range(CYCLES):
-        once = Rig(rig.subject, {}, rig.record)
-        try:
-            once.open_to_read()
-            with once.cache() as cache, once.file(cache) as file:
-                file.pread(1, 0)
-        finally:
-            once.close()
-        del once, cache, file
-        threads.append({one for one in threading.enumerate() if not one.name.startswith("pagein-")})
-        descriptors.append(_descriptors())
-    more = [later - earlier for earlier, later in pairwise(threads)]
-    if all(more):
-        names = ", ".join(sorted(one.name for one in more[-1]))
-        rig.record.breach("L2", f"each time there was one more: {names}", "opened, read and closed")
-    for what in descriptors[-1]:
-        counts = [found[what] for found in descriptors]
-        if all(later > earlier for earlier, later in pairwise(counts)):
-            seen = f"descriptors of {what} became more each time: {', '.join(map(str, counts))}"
-            rig.record.breach("L3", seen, "opened, read and closed")
-
-
-def _descriptors() -> Counter[str]:
-    """What is open, by what it is, without the memory of caches, which goes when Python sees that nobody has it."""
-    found: Counter[str] = Counter()
-    for name in os.listdir(FDS) if os.path.isdir(FDS) else ():
-        with suppress(OSError):  # the one with which it is listed
-            found[_LAST_NUMBER.sub("", os.readlink(f"{FDS}/{name}"))] += 1
-    return Counter({what: count for what, count in found.items() if not what.startswith("/memfd:pagein")})
