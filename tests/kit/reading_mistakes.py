@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import threading
 from collections.abc import Hashable
+from concurrent.futures import Future
 from typing import Any
 
 from pagein import AOP_TRUNCATED_PAGE, AOP_UPDATED_PAGE, AddressSpaceOperations, RangeOperations
@@ -178,6 +180,28 @@ class DiesBeforeItEnds(Right):
         data = {0: b""}[page.index + 1]
         page.buffer[:] = data
         page.end_read()
+
+
+class DiesInACallback(DiesBeforeItEnds):
+    """Of a future, which logs what its callbacks raise and goes on."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        future: Future[None] = Future()
+        future.add_done_callback(lambda _: self.bring(page))
+        future.set_result(None)
+        return 0
+
+
+class DiesInALoop(DiesBeforeItEnds):
+    """As above, of asyncio."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        threading.Thread(target=asyncio.run, args=(self.run(page),)).start()
+        return 0
+
+    async def run(self, page: Page) -> None:
+        asyncio.get_running_loop().call_soon(self.bring, page)
+        await asyncio.sleep(0)
 
 
 class NeverEndsBehindTheEnd(Right):

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
+import logging
+import re
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree as Tree
 
 import pytest
-from tests.kit.reading_mistakes import CONTENT, NeverEndsBehindTheEnd, OffByOnePage, RaisesKeyError, Right
+from tests.kit.reading_mistakes import (
+    CONTENT,
+    DiesBeforeItEnds,
+    DiesInACallback,
+    DiesInALoop,
+    NeverEndsBehindTheEnd,
+    OffByOnePage,
+    RaisesKeyError,
+    Right,
+)
 
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
@@ -44,6 +59,26 @@ def wheres(report: Report, number: str) -> list[str]:
     failure = Tree.fromstring(report.junit()).find("testsuite/testcase/failure")
     assert failure is not None
     return [in_text.partition(":")[2].strip(), in_json, failure.get("message", "")]
+
+
+class DiesInForeignCode(DiesBeforeItEnds):
+    """In a callback that C calls, which cannot pass on what it raises."""
+
+    def readpage(self, file: OpenFile, page: Page) -> int:
+        ctypes.CFUNCTYPE(None)(lambda: self.bring(page))()
+        return 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mistake", [DiesBeforeItEnds, DiesInACallback, DiesInALoop, DiesInForeignCode])
+def test_what_was_never_ended_is_told_with_what_its_callback_raised(mistake: Any) -> None:
+    hooks = threading.excepthook, sys.unraisablehook
+    seen = check(Subject(mistake, content=CONTENT), patience_s=0.5).of("R4").breaches[0].seen
+    assert re.match(
+        r"it was never ended; meanwhile .+ KeyError: 1 at kit/reading_mistakes\.py:\d+ in bring \(", seen
+    ), seen
+    assert (threading.excepthook, sys.unraisablehook) == hooks
+    assert not any(logging.getLogger(name).filters for name in ("concurrent.futures", "asyncio"))
 
 
 def test_it_says_that_the_page_was_behind_the_end_of_the_file() -> None:

@@ -71,7 +71,7 @@ class Record:
         self.last_error: str = ""
         """The last OSError that an operation has raised, and where: that is lost by the time that a caller hears it."""
         self.died: list[str] = []
-        """Threads that ended with an exception meanwhile."""
+        """Threads and callbacks that ended with an exception meanwhile."""
         self._lock = threading.Lock()
         self._calls: list[_Call] = []
         self._taken: list[SeenPage] = []

@@ -7,6 +7,8 @@ Assumes: the checked operations move something at least every *patience_s* secon
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 import time
 import traceback
@@ -232,16 +234,32 @@ class _Attempt:
 
 @contextmanager
 def _deaths_noted(record: Record) -> Iterator[None]:
-    """Threads that end with an exception meanwhile are put on record: one of them may be what everybody waits for."""
-    before = threading.excepthook
+    """Exceptions of threads and callbacks that reach nobody are put on record meanwhile: what raised one of them may be
+    what everybody waits for."""
+    of_threads, of_others = threading.excepthook, sys.unraisablehook
+    loggers = [logging.getLogger(name) for name in ("concurrent.futures", "asyncio")]
 
-    def note(args: threading.ExceptHookArgs) -> None:
-        if args.exc_value is not None:
-            name = args.thread.name if args.thread else "?"
-            record.died.append(f"the thread {name} ended with {where_raised(args.exc_value)}")
+    def note(text: str, error: BaseException | None) -> None:
+        if error is not None:
+            record.died.append(f"{text} {where_raised(error)}")
 
-    threading.excepthook = note
+    def note_thread(args: threading.ExceptHookArgs) -> None:
+        note(f"the thread {args.thread.name if args.thread else '?'} ended with", args.exc_value)
+
+    def note_logged(told: logging.LogRecord) -> bool:
+        note(f"{told.name} told of", told.exc_info[1] if told.exc_info else None)
+        return True  # it is logged as ever
+
+    def note_unraisable(args: sys.UnraisableHookArgs) -> None:
+        note("sys.unraisablehook was told of", args.exc_value)
+        of_others(args)
+
+    threading.excepthook, sys.unraisablehook = note_thread, note_unraisable
+    for logger in loggers:
+        logger.addFilter(note_logged)
     try:
         yield
     finally:
-        threading.excepthook = before
+        threading.excepthook, sys.unraisablehook = of_threads, of_others
+        for logger in loggers:
+            logger.removeFilter(note_logged)

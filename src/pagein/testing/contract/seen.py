@@ -121,7 +121,7 @@ class SeenPage:
 
     def set_uptodate(self) -> None:
         """As `Page.set_uptodate`."""
-        shown = Shown(self._page)
+        shown = Shown(self._page) if self._page.locked else None  # else its memory may have gone
         if self._do("set_uptodate", self._page.set_uptodate) and self._shown is None:
             self._shown = shown
 
