@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 from xml.etree import ElementTree as Tree
 
 import pytest
 from tests.kit.reading_mistakes import CONTENT, OffByOnePage, RaisesKeyError, Right
+from tests.kit.source_mistakes import Object, OpenRaisesRuntimeError, Place
 
+from pagein.stores import Opened
 from pagein.testing.contract import CLAUSES, Report, Subject, check
 
 
@@ -72,3 +77,51 @@ def test_what_cannot_be_checked_is_an_error_that_says_what_can() -> None:
 
     with pytest.raises(ValueError, match="how long is a file of WithoutSize"):
         check(Subject(WithoutSize))
+
+
+@pytest.mark.parametrize(
+    "sized",
+    [
+        lambda size: Subject(Right, size_bytes=size),
+        lambda size: Subject(lambda: (Right(), size)),
+        lambda size: Subject(Opened(Right(), size, "")),
+    ],
+)
+def test_a_size_that_is_none_is_an_error_that_says_so(sized: Callable[[Any], Subject]) -> None:
+    with pytest.raises(ValueError, match="the size of Right must be at least 0 bytes, not -5"):
+        check(sized(-5))
+    with pytest.raises(TypeError, match="the size of Right must be an int, a number of bytes, not '100'"):
+        check(sized("100"))
+
+
+def test_what_source_open_raises_is_told_with_its_line() -> None:
+    breach = check(Subject((OpenRaisesRuntimeError(), "a"))).of("R8").breaches[0]
+    assert breach.seen.startswith("it raised RuntimeError: no session at kit/source_mistakes.py:")
+    assert breach.where == "source.open()"
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """Set when the test is over: what waits for it then ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_where_source_open_hangs_is_told(never: threading.Event) -> None:
+    class Hangs(Object):
+        def open(self) -> Opened:
+            never.wait()
+            return super().open()
+
+    breach = check(Subject(Hangs(Place(), "a")), patience_s=0.5).of("D4").breaches[0]
+    assert "kit/test_report.py:" in breach.seen
+    assert breach.where == "source.open()"
+
+
+def test_operations_whose_close_hangs_do_not_hang_the_check(never: threading.Event) -> None:
+    def close() -> None:
+        never.wait()
+
+    report = check(Subject(lambda: Opened(Right(), len(CONTENT), "", close=close)), patience_s=0.5)
+    assert report.broken == ["D4"]
