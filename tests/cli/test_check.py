@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
 import pytest
 from tests.cli.command import Ended, run_here, run_process
+
+import pagein
 
 STORES = """
 from pagein import AOP_UPDATED_PAGE, AddressSpaceOperations, RangeOperations
@@ -119,6 +122,32 @@ def test_a_content_to_compare_with(check, tmp_path: Path) -> None:
     ended = check("Right", "--content", tmp_path / "other")
     assert ended.status == 1
     assert "BROKEN R10: " in ended.out
+
+
+def test_a_clause_is_explained_without_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capsys, "check", "--explain", "r9")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith("R9: every byte of the page is written before it is Uptodate\n")
+    assert "The checker fills the page with something else before the call, twice" in ended.out
+
+
+def test_a_clause_that_there_is_not_is_2_and_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capsys, "check", "--explain", "R99")
+    assert (ended.status, ended.out) == (2, "")
+    assert "no clause R99: accepted are O1, O2, " in ended.complaint
+
+
+def test_who_has_only_installed_it_is_led_to_a_clause(tmp_path: Path, module: str) -> None:
+    """A copy of what a wheel holds, away from the documentation."""
+    place = tmp_path / "site-packages"
+    shutil.copytree(Path(pagein.__file__).parent, place / "pagein", ignore=shutil.ignore_patterns("__pycache__"))
+    ended = run_process("check", f"{module}:Wrong", PYTHONPATH=str(place))
+    assert ended.status == 1
+    led = next(line for line in ended.out.splitlines() if line.startswith("  see: "))
+    command = led.partition(" or: pagein ")[2].split()
+    explained = run_process(*command, PYTHONPATH=str(place))
+    assert (explained.status, explained.err) == (0, "")
+    assert explained.out.startswith("R9: every byte of the page is written")
 
 
 @pytest.mark.parametrize("name", ["pair", "subject", "TestPair"])

@@ -13,7 +13,8 @@ from tests.kit.reading_mistakes import CONTENT, OffByOnePage, RaisesKeyError, Ri
 from tests.kit.source_mistakes import Object, OpenRaisesRuntimeError, Place
 
 from pagein.stores import Opened
-from pagein.testing.contract import CLAUSES, Report, Subject, check
+from pagein.testing.contract import CLAUSES, Report, Subject, check, explain
+from pagein.testing.contract.explained import LINUX, NOTES, SECTIONS
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_text_leads_to_the_mistake(report: Report) -> None:
     assert "page 1: " in text
     assert "those are the bytes of the file from offset 0 on (page 0, byte 0)" in text
     assert "Read at page.offset" in text
-    assert "docs/reference/store-clauses.md#r10" in text
+    assert "see:      docs/reference/store-clauses.md#r10, or: pagein check --explain R10\n" in text
     assert text.splitlines()[-1].startswith("FAILED: ")
 
 
@@ -45,6 +46,7 @@ def test_json_has_all_of_it(report: Report) -> None:
     assert broken[0]["expected"] == CLAUSES["R10"].expected
     assert broken[0]["fix"] == CLAUSES["R10"].fix
     assert broken[0]["link"].endswith("store-clauses.md#r10")
+    assert broken[0]["command"] == "pagein check --explain R10"
     assert broken[0]["seen"][0]["where"].startswith("page 1")
 
 
@@ -58,6 +60,20 @@ def test_junit_has_a_case_for_each_clause(report: Report) -> None:
     assert set(failed) == {"R10"}
     assert "those are the bytes of the file from offset 0" in (failed["R10"].text or "")
     assert len(suite.findall("testcase/skipped")) == int(suite.get("skipped", "0")) > 0
+
+
+@pytest.mark.parametrize("number", CLAUSES)
+def test_a_clause_is_explained_with_what_the_documentation_has_of_it(number: str) -> None:
+    told = " ".join(explain(number.lower()).split())
+    assert told.startswith(f"{number}: {CLAUSES[number].expected}")
+    assert " ".join(CLAUSES[number].fix.split()) in told
+    assert NOTES.get(number, "") in told
+
+
+def test_all_that_is_told_of_clauses_is_of_clauses_that_there_are() -> None:
+    assert {*NOTES, *LINUX, *SECTIONS} <= {*CLAUSES}
+    with pytest.raises(ValueError, match="no clause R99: accepted are O1, O2, "):
+        explain("R99")
 
 
 def test_what_xml_has_no_place_for_is_left_out() -> None:

@@ -18,8 +18,23 @@ EXIT_BROKEN = 1
 PATIENCE_S = 10.0
 
 
+def _explain(context: click.Context, parameter: click.Parameter, number: str | None) -> None:
+    """As --help: nothing else is looked at."""
+    if number is None or context.resilient_parsing:
+        return
+    from ..testing.contract import explain
+
+    try:
+        click.echo(explain(number))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    context.exit()
+
+
 @click.command()
 @click.argument("target", metavar="MODULE:NAME")
+@click.option("--explain", metavar="CLAUSE", is_eager=True, expose_value=False, callback=_explain,
+              help="Print a clause, by its number, with all that is known of it, and exit.")  # fmt: skip
 @click.option("--size", "size_bytes", type=size, help="How long the file is, if the operations have no size_bytes.")
 @click.option("--content", type=click.Path(exists=True, dir_okay=False), help="A file with the same bytes.")
 @click.option("--write/--no-write", "writes", default=None, help="Whether what it holds may be overwritten.")
