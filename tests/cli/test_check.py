@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
@@ -53,6 +55,14 @@ def failing():
 store = MemoryStore({"a": CONTENT})
 pair = (store, "a")
 subject = Subject(lambda: (MemoryStore({"a": CONTENT}), "a"), writes=True)
+
+
+class Touched(Right):
+    size_bytes = len(CONTENT)
+
+    def fill(self, buffer, offset_bytes):
+        open("touched", "w").close()
+        super().fill(buffer, offset_bytes)
 
 
 class TestPair(ContractSuite):
@@ -117,6 +127,38 @@ def test_junit_into_a_file(check, tmp_path: Path) -> None:
     assert suite.get("failures") == "1"
 
 
+@pytest.mark.parametrize("output", ["nowhere/report.xml", "shut"])
+def test_a_report_that_cannot_be_written_is_told_before_the_check(check, tmp_path: Path, output: str) -> None:
+    (tmp_path / "shut").symlink_to("nowhere/report.xml")
+    ended = check("Touched", "-o", output)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.complaint.startswith(f"pagein: cannot write {output}: No such file or directory")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_report_goes_into_a_pipe_too(check, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    assert check("Touched", "-o", tmp_path / "pipe").status == 0
+    reader.join()
+    assert "passed: " in got[0]
+
+
+def test_a_report_replaces_a_longer_one(check, tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("x" * 100_000)
+    assert check("Touched", "-o", tmp_path / "report").status == 0
+    assert (tmp_path / "report").read_text().startswith("pagein check ")
+
+
+def test_an_empty_file_is_2_and_not_a_pass(check, module: str) -> None:
+    ended = check("Right", "--size", "0", "--format", "junit")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.complaint.startswith(f"pagein: cannot check {module}:Right: the file is empty, and ")
+    assert "give one of 3 pages or more" in ended.complaint
+
+
 def test_a_content_to_compare_with(check, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"x" * 22590)
     ended = check("Right", "--content", tmp_path / "other")
@@ -169,6 +211,10 @@ def test_a_source_is_overwritten_only_if_that_is_said(check) -> None:
         ("nothing_there:Ops", "cannot import nothing_there"),
         ("json:Nothing", "cannot find Nothing in json"),
         ("json:dumps", "cannot check json:dumps"),
+        (
+            "pagein.testing:ContractSuite",
+            "cannot check pagein.testing:ContractSuite: ContractSuite must define subject()",
+        ),
         ("math:pi", "cannot check math:pi"),
     ],
 )

@@ -10,9 +10,10 @@ from xml.etree import ElementTree as Tree
 
 import pytest
 from tests.kit.reading_mistakes import CONTENT, OffByOnePage, RaisesKeyError, Right
-from tests.kit.source_mistakes import Object, OpenRaisesRuntimeError, Place
+from tests.kit.source_mistakes import AnotherKeyEachTime, Object, OpenRaisesRuntimeError, Place
+from tests.kit.writing_mistakes import RightWriting
 
-from pagein.stores import Opened
+from pagein.stores import MemoryStore, Opened
 from pagein.testing.contract import CLAUSES, Report, Subject, check, explain
 from pagein.testing.contract.explained import LINUX, NOTES, SECTIONS
 
@@ -108,6 +109,29 @@ def test_a_size_that_is_none_is_an_error_that_says_so(sized: Callable[[Any], Sub
         check(sized(-5))
     with pytest.raises(TypeError, match="the size of Right must be an int, a number of bytes, not '100'"):
         check(sized("100"))
+
+
+@pytest.mark.parametrize(
+    ("empty", "reason"),
+    [
+        (Subject(Right, size_bytes=0), "its operations are not writable"),
+        (Subject(RightWriting, size_bytes=0, writes=False), "it may not be overwritten"),
+        (Subject((MemoryStore({"a": b""}), "a")), "what a source holds is overwritten only if you say so"),
+    ],
+)
+def test_an_empty_file_is_not_taken_for_a_pass(empty: Subject, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^the file is empty, and {reason}.*: give one of 3 pages or more$"):
+        check(empty)
+
+
+def test_what_is_broken_with_an_empty_file_is_told() -> None:
+    assert check(Subject((AnotherKeyOfNothing(), "a"))).broken == ["O2"]
+
+
+class AnotherKeyOfNothing(AnotherKeyEachTime):
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects["a"] = b""
 
 
 def test_what_source_open_raises_is_told_with_its_line() -> None:

@@ -27,6 +27,8 @@ PATIENCE_S = 10.0
 """A store that has done nothing for so long, although something is owed, has broken a clause."""
 STRAGGLING = 6
 """So many times longer an exercise may take that waits for nothing of the store's."""
+PAGES_MIN = 3
+"""With fewer much is not checked; of an empty file nothing is, which nobody should take for a pass."""
 LOOK_S = 0.02
 GRACE_S = 0.5
 """For an exercise to end after all, once the store's part was done in its place."""
@@ -76,7 +78,7 @@ EXERCISES = (
 def check(subject: Subject, *, patience_s: float = PATIENCE_S) -> Report:
     """Check *subject*.  Blocks: until all exercises have ended, or were given up.
 
-    Raises: TypeError, ValueError for what cannot be checked.
+    Raises: TypeError, ValueError for what cannot be checked: also a file that is empty, and may not be written to.
     """
     made = subject.made()
     order = _in_order(subject, made)
@@ -141,6 +143,8 @@ class _Check:
             self.blocked[exercise.run] = failed[0]
             self._skip(exercise, f"not checked before {failed[0]} is right")
         elif reason is not None:
+            if exercise.run is reading.pages_alone and not self.breaches:
+                raise ValueError(f"{reason}, so that nothing is read: give one of {PAGES_MIN} pages or more")
             self._skip(exercise, reason)
         else:
             self.covered.update(exercise.clauses)

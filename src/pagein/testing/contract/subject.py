@@ -52,6 +52,11 @@ class Subject:
         self.target = target
         self.name: str = name or getattr(target, "__qualname__", None) or _name_of(target)
 
+    @classmethod
+    def of(cls, found: Any, *, name: str | None = None) -> Subject:
+        """*found*, if it is one; else one of it."""
+        return found if isinstance(found, Subject) else cls(found, name=name)
+
     def made(self) -> Source | Opened:
         """The source, or the operations, of this time.  Raises: TypeError, ValueError; what making it raises."""
         target = self.target
