@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
 from pathlib import Path
 from xml.etree import ElementTree as Tree
 
 import pytest
 from tests.cli.command import Ended, run_here, run_process
+
+import pagein
 
 STORES = """
 from pagein import AOP_UPDATED_PAGE, AddressSpaceOperations, RangeOperations
@@ -50,6 +55,14 @@ def failing():
 store = MemoryStore({"a": CONTENT})
 pair = (store, "a")
 subject = Subject(lambda: (MemoryStore({"a": CONTENT}), "a"), writes=True)
+
+
+class Touched(Right):
+    size_bytes = len(CONTENT)
+
+    def fill(self, buffer, offset_bytes):
+        open("touched", "w").close()
+        super().fill(buffer, offset_bytes)
 
 
 class TestPair(ContractSuite):
@@ -114,11 +127,69 @@ def test_junit_into_a_file(check, tmp_path: Path) -> None:
     assert suite.get("failures") == "1"
 
 
+@pytest.mark.parametrize("output", ["nowhere/report.xml", "shut"])
+def test_a_report_that_cannot_be_written_is_told_before_the_check(check, tmp_path: Path, output: str) -> None:
+    (tmp_path / "shut").symlink_to("nowhere/report.xml")
+    ended = check("Touched", "-o", output)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.complaint.startswith(f"pagein: cannot write {output}: No such file or directory")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_report_goes_into_a_pipe_too(check, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    assert check("Touched", "-o", tmp_path / "pipe").status == 0
+    reader.join()
+    assert "passed: " in got[0]
+
+
+def test_a_report_replaces_a_longer_one(check, tmp_path: Path) -> None:
+    (tmp_path / "report").write_text("x" * 100_000)
+    assert check("Touched", "-o", tmp_path / "report").status == 0
+    assert (tmp_path / "report").read_text().startswith("pagein check ")
+
+
+def test_an_empty_file_is_2_and_not_a_pass(check, module: str) -> None:
+    ended = check("Right", "--size", "0", "--format", "junit")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.complaint.startswith(f"pagein: cannot check {module}:Right: the file is empty, and ")
+    assert "give one of 3 pages or more" in ended.complaint
+
+
 def test_a_content_to_compare_with(check, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"x" * 22590)
     ended = check("Right", "--content", tmp_path / "other")
     assert ended.status == 1
     assert "BROKEN R10: " in ended.out
+
+
+def test_a_clause_is_explained_without_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capsys, "check", "--explain", "r9")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith("R9: every byte of the page is written before it is Uptodate\n")
+    assert "The checker fills the page with something else before the call, twice" in ended.out
+
+
+def test_a_clause_that_there_is_not_is_2_and_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = run_here(capsys, "check", "--explain", "R99")
+    assert (ended.status, ended.out) == (2, "")
+    assert "no clause R99: accepted are O1, O2, " in ended.complaint
+
+
+def test_who_has_only_installed_it_is_led_to_a_clause(tmp_path: Path, module: str) -> None:
+    """A copy of what a wheel holds, away from the documentation."""
+    place = tmp_path / "site-packages"
+    shutil.copytree(Path(pagein.__file__).parent, place / "pagein", ignore=shutil.ignore_patterns("__pycache__"))
+    ended = run_process("check", f"{module}:Wrong", PYTHONPATH=str(place))
+    assert ended.status == 1
+    led = next(line for line in ended.out.splitlines() if line.startswith("  see: "))
+    command = led.partition(" or: pagein ")[2].split()
+    explained = run_process(*command, PYTHONPATH=str(place))
+    assert (explained.status, explained.err) == (0, "")
+    assert explained.out.startswith("R9: every byte of the page is written")
 
 
 @pytest.mark.parametrize("name", ["pair", "subject", "TestPair"])
@@ -140,6 +211,10 @@ def test_a_source_is_overwritten_only_if_that_is_said(check) -> None:
         ("nothing_there:Ops", "cannot import nothing_there"),
         ("json:Nothing", "cannot find Nothing in json"),
         ("json:dumps", "cannot check json:dumps"),
+        (
+            "pagein.testing:ContractSuite",
+            "cannot check pagein.testing:ContractSuite: ContractSuite must define subject()",
+        ),
         ("math:pi", "cannot check math:pi"),
     ],
 )

@@ -139,6 +139,127 @@ class SizeIsWrong(Place):
         return self.Bad(self, path)
 
 
+class SizeIsNegative(Place):
+    breaks = "O1"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            return super().open()._replace(size_bytes=-5)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenFails(Place):
+    breaks = "O1"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            raise PermissionError(errno.EACCES, "not for you", self.name)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenRaisesRuntimeError(Place):
+    breaks = "R8"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            raise RuntimeError("no session")
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenHangs(Place):
+    breaks = "D4"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            NEVER.wait()
+            return super().open()
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class LookRaisesRuntimeError(Place):
+    breaks = "R8"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            def look() -> Opened | None:
+                raise RuntimeError("no session")
+
+            return super().open()._replace(look=look)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class LookFails(Place):
+    breaks = "O4"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            def look() -> Opened | None:
+                raise OSError(errno.EIO, "cannot look")
+
+            return super().open()._replace(look=look)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class LookHangs(Place):
+    breaks = "D4"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            def look() -> None:
+                NEVER.wait()
+
+            return super().open()._replace(look=look)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenForWritingRaisesKeyError(Place):
+    breaks = "R8"
+
+    class Bad(Object):
+        def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+            raise KeyError(self.path)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenForWritingReturnsNothing(Place):
+    breaks = "O1"
+
+    class Bad(Object):
+        def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+            return None  # type: ignore[return-value]  # the mistake
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenForWritingHangs(Place):
+    breaks = "D4"
+
+    class Bad(Object):
+        def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+            NEVER.wait()
+            return super().open_for_writing(create=create, exclusive=exclusive, truncate=truncate)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
 class AnotherKeyEachTime(Place):
     breaks = "O2"
 
@@ -229,6 +350,20 @@ class CloseRaises(Place):
         def open(self) -> Opened:
             def close() -> None:
                 raise ConnectionResetError(errno.ECONNRESET, "the other side has hung up")
+
+            return super().open()._replace(close=close)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class CloseHangs(Place):
+    breaks = "D4"
+
+    class Bad(Object):
+        def open(self) -> Opened:
+            def close() -> None:
+                NEVER.wait()
 
             return super().open()._replace(close=close)
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ClassVar
 
-from tests.kit.reading_mistakes import NEVER, Right
+from tests.kit.reading_mistakes import Right
 from tests.kit.source_mistakes import Object, Place
 
 from pagein.mm.openfile import OpenFile
@@ -35,7 +35,7 @@ class LingeringThreads(Right):
             page.end_read(error)
         else:
             page.end_read()
-        NEVER.wait(LINGERING_S)
+        threading.Event().wait(LINGERING_S)
 
 
 class PooledReads(Right):

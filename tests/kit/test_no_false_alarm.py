@@ -52,7 +52,7 @@ from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.writeback import WritebackControl
 from pagein.stores import LocalStore, MemoryStore
-from pagein.testing import RangeServer
+from pagein.testing import Link, RangeServer, SimulatedStore
 from pagein.testing.contract import Subject, check
 from pagein.testing.contract.probe import probe_of
 from pagein.testing.contract.record import Record
@@ -310,6 +310,19 @@ def test_the_testing_kits_own() -> None:
 
     subject = Subject((faulty, "a"), writes=True, failing=failing)
     assert {"F1", "F2", "F3"} <= require_kept(subject)
+
+
+LINK = Link(latency_s=0.002, bandwidth_bytes_s=100e6)
+
+
+def test_a_simulated_store() -> None:
+    subject = Subject((SimulatedStore({"a": CONTENT}, LINK), "a"), content=CONTENT)
+    assert {"R9", "A3", "C1", "O3", "O4", "L2", "L3"} <= require_kept(subject)
+
+
+def test_a_simulated_store_that_can_be_written_to() -> None:
+    store = SimulatedStore(MemoryStore({"a": CONTENT}), LINK)
+    assert {"W2", "W5", "W11", "W13", "O7", "O8"} <= require_kept(Subject((store, "a"), content=CONTENT, writes=True))
 
 
 @pytest.mark.parametrize(

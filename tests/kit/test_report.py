@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree as Tree
@@ -25,10 +25,14 @@ from tests.kit.reading_mistakes import (
     RaisesKeyError,
     Right,
 )
+from tests.kit.source_mistakes import AnotherKeyEachTime, Object, OpenRaisesRuntimeError, Place
+from tests.kit.writing_mistakes import RightWriting
 
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
-from pagein.testing.contract import CLAUSES, Report, Subject, check
+from pagein.stores import MemoryStore, Opened
+from pagein.testing.contract import CLAUSES, Report, Subject, check, explain
+from pagein.testing.contract.explained import LINUX, NOTES, SECTIONS
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def test_text_leads_to_the_mistake(report: Report) -> None:
     assert "page 1: " in text
     assert "those are the bytes of the file from offset 0 on (page 0, byte 0)" in text
     assert "Read at page.offset" in text
-    assert "docs/reference/store-clauses.md#r10" in text
+    assert "see:      docs/reference/store-clauses.md#r10, or: pagein check --explain R10\n" in text
     assert text.splitlines()[-1].startswith("FAILED: ")
 
 
@@ -135,6 +139,7 @@ def test_json_has_all_of_it(report: Report) -> None:
     assert broken[0]["expected"] == CLAUSES["R10"].expected
     assert broken[0]["fix"] == CLAUSES["R10"].fix
     assert broken[0]["link"].endswith("store-clauses.md#r10")
+    assert broken[0]["command"] == "pagein check --explain R10"
     assert broken[0]["seen"][0]["where"].startswith("page 1")
 
 
@@ -148,6 +153,20 @@ def test_junit_has_a_case_for_each_clause(report: Report) -> None:
     assert set(failed) == {"R10"}
     assert "those are the bytes of the file from offset 0" in (failed["R10"].text or "")
     assert len(suite.findall("testcase/skipped")) == int(suite.get("skipped", "0")) > 0
+
+
+@pytest.mark.parametrize("number", CLAUSES)
+def test_a_clause_is_explained_with_what_the_documentation_has_of_it(number: str) -> None:
+    told = " ".join(explain(number.lower()).split())
+    assert told.startswith(f"{number}: {CLAUSES[number].expected}")
+    assert " ".join(CLAUSES[number].fix.split()) in told
+    assert NOTES.get(number, "") in told
+
+
+def test_all_that_is_told_of_clauses_is_of_clauses_that_there_are() -> None:
+    assert {*NOTES, *LINUX, *SECTIONS} <= {*CLAUSES}
+    with pytest.raises(ValueError, match="no clause R99: accepted are O1, O2, "):
+        explain("R99")
 
 
 def test_what_xml_has_no_place_for_is_left_out() -> None:
@@ -167,3 +186,74 @@ def test_what_cannot_be_checked_is_an_error_that_says_what_can() -> None:
 
     with pytest.raises(ValueError, match="how long is a file of WithoutSize"):
         check(Subject(WithoutSize))
+
+
+@pytest.mark.parametrize(
+    "sized",
+    [
+        lambda size: Subject(Right, size_bytes=size),
+        lambda size: Subject(lambda: (Right(), size)),
+        lambda size: Subject(Opened(Right(), size, "")),
+    ],
+)
+def test_a_size_that_is_none_is_an_error_that_says_so(sized: Callable[[Any], Subject]) -> None:
+    with pytest.raises(ValueError, match="the size of Right must be at least 0 bytes, not -5"):
+        check(sized(-5))
+    with pytest.raises(TypeError, match="the size of Right must be an int, a number of bytes, not '100'"):
+        check(sized("100"))
+
+
+@pytest.mark.parametrize(
+    ("empty", "reason"),
+    [
+        (Subject(Right, size_bytes=0), "its operations are not writable"),
+        (Subject(RightWriting, size_bytes=0, writes=False), "it may not be overwritten"),
+        (Subject((MemoryStore({"a": b""}), "a")), "what a source holds is overwritten only if you say so"),
+    ],
+)
+def test_an_empty_file_is_not_taken_for_a_pass(empty: Subject, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^the file is empty, and {reason}.*: give one of 3 pages or more$"):
+        check(empty)
+
+
+def test_what_is_broken_with_an_empty_file_is_told() -> None:
+    assert check(Subject((AnotherKeyOfNothing(), "a"))).broken == ["O2"]
+
+
+class AnotherKeyOfNothing(AnotherKeyEachTime):
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects["a"] = b""
+
+
+def test_what_source_open_raises_is_told_with_its_line() -> None:
+    breach = check(Subject((OpenRaisesRuntimeError(), "a"))).of("R8").breaches[0]
+    assert breach.seen.startswith("it raised RuntimeError: no session at kit/source_mistakes.py:")
+    assert breach.where == "source.open()"
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """Set when the test is over: what waits for it then ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_where_source_open_hangs_is_told(never: threading.Event) -> None:
+    class Hangs(Object):
+        def open(self) -> Opened:
+            never.wait()
+            return super().open()
+
+    breach = check(Subject(Hangs(Place(), "a")), patience_s=0.5).of("D4").breaches[0]
+    assert "kit/test_report.py:" in breach.seen
+    assert breach.where == "source.open()"
+
+
+def test_operations_whose_close_hangs_do_not_hang_the_check(never: threading.Event) -> None:
+    def close() -> None:
+        never.wait()
+
+    report = check(Subject(lambda: Opened(Right(), len(CONTENT), "", close=close)), patience_s=0.5)
+    assert report.broken == ["D4"]

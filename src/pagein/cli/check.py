@@ -18,8 +18,23 @@ EXIT_BROKEN = 1
 PATIENCE_S = 10.0
 
 
+def _explain(context: click.Context, parameter: click.Parameter, number: str | None) -> None:
+    """As --help: nothing else is looked at."""
+    if number is None or context.resilient_parsing:
+        return
+    from ..testing.contract import explain
+
+    try:
+        click.echo(explain(number))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    context.exit()
+
+
 @click.command()
 @click.argument("target", metavar="MODULE:NAME")
+@click.option("--explain", metavar="CLAUSE", is_eager=True, expose_value=False, callback=_explain,
+              help="Print a clause, by its number, with all that is known of it, and exit.")  # fmt: skip
 @click.option("--size", "size_bytes", type=size, help="How long the file is, if the operations have no size_bytes.")
 @click.option("--content", type=click.Path(exists=True, dir_okay=False), help="A file with the same bytes.")
 @click.option("--write/--no-write", "writes", default=None, help="Whether what it holds may be overwritten.")
@@ -47,20 +62,37 @@ def check(
     """
     from ..testing.contract import check as check_subject  # with what it tests with, which no other command needs
 
-    subject = _subject(_found(target), target)
-    _amend(subject, size_bytes, content, writes)
+    found = _found(target)
     try:
+        subject = _subject(found, target)
+        _amend(subject, size_bytes, content, writes)
         subject.made()
     except Exception as error:  # whatever makes it
-        raise click.UsageError(f"cannot check {target}: {str(error) or repr(error)}") from error
-    report = check_subject(subject, patience_s=patience_s)
+        raise _cannot_check(target, error) from error
+    if output is not None and (os.path.isfile(output) or not os.path.exists(output)):  # a pipe is opened once
+        _write(output, "", mode="a")  # before the check, which takes its time
+    try:
+        report = check_subject(subject, patience_s=patience_s)
+    except (TypeError, ValueError) as error:
+        raise _cannot_check(target, error) from error
     text = _written(report, form)
     if output is None:
         click.echo(text, nl=False)
     else:
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(text)
+        _write(output, text)
     return 0 if report.passed else EXIT_BROKEN
+
+
+def _cannot_check(target: str, error: Exception) -> click.UsageError:
+    return click.UsageError(f"cannot check {target}: {str(error) or repr(error)}")
+
+
+def _write(output: str, text: str, *, mode: str = "w") -> None:
+    try:
+        with open(output, mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:  # not with the status that says that a clause is broken
+        raise click.UsageError(f"cannot write {output}: {error.strerror}") from error
 
 
 def _found(target: str) -> Any:
@@ -89,7 +121,7 @@ def _subject(found: Any, target: str) -> Subject:
 
     if isinstance(found, type) and hasattr(found, "contract_report"):  # a ContractSuite, which needs pytest
         found = found().subject()
-    return found if isinstance(found, Subject) else Subject(found, name=target)
+    return Subject.of(found, name=target)
 
 
 def _amend(subject: Subject, size_bytes: int | None, content: str | None, writes: bool | None) -> None:

@@ -8,6 +8,7 @@ Not here: the pytest class (suite.py), the command ``pagein check`` (cli/check.p
 """
 
 from .clauses import CLAUSES as CLAUSES, Clause as Clause
+from .explained import explain as explain
 from .report import Finding as Finding, Report as Report
 from .runner import check as check
 from .subject import Subject as Subject

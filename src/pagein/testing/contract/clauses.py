@@ -1,8 +1,8 @@
 """The clauses of the contract that storage has to keep, by number: what is expected, and what puts a breach right.
 
 Guarantees: each clause has a section of its own in docs/reference/store-clauses.md, to which `Clause.link` leads.
-Not here: how they are checked (reading.py, meeting.py, writing.py, sources.py), who keeps the core's part of the
-contract (tests/contract of pagein itself).
+Not here: how they are checked (reading.py, meeting.py, writing.py, sources.py), what else is known of them
+(explained.py), who keeps the core's part of the contract (tests/contract of pagein itself).
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ class Clause(NamedTuple):
     def link(self) -> str:
         """Where the documentation has it."""
         return f"{DOCS}#{self.number.lower()}"
+
+    @property
+    def command(self) -> str:
+        """What prints it where no documentation is."""
+        return f"pagein check --explain {self.number}"
 
 
 _TABLE = (

@@ -1,7 +1,7 @@
 """What a check has found: as text for people, as JSON for programs, as JUnit XML for CI.
 
-Guarantees: each clause is in each of them, with what was expected, what was seen and where, what puts it right, and a
-link to the documentation.
+Guarantees: each clause is in each of them, with what was expected, what was seen and where, what puts it right, a
+link to the documentation, and the command that prints it where that is not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
         lines = [f"{clause.number}: {clause.expected}"]
         lines += [f"  seen:     {breach.where}: {_indented(breach.seen)}" for breach in self.breaches]
         if self.breaches:
-            lines += [f"  fix:      {clause.fix}", f"  see:      {clause.link}"]
+            lines += [f"  fix:      {clause.fix}", f"  see:      {clause.link}, or: {clause.command}"]
         return "\n".join(lines)
 
 
@@ -92,6 +92,7 @@ class Report(NamedTuple):
                     "seen": [{"where": breach.where, "what": breach.seen} for breach in finding.breaches],
                     "fix": finding.clause.fix,
                     "link": finding.clause.link,
+                    "command": finding.clause.command,
                     "reason": finding.reason,
                 }
                 for finding in self.findings

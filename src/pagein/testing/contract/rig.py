@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, TypeVar
 
 from ...cache import Inode, PageCache
 from ...errors import UnwrittenDataError
 from ...file import File
+from ...mm.aops import AddressSpaceOperations
 from ...stores.source import Opened, Source, WritableSource
 from ...units import PAGE_SIZE, page_count_for
 from ..leaks import leaks, settle
@@ -23,6 +25,8 @@ from ..stores import pattern
 from .probe import Probe, probe_of
 from .record import Record, where_raised
 from .subject import Subject
+
+T = TypeVar("T")
 
 CACHE_BYTES = 64 << 20
 SETTLE_S = 60.0
@@ -75,13 +79,47 @@ class Rig:
         if isinstance(made, Opened):
             self.opened = made
         elif writing and isinstance(made, WritableSource):
-            self.opened = made.open_for_writing(create=False, exclusive=False, truncate=False)
+            open_it = partial(made.open_for_writing, create=False, exclusive=False, truncate=False)
+            self.opened = self.opened_by("open_for_writing", open_it)
         else:
-            self.opened = made.open()
+            self.opened = self.opened_by("source.open()", made.open)
         self.is_open = True
         self.probe = probe_of(self.opened.ops, self.record)
         self.size_bytes = self.opened.size_bytes
         return self.probe
+
+    def ask(self, where: str, call: Callable[[], T]) -> T:
+        """What a source, or what it has opened, answers.  Raises: OSError; Stop, with any other error on record."""
+        with self.record.call(where):
+            try:
+                return call()
+            except OSError:
+                raise
+            except BaseException as error:
+                self.fail("R8", f"it raised {where_raised(error)}", where)
+
+    def opened_by(self, where: str, call: Callable[[], object], *, failed: str = "O1") -> Opened:
+        """What a source has opened; *failed* is the clause that an OSError breaks.  Raises: Stop."""
+        try:
+            opened = self.ask(where, call)
+        except OSError as error:
+            self.fail(failed, f"it raised {where_raised(error)}", where)
+        if not isinstance(opened, Opened):
+            self.fail("O1", f"it returned {opened!r}", where)
+        wrong = _wrong_about(opened)
+        if wrong is not None:
+            self.shut(opened)
+            self.fail("O1", wrong, where)
+        return opened
+
+    def shut(self, opened: Opened) -> None:
+        """Close it.  What that raises is on record."""
+        with self.record.call("Opened.close()"):
+            try:
+                opened.close()
+            except BaseException as error:
+                if not any(one.number == "O9" for one in self.record.breaches):  # else it is the same mistake
+                    self.record.breach("O9", f"it raised {where_raised(error)}", "Opened.close()")
 
     def open_to_read(self) -> Probe:
         """As `open`; an empty file that may be written to is given a content first."""
@@ -172,7 +210,7 @@ class Rig:
         """Close what was opened."""
         if self.is_open:
             self.is_open = False
-            self.opened.close()
+            self.shut(self.opened)
 
     # -- what to read --------------------------------------------------------------------------------------
 
@@ -241,3 +279,11 @@ class Rig:
             thread.join()
         if errors:
             raise errors[0]
+
+
+def _wrong_about(opened: Opened) -> str | None:
+    if not isinstance(opened.ops, AddressSpaceOperations):
+        return f"ops is {opened.ops!r}"
+    if not isinstance(opened.size_bytes, int) or opened.size_bytes < 0:
+        return f"size_bytes is {opened.size_bytes!r}"
+    return None if isinstance(opened.version, str) else f"version is {opened.version!r}"

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from ...errors import ContractViolation
-from ...stores.source import Opened
+from ...stores.source import Opened, Source
 from . import left_behind, meeting, reading, sources, writing
 from .clauses import CLAUSES, number_of
 from .record import Breach, Record, where_raised
@@ -29,6 +29,8 @@ PATIENCE_S = 10.0
 """A store that has done nothing for so long, although something is owed, has broken a clause."""
 STRAGGLING = 6
 """So many times longer an exercise may take that waits for nothing of the store's."""
+PAGES_MIN = 3
+"""With fewer much is not checked; of an empty file nothing is, which nobody should take for a pass."""
 LOOK_S = 0.02
 GRACE_S = 0.5
 """For an exercise to end after all, once the store's part was done in its place."""
@@ -48,7 +50,7 @@ _STORED = (writing.written_back,)
 
 EXERCISES = (
     Exercise(sources.opening, ("O1", "O2", "O4", "O9")),
-    Exercise(sources.missing, ("O3",)),
+    Exercise(sources.missing, ("O3",), (sources.opening,)),
     Exercise(reading.attributes, ("D1", "D2"), (sources.opening,)),
     Exercise(reading.pages_alone, (*_READ, "D4"), (reading.attributes,)),
     Exercise(reading.runs, ("A1", "A2", "A3"), (reading.pages_alone,)),
@@ -79,15 +81,16 @@ EXERCISES = (
 def check(subject: Subject, *, patience_s: float = PATIENCE_S) -> Report:
     """Check *subject*.  Blocks: until all exercises have ended, or were given up.
 
-    Raises: TypeError, ValueError for what cannot be checked.
+    Raises: TypeError, ValueError for what cannot be checked: also a file that is empty, and may not be written to.
     """
-    _require_checkable(subject)
-    return _Check(subject, patience_s).report()
-
-
-def _in_order(subject: Subject) -> list[Exercise]:
-    """What is empty has to be written to before it can be read: then a mistake in writing is found first."""
     made = subject.made()
+    order = _in_order(subject, made)
+    _close(made, patience_s)
+    return _Check(subject, patience_s).report(order)
+
+
+def _in_order(subject: Subject, made: Source | Opened) -> list[Exercise]:
+    """What is empty has to be written to before it can be read: then a mistake in writing is found first."""
     if not isinstance(made, Opened) or made.size_bytes or subject.why_not_written(made) is not None:
         return list(EXERCISES)
     first = [one for one in EXERCISES if one.run in (sources.opening, reading.attributes, writing.written_back)]
@@ -95,12 +98,19 @@ def _in_order(subject: Subject) -> list[Exercise]:
     return first + rest
 
 
-def _require_checkable(subject: Subject) -> None:
-    made = subject.made()
+def _close(made: Source | Opened, patience_s: float) -> None:
+    """What was made only to be looked at.  Who raises or hangs here does it in the exercises, too, which name it."""
     close = getattr(made, "close", None)
-    if callable(close):
+    if not callable(close):
+        return
+
+    def close_quietly() -> None:
         with suppress(Exception):
             close()
+
+    thread = threading.Thread(target=close_quietly, name="pagein-check", daemon=True)
+    thread.start()
+    thread.join(patience_s)
 
 
 class _Check:
@@ -114,9 +124,9 @@ class _Check:
         self.blocked: dict[Callable[[Rig], None], str] = {}
         """Exercises that have found something, and which clause."""
 
-    def report(self) -> Report:
+    def report(self, order: list[Exercise]) -> Report:
         began_s = time.perf_counter()
-        for exercise in _in_order(self.subject):
+        for exercise in order:
             self._run(exercise)
         findings = tuple(self._finding(number) for number in CLAUSES)
         return Report(self.subject.name, findings, time.perf_counter() - began_s)
@@ -136,6 +146,8 @@ class _Check:
             self.blocked[exercise.run] = failed[0]
             self._skip(exercise, f"not checked before {failed[0]} is right")
         elif reason is not None:
+            if exercise.run is reading.pages_alone and not self.breaches:
+                raise ValueError(f"{reason}, so that nothing is read: give one of {PAGES_MIN} pages or more")
             self._skip(exercise, reason)
         else:
             self.covered.update(exercise.clauses)
@@ -202,7 +214,7 @@ class _Attempt:
             try:
                 self.exercise.run(rig)
             finally:
-                self._close(rig)
+                rig.close()
         except Stop:
             pass
         except NotApplicable as reason:
@@ -210,12 +222,6 @@ class _Attempt:
         except BaseException as error:
             if not rig.record.breaches:  # else it follows from what is known
                 self._note_error(error)
-
-    def _close(self, rig: Rig) -> None:
-        try:
-            rig.close()
-        except Exception as error:
-            rig.record.breach("O9", f"it raised {where_raised(error)}", "Opened.close()")
 
     def _note_error(self, error: BaseException) -> None:
         rig, name = self.rig, self.exercise.run.__name__

@@ -5,12 +5,13 @@ Not here: opening for writing (writing.py), what it leaves behind (left_behind.p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
-from ...mm.aops import AddressSpaceOperations
 from ...stores import source_of
 from ...stores.source import Opened
 from ...units import PAGE_SIZE
+from .record import where_raised
 from .rig import NotApplicable, Rig
 
 
@@ -23,30 +24,27 @@ def opening(rig: Rig) -> None:
         rig.fail("O2", f"{error}", "source.key")
     if not isinstance(other, Opened) and not callable(rig.subject.target) and one.key != other.key:
         rig.fail("O2", f"{one.key!r}, then {other.key!r}", "source.key")
-    opened = one.open()
-    if not isinstance(opened, Opened):
-        rig.fail("O1", f"it returned {opened!r}", "source.open()")
-    rig.opened, rig.is_open = opened, True  # to be closed
-    _check_opened(rig, opened)
-    again = one.open()
-    with suppress(Exception):  # the first one's is looked at
-        again.close()
-    if opened.has_validator and again.version != opened.version:
-        rig.fail("O4", f"{opened.version!r}, then {again.version!r}", "source.open(), twice")
-    if opened.look is not None and opened.has_validator and (found := opened.look()) is not None:
-        rig.fail("O4", f"it said {found.version!r}, of {opened.version!r}", "Opened.look()")
-
-
-def _check_opened(rig: Rig, opened: Opened) -> None:
-    if not isinstance(opened.ops, AddressSpaceOperations):
-        rig.fail("O1", f"ops is {opened.ops!r}", "source.open()")
-    if not isinstance(opened.size_bytes, int) or opened.size_bytes < 0:
-        rig.fail("O1", f"size_bytes is {opened.size_bytes!r}", "source.open()")
-    if not isinstance(opened.version, str):
-        rig.fail("O1", f"version is {opened.version!r}", "source.open()")
+    rig.opened = opened = rig.opened_by("source.open()", one.open)
+    rig.is_open = True  # to be closed
     wanted = rig.subject.content
     if wanted is not None and opened.size_bytes != len(wanted):
         rig.fail("O1", f"size_bytes is {opened.size_bytes}, and the object has {len(wanted)}", "source.open()")
+    again = rig.opened_by("source.open()", one.open)
+    rig.shut(again)
+    if opened.has_validator and again.version != opened.version:
+        rig.fail("O4", f"{opened.version!r}, then {again.version!r}", "source.open(), twice")
+    if opened.look is not None and opened.has_validator:
+        _look(rig, opened.look, opened.version)
+
+
+def _look(rig: Rig, look: Callable[[], Opened | None], version: str) -> None:
+    try:
+        found = rig.ask("Opened.look()", look)
+    except OSError as error:
+        rig.fail("O4", f"it raised {where_raised(error)}", "Opened.look()")
+    if found is not None:
+        seen = f"it said {found.version!r}, of {version!r}" if isinstance(found, Opened) else f"it returned {found!r}"
+        rig.fail("O4", seen, "Opened.look()")
 
 
 def missing(rig: Rig) -> None:
@@ -58,14 +56,15 @@ def missing(rig: Rig) -> None:
         raise NotApplicable("it takes a (store, path) to know of another path")
     source = source_of((target[0], f"{target[1]}.pagein-check-nothing"))
     try:
-        opened = source.open()
+        with rig.record.call(f"open() of {source.name}"):
+            opened = source.open()
     except OSError as error:
         if not isinstance(error, FileNotFoundError):
             rig.fail("O3", f"it raised {error!r}", f"open() of {source.name}")
     except Exception as error:
         rig.fail("O3", f"it raised {error!r}, which is no OSError", f"open() of {source.name}")
     else:
-        opened.close()
+        rig.shut(opened)
         rig.fail("O3", f"it was opened, with {opened.size_bytes} bytes", f"open() of {source.name}")
 
 
@@ -84,8 +83,8 @@ def changed(rig: Rig) -> None:
         file.advise("random")
         file.pread(1, 0)
         change()
-        opened = source.open()
-        opened.close()
+        opened = rig.opened_by("source.open()", source.open)
+        rig.shut(opened)
         if opened.version == rig.opened.version:
             rig.fail("O5", f"it is {opened.version!r} before and after", "source.open()")
         if rig.probe.validates and late > 0 and wanted is not None:

@@ -7,6 +7,7 @@ Not here: how it is named on the command line (cli/check.py).
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -51,6 +52,11 @@ class Subject:
         self.target = target
         self.name: str = name or getattr(target, "__qualname__", None) or _name_of(target)
 
+    @classmethod
+    def of(cls, found: Any, *, name: str | None = None) -> Subject:
+        """*found*, if it is one; else one of it."""
+        return found if isinstance(found, Subject) else cls(found, name=name)
+
     def made(self) -> Source | Opened:
         """The source, or the operations, of this time.  Raises: TypeError, ValueError; what making it raises."""
         target = self.target
@@ -58,13 +64,15 @@ class Subject:
             target = target()
         if isinstance(target, Subject):
             raise TypeError("a Subject is checked as it is: give the callable to Subject")
-        if isinstance(target, Opened) or _is_source(target):
-            found: Source | Opened = target
-            return found
+        if isinstance(target, Opened):
+            return target._replace(size_bytes=_size(target.size_bytes, target.ops))
+        if _is_source(target):
+            source: Source = target
+            return source
         if isinstance(target, AddressSpaceOperations):
             return Opened(target, self._size_of(target), "")
         if isinstance(target, tuple) and len(target) == 2 and isinstance(target[0], AddressSpaceOperations):
-            return Opened(target[0], int(target[1]), "")
+            return Opened(target[0], _size(target[1], target[0]), "")
         if isinstance(target, str | bytes | os.PathLike | tuple):
             return source_of(target)
         raise TypeError(f"cannot check {target!r}: accepted are {_ACCEPTED}")
@@ -89,7 +97,19 @@ class Subject:
             size_bytes = 0
         if size_bytes is None:
             raise ValueError(f"how long is a file of {type(ops).__name__}? Give a size, or a size_bytes to the class")
-        return int(size_bytes)
+        return _size(size_bytes, ops)
+
+
+def _size(size_bytes: object, ops: object) -> int:
+    """As an int.  Raises: TypeError, ValueError."""
+    of = type(ops).__name__
+    try:
+        count = operator.index(size_bytes)  # type: ignore[arg-type]  # which is what it is asked for
+    except TypeError:
+        raise TypeError(f"the size of {of} must be an int, a number of bytes, not {size_bytes!r}") from None
+    if count < 0:
+        raise ValueError(f"the size of {of} must be at least 0 bytes, not {count}")
+    return count
 
 
 def _is_source(value: object) -> bool:

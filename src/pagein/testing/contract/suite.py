@@ -4,13 +4,14 @@
         def subject(self):
             return Subject(MyOperations, size_bytes=100_000)
 
-Guarantees: a test for each clause, by its number; what does not apply is skipped, with the reason.
+Guarantees: a test for each clause, by its number; what does not apply is skipped, with the reason; advice is a warning.
 Assumes: pytest.  All clauses are checked at once, when the first of the tests runs; each process does it anew.
 Not here: what is checked (runner.py).
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar
 
 import pytest
@@ -19,6 +20,10 @@ from .clauses import CLAUSES
 from .report import Report
 from .runner import PATIENCE_S, check
 from .subject import Subject
+
+
+class ContractAdvice(UserWarning):
+    """A clause that is an advice was not kept."""
 
 
 class ContractSuite:
@@ -37,7 +42,7 @@ class ContractSuite:
         """What `pagein.testing.contract.check` found."""
         kind = type(self)
         if "_report" not in kind.__dict__:  # each class has its own
-            kind._report = check(self.subject(), patience_s=self.patience_s)
+            kind._report = check(Subject.of(self.subject()), patience_s=self.patience_s)
         return kind._report
 
     @pytest.mark.parametrize("number", list(CLAUSES))
@@ -48,3 +53,15 @@ class ContractSuite:
             pytest.fail(finding.text(), pytrace=False)
         if finding.verdict == "skipped":
             pytest.skip(finding.reason)
+        if finding.verdict == "advice":
+            _advise(finding.text())
+
+
+def _advise(text: str) -> None:
+    """In pytest's summary of warnings; also where warnings are errors, for nothing is broken."""
+    try:
+        warnings.warn(text, ContractAdvice, stacklevel=2)
+    except ContractAdvice:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", ContractAdvice)
+            warnings.warn(text, ContractAdvice, stacklevel=2)

@@ -18,6 +18,7 @@ from ...mm.sync import SYSTEM, run_steps
 from ...mm.truncate import invalidate_inode_pages2
 from ...mm.writeback import fsync_steps
 from ...stores.ranges import RangeOperations
+from ...stores.source import Opened
 from ...units import PAGE_SIZE
 from ..stores import pattern
 from .bytes_seen import describe
@@ -199,7 +200,7 @@ def found_anew(rig: Rig) -> None:
         file.pwrite(wanted, 0)
         rig.store(file.fsync)
         version = getattr(rig.probe.inner, "version", None)
-    opened = source.open()
+    opened = rig.opened_by("source.open()", source.open, failed="W13")
     try:
         if opened.size_bytes != WHOLE_BYTES:
             rig.fail("W5", f"it has {opened.size_bytes} bytes, not the {WHOLE_BYTES} of the file", "source.open()")
@@ -212,7 +213,7 @@ def found_anew(rig: Rig) -> None:
         if opened.version == before:
             rig.fail("O5", f"it was {before!r} before the object was written, and after", "source.open()")
     finally:
-        opened.close()
+        rig.shut(opened)
 
 
 def direct(rig: Rig) -> None:
@@ -299,16 +300,18 @@ def truncated_at_open(rig: Rig) -> None:
     if reason is not None:
         raise NotApplicable(reason)
     open_for_writing = source.open_for_writing  # type: ignore[attr-defined]  # or there was a reason
+    where = "open_for_writing(exclusive=True)"
     try:
-        opened = open_for_writing(create=True, exclusive=True, truncate=False)
+        opened = rig.ask(where, partial(open_for_writing, create=True, exclusive=True, truncate=False))
     except OSError as error:
         if not isinstance(error, FileExistsError):
-            rig.record.breach("O7", f"it raised {error!r}", "open_for_writing(exclusive=True)")
+            rig.record.breach("O7", f"it raised {error!r}", where)
     else:
-        opened.close()
-        rig.record.breach("O7", "it was opened", "open_for_writing(exclusive=True)")
-    opened = open_for_writing(create=False, exclusive=False, truncate=True)
-    size_bytes = opened.size_bytes
-    opened.close()
-    if size_bytes:
-        rig.record.breach("O8", f"size_bytes was {size_bytes}", "open_for_writing(truncate=True)")
+        if isinstance(opened, Opened):
+            rig.shut(opened)
+        rig.record.breach("O7", "it was opened", where)
+    where = "open_for_writing(truncate=True)"
+    opened = rig.opened_by(where, partial(open_for_writing, create=False, exclusive=False, truncate=True))
+    rig.shut(opened)
+    if opened.size_bytes:
+        rig.record.breach("O8", f"size_bytes was {opened.size_bytes}", where)
