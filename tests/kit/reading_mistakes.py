@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import itertools
 import threading
 from collections.abc import Hashable
@@ -509,7 +510,7 @@ class EndsARunTwice(RightWithReadahead):
 
 
 class SharesACursor(Right):
-    """As seek and read on one file: another thread may seek in between."""
+    """Keeps in self what belongs to one call: another may change it in between."""
 
     breaks = "C1"
     blocking = True
@@ -519,10 +520,32 @@ class SharesACursor(Right):
 
     def readpage(self, file: OpenFile, page: Page) -> int:
         self.at = page.offset
-        threading.Event().wait(0.002)
         page.buffer[:] = CONTENT[self.at : self.at + page.size_bytes].ljust(page.size_bytes, b"\0")
         page.set_uptodate()
         return AOP_UPDATED_PAGE
+
+
+class SeeksAndReads(RangeOperations):
+    """On one file: another call may seek in between."""
+
+    breaks = "C1"
+    size_bytes = len(CONTENT)
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO(CONTENT)
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        self.file.seek(offset_bytes)
+        if self.file.readinto(buffer) != len(buffer):
+            raise OSError(errno.EIO, "too short")
+
+
+class SeeksAndReadsInALine(SeeksAndReads):
+    blocking = False
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        if (self.file.seek(offset_bytes), self.file.readinto(buffer)) != (offset_bytes, len(buffer)):
+            raise OSError(errno.EIO, "too short")
 
 
 class RequestsMaxIsText(Right):

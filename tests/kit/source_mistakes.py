@@ -27,6 +27,8 @@ class Place:
         self.objects: dict[str, bytes] = {"a": CONTENT}
         self.puts = 1
         self.fails = False
+        self.lock = threading.Lock()
+        """Held while the object is replaced by what it is and something more."""
 
     def source(self, path: str) -> Object:
         return Object(self, path)
@@ -101,14 +103,16 @@ class Operations(RangeOperations):
 
     def store(self, buffer: memoryview, offset_bytes: int) -> None:
         self.require_alive()
-        whole = bytearray(self.whole())
-        whole.extend(bytes(max(0, offset_bytes - len(whole))))
-        whole[offset_bytes : offset_bytes + len(buffer)] = buffer
-        self.put(bytes(whole))
+        with self.place.lock:
+            whole = bytearray(self.whole())
+            whole.extend(bytes(max(0, offset_bytes - len(whole))))
+            whole[offset_bytes : offset_bytes + len(buffer)] = buffer
+            self.put(bytes(whole))
 
     def set_size(self, size_bytes: int) -> None:
         self.require_alive()
-        self.put(self.whole()[:size_bytes].ljust(size_bytes, b"\0"))
+        with self.place.lock:
+            self.put(self.whole()[:size_bytes].ljust(size_bytes, b"\0"))
 
     def put(self, whole: bytes) -> None:
         self.place.objects[self.object.path] = whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import threading
 from typing import Any
 
@@ -321,6 +322,8 @@ class PunchesNothing(RightWriting):
 
 
 class SharesAWriteCursor(RightWriting):
+    """Keeps in self what belongs to one call: another may change it in between."""
+
     breaks = "W11"
     blocking = True
     requests_max = 1  # of reading
@@ -331,8 +334,48 @@ class SharesAWriteCursor(RightWriting):
 
     def store(self, buffer: memoryview, offset_bytes: int) -> None:
         self.at = offset_bytes
-        threading.Event().wait(0.005)
         super().store(buffer, self.at)
+
+
+class SeeksAndWrites(RangeOperations):
+    """On one file: another call may seek in between.  Reading moves no cursor."""
+
+    breaks = "W11"
+    writable = True
+
+    def __init__(self) -> None:
+        self.file = io.BytesIO()
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        data = self.file.getvalue()[offset_bytes : offset_bytes + len(buffer)]
+        if len(data) < len(buffer):
+            raise OSError(errno.EIO, "too short")
+        buffer[:] = data
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        self.file.seek(offset_bytes)
+        self.file.write(buffer)
+
+    def set_size(self, size_bytes: int) -> None:
+        self.file.truncate(size_bytes)
+        missing_bytes = size_bytes - self.file.seek(0, io.SEEK_END)
+        self.file.write(bytes(missing_bytes))
+
+
+class SeeksAndWritesInALine(SeeksAndWrites):
+    blocking = False
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        _ = self.file.seek(offset_bytes), self.file.write(buffer)
+
+
+class ReplacesTheWhole(SeeksAndWrites):
+    """By what it was and something more, as two calls at once have found it."""
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        whole = bytearray(self.file.getvalue().ljust(offset_bytes, b"\0"))
+        whole[offset_bytes : offset_bytes + len(buffer)] = buffer
+        self.file = io.BytesIO(whole)
 
 
 class FsyncCommitsNothing(RightWriting):

@@ -48,8 +48,8 @@ NOTES = {
     "W3": "A page that `writepages` has taken and left locked counts as stored without `PAGEIN_DEBUG=1`, and its bytes "
     "are lost.",
     "W6": "While a page is being stored, the checker writes to it once more.",
-    "W18": "Asked of operations with a `launder_page` of their own. The page leaves the cache after a True: what was not "
-    "stored is lost.",
+    "W18": "Asked of operations with a `launder_page` of their own. The page leaves the cache after a True: what was "
+    "not stored is lost.",
     "W19": "While nothing at all is stored the checker calls fsync again and again, a hundred times at least, for one "
     "second.",
     "L2": "Opened, read and closed four times. Only if threads of each time are still there five seconds later, it is "

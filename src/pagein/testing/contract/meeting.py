@@ -1,5 +1,7 @@
 """Exercises in which things happen at once: several readers, invalidation, a new size, a store that fails and heals.
 
+`concurrency` lets one call overtake another wherever it can (overtaking.py); what a switch more would take, or other
+code than the store's own, it leaves to luck, with threads that take turns very often.
 Assumes: `pages_alone` (reading.py) has run, so that `Rig.expected` knows the pages.
 """
 
@@ -15,6 +17,7 @@ from ...file import File
 from ...mm.truncate import invalidate_inode_pages2
 from ...units import PAGE_SIZE
 from .bytes_seen import describe
+from .overtaking import Hold, overtake
 from .rig import NotApplicable, Rig
 
 READERS_MAX = 8
@@ -46,6 +49,23 @@ def _read_several(rig: Rig, file: File, indexes: list[int]) -> None:
         _read(rig, file, index)
 
 
+def _read_past(rig: Rig, cache: PageCache, file: File, hold: Hold, *, held: int, other: int) -> None:
+    """Read a page, and another while the call for the first is held."""
+
+    def read(index: int) -> None:
+        try:
+            data = file.pread(rig.size_of(index), index * PAGE_SIZE)
+        except OSError as error:
+            rig.fail("C1", f"it failed with {rig.why(error)}", hold.told(index, held=held, other=other))
+        wanted = rig.expected(index)
+        if wanted is not None and data != wanted:
+            seen = describe(data, wanted, index * PAGE_SIZE, rig.content)
+            rig.fail("C1", seen, hold.told(index, held=held, other=other))
+
+    rig.at_once([partial(hold.first, partial(read, held)), partial(hold.second, partial(read, other))])
+    cache.drop()
+
+
 def concurrency(rig: Rig) -> None:
     """As many readers at once as the store takes calls, each with pages of his own."""
     ops = rig.open_to_read().inner
@@ -54,6 +74,11 @@ def concurrency(rig: Rig) -> None:
     if readers < 2:
         raise NotApplicable("requests_max is 1" if ops.requests_max < 2 else "the file has only one page")
     rig.record.renamed = {"R8": "C1", "R9": "C1", "R10": "C1", "R15": "C1"}
+    with rig.record.during("while others are read"), rig.cache() as cache, rig.file(cache) as file:
+        file.advise("random")
+        # Both ways round: what follows the other's page, on a shared cursor, is the held one in one of them at most.
+        for held, other in ((pages[0], pages[-1]), (pages[-1], pages[0])):
+            overtake(rig, partial(_read_past, rig, cache, file, held=held, other=other))
     with rig.record.during("while others are read"), rig.cache() as cache, _restless_threads():
         for turn in range(ROUNDS):
             turned = pages[turn:] + pages[:turn]

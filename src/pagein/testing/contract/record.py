@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from ...units import PAGE_SHIFT
 if TYPE_CHECKING:
     from ...mm.page import Page
     from .lent import Lent
+    from .overtaking import Hold
     from .seen import SeenPage
 
 BREACHES_MAX = 3
@@ -66,6 +67,8 @@ class Record:
         """How long each call of a reading operation kept its thread without working."""
         self.while_stored: Callable[[], object] | None = None
         """Done when the store is about to end a write-back."""
+        self.hold: Hold | None = None
+        """What holds a call of the store's until another has gone by."""
         self.lent: list[Lent] = []
         """Memory that the store was given."""
         self.last_error: str = ""
@@ -109,9 +112,11 @@ class Record:
         with self._lock:
             self.progress += 1
             self._calls.append(call)
+        hold = self.hold
         began_s, worked_s = time.perf_counter(), time.thread_time()
         try:
-            yield
+            with hold.inside() if hold is not None else nullcontext():
+                yield
         finally:
             waited_s = (time.perf_counter() - began_s) - (time.thread_time() - worked_s)
             with self._lock:

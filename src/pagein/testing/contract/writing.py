@@ -22,6 +22,7 @@ from ...stores.source import Opened
 from ...units import PAGE_SIZE
 from ..stores import pattern
 from .bytes_seen import describe
+from .overtaking import Hold, overtake
 from .rig import NotApplicable, Rig
 
 WHOLE_BYTES = 8 * PAGE_SIZE + 1234
@@ -153,12 +154,34 @@ def holes(rig: Rig) -> None:
             _check(rig, cache, file, bytes(wanted), f"punch_hole({start}, {size})", number="W10")
 
 
+def _store_past(
+    rig: Rig, cache: PageCache, file: File, hold: Hold, *, wanted: bytearray, held: int, other: int
+) -> None:
+    """Store a page, and another while the call for the first is held."""
+
+    def store(index: int) -> None:
+        error = run_steps(write_back(file._mapping, Sync.ALL, SYSTEM.waiter, index, index + 1))
+        if isinstance(error, OSError):
+            rig.fail("W11", f"it failed with {rig.why(error)}", hold.told(index, held=held, other=other))
+
+    rig.record.renamed = {"R8": "W11", "W2": "W11"}
+    for index in (held, other):
+        start = index * PAGE_SIZE
+        wanted[start : start + PAGE_SIZE] = bytes(byte ^ 0xFF for byte in wanted[start : start + PAGE_SIZE])
+        file.pwrite(wanted[start : start + PAGE_SIZE], start)
+    rig.at_once([partial(hold.first, partial(store, held)), partial(hold.second, partial(store, other))])
+    rig.stop_if_breached()
+    _check(rig, cache, file, bytes(wanted), hold.told(held, held=held, other=other), number="W11")
+
+
 def stored_at_once(rig: Rig) -> None:
     """Ranges that do not touch, which the core hands over at once."""
     with _written(rig) as (cache, file):
         wanted = bytearray(pattern(0, 16 * PAGE_SIZE))
         file.pwrite(wanted, 0)
         _check(rig, cache, file, bytes(wanted), "before ranges were stored at once", number="W11")
+        for held, other in ((0, 15), (15, 0)):
+            overtake(rig, partial(_store_past, rig, cache, file, wanted=wanted, held=held, other=other))
         for turn in range(ROUNDS):
             for index in range(turn % 2, 16, 2):
                 data = pattern(index * PAGE_SIZE, PAGE_SIZE, version=turn + 1)

@@ -141,6 +141,12 @@ def at_instruction(frame: FrameType) -> str:
     return f"before {next(found, '?')} in {frame.f_code.co_qualname}, line {frame.f_lineno}"
 
 
+def shared_offsets(code: CodeType) -> frozenset[int]:
+    """Of the instructions of *code* that can touch what threads share."""
+    points = _instructions(code, by_line=False)
+    return frozenset(offset for offset, (is_shared, _) in points.items() if is_shared)
+
+
 @functools.lru_cache(maxsize=16)
 def _points_in(functions: tuple[Preemptible, ...]) -> tuple[list[CodeType], dict[int, _Points]]:
     """The code of *functions*, and by its id, since the hash of code takes as long as it is, what it is made of."""
