@@ -589,6 +589,24 @@ def test_who_stores_one_run_after_the_other_makes_way_for_another_walk(scene, mo
     subject.assert_clean(expected)
 
 
+def test_who_stores_one_run_after_the_other_makes_way_for_what_waits_for_a_worker(scene, monkeypatch):
+    """Else a reader of another file would wait until all of this one is stored, where no more threads are to be had."""
+    if not scene.blocking:
+        pytest.skip("an operation that does not block is called by who writes back")
+    monkeypatch.setattr("pagein.mm.zone.IO_WORKERS_MAX", 1)
+    gate = scene.gate()
+    subject, expected = written(scene, {0: [store_gated(gate)]}, pages=range(0, 32, 2), size=32 * PAGE_SIZE)
+    fsync = scene.start(subject.file.fsync)
+    gate.wait_for_arrivals(1)
+    scene.until(lambda: fsync.thread_id in scene.door.waiting)
+    seen: list[list[int]] = []
+    subject.zone.io.start(lambda: seen.append(subject.ops.stored_pages()))
+    gate.open()
+    fsync.result()
+    assert seen == [[0, 2, 4, 6]], "what was in line before it"
+    subject.assert_clean(expected)
+
+
 def test_a_walk_that_was_interrupted_ends_with_what_it_has_begun(scene, monkeypatch):
     """Nobody waits any more for what else it was to store."""
     if not scene.blocking:

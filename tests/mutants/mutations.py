@@ -775,9 +775,16 @@ MUTATIONS = [
     ),
     _mutation(
         "walk", "who has stored a run goes on with the next although others wait for a turn",
-        "            if any(walk not in (self, None) for _, walk in self.mapping.store_waiters):\n",
-        "            if False:\n",
+        "any(walk not in (self, None) for _, walk in self.mapping.store_waiters):\n",
+        "False:\n",
         "contract/test_writeback.py::test_who_stores_one_run_after_the_other_makes_way_for_another_walk",
+    ),
+    _mutation(
+        "walk", "who has stored a run goes on with the next although something else waits for a worker",
+        "            if self.zone.io.is_short or any(",
+        "            if any(",
+        "contract/test_writeback.py::"
+        "test_who_stores_one_run_after_the_other_makes_way_for_what_waits_for_a_worker",
     ),
     _mutation(
         "walk", "workers go on with a walk that was interrupted",

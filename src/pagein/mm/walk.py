@@ -182,9 +182,10 @@ class Walk:
     # -- what is next ------------------------------------------------------------------------------------
 
     def _next_here(self) -> LockedPage | None:
-        """What a worker goes on with; None where he would have to wait, or where others wait for a turn."""
+        """What a worker goes on with; None where he would have to wait, or others wait: for a turn, or for a worker,
+        perhaps with pages that this walk has locked and handed over."""
         with self.zone.lock:
-            if any(walk not in (self, None) for _, walk in self.mapping.store_waiters):
+            if self.zone.io.is_short or any(walk not in (self, None) for _, walk in self.mapping.store_waiters):
                 return None
             return self._front(may_wait=False)[0]
 
