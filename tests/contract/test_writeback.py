@@ -14,7 +14,7 @@ from pagein.mm import truncate, walk
 from pagein.mm.aops import AOP_WRITEPAGE_ACTIVATE
 from pagein.mm.page import Page
 from pagein.mm.writeback import Sync, WritebackControl, write_back
-from pagein.testing.stores import pattern
+from pagein.testing.stores import Gate, pattern
 from pagein.testing.writable import (
     StoreAnswer,
     WritableOps,
@@ -36,6 +36,7 @@ from pagein.units import PAGE_SHIFT, PAGE_SIZE
 HERE = 3
 SIZE = 8 * PAGE_SIZE
 FULL = OSError(errno.ENOSPC, "full")
+SCATTERED = range(0, 8, 2)
 
 
 @pytest.fixture(params=["plain", "debug", "blocking"])
@@ -378,6 +379,60 @@ def test_item_58_fsync_asks_for_what_was_declined_no_more_often_because_others_w
     subject.fsync_and_assert_clean()
 
 
+@pytest.mark.parametrize("others", [[], [4]], ids=["nothing else", "something else"])
+def test_item_58_what_another_was_about_to_store_and_the_store_declines_is_not_taken_for_stored(scene, others):
+    """By an fsync that waits for it: it asks again, if the store takes something, or fails."""
+    gate = scene.gate()
+    subject, _ = written(scene, {2: [redirtied_behind(gate)]}, pages=[2])
+    flusher = scene.start(subject.write_back, Sync.NONE)
+    gate.wait_for_arrivals(1)
+    for index in others:
+        subject.file.pwrite(b"more", index << PAGE_SHIFT)
+    fsync = scene.start(subject.file.fsync)
+    scene.until(lambda: fsync.thread_id in scene.door.waiting and subject.ops.stored_pages() == others)
+    gate.open()
+    assert flusher.result() is None
+    if others:
+        fsync.result()
+        assert subject.ops.stored_pages() == [4, 2]
+    else:
+        with pytest.raises(BlockingIOError):
+            fsync.result()
+        subject.assert_dirty(2)
+    subject.fsync_and_assert_clean()
+
+
+def test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_is_asked_for_again(scene):
+    """It was clean when the fsync came by, and nobody is about to store it when that looks whom to wait for."""
+    if scene.blocking:
+        pytest.skip("its workers would take all of it at once")
+    gates = {index: scene.gate() for index in SCATTERED[:3]}
+    answers = {0: [store_gated(gates[0])], 2: [redirtied_behind(gates[2])], 4: [store_gated(gates[4])]}
+    subject, expected = written(scene, answers, pages=gates)
+    fsync = scene.start(subject.file.fsync)
+    gates[0].wait_for_arrivals(1)
+    flusher = scene.start(subject.write_back, Sync.NONE)
+    gates[2].wait_for_arrivals(1)
+    gates[0].open()
+    gates[4].wait_for_arrivals(1)
+    gates[2].open()
+    assert flusher.result() is None
+    gates[4].open()
+    fsync.result()
+    assert subject.ops.stored_pages() == [0, 4, 2]
+    subject.assert_clean(expected)
+
+
+def redirtied_behind(gate: Gate) -> StoreAnswer:
+    """Decline, behind *gate*."""
+
+    def answer(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        gate.pass_through()
+        return redirtied(ops, page, wbc)
+
+    return answer
+
+
 def test_item_58_pages_that_are_not_taken_are_declined(scene):
     subject = open_written(scene, lambda size: WritableRunOps(size, [run_store_short(2)]))
     subject.file.pwrite(b"x" * 5 * PAGE_SIZE, 0)
@@ -567,9 +622,6 @@ def test_runs_are_stored_by_up_to_four_workers_at_once(scene):
     subject.assert_clean(expected)
 
 
-SCATTERED = range(0, 8, 2)
-
-
 def test_who_has_stored_a_run_goes_on_with_the_next(scene, monkeypatch):
     """To hand each over takes many times as long as to store a page in a file."""
     subject, expected = written(scene, pages=range(0, 64, 2), size=64 * PAGE_SIZE)
@@ -597,6 +649,24 @@ def test_who_stores_one_run_after_the_other_makes_way_for_another_walk(scene, mo
         assert one.result() is None
     assert len(starts) > 1
     assert sorted(subject.ops.stored_pages()) == list(SCATTERED), "each once"
+    subject.assert_clean(expected)
+
+
+def test_who_stores_one_run_after_the_other_makes_way_for_what_waits_for_a_worker(scene, monkeypatch):
+    """Else a reader of another file would wait until all of this one is stored, where no more threads are to be had."""
+    if not scene.blocking:
+        pytest.skip("an operation that does not block is called by who writes back")
+    monkeypatch.setattr("pagein.mm.zone.IO_WORKERS_MAX", 1)
+    gate = scene.gate()
+    subject, expected = written(scene, {0: [store_gated(gate)]}, pages=range(0, 32, 2), size=32 * PAGE_SIZE)
+    fsync = scene.start(subject.file.fsync)
+    gate.wait_for_arrivals(1)
+    scene.until(lambda: fsync.thread_id in scene.door.waiting)
+    seen: list[list[int]] = []
+    subject.zone.io.start(lambda: seen.append(subject.ops.stored_pages()))
+    gate.open()
+    fsync.result()
+    assert seen == [[0, 2, 4, 6]], "what was in line before it"
     subject.assert_clean(expected)
 
 

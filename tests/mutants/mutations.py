@@ -750,9 +750,10 @@ MUTATIONS = [
     ),
     _mutation(
         "walk", "fsync does not wait for what another has begun to store since it looked",
-        "                others |= _begun_by_others(mapping, start_index, stop_index)\n",
-        "                pass\n",
-        "mm/test_interleavings_of_writes.py::test_what_was_written_before_fsync_is_in_the_store_when_it_returns",
+        "            self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
+        "",
+        "contract/test_writeback.py::"
+        "test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_is_asked_for_again",
     ),
     _mutation(
         "walk", "fsync passes over a page that is dirty again while it is stored",
@@ -774,9 +775,16 @@ MUTATIONS = [
     ),
     _mutation(
         "walk", "who has stored a run goes on with the next although others wait for a turn",
-        "            if any(walk not in (self, None) for _, walk in self.mapping.store_waiters):\n",
-        "            if False:\n",
+        "any(walk not in (self, None) for _, walk in self.mapping.store_waiters):\n",
+        "False:\n",
         "contract/test_writeback.py::test_who_stores_one_run_after_the_other_makes_way_for_another_walk",
+    ),
+    _mutation(
+        "walk", "who has stored a run goes on with the next although something else waits for a worker",
+        "            if self.zone.io.is_short or any(",
+        "            if any(",
+        "contract/test_writeback.py::"
+        "test_who_stores_one_run_after_the_other_makes_way_for_what_waits_for_a_worker",
     ),
     _mutation(
         "walk", "workers go on with a walk that was interrupted",
@@ -785,10 +793,11 @@ MUTATIONS = [
         "contract/test_writeback.py::test_a_walk_that_was_interrupted_ends_with_what_it_has_begun",
     ),
     _mutation(
-        "walk", "workers count without a lock what has become of their runs",
-        "        with self.zone.lock:  # other workers count here, too\n",
-        "        if True:\n",
-        "mm/test_interleavings_of_writes.py::test_a_page_that_is_declined_while_another_worker_has_stored_one",
+        "walk", "what another was about to store and the store declines is taken for stored",
+        "            declined += writeback.declined\n        return declined\n",
+        "            declined += writeback.declined if writeback in self._begun else ()\n        return declined\n",
+        "contract/test_writeback.py::"
+        "test_item_58_what_another_was_about_to_store_and_the_store_declines_is_not_taken_for_stored",
     ),
     _mutation(
         "writeback", "fsync asks again for what others have written, too",

@@ -30,17 +30,19 @@ class Writeback:
     """Pages that are stored as one, perhaps in pieces: from the moment that their dirty flags are cleared until what
     became of all of them is known.  The zone's lock guards it."""
 
-    __slots__ = ("_pages_left", "_waiters", "error")
+    __slots__ = ("_pages_left", "_waiters", "declined", "error")
 
     def __init__(self, page_count: int) -> None:
         self._pages_left = page_count
         self._waiters: list[Waiter] = []
         self.error: BaseException | None = None
         """Of the first piece that failed."""
+        self.declined: tuple[tuple[int, int], ...] = ()
+        """Pieces that the store did not take, from page to page."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether all of it has been stored, or has failed."""
+        """Whether all of it has been stored, has failed or was declined."""
         return not self._pages_left
 
     def join(self, make_waiter: MakeWaiter) -> Waiter:
@@ -251,6 +253,7 @@ class Page:
         frame = self.run.frame
         mapping.arena.writeback[frame : frame + self.page_count] = bytes(self.page_count)
         if declined:
+            writeback.declined = (*writeback.declined, (self.index, self.index + self.page_count))
             mapping.mark_dirty(self.index, self.page_count)
             zone.dirty.redirtied(self.page_count)
         else:

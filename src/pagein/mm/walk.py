@@ -10,7 +10,7 @@ Linux: write_cache_pages.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -46,22 +46,24 @@ class Walk:
         self.error: BaseException | None = None
         self.stored_pages: int = 0
         self.declined: list[tuple[int, int]] = []
-        """What the store did not take, from page to page.  Guarded, as what is above, by the zone's lock."""
+        """What of it the store did not take, from page to page, also from others."""
         self._make_waiter = make_waiter
         self._left: deque[tuple[int, int]] = deque()
         """What was dirty when it began and is still to be looked at, from page to page, in order..."""
         self._begun: list[Writeback] = []
-        """...and what it has begun to store.  Guarded by the zone's lock, as ``_calls``."""
-        self._calls = 0
+        """...what it has begun to store..."""
+        self._others: set[Writeback] = set()
+        """...and what others had.  Guarded by the zone's lock, as what is below."""
+        self._begun_pages = self._calls = 0
 
     def walk_steps(self, ranges: Sequence[tuple[int, int]]) -> Steps[None]:
         """Have what is dirty now in *ranges*, from page to page, in order, stored, and with `Sync.ALL` wait until it
         is, whoever stores it."""
-        mapping, start_index, stop_index = self.mapping, ranges[0][0], ranges[-1][1]
+        mapping = self.mapping
         with self.zone.lock:  # the snapshot: what becomes dirty later is not chased.  Linux: the TOWRITE tag
             for start, stop in ranges:
                 self._left.extend((first, first + count) for first, count in mapping.dirty_runs(start, stop))
-            others = _begun_by_others(mapping, start_index, stop_index)
+            self._others.update(_begun_in(mapping, ranges[0][0], ranges[-1][1]))
         try:
             while (yield from self._start_steps()):
                 pass
@@ -74,11 +76,13 @@ class Walk:
                     break
                 waiter = self._wait_for_a_call(wants_turn=False)
             yield waiter
-        yield from self._wait_steps(self._begun)
+        self.declined = yield from self._wait_steps(self._begun)
+        self.stored_pages = self._begun_pages - sum(stop - start for start, stop in self.declined)
         if self.sync is Sync.ALL:
-            with self.zone.lock:  # another pass may have begun meanwhile what was dirty in the snapshot
-                others |= _begun_by_others(mapping, start_index, stop_index)
-            yield from self._wait_steps(others)
+            declined = yield from self._wait_steps(self._others)
+            for start, stop in declined:
+                common = ((max(start, first), min(stop, last)) for first, last in ranges)
+                self.declined += (piece for piece in common if piece[0] < piece[1])
 
     def _start_steps(self) -> Steps[bool]:
         """Have something more stored: whether there was anything."""
@@ -93,11 +97,14 @@ class Walk:
             self._start(page)
         return page is not None
 
-    def _wait_steps(self, begun: Iterable[Writeback]) -> Steps[None]:
-        """Wait until these have ended, and note if one has failed."""
+    def _wait_steps(self, begun: Iterable[Writeback]) -> Steps[list[tuple[int, int]]]:
+        """Wait until these have ended, and note if one has failed; what of them was declined."""
+        declined: list[tuple[int, int]] = []
         for writeback in begun:
             yield from wait_on_writeback(self.zone, writeback, self._make_waiter)
             self.error = self.error or writeback.error
+            declined += writeback.declined
+        return declined
 
     # -- turns: how much of a file the store is given at once --------------------------------------------
 
@@ -138,7 +145,7 @@ class Walk:
         try:
             self.zone.io.start(partial(self._store, page))
         except ValueError as error:  # the cache was closed
-            self._ended(WritebackControl(page, self.sync), page.page_count, error)
+            self._ended(WritebackControl(page, self.sync), error)
             self._pass_on()
         except RuntimeError:  # the process has no thread left, or is ending
             self._store(page)
@@ -155,32 +162,30 @@ class Walk:
     def _perform(self, page: LockedPage) -> None:
         failure: BaseException | None = None
         page.owner = self.zone.door.thread_id()
-        page_count = page.page_count  # it may be taken in parts
         wbc = WritebackControl(page, self.sync)
         try:
             with self.zone.in_store_code(WRITEPAGES, page):
                 self.mapping.ops.writepages(wbc)
         except BaseException as error:  # for who calls fsync
             failure = kept(error)
-        self._ended(wbc, page_count, failure)
+        self._ended(wbc, failure)
 
-    def _ended(self, wbc: WritebackControl, page_count: int, error: BaseException | None) -> None:
+    def _ended(self, wbc: WritebackControl, error: BaseException | None) -> None:
         violation: BaseException | None = None
         try:
             wbc.settle(error)
         except BaseException as raised:  # of the operation, which ends a page of its own twice
             violation = raised
-        with self.zone.lock:  # other workers count here, too
+        with self.zone.lock:  # other workers note theirs here, too
             self.error = self.error or violation or wbc.first_error
-            self.declined += wbc.declined
-            self.stored_pages += page_count - sum(stop - start for start, stop in wbc.declined)
 
     # -- what is next ------------------------------------------------------------------------------------
 
     def _next_here(self) -> LockedPage | None:
-        """What a worker goes on with; None where he would have to wait, or where others wait for a turn."""
+        """What a worker goes on with; None where he would have to wait, or others wait: for a turn, or for a worker,
+        perhaps with pages that this walk has locked and handed over."""
         with self.zone.lock:
-            if any(walk not in (self, None) for _, walk in self.mapping.store_waiters):
+            if self.zone.io.is_short or any(walk not in (self, None) for _, walk in self.mapping.store_waiters):
                 return None
             return self._front(may_wait=False)[0]
 
@@ -200,6 +205,8 @@ class Walk:
         while self._left and not (self.error and self.sync is Sync.NONE):
             index, stop_index = self._left[0]
             frame = arena.dirty.find(b"\1", base + index, base + stop_index)
+            # What is clean by now another has begun to store, and perhaps not ended: it may fail, or be declined.
+            self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))
             if frame < 0:
                 self._left.popleft()
                 continue
@@ -221,6 +228,7 @@ class Walk:
                 assert page.writeback is not None
                 self._left[0] = page.index + page.page_count, stop_index
                 self._begun.append(page.writeback)
+                self._begun_pages += page.page_count
                 return page, None
             if self.sync is Sync.ALL:
                 return None, wait_with(stored.join(self._make_waiter)) if may_wait else None
@@ -245,8 +253,12 @@ def wait_on_writeback(zone: Zone, writeback: Writeback, make_waiter: MakeWaiter)
     yield waiter
 
 
-def _begun_by_others(mapping: AddressSpace, start_index: int, stop_index: int) -> set[Writeback]:
-    return {begun for index, begun in mapping.under_writeback.items() if start_index <= index < stop_index}
+def _begun_in(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[Writeback]:
+    """What is being stored of a range.  Zone's lock held."""
+    table = mapping.under_writeback
+    if stop_index - start_index < len(table):
+        return (table[index] for index in range(start_index, stop_index) if index in table)
+    return (begun for index, begun in table.items() if start_index <= index < stop_index)
 
 
 def _lock_run(mapping: AddressSpace, index: int, stop_index: int) -> LockedPage | None:

@@ -36,8 +36,6 @@ class WritebackControl:
     def __init__(self, page: LockedPage, sync: Sync) -> None:
         self.sync = sync
         self.first_error: BaseException | None = None
-        self.declined: list[tuple[int, int]] = []
-        """From page to page."""
         self._taken: list[Page] = []
         self._rest: Page | None = page
         self._zone = page.mapping.zone
@@ -70,7 +68,6 @@ class WritebackControl:
         with self._zone.lock:
             if page.writeback is not None:
                 page.settle_writeback(declined=True)
-                self.declined.append((page.index, page.index + page.page_count))
 
     def write_each_page(self) -> None:
         """The fallback of an operation without ``writepages``: `writepage` for each page, every return honoured."""

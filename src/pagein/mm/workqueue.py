@@ -206,6 +206,11 @@ class Workqueue:
         """How many calls no worker has taken yet."""
         return len(self._queued)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether something waits until a worker is done: there are as many as there may be."""
+        return bool(self._queued) and not self._vacancies
+
     def close(self) -> None:
         """Let the workers end once they have nothing to do."""
         self._closed = True
