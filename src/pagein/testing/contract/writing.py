@@ -16,7 +16,7 @@ from ...file import File
 from ...mm.aops import AddressSpaceOperations
 from ...mm.sync import SYSTEM, run_steps
 from ...mm.truncate import invalidate_inode_pages2
-from ...mm.writeback import fsync_steps
+from ...mm.writeback import Sync, fsync_steps, write_back
 from ...stores.ranges import RangeOperations
 from ...stores.source import Opened
 from ...units import PAGE_SIZE
