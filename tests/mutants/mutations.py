@@ -750,8 +750,8 @@ MUTATIONS = [
     ),
     _mutation(
         "walk", "fsync does not wait for what another has begun to store since it looked",
-        "            self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
-        "",
+        "                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
+        "                pass\n",
         "contract/test_writeback.py::"
         "test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_is_asked_for_again",
     ),

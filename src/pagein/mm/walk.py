@@ -176,8 +176,9 @@ class Walk:
             wbc.settle(error)
         except BaseException as raised:  # of the operation, which ends a page of its own twice
             violation = raised
-        with self.zone.lock:  # other workers note theirs here, too
-            self.error = self.error or violation or wbc.first_error
+        if violation is not None or wbc.first_error is not None:
+            with self.zone.lock:  # other workers note theirs here, too
+                self.error = self.error or violation or wbc.first_error
 
     # -- what is next ------------------------------------------------------------------------------------
 
@@ -205,8 +206,9 @@ class Walk:
         while self._left and not (self.error and self.sync is Sync.NONE):
             index, stop_index = self._left[0]
             frame = arena.dirty.find(b"\1", base + index, base + stop_index)
-            # What is clean by now another has begun to store, and perhaps not ended: it may fail, or be declined.
-            self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))
+            if frame != base + index:
+                # What is clean by now another has begun to store, and perhaps not ended: it may fail, or be declined.
+                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))
             if frame < 0:
                 self._left.popleft()
                 continue
