@@ -377,7 +377,8 @@ def test_item_58_activate_without_redirty_loses_nothing(scene):
         subject.fsync_and_assert_clean(expected)
 
 
-def test_item_58_an_activated_page_is_unlocked_before_the_next_is_stored(scene):
+@pytest.mark.parametrize("first", [activated, store_failing(FULL)], ids=["activated", "failing"])
+def test_item_58_a_page_that_is_not_stored_is_unlocked_before_the_next_is(scene, first):
     """The rest of the run may take the store for as long as it likes."""
     locked: list[list[int]] = []
 
@@ -385,9 +386,12 @@ def test_item_58_an_activated_page_is_unlocked_before_the_next_is_stored(scene):
         locked.append(sorted(subject.mapping.in_flight))
         return stored(ops, page, wbc)
 
-    subject, expected = written(scene, {2: [activated], 3: [answer]}, pages=[2, 3])
-    assert subject.write_back(Sync.NONE) is None
+    subject, expected = written(scene, {2: [first], 3: [answer]}, pages=[2, 3])
+    error = subject.write_back()
     assert locked == [[3]]
+    if error is not None:
+        with pytest.raises(OSError, match="full"):
+            subject.file.fsync()
     subject.fsync_and_assert_clean(expected)
 
 

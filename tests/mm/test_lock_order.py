@@ -215,6 +215,19 @@ def test_a_store_that_reads_through_the_cache_is_not_compared_with_its_caller(ch
     assert opened == [lower.content(0)]
 
 
+def test_a_store_takes_any_lock_of_another_cache_whatever_its_caller_holds(checked):
+    subject, lower = checked.open(), checked.open()
+
+    def operation() -> None:
+        for rank in TAKEN + WAITS:
+            take(lower, rank)
+
+    with subject.mapping.i_rwsem.exclusive():
+        called(PUNCH_HOLE, subject.zone, operation, mapping=subject.mapping)()
+    with pytest.raises(ContractViolation), subject.mapping.i_rwsem.exclusive():
+        operation()
+
+
 def reading(files: list[Subject], number: int, index: int) -> Callable[[ScriptedOps, Page], int]:
     """A store's answer for which it reads a page of a file of the same cache."""
 

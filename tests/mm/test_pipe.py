@@ -457,10 +457,11 @@ def test_what_was_under_way_when_a_round_began_does_not_count_for_it():
 
 
 def test_a_pause_of_the_reader_is_not_the_store_s():
+    """Nothing came in it because nothing was asked for: what comes then counts by its own time."""
     pipe = Pipe()
-    for at_s in (0.0, 5.0):
-        pipe.ended(pipe.started(at_s), at_s + 0.1, MIB)
-        assert pipe.bandwidth_bytes_s == pytest.approx(10 * MIB)
+    for at_s, size_bytes in ((0.0, MIB), (5.0, 2 * MIB)):
+        pipe.ended(pipe.started(at_s), at_s + 0.1, size_bytes)
+        assert pipe.bandwidth_bytes_s == pytest.approx(10 * size_bytes)
 
 
 # -- what spoils a measurement -------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 Guarantees: nothing in the project's own tree is changed; the tests that are named pass without a mutation, or the table
 is not begun.  A hang is caught, too.  Exit status: 0 if all are caught; 1 if one lives, or could not be tried.
+Not here: how the table looks (table.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from enum import Enum
 from pathlib import Path
 
 from tests.mutants.mutations import MUTATIONS, ROOT, Mutation
+from tests.mutants.table import Table, terminal_width
 
 TEST_TIMEOUT_S = 30
 """A test that takes so long hangs."""
@@ -138,14 +140,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(printed, "the tests do not pass without a mutation", sep="\n")
         return 1
     began_s = time.monotonic()
+    table = Table([one.file for one in chosen], terminal_width())
+    print(table.head())
     with ThreadPoolExecutor(options.jobs) as pool:
         verdicts = []
         for mutation, verdict in zip(chosen, pool.map(verdict_on, chosen), strict=True):
-            print(f"{mutation}\n    {verdict.end.value}, {verdict.took_s:.1f} s: {verdict.by}", flush=True)
+            by = "-" if verdict.end is End.BROKEN else verdict.by
+            print(table.row(mutation.file, mutation.name, verdict.end.value, f"{verdict.took_s:.1f}", by), flush=True)
             verdicts.append(verdict)
+    for mutation, verdict in zip(chosen, verdicts, strict=True):
+        if verdict.end is End.BROKEN:
+            print(f"\n{mutation}\n{verdict.by}")
     ends = [sum(verdict.end is end for verdict in verdicts) for end in End]
     counts = ", ".join(f"{count} {end.value}" for count, end in zip(ends, End, strict=True))
-    print(f"{len(chosen)} mutations in {time.monotonic() - began_s:.0f} s: {counts}")
+    print(f"\n{len(chosen)} mutations in {time.monotonic() - began_s:.0f} s: {counts}")
     return int(ends[0] != len(chosen))
 
 

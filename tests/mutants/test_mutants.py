@@ -13,6 +13,7 @@ from tests import clauses
 from tests.mutants import run
 from tests.mutants.mutations import MM, MUTATIONS, ROOT, Mutation
 from tests.mutants.run import End, Verdict, verdict_on
+from tests.mutants.table import TITLES, Table
 
 CHEAP = [
     "mapping: what was reserved and is not needed is not given back",
@@ -34,7 +35,7 @@ def test_a_mutation_applies_to_the_core_as_it_is_and_its_tests_are_there(mutatio
 
 
 def test_the_list_is_long_and_no_mutation_stands_there_twice() -> None:
-    assert len(MUTATIONS) >= 100
+    assert len(MUTATIONS) >= 180
     assert len({str(mutation) for mutation in MUTATIONS}) == len(MUTATIONS)
     assert len({(mutation.file, mutation.old, mutation.new) for mutation in MUTATIONS}) == len(MUTATIONS)
 
@@ -42,7 +43,9 @@ def test_the_list_is_long_and_no_mutation_stands_there_twice() -> None:
 def test_mutations_are_spread_over_the_core() -> None:
     files = Counter(mutation.file for mutation in MUTATIONS)
     assert set(files) <= {path.stem for path in (ROOT / MM).iterdir()}
-    assert len(files) >= 25
+    assert len(files) >= 35
+    assert set(files) >= {"wbc", "aops", "pipe", "populate", "victims", "fork", "openfile"}
+    assert set(files) >= {"held", "debug", "lockorder", "locking"}, "who checks the others"
     assert max(files.values()) <= len(MUTATIONS) // 6
 
 
@@ -70,4 +73,31 @@ def test_the_command_fails_unless_every_mutant_is_caught(
 ) -> None:
     monkeypatch.setattr(run, "verdict_on", lambda mutation: Verdict(end, "tests/x.py::test_x", 1.0))
     assert run.main(["--unproved", "errseq: "]) == status
-    assert f"2 {end.value}" in capsys.readouterr().out
+    *_, total = capsys.readouterr().out.splitlines()
+    assert total.startswith("2 mutations in ")
+    assert f"2 {end.value}" in total
+
+
+def test_why_one_could_not_be_tried_stands_below_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "verdict_on", lambda mutation: Verdict(End.BROKEN, "pytest ended with 4:\nso", 1.0))
+    run.main(["--unproved", "errseq: an error that was told"])
+    assert "\n\nerrseq: an error that was told counts as untold\npytest ended with 4:\nso\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [100, 160, 400])
+def test_the_table_is_no_wider_than_it_may_be_and_holds_every_mutation(width: int) -> None:
+    table = Table([one.file for one in MUTATIONS], width)
+    head, line = table.head().splitlines()
+    assert head.split() == " ".join(TITLES).split()
+    assert line.replace("-", "").strip() == ""
+    starts = [at for at, sign in enumerate(line) if sign == "-" and (not at or line[at - 1] == " ")]
+    columns = [slice(start, stop) for start, stop in zip(starts, [*starts[1:], width], strict=True)]
+    for mutation in MUTATIONS:
+        lines = table.row(mutation.file, mutation.name, "could not be tried", "12.3", mutation.tests[0]).splitlines()
+        assert all(len(line) <= width for line in lines)
+        cells = [" ".join(line[column].strip() for line in lines).split() for column in columns]
+        assert cells[:1] + cells[2:4] == [[mutation.file], ["could", "not", "be", "tried"], ["12.3"]]
+        assert " ".join(cells[1]) == mutation.name
+        assert "".join(cells[4]) == mutation.tests[0]
