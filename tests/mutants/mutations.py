@@ -1029,10 +1029,10 @@ MUTATIONS = [
         "contract/test_writeback.py::test_item_58_pages_that_are_not_taken_are_declined",
     ),
     _mutation(
-        "wbc", "what was declined is not told, so that fsync takes it for stored",
-        "                self.declined_pages += page.page_count\n",
-        "",
-        "contract/test_writeback.py::test_item_58_fsync_does_not_say_that_what_was_declined_is_stored",
+        "page", "what was declined is not told, so that fsync takes it for stored",
+        "            writeback.declined = (*writeback.declined, (self.index, self.index + self.page_count))\n",
+        "            pass\n",
+        "contract/test_writeback.py::test_item_58_fsync_fails_where_everything_is_declined_and_nothing_is_lost",
     ),
     _mutation(
         "wbc", "a page of which an operation returned without unlocking it stays locked",
@@ -1073,8 +1073,8 @@ MUTATIONS = [
     ),
     _mutation(
         "aops", "a store that says nothing of it has laundered what is dropped",
-        "        Locks: page locked.  Blocks: yes.  Raises: OSError.\n        \"\"\"\n        return False\n",
-        "        Locks: page locked.  Blocks: yes.  Raises: OSError.\n        \"\"\"\n        return True\n",
+        "        Locks: page locked, on return too.  Blocks: yes.  Raises: OSError, and it stays.\n        \"\"\"\n        return False\n",
+        "        Locks: page locked, on return too.  Blocks: yes.  Raises: OSError, and it stays.\n        \"\"\"\n        return True\n",
         "contract/test_direct.py::test_item_39_a_dirty_page_is_not_dropped_and_the_others_are",
     ),
     _mutation(
