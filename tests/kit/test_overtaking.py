@@ -25,6 +25,7 @@ from pagein.testing.contract import Subject, meeting, overtaking, writing
 from pagein.testing.contract.overtaking import Hold
 from pagein.testing.contract.own_code import Watch
 from pagein.testing.contract.rig import Rig, Stop
+from pagein.testing.stores import ScriptedOps, updated
 
 RUNS = 20
 
@@ -111,6 +112,13 @@ def test_only_the_stores_own_code_is_held(holds: list[Hold]) -> None:
     assert broken_in(meeting.concurrency, UsesOthers, content=CONTENT) == set()
     codes = {code for hold in holds for code in hold.passed.values()}
     assert codes == {UsesOthers.fill.__code__, UsesOthers.bring.__code__}
+
+
+def test_a_store_of_pageins_is_not_held(holds: list[Hold]) -> None:
+    """Nor in the ``__init__`` of a dataclass of its own, which is in no file."""
+    assert broken_in(meeting.concurrency, ScriptedOps(default=updated), content=CONTENT) == set()
+    assert holds
+    assert not any(hold.passed for hold in holds)
 
 
 class OnThreads(Locked):

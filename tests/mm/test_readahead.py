@@ -16,6 +16,7 @@ from pagein.mm import filemap, readahead, reclaim, truncate
 from pagein.mm.arena import MARKED
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
 from pagein.mm.lru import READ_AHEAD, SMALL
+from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl, read_run
 from pagein.mm.readahead import FAULT_PAGES
@@ -249,6 +250,27 @@ def test_streams_share_what_may_be_ahead(scene):
     for reader in readers:
         reader.result()
     assert readahead._share_pages(subject.open_file) == alone
+
+
+class OneBeginsMeanwhile(dict[OpenFile, int]):
+    """Streams, among which one comes just after they were counted."""
+
+    coming: OpenFile
+
+    def __len__(self) -> int:
+        count = super().__len__()
+        self[self.coming] = 1
+        return count
+
+
+def test_streams_are_counted_as_another_reader_of_the_file_begins(scene):
+    """No lock is taken to count them: it is one, and not none, among whom to share."""
+    subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=False)
+    alone = readahead._share_pages(subject.open_file)
+    subject.zone.streams = streams = OneBeginsMeanwhile()
+    streams.coming = subject.open_file
+    assert readahead._share_pages(subject.open_file) == alone
+    streams.clear()
 
 
 def test_one_scan_reads_each_page_once_in_requests_that_grow(scene):

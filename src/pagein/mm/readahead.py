@@ -248,7 +248,8 @@ def window_pages_max(file: OpenFile) -> int:
 
 def _share_pages(file: OpenFile) -> int:
     zone = file.mapping.zone
-    stream_count = len(zone.streams) + (file not in zone.streams)
+    others = len(zone.streams)  # no lock: by the time that the file is looked for, another reader of it may have begun
+    stream_count = max(others + (file not in zone.streams), 1)
     return max(zone.cap_pages // (CACHE_SHARE * stream_count), 1)
 
 

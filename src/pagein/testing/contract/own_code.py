@@ -121,7 +121,10 @@ class Watch:
         return found[1]
 
     def _owns(self, path: str, frame: FrameType) -> bool:
-        if path.startswith(("<frozen ", _OURS)) or str(frame.f_globals.get("__name__")).startswith("namedtuple_"):
+        module = frame.f_globals
+        if path.startswith("<"):  # it was made: of a dataclass where that is, of a named tuple nowhere
+            path = module.get("__file__") or path
+        if path.startswith(("<frozen ", _OURS)) or str(module.get("__name__")).startswith("namedtuple_"):
             return False
         if any(name in path for name in _INSTALLED):
             return path.startswith(self._packages)
