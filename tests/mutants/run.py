@@ -1,4 +1,4 @@
-"""Mutation proof: each mistake of mutations.py is made in a copy of the sources, and some test has to catch it.
+"""Mutation proof: each mistake of of_*.py is made in a copy of the sources, and some test has to catch it.
 
     python -m tests.mutants.run [WORD...]    those only whose file or name holds one of the words
 
@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from tests.mutants.mutations import MUTATIONS, ROOT, Mutation
+from tests.mutants.mutation import ROOT, Mutation
+from tests.mutants.mutations import MUTATIONS
 from tests.mutants.table import Table, terminal_width
 
 TEST_TIMEOUT_S = 30

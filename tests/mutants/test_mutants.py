@@ -11,7 +11,8 @@ from collections import Counter
 import pytest
 from tests import clauses
 from tests.mutants import run
-from tests.mutants.mutations import MM, MUTATIONS, ROOT, Mutation
+from tests.mutants.mutation import MM, ROOT, Mutation
+from tests.mutants.mutations import MUTATIONS
 from tests.mutants.run import End, Verdict, verdict_on
 from tests.mutants.table import TITLES, Table
 

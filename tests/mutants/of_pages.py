@@ -1,0 +1,275 @@
+"""Mistakes of a page's lock, its line, and what takes it away."""
+
+from tests.mutants.mutation import mutation
+
+PAGES = [
+    # -- pages and their line ----------------------------------------------------------------------------------
+    mutation(
+        "page", "a page that was removed is uncharged twice",
+        "        if not self.filled and not self.removed:\n",
+        "        if not self.filled:\n",
+        "contract/test_invalidate_and_reclaim.py::test_item_38_invalidation_waits_for_a_page_being_read_and_removes_it",
+    ),
+    mutation(
+        "page", "an unlock does not wake who waits for memory",
+        "            self._serve(wait)\n        zone.wake_memory_waiter()\n",
+        "            self._serve(wait)\n",
+        "mm/test_interleavings_of_waits.py::test_a_reader_waits_for_memory_or_hears_that_there_is_none",
+    ),
+    mutation(
+        "page", "who stands in line for a page goes with the wrong part of its run",
+        "                wait.page = head if wait.index < self.index else self\n",
+        "                wait.page = self\n",
+        "mm/test_readahead.py::test_a_waiter_goes_with_its_page_when_a_run_is_split",
+    ),
+    mutation(
+        "page", "a waiter does not stay in line behind who gets the lock",
+        "            wait.page = holder\n            holder._waits.append(wait)\n            return\n",
+        "            pass\n",
+        "mm/test_interleavings.py::test_a_page_lock_is_served_in_the_order_of_arrival",
+    ),
+    mutation(
+        "page", "the end of write-back is told when the first piece has ended",
+        "        if not self._pages_left:\n            if mapping",
+        "        if True:\n            if mapping",
+        "contract/test_writeback.py::test_item_57_fsync_waits_for_every_piece_of_a_run",
+    ),
+    mutation(
+        "page", "the error of a piece is forgotten if the next succeeds",
+        "        self.error = self.error or error\n",
+        "        self.error = error\n",
+        "contract/test_writeback.py::test_item_57_fsync_waits_for_every_piece_of_a_run",
+    ),
+    mutation(
+        "page", "errseq is not advanced when write-back fails",
+        "                mapping.set_error(error)\n",
+        "",
+        "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
+    ),
+    mutation(
+        "page", "a page that could not be stored counts as clean, as in Linux",
+        '                zone.counters["failed_writes"] += 1\n                mapping.mark_dirty(self.index, self.page_count)\n',
+        '                zone.counters["failed_writes"] += 1\n',
+        "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
+    ),
+    mutation(
+        "page", "the end of write-back does not wake who waits for memory",
+        "        zone.wake_memory_waiter()  # it may be evicted now\n",
+        "",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored",
+    ),
+    mutation(
+        "page", "a page under write-back is not marked as such",
+        "        self.mapping.arena.writeback[frame : frame + self.page_count] = ones(self.page_count)\n",
+        "",
+        "contract/test_writeback.py::test_a_page_that_is_stored_late_is_under_write_back_until_then",
+    ),
+    mutation(
+        "wait", "an interrupted waiter keeps the lock that it was just handed",
+        "            granted.owner = zone.door.thread_id()\n            granted.unlock()\n",
+        "            pass\n",
+        "mm/test_interleavings_of_waits.py::test_an_interrupted_wait_leaves_nothing_behind",
+    ),
+    mutation(
+        "wait", "an interrupted waiter's reservation is not taken back",
+        "        elif self.has_reservation:\n",
+        "        elif False:\n",
+        "mm/test_interleavings_of_waits.py::test_an_interrupted_wait_leaves_nothing_behind",
+    ),
+    mutation(
+        "mapping", "the reservation for a page that was removed meanwhile is not taken back",
+        "it up again\n                self.zone.uncharge(1, reserved=True)\n",
+        "it up again\n                pass\n",
+        "contract/test_eof_and_truncate.py::test_item_26_a_page_that_grew_while_it_came",
+    ),
+    mutation(
+        "mapping", "what was reserved and is not needed is not given back",
+        "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n"
+        "            self.zone.uncharge(page_count - absent, reserved=True)\n",
+        "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n",
+        "mm/test_reclaim.py::test_what_was_reserved_for_pages_that_are_here_by_now_is_given_back",
+    ),
+    mutation(
+        "mapping", "pages are locked beyond an end that has moved meanwhile",
+        "            stop_index = self.frame_count if beyond_end else self.page_count\n",
+        "            stop_index = self.frame_count\n",
+        "mm/test_readahead.py::test_a_window_that_is_cut_off_before_its_pages_are_locked_is_asked_for_no_more",
+    ),
+    mutation(
+        "mapping", "a mark that a writer is about to take off is taken for a dirty page",
+        "            for plane in (self.arena.dirty, self.arena.uptodate):\n",
+        "            for plane in (self.arena.dirty,):\n",
+        "contract/test_writeback.py::test_a_mark_on_a_page_that_has_gone_is_no_dirty_page",
+    ),
+    mutation(
+        "mapping", "a writer's budget is forgotten, and not taken back, when his file is clean",
+        "                    self.zone.dirty.given_back(self.dirty_budget)  # so",
+        "                    pass  # so",
+        "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
+    ),
+    mutation(
+        "mapping", "what is stored behind a cut counts as had by the store",
+        "            end_bytes = min(end_bytes, self.size_owed)\n",
+        "            pass\n",
+        "mm/test_interleavings_of_writes.py::test_two_truncations_and_a_writer_while_the_store_is_told",
+    ),
+    mutation(
+        "mapping", "a dirty file is suspended",
+        "self.in_flight or self.under_writeback or self.dirty_pages or self.i_rwsem.held",
+        "self.in_flight or self.under_writeback or self.i_rwsem.held",
+        "contract/test_writeback.py::test_a_dirty_file_is_not_suspended",
+    ),
+    # -- removal and reclaim -----------------------------------------------------------------------------------
+    mutation(
+        "removal", "the generation changes before Uptodate is cleared",
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n",
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n"
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[pread]",
+    ),
+    mutation(
+        "removal", "the memory goes before the generation changes",
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n",
+        "    for arena, frame, count in runs:\n        arena.punch(frame, count)\n        arena.bump_generation(frame, count)\n"
+        "    removed_pages = 0\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[pread]",
+    ),
+    mutation(
+        "removal", "pins are read before Uptodate is cleared",
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n"
+        "    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}\n",
+        "    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}\n"
+        "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
+        "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[while_it_is_shown]",
+    ),
+    mutation(
+        "removal", "a pin that came in between is not looked at",
+        "        hit = list(_overlaps(pins[arena.number], frame, frame + count))\n",
+        "        hit: list[tuple[int, int]] = []\n",
+        "mm/test_reclaim.py::test_a_pin_that_comes_between_the_look_and_the_removal_keeps_its_page",
+    ),
+    mutation(
+        "removal", "dirty is looked at before the flags are cleared, and not after",
+        "        if not hit and 1 not in dirty:\n",
+        "        if not hit:\n",
+        "mm/test_interleavings_of_writes.py::test_a_short_write_and_eviction",
+    ),
+    mutation(
+        "removal", "a pinned page that stays is in no queue",
+        "                queues.requeue(same)\n            else:\n                yield same\n",
+        "            else:\n                yield same\n",
+        "mm/test_reclaim.py::test_a_pin_that_comes_between_the_look_and_the_removal_keeps_its_page",
+    ),
+    mutation(
+        "removal", "removed pages are not uncharged",
+        "    zone.uncharge(removed_pages)\n",
+        "",
+        "contract/test_invalidate_and_reclaim.py::test_item_42_the_cap_holds_whatever_became_of_a_page_before",
+    ),
+    mutation(
+        "removal", "a page under write-back is evicted",
+        "(dirty | writeback) * BUSY",
+        "dirty * BUSY",
+        "contract/test_writeback.py::test_a_page_that_is_stored_late_is_under_write_back_until_then",
+    ),
+    mutation(
+        "removal", "a locked page is evicted",
+        "        for page in zone.locked:\n",
+        "        for page in ():\n",
+        "contract/test_invalidate_and_reclaim.py::test_item_42_reclaim_takes_only_what_is_clean_and_unused",
+    ),
+    mutation(
+        "removal", "a page whose pin began before it is taken for unpinned",
+        "    at = max(0, bisect.bisect_right(spans, (start,)) - 1)\n",
+        "    at = bisect.bisect_right(spans, (start,))\n",
+        "mm/test_pin.py::test_a_view_that_fails_leaves_no_pin",
+    ),
+    mutation(
+        "removal", "who lost a race punches a page that is on its way",
+        "                flags[at - index] = 1\n",
+        "                pass\n",
+        "mm/test_reclaim.py::test_pages_that_came_back_meanwhile_are_not_given_back",
+    ),
+    mutation(
+        "removal", "who lost a race leaves the memory of a page that was removed and is still locked",
+        " and not page.removed:  # a page",
+        ":  # a page",
+        "mm/test_reclaim.py::test_memory_of_a_page_that_was_removed_is_given_back_though_its_lock_is_held",
+    ),
+    mutation(
+        "arena", "only the first of several regions gets a new generation",
+        "(first_frame + page_count - 1 >> REGION_SHIFT) + 1):\n",
+        "(first_frame >> REGION_SHIFT) + 1):\n",
+        "mm/test_arena.py::test_a_removal_bumps_the_generation_of_each_region_that_it_touches",
+    ),
+    mutation(
+        "arena", "the last piece of a long punch goes beyond its end",
+        "            _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))\n",
+        "            _punch(self.memory, at, _PUNCH_BYTES_MAX)\n",
+        "mm/test_arena.py::test_punching_gives_memory_back_and_leaves_zeros",
+    ),
+    mutation(
+        "reclaim", "memory that is granted is not counted as reserved",
+        "    zone.reserved_pages += granted\n",
+        "",
+        "contract/test_memory.py::test_no_memory_is_an_error_and_not_a_hang",
+    ),
+    mutation(
+        "reclaim", "who leaves the line for memory does not let the next one look",
+        "                else:\n                    zone.wake_memory_waiter()\n            raise\n",
+        "            raise\n",
+        "mm/test_reclaim.py::test_who_leaves_the_line_for_memory_as_he_is_told_tells_the_next",
+    ),
+    mutation(
+        "reclaim", "who got memory does not let the next in line look",
+        "                if help_comes is None:\n                    zone.wake_memory_waiter()\n",
+        "                if help_comes is None:\n",
+        "mm/test_interleavings_of_waits.py::test_a_reader_waits_for_memory_or_hears_that_there_is_none",
+    ),
+    mutation(
+        "reclaim", "a thread that holds a page lock waits for memory",
+        "    if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):\n",
+        "    if False:\n",
+        "contract/test_memory.py::test_a_store_that_reads_through_the_full_cache_has_an_error_and_not_a_hang",
+    ),
+    mutation(
+        "reclaim", "there is said to be no memory while pages are under write-back",
+        "    return zone.dirty.writeback_pages > 0 or any(",
+        "    return any(",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored",
+    ),
+    mutation(
+        "reclaim", "the references of a page that is kept stay",
+        "        run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)\n"
+        "        self._zone.queues.push",
+        "        self._zone.queues.push",
+        "mm/test_reclaim.py::test_a_scan_leaves_what_was_read_ahead_and_used_once_to_the_next_scan",
+    ),
+    mutation(
+        "reclaim", "what was looked at and not taken comes back in the wrong order",
+        "            for head in reversed(heads):\n",
+        "            for head in heads:\n",
+        "mm/test_reclaim.py::test_what_is_left_of_a_run_of_which_some_pages_are_busy_keeps_its_order",
+    ),
+    mutation(
+        "lru", "a page that was evicted lately comes back into small",
+        "                self.push(same, MAIN, was)\n",
+        "                self.push(same, SMALL, was)\n",
+        "mm/test_lru.py::test_a_page_evicted_lately_comes_back_into_main",
+    ),
+    mutation(
+        "lru", "a page with two entries comes up twice after a clean-up",
+        "                _set_plane(run, run.arena.lru[run.frame] | _MARK)\n                kept.append(run)\n",
+        "                kept.append(run)\n",
+        "mm/test_lru.py::test_stale_entries_do_not_pile_up",
+    ),
+    mutation(
+        "pin", "a sweep forgets the pins that were entered meanwhile",
+        "        self.entries[: len(entries)] = live",
+        "        self.entries[:] = live",
+        "mm/test_pin.py::test_a_pin_that_is_entered_while_a_sweep_looks_at_the_others_stays",
+    ),
+]  # fmt: skip

@@ -1,0 +1,243 @@
+"""Mistakes of reading, and of what is asked for ahead of it."""
+
+from tests.mutants.mutation import mutation
+
+READING = [
+    # -- reading -----------------------------------------------------------------------------------------------
+    mutation(
+        "filemap", "the generation is not looked at again after the copy",
+        "    if arena.generations[region] != generation:  # (d)\n",
+        "    if False:  # (d)\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[copy]",
+    ),
+    mutation(
+        "filemap", "the generation is taken after Uptodate is tested",
+        "    generation = arena.generations[region]  # (a)\n"
+        "    stop_frame = min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n',
+        "    stop_frame = min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n'
+        "    generation = arena.generations[region]  # (a)\n",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[copy]",
+    ),
+    mutation(
+        "filemap", "i_size is read before Uptodate is tested",
+        "    stop_frame = min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n'
+        "    if hole >= 0:\n        stop_frame = hole\n"
+        "    stop = min(stop, (stop_frame - base) << PAGE_SHIFT, mapping.i_size)  # i_size only now\n",
+        "    i_size, stop_frame = mapping.i_size, min(base + page_count_for(stop), (region + 1) << REGION_SHIFT)\n"
+        '    hole = arena.uptodate.find(b"\\0", frame, stop_frame)  # (b)\n'
+        "    if hole >= 0:\n        stop_frame = hole\n"
+        "    stop = min(stop, (stop_frame - base) << PAGE_SHIFT, i_size)\n",
+        "mm/test_reclaim.py::test_the_size_is_looked_at_once_the_page_is_seen_to_be_here",
+    ),
+    mutation(
+        "filemap", "whether the file was closed is not looked at after the copy",
+        "    mapping.check_usable()  # else closed meanwhile, and the frames may be another file's\n",
+        "",
+        "mm/test_interleavings_of_changes.py::test_a_reader_of_a_closed_file_never_reads_another_file",
+    ),
+    mutation(
+        "filemap", "a page that was copied under its lock is not unlocked",
+        "return (take(shift + offset, shift + stop), stop) if stop > offset else None\n    finally:\n        page.unlock()\n",
+        "return (take(shift + offset, shift + stop), stop) if stop > offset else None\n    finally:\n        pass\n",
+        "mm/test_reclaim.py::test_a_reader_that_loses_again_and_again_takes_the_page_lock",
+    ),
+    mutation(
+        "filemap", "a copy under the page's lock goes beyond i_size",
+        "        stop = min(stop, (index + 1) << PAGE_SHIFT, mapping.i_size)\n",
+        "        stop = min(stop, (index + 1) << PAGE_SHIFT)\n",
+        "mm/test_reclaim.py::"
+        "test_a_reader_that_takes_the_page_lock_reads_to_the_end_of_the_file_and_no_further",
+    ),
+    mutation(
+        "filemap", "an error at the first page of a read is swallowed",
+        "            if pieces:\n                break\n            raise\n",
+        "            break\n",
+        "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
+    ),
+    mutation(
+        "filemap", "a failed view leaves its pin",
+        "    except BaseException:\n        pin.put()\n        raise\n",
+        "    except BaseException:\n        raise\n",
+        "mm/test_pin.py::test_a_view_that_fails_leaves_no_pin",
+    ),
+    mutation(
+        "filemap", "read_cache_page leaves its pin beyond the end of the file",
+        "    if index >= file.mapping.page_count:\n        pin.put()\n",
+        "    if index >= file.mapping.page_count:\n",
+        "contract/test_eof_and_truncate.py::test_item_25_bytes_by_the_new_size_where_the_page_is_pinned",
+    ),
+    mutation(
+        "bring", "a page that was read for the sake of its lock is not unlocked",
+        "    if page is not None:\n        page.unlock()\n    return 1\n",
+        "    return 1\n",
+        "contract/test_concurrent_reads.py::test_item_19_the_first_success_serves_the_rest",
+    ),
+    mutation(
+        "bring", "who gets the lock does not look whether the page was filled meanwhile",
+        "        if page.uptodate or (yield from _readpage(file, page, make_waiter)):\n",
+        "        if (yield from _readpage(file, page, make_waiter)):\n",
+        "contract/test_concurrent_reads.py::test_item_20_who_gets_the_lock_after_a_fill_does_not_read_again",
+    ),
+    mutation(
+        "bring", "who gets the lock does not look whether the page was cut off meanwhile",
+        "        if index >= mapping.page_count:  # cut off while we waited\n",
+        "        if False:  # cut off while we waited\n",
+        "contract/test_eof_and_truncate.py::test_item_27_in_line_before_the_truncation_came",
+    ),
+    mutation(
+        "bring", "a marker in flight is not taken off, and fires twice",
+        "        page.marker_index = -1\n        return marker_index\n",
+        "        return marker_index\n",
+        "mm/test_readahead.py::test_item_44_a_marker_in_flight_fires_before_the_reader_waits",
+    ),
+    mutation(
+        "bring", "the error of a page that was invalidated meanwhile is raised",
+        " or mapping.invalidations != invalidations:\n",
+        ":\n",
+        "contract/test_invalidate_and_reclaim.py::test_item_40_a_reader_whose_page_was_invalidated_looks_again",
+    ),
+    mutation(
+        "readpage", "a page is not unlocked if readpage raises",
+        '        zone.count("failed_requests")\n        if page.locked:\n            page.unlock()\n',
+        '        zone.count("failed_requests")\n',
+        "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
+    ),
+    mutation(
+        "rac", "a page for which readahead's fallback got AOP_UPDATED_PAGE is not unlocked (the patch's first version)",
+        "            if outcome is Outcome.UPDATED:\n                page.unlock()\n",
+        "",
+        "contract/test_return_contract.py::test_item_06_readahead_without_an_operation_leaves_no_page_locked",
+    ),
+    mutation(
+        "rac", "what an operation left of a window stays locked",
+        "    finally:\n        rac.unlock_rest()\n",
+        "    finally:\n",
+        "mm/test_readahead.py::test_item_46_what_an_operation_leaves_of_a_window_is_unlocked_and_had_later",
+    ),
+    mutation(
+        "rac", "what an operation had taken stays locked if it raises",
+        "            if taken.locked:\n                taken.unlock()\n",
+        "            pass\n",
+        "mm/test_readahead.py::test_what_an_operation_took_is_released_when_it_raises",
+    ),
+    mutation(
+        "fault", "a page is not unlocked by a fault that has let go of its lock",
+        "    if let_go:\n        _unlock(page)\n        return",
+        "    if let_go:\n        return",
+        "contract/test_return_contract.py::test_item_05_a_fault_that_let_go_of_its_lock_is_tried_again",
+    ),
+    mutation(
+        "fault", "i_size is not looked at again under the page's lock",
+        "    if page is None or vmf.index >= mapping.page_count:  #",
+        "    if page is None:  #",
+        "contract/test_eof_and_truncate.py::test_item_27_a_fault_that_gets_its_lock_at_once_looks_at_the_size_again",
+    ),
+    mutation(
+        "fault", "an interrupted fault does not take its lock again",
+        "                if let_go:\n                    vmf.lock.acquire()\n                raise\n",
+        "                raise\n",
+        "contract/test_interrupt.py::test_item_21_an_interrupted_fault_has_its_lock_again_and_no_page",
+    ),
+    # -- readahead and the line before the store ---------------------------------------------------------------
+    mutation(
+        "readahead", "a marker that is taken off is not looked at again under the lock",
+        "        if arena.uptodate[frame] != MARKED:  #",
+        "        if False:  #",
+        "mm/test_readahead.py::test_item_44_a_marker_whose_page_goes_as_it_is_found_is_not_taken",
+    ),
+    mutation(
+        "readahead", "a window ends a page early",
+        "        file.ra = window.state\n"
+        "        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)\n\n\n"
+        "def take_marker",
+        "        file.ra = window.state\n"
+        "        _submit_ahead(file, window.start, window.start + window.page_count - 1, window.marker_index)\n\n\n"
+        "def take_marker",
+        "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
+    ),
+    mutation(
+        "readahead", "a reader is lent three pages for each that he uses",
+        "    return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)\n",
+        "    return min(credit + 3 * used_pages, CREDIT_PAGES_MAX)\n",
+        "mm/test_readahead.py::"
+        "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    mutation(
+        "readahead", "the budget of a reader is not charged for what is fetched ahead of him",
+        "    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))\n",
+        "    file.ra_credit = credit\n",
+        "mm/test_readahead.py::"
+        "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    mutation(
+        "ondemand", "windows grow from where they are, not from their end",
+        "        return _read_it(state.start + state.size, size, size, access)\n",
+        "        return _read_it(index, size, size, access)\n",
+        "mm/test_ondemand.py::test_item_44_the_windows_of_a_sequential_reader_are_those_of_linux",
+    ),
+    mutation(
+        "ondemand", "the marker lies a page late",
+        "    marker_index = start + size - async_size if async_size else -1\n",
+        "    marker_index = start + size - async_size + 1 if async_size else -1\n",
+        "mm/test_ondemand.py::test_item_44_the_windows_of_a_sequential_reader_are_those_of_linux",
+    ),
+    mutation(
+        "ondemand", "a window that its reader skipped through is followed by a larger one",
+        "    if is_expected and 2 * access.unused_pages <= index - state.start:\n",
+        "    if is_expected:\n",
+        "mm/test_ondemand.py::test_the_window_of_one_access",
+    ),
+    mutation(
+        "device", "a store gets a request more than it said",
+        "        if self.in_flight >= self.requests_max:\n",
+        "        if self.in_flight > self.requests_max:\n",
+        "device/test_line.py::test_no_more_requests_are_in_flight_than_the_store_takes_and_every_reader_is_served",
+    ),
+    mutation(
+        "device", "a request ahead that has ended keeps its place in the pipe",
+        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
+        "        self._ahead_in_flight -= not request.wanted\n",
+        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n',
+        "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
+    ),
+    mutation(
+        "device", "a page whose reader has given up stays locked",
+        "            is_kept = request.keeps_lock and not request.given_up and outcome is Outcome.UPDATED\n",
+        "            is_kept = request.keeps_lock and outcome is Outcome.UPDATED\n",
+        "device/test_giving_up.py::test_who_is_interrupted_while_the_operation_runs_leaves_the_unlocking_to_who_called_it",
+    ),
+    mutation(
+        "device", "a page whose reader was interrupted as it came stays locked",
+        "                is_ours = request.outcome is Outcome.UPDATED\n",
+        "                is_ours = False\n",
+        "device/test_giving_up.py::test_who_is_interrupted_when_the_page_has_come_gives_its_lock_back",
+    ),
+    mutation(
+        "device", "what a reader gave up is not asked for though another waits for the page",
+        "        if self.zone.closed or not (is_needed or page.waiter_count):\n",
+        "        if self.zone.closed or not is_needed:\n",
+        "device/test_giving_up.py::"
+        "test_what_was_wanted_with_its_lock_by_who_was_interrupted_is_asked_for_only_if_another_wants_it",
+    ),
+    mutation(
+        "device", "a page stays locked for which no thread is to be had",
+        "            request.error = error\n            self._let_go(request)\n",
+        "            request.error = error\n            request.returned()\n",
+        "device/test_calls.py::test_no_thread_to_be_had_for_it_is_the_reader_s_error_and_leaves_nothing",
+    ),
+    mutation(
+        "device", "the end of a request does not start who stands in line",
+        "                request = self._take_next()\n                self._begin(request)\n",
+        "                return\n",
+        "mm/test_interleavings_of_requests.py::test_no_request_is_left_in_the_line_with_nobody_to_start_it",
+    ),
+    mutation(
+        "request", "whether the operation has returned is not looked at before waiting for it",
+        "            if self._last()._has_returned:\n                return\n",
+        "",
+        "mm/test_interleavings_of_requests.py::test_the_end_of_a_page_against_the_return_of_its_operation",
+    ),
+]  # fmt: skip

@@ -1,0 +1,278 @@
+"""Mistakes of write-back, truncation and invalidation."""
+
+from tests.mutants.mutation import mutation
+
+WRITE_BACK = [
+    # -- write-back --------------------------------------------------------------------------------------------
+    mutation(
+        "walk", "i_size is read before the dirty flags are cleared",
+        "    count = mapping.take_dirty(index, most)\n"
+        "    if not count:\n        return None\n    page = mapping.lock_run(index, count)\n"
+        "    # The size after the flags: a write that makes the file longer meanwhile makes the page dirty again.\n"
+        "    end_bytes = mapping.zero_beyond_end(index, count)\n",
+        "    end_bytes = mapping.zero_beyond_end(index, most)\n    count = mapping.take_dirty(index, most)\n"
+        "    if not count:\n        return None\n    page = mapping.lock_run(index, count)\n"
+        "    end_bytes = min(end_bytes, index + count << PAGE_SHIFT)\n",
+        "mm/test_interleavings_of_writes.py::test_short_writes_that_make_the_file_longer_and_write_back",
+    ),
+    mutation(
+        "size_owed", "the store is told of a new size while it is being given more",
+        "            if first is None:\n",
+        "            if True:\n",
+        "mm/test_interleavings_of_writes.py::test_a_file_that_is_cut_and_grows_again_while_it_is_stored",
+    ),
+    mutation(
+        "walk", "a page is stored although the store is owed a size",
+        "            if mapping.size_owed is not None:  # cut meanwhile\n",
+        "            if False:\n",
+        "contract/test_truncate_dirty.py::test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first",
+    ),
+    mutation(
+        "size_owed", "another size that has come meanwhile is taken for told",
+        "    if mapping.size_owed == size_bytes:\n",
+        "    if True:\n",
+        "contract/test_truncate_dirty.py::"
+        "test_a_cut_that_comes_while_the_store_is_told_of_another_is_told_though_the_file_grows_again",
+    ),
+    mutation(
+        "writeback", "the store makes durable what is not whole",
+        "    if error is None and durable:  #",
+        "    if durable:  #",
+        "contract/test_writeback.py::test_item_57_fsync_does_not_make_durable_what_is_not_whole",
+    ),
+    mutation(
+        "writeback", "an error is told to the same open file again and again",
+        "        earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "        earlier, _ = file.mapping.wb_err.check_and_advance(file.wb_seen)\n",
+        "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
+    ),
+    mutation(
+        "walk", "fsync does not wait for what another has begun to store since it looked",
+        "                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
+        "                pass\n",
+        "contract/test_writeback.py::"
+        "test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_is_asked_for_again",
+    ),
+    mutation(
+        "walk", "fsync passes over a page that is dirty again while it is stored",
+        "            if self.sync is Sync.ALL:\n                return None, wait",
+        "            if False:\n                return None, wait",
+        "contract/test_writeback.py::test_item_54_a_page_that_becomes_dirty_while_it_is_stored_is_stored_again",
+    ),
+    mutation(
+        "walk", "whether a write-back has ended is not looked at before waiting for it",
+        "        if writeback.has_ended:\n            return\n        waiter",
+        "        waiter",
+        "contract/test_writeback.py::test_a_page_is_handed_over_locked_uptodate_and_clean",
+    ),
+    mutation(
+        "walk", "an operation that has returned wakes nobody who waits for his turn",
+        "            for waiter, _ in waiting:\n                waiter.wake()\n",
+        "",
+        "contract/test_writeback.py::test_a_page_is_handed_over_locked_uptodate_and_clean",
+    ),
+    mutation(
+        "walk", "who has stored a run goes on with the next although others wait for a turn",
+        "any(walk not in (self, None) for _, walk in self.mapping.store_waiters):\n",
+        "False:\n",
+        "contract/test_writeback.py::test_who_stores_one_run_after_the_other_makes_way_for_another_walk",
+    ),
+    mutation(
+        "walk", "who has stored a run goes on with the next although something else waits for a worker",
+        "            if self.zone.io.is_short or any(",
+        "            if any(",
+        "contract/test_writeback.py::"
+        "test_who_stores_one_run_after_the_other_makes_way_for_what_waits_for_a_worker",
+    ),
+    mutation(
+        "walk", "workers go on with a walk that was interrupted",
+        "                self._left.clear()  # an interrupted one ends here for the workers, too\n",
+        "                pass\n",
+        "contract/test_writeback.py::test_a_walk_that_was_interrupted_ends_with_what_it_has_begun",
+    ),
+    mutation(
+        "walk", "what another was about to store and the store declines is taken for stored",
+        "            declined += writeback.declined\n        return declined\n",
+        "            declined += writeback.declined if writeback in self._begun else ()\n        return declined\n",
+        "contract/test_writeback.py::"
+        "test_item_58_what_another_was_about_to_store_and_the_store_declines_is_not_taken_for_stored",
+    ),
+    mutation(
+        "writeback", "fsync asks again for what others have written, too",
+        "        ranges = _joined(walk.declined)\n",
+        "",
+        "contract/test_writeback.py::"
+        "test_item_58_fsync_asks_for_what_was_declined_no_more_often_because_others_write",
+    ),
+    mutation(
+        "walk", "a dirty page beyond the end is given up and stays counted",
+        "        mapping.zone.dirty.cancelled(count)\n        page.release_in_zone()\n",
+        "        page.release_in_zone()\n",
+        "mm/test_interleavings_of_writes.py::test_a_file_that_is_cut_and_grows_again_while_it_is_stored",
+    ),
+    mutation(
+        "errseq", "an error that nobody has heard of is not told to who opens the file now",
+        "        return self._count if self._seen else self._count - 1\n",
+        "        return self._count\n",
+        "mm/test_errseq.py::test_item_56_who_is_told_what",
+    ),
+    mutation(
+        "errseq", "an error that was told counts as untold",
+        "            self._seen = True\n        return error",
+        "            pass\n        return error",
+        "mm/test_errseq.py::test_item_56_who_is_told_what",
+    ),
+    mutation(
+        "flusher", "a file whose pass has ended counts as busy for ever",
+        "            self._busy.discard(mapping)\n",
+        "",
+        "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
+    ),
+    mutation(
+        "flusher", "a kick while the flusher works is lost",
+        "            self._is_kicked = True\n            waiter, self._waiter",
+        "            waiter, self._waiter",
+        "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
+    ),
+    # -- what becomes of a run that a store was given ----------------------------------------------------------
+    mutation(
+        "wbc", "a page that was activated stays locked until the rest of its run has been stored",
+        "                page.unlock()  # now, and not when the rest of the run has been stored\n",
+        "                pass\n",
+        "contract/test_writeback.py::test_item_58_a_page_that_is_not_stored_is_unlocked_before_the_next_is",
+    ),
+    mutation(
+        "wbc", "a page that was activated counts as stored",
+        "                self.redirty(page)  # as the operation should have said itself\n",
+        "",
+        "contract/test_writeback.py::test_item_58_activate_without_redirty_loses_nothing",
+    ),
+    mutation(
+        "wbc", "what an operation has not taken counts as stored",
+        "            if error is None:\n                self.redirty(rest)\n",
+        "",
+        "contract/test_writeback.py::test_item_58_pages_that_are_not_taken_are_declined",
+    ),
+    mutation(
+        "page", "what was declined is not told, so that fsync takes it for stored",
+        "            writeback.declined = (*writeback.declined, (self.index, self.index + self.page_count))\n",
+        "            pass\n",
+        "contract/test_writeback.py::test_item_58_fsync_fails_where_everything_is_declined_and_nothing_is_lost",
+    ),
+    mutation(
+        "wbc", "a page of which an operation returned without unlocking it stays locked",
+        "                page.settle_writeback()\n        if page.locked:\n            page.unlock()\n",
+        "                page.settle_writeback()\n",
+        "contract/test_writeback.py::test_item_58_pages_that_are_not_taken_are_declined",
+    ),
+    mutation(
+        "wbc", "a page whose operation raised stays locked until the rest of its run has been stored",
+        "                page.settle_writeback(error)\n        if page.locked:\n            page.unlock()\n",
+        "                page.settle_writeback(error)\n",
+        "contract/test_writeback.py::test_item_58_a_page_that_is_not_stored_is_unlocked_before_the_next_is",
+    ),
+    mutation(
+        "wbc", "what is wrong with one page of a run leaves the others locked",
+        "                violation = violation or told\n",
+        "                raise\n",
+        "contract/test_writeback.py::test_a_store_that_keeps_memory_of_a_page_leaves_no_other_page_locked",
+    ),
+    mutation(
+        "wbc", "write-back for room goes on after an error",
+        "                if self.sync is Sync.NONE:\n                    return\n",
+        "",
+        "contract/test_writeback.py::test_item_57_write_back_for_room_ends_at_the_first_error",
+    ),
+    # -- truncation and invalidation ---------------------------------------------------------------------------
+    mutation(
+        "truncate", "the pages of a file that becomes shorter go before its size",
+        "    _set_size(mapping, size_bytes, size_bytes)\n"
+        "    invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))\n",
+        "    invalidate_inode_pages2(mapping, page_count_for(size_bytes), page_count_for(old_bytes))\n"
+        "    _set_size(mapping, size_bytes, size_bytes)\n",
+        "contract/test_eof_and_truncate.py::test_item_25_bytes_by_the_new_size",
+    ),
+    mutation(
+        "truncate", "a file becomes longer before its last page has gone",
+        "    page = mapping.lock_page(old_bytes >> PAGE_SHIFT)\n",
+        "    _set_size(mapping, size_bytes, size_bytes)\n    page = mapping.lock_page(old_bytes >> PAGE_SHIFT)\n",
+        "mm/test_interleavings_of_changes.py::test_a_file_that_becomes_longer_shows_no_zeros",
+    ),
+    mutation(
+        "truncate", "the tail of a page is zeroed under a reader that does not hear of it",
+        "                mapping.arena.bump_generation(run.frame, 1)\n",
+        "",
+        "torture/test_orders.py::test_the_right_order_passes_every_schedule[shorter_and_read_again]",
+    ),
+    mutation(
+        "truncate", "the tail of a page is zeroed that a view shows",
+        "                if removal.is_pinned(run):\n                    raise busy(mapping.name, 1)\n",
+        "",
+        "mm/test_interleavings_of_changes.py::test_what_a_view_shows_stays_when_the_file_becomes_shorter",
+    ),
+    mutation(
+        "truncate", "an invalidation does not count",
+        "    # Also what has no page now: a reader whose own read failed before this must ask again, not fail.\n"
+        "    mapping.invalidations += 1\n",
+        "",
+        "contract/test_invalidate_and_reclaim.py::test_item_40_a_reader_whose_page_was_invalidated_looks_again",
+    ),
+    mutation(
+        "truncate", "the last page of a file that is cut goes with what it holds",
+        "    first = page_count_for(mapping.i_size)\n    invalidate_mapping",
+        "    first = mapping.i_size >> PAGE_SHIFT\n    invalidate_mapping",
+        "contract/test_truncate_dirty.py::test_item_29_what_was_cut_off_within_a_dirty_page_reads_as_zeros",
+    ),
+    mutation(
+        "truncate", "a page is zeroed while it is stored",
+        "                _wait(page)  # it is stored as it was, or as it will be: not in between\n",
+        "",
+        "contract/test_truncate_dirty.py::test_item_30_a_truncation_waits_for_the_write_back_of_what_it_cuts",
+    ),
+    mutation(
+        "truncate", "a cut leaves what the store has behind it to be read again",
+        "                    mapping.disk_size = min(mapping.disk_size, size_bytes)\n            drop",
+        "            drop",
+        "contract/test_truncate_dirty.py::test_item_29_what_was_cut_off_in_a_page_that_is_not_here_reads_as_zeros",
+    ),
+    mutation(
+        "truncate", "a page that a reader brought while a hole was made stays",
+        "        # What a reader has brought meanwhile is from before.\n        invalidate_inode_pages2(mapping, first, stop)\n",
+        "",
+        "contract/test_truncate_dirty.py::"
+        "test_item_35_a_page_that_a_reader_brings_while_the_hole_is_made_is_gone_afterwards",
+    ),
+    mutation(
+        "truncate", "a dirty page that was laundered stays counted",
+        "            zone.dirty.cancelled(mapping.clear_dirty(page.index, page.page_count))\n",
+        "            mapping.clear_dirty(page.index, page.page_count)\n",
+        "contract/test_direct.py::test_item_39_a_dirty_page_is_dropped_if_the_store_launders_it",
+    ),
+    mutation(
+        "truncate", "a page that the store did not have is a hole once it was laundered",
+        "            mapping.note_stored(end_bytes)\n            zone.dirty.cancelled",
+        "            zone.dirty.cancelled",
+        "contract/test_direct.py::"
+        "test_item_39_what_the_store_did_not_have_is_laundered_up_to_the_end_of_the_file",
+    ),
+    mutation(
+        "truncate", "a page is laundered although the store is owed a size",
+        "        if not mapping.arena.dirty[page.run.frame] or mapping.size_owed is not None:\n",
+        "        if not mapping.arena.dirty[page.run.frame]:\n",
+        "contract/test_direct.py::test_item_39_a_page_is_not_laundered_before_the_store_is_told_of_a_cut",
+    ),
+    mutation(
+        "direct", "what a reader brought while it was written directly stays",
+        "        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)\n",
+        "",
+        "contract/test_direct.py::test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old",
+    ),
+    mutation(
+        "direct", "the store may be told a size between a direct write and the growth of the file",
+        "        if written:\n            _note_written(mapping, offset, written, writeback)\n        return written\n"
+        "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n",
+        "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n"
+        "    if written:\n        _note_written(mapping, offset, written, writeback)\n    return written\n",
+        "mm/test_interleavings_of_writes.py::test_an_fsync_between_a_direct_write_and_the_growth_of_the_file",
+    ),
+]  # fmt: skip
