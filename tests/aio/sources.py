@@ -17,7 +17,7 @@ from pagein import PageCache
 from pagein.aio import AsyncFile
 from pagein.mm.aops import AddressSpaceOperations
 from pagein.mm.mapping import AddressSpace
-from pagein.mm.workqueue import WORKERS_MAX, Workqueue
+from pagein.mm.workqueue import Workqueue
 from pagein.stores.ranges import AsyncRangeOperations
 from pagein.stores.source import Opened
 from pagein.testing import leaks
@@ -156,14 +156,18 @@ def result_at_once(awaitable: Awaitable[T]) -> T:
 def assert_at_rest(cache: PageCache) -> None:
     """Nothing is locked, waited for, pinned or reserved, once what was begun has ended."""
     for _ in range(2):
-        _wait_for_workers(cache._zone.workqueue)  # what was handed over has begun; what has come was taken
+        _wait_for_workers(cache)  # what was handed over has begun; what has come was taken
         leaks.settle(cache._zone, PATIENCE_S)
-    _wait_for_workers(cache._zone.workqueue)
+    _wait_for_workers(cache)
     leaks.assert_nothing_left(cache._zone)
 
 
-def _wait_for_workers(queue: Workqueue) -> None:
+def _is_busy(queue: Workqueue) -> bool:
+    return bool(queue.queued_count) or len(queue._idle) + len(queue._vacancies) < queue._workers_max
+
+
+def _wait_for_workers(cache: PageCache) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
-    while queue.queued_count or len(queue._idle) + len(queue._vacancies) < WORKERS_MAX:
+    while any(map(_is_busy, (cache._zone.workqueue, cache._zone.io))):
         assert time.monotonic() < deadline_s, "a worker is busy"
         os.sched_yield()

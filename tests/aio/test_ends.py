@@ -196,5 +196,6 @@ def test_a_loop_that_has_ended_is_not_kept(cache: PageCache) -> None:
         return weakref.ref(asyncio.get_running_loop())
 
     kept = [asyncio.run(main()) for _ in range(3)]
+    assert_at_rest(cache)  # a worker lets go of what he has told a loop a moment later
     gc.collect()
     assert [one() for one in kept] == [None, None, None]
