@@ -234,8 +234,10 @@ class Door:
         return _thread.get_ident()
 
     def signals_arrive_here(self) -> bool:
-        """Whether a signal handler (Ctrl-C) may raise between any two lines of the calling thread."""
-        return threading.current_thread() is threading.main_thread()
+        """Whether a signal handler (Ctrl-C) may raise between any two lines of the calling thread, and another could
+        work for it."""
+        main = threading.main_thread()
+        return threading.current_thread() is main and (STARTS_AT_EXIT or main.is_alive())
 
     def now_s(self) -> float:
         """Monotonic seconds."""
@@ -246,6 +248,8 @@ class Door:
         time.sleep(delay_s)
 
 
+STARTS_AT_EXIT = sys.version_info[:2] != (3, 12)
+"""Whether threads can be started when the program has ended, and what is registered with atexit runs: not in 3.12."""
 LOOK_UP_S = 0.2
 """How often the main thread looks up from a wait."""
 

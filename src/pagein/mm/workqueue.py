@@ -235,9 +235,11 @@ class Workqueue:
             return
         try:
             self._door.start_thread(f"{self._name}-{number}", lambda: self._serve(number))
-        except RuntimeError:
+        except RuntimeError as error:
             self._vacancies.append(number)
-            if len(self._vacancies) == self._workers_max:
+            # At the end of a program there may be no more threads (`sync.STARTS_AT_EXIT`), while others still run: who
+            # asks may be the only worker, and would wait for himself.
+            if len(self._vacancies) == self._workers_max or "shutdown" in str(error):
                 raise
 
     def _serve(self, number: int) -> None:
