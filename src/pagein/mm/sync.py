@@ -237,7 +237,7 @@ class Door:
         """Whether a signal handler (Ctrl-C) may raise between any two lines of the calling thread, and another could
         work for it."""
         main = threading.main_thread()
-        return threading.current_thread() is main and (STARTS_AT_EXIT or main.is_alive())
+        return threading.current_thread() is main and (main.is_alive() or _threads_are_to_be_had())
 
     def now_s(self) -> float:
         """Monotonic seconds."""
@@ -248,8 +248,15 @@ class Door:
         time.sleep(delay_s)
 
 
-STARTS_AT_EXIT = sys.version_info[:2] != (3, 12)
-"""Whether threads can be started when the program has ended, and what is registered with atexit runs: not in 3.12."""
+def _threads_are_to_be_had() -> bool:
+    """Whether one can be started when the program has ended, and what is registered with atexit runs: not in 3.12."""
+    try:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
+        return False
+    return True
+
+
 LOOK_UP_S = 0.2
 """How often the main thread looks up from a wait."""
 

@@ -1,7 +1,7 @@
 """A walk over the dirty pages of a file: what is given to the store next, by whom, and how much at once.
 
 Guarantees: what is dirty as it begins is looked at once, in order; what becomes dirty behind it is not chased.  At most
-`REQUESTS_MAX` runs of a file are being stored, whoever walks; and where several do, each gets his turn.
+`REQUESTS_MAX` runs of a file are being stored, whoever walks; a worker makes way for another walk that waits.
 Assumes: who begins one holds no page lock; may hold ``i_rwsem``, which is never taken in here.
 Not here: what a walk is for (writeback.py), the size that a store is told (size_owed.py), what it does (wbc.py).
 Linux: write_cache_pages.

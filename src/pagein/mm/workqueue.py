@@ -237,7 +237,7 @@ class Workqueue:
             self._door.start_thread(f"{self._name}-{number}", lambda: self._serve(number))
         except RuntimeError as error:
             self._vacancies.append(number)
-            # At the end of a program there may be no more threads (`sync.STARTS_AT_EXIT`), while others still run: who
+            # At the end of a program there may be no more threads (3.12), while others still run: who
             # asks may be the only worker, and would wait for himself.
             if len(self._vacancies) == self._workers_max or "shutdown" in str(error):
                 raise
