@@ -13,7 +13,7 @@ from pagein.errors import ContractViolation
 from pagein.mm import truncate, walk
 from pagein.mm.aops import AOP_WRITEPAGE_ACTIVATE
 from pagein.mm.page import Page
-from pagein.mm.writeback import Sync, WritebackControl, write_back
+from pagein.mm.writeback import Declined, Sync, WritebackControl, write_back
 from pagein.testing.stores import Gate, pattern
 from pagein.testing.writable import (
     StoreAnswer,
@@ -391,7 +391,7 @@ def test_item_58_what_another_was_about_to_store_and_the_store_declines_is_not_t
     fsync = scene.start(subject.file.fsync)
     scene.until(lambda: fsync.thread_id in scene.door.waiting and subject.ops.stored_pages() == others)
     gate.open()
-    assert flusher.result() is None
+    assert isinstance(flusher.result(), Declined)
     if others:
         fsync.result()
         assert subject.ops.stored_pages() == [4, 2]
@@ -416,7 +416,7 @@ def test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_i
     gates[0].open()
     gates[4].wait_for_arrivals(1)
     gates[2].open()
-    assert flusher.result() is None
+    assert isinstance(flusher.result(), Declined)
     gates[4].open()
     fsync.result()
     assert subject.ops.stored_pages() == [0, 4, 2]
@@ -449,7 +449,7 @@ def test_item_58_activate_without_redirty_loses_nothing(scene):
         return AOP_WRITEPAGE_ACTIVATE
 
     subject, expected = written(scene, {2: [forgetful]}, pages=[2])
-    assert subject.write_back(Sync.NONE) is None
+    assert isinstance(subject.write_back(Sync.NONE), Declined)
     subject.assert_dirty(2)
     subject.fsync_and_assert_clean(expected)
 

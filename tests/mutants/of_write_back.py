@@ -129,9 +129,21 @@ WRITE_BACK = [
         "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
     ),
     mutation(
+        "flusher", "a store that declines everything is asked again at once",
+        " + DECLINED_PAUSE_S\n",
+        "\n",
+        "mm/test_interleavings_of_writes.py::test_a_store_that_declines_everything_for_a_second_is_asked_ten_times",
+    ),
+    mutation(
+        "flusher", "what was declined is not tried again where memory is short",
+        " or mapping in rested:",
+        ":",
+        "mm/test_interleavings_of_writes.py::test_what_a_store_declines_is_tried_again_where_only_memory_is_short",
+    ),
+    mutation(
         "flusher", "a kick while the flusher works is lost",
-        "            self._is_kicked = True\n            waiter, self._waiter",
-        "            waiter, self._waiter",
+        "            self._is_kicked = True\n            self._wake()\n        self.start()",
+        "            self._wake()\n        self.start()",
         "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
     ),
     # -- what becomes of a run that a store was given ----------------------------------------------------------

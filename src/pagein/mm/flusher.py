@@ -1,18 +1,20 @@
 """The flusher: the thread that writes back what has been dirty for too long, or is too much.  Linux: wb_workfn.
 
 Guarantees: one thread a zone, named; it is there from the first dirty page until there is none, or the cache is closed.
-What fails is tried again at the next turn; it is reported by fsync and close, not here.
+What fails is tried again at the next turn; it is reported by fsync and close, not here.  A store that declines all of a
+file is asked for it ten times a second, however many wait for that, and however much of other files it takes.
 Not here: how (writeback.py), how much (dirty.py).
 """
 
 from __future__ import annotations
 
+import math
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
 from .sync import Waiter, inside, resting
-from .writeback import Sync, write_back
+from .writeback import Declined, Sync, write_back
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 INTERVAL_S = 5.0
 """How often ages are looked at.  Linux: dirty_writeback_centisecs."""
+
+DECLINED_PAUSE_S = 0.1
+"""So long a file rests of which the store took nothing: who waits for it would be woken in vain, and ask at once."""
 
 
 class Flusher:
@@ -34,15 +39,15 @@ class Flusher:
         self._is_memory_short = False
         self._busy: set[AddressSpace] = set()
         """Those of which a pass has not ended: a store that does not answer keeps nobody else waiting."""
+        self._resting_until_s: dict[AddressSpace, float] = {}
+        """Those of them whose pass was declined."""
         self._waiter: Waiter | None = None
 
     def kick(self) -> None:
         """Too much is dirty: begin at once.  Locks: takes the zone's lock."""
         with self._zone.lock:
             self._is_kicked = True
-            waiter, self._waiter = self._waiter, None
-            if waiter is not None:
-                waiter.wake()
+            self._wake()
         self.start()
 
     def kick_for_memory(self) -> None:
@@ -69,9 +74,7 @@ class Flusher:
         """End the thread.  Locks: takes the zone's lock."""
         with self._zone.lock:
             self._is_closed = True
-            waiter, self._waiter = self._waiter, None
-            if waiter is not None:
-                waiter.wake()
+            self._wake()
 
     def _run(self, zone: Zone) -> None:
         try:
@@ -98,8 +101,10 @@ class Flusher:
                 waiter.wake()
             else:
                 self._waiter = waiter
+            until_s = min(self._resting_until_s.values(), default=math.inf)
+            pause_s = min(INTERVAL_S, max(0.0, until_s - zone.door.now_s()))
         with resting():
-            waiter.wait(INTERVAL_S)
+            waiter.wait(pause_s)
         with zone.lock:
             self._waiter = None
             self._is_kicked = False
@@ -110,10 +115,11 @@ class Flusher:
             now_s, limits = zone.door.now_s(), zone.dirty.limits
             everything, self._is_memory_short = self._is_memory_short, False
             excess_pages = zone.dirty.pages - limits.background_pages
+            rested = self._those_who_have_rested(now_s)
             due = []
             for mapping in self._dirty_mappings():
                 is_old = now_s - mapping.dirty_since_s >= limits.age_s
-                if is_old or everything or excess_pages > 0:
+                if is_old or everything or excess_pages > 0 or mapping in rested:  # these were due before they rested
                     excess_pages -= mapping.dirty_pages
                     due.append(mapping)
             self._busy.update(due)
@@ -134,6 +140,10 @@ class Flusher:
     ) -> None:
         """A pass has ended.  Its failures have been noted; if it could not be made at all, nobody waits for it."""
         with zone.lock:
+            if isinstance(result, Declined):  # it stays busy.  As it was declined, all who wait for it have been woken
+                self._resting_until_s[mapping] = zone.door.now_s() + DECLINED_PAUSE_S
+                self._wake()
+                return
             self._busy.discard(mapping)
             if error is not None:
                 zone.dirty.failed(mapping, error)
@@ -141,10 +151,22 @@ class Flusher:
             if is_well and 0 < mapping.dirty_pages <= len(mapping.under_writeback):
                 return  # another pass stores all that is dirty, as it was: the end of that wakes who waits
             _wake_waiters(zone)
-            waiter, self._waiter = self._waiter, None  # there may be more by now
             self._is_kicked |= is_well and bool(mapping.dirty_pages) and zone.dirty.is_too_much
-            if waiter is not None:
-                waiter.wake()
+            self._wake()  # there may be more by now
+
+    def _wake(self) -> None:
+        """Have the thread look.  Zone's lock held."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.wake()
+
+    def _those_who_have_rested(self, now_s: float) -> list[AddressSpace]:
+        """They are no longer busy.  Zone's lock held."""
+        rested = [mapping for mapping, until_s in self._resting_until_s.items() if until_s <= now_s]
+        for mapping in rested:
+            del self._resting_until_s[mapping]
+        self._busy.difference_update(rested)
+        return rested
 
     def _dirty_mappings(self) -> list[AddressSpace]:
         """Those with dirty pages, and no pass; the longest dirty first.  Zone's lock held."""

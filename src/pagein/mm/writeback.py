@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from .openfile import OpenFile
 
 
+class Declined(BlockingIOError):
+    """EAGAIN: the store takes nothing of what is dirty now.  It stays dirty, nothing failed, nobody else is told."""
+
+
 def write_back(
     mapping: AddressSpace, sync: Sync, make_waiter: MakeWaiter, start_index: int = 0, stop_index: int | None = None
 ) -> Steps[BaseException | None]:
@@ -36,7 +40,7 @@ def write_back(
 
     With `Sync.ALL`, when it returns everything that was dirty when it began has been stored, or has failed; also what
     others had begun to store.  What the store has declined it is asked to take again, for as long as it takes some of
-    it; if it takes nothing, that is EAGAIN, which nobody else is told: it stays dirty, and nothing has failed.
+    it.  If it takes nothing, that is `Declined`, whatever *sync*.
     Blocks: yes.
     """
     ranges = [(start_index, mapping.frame_count if stop_index is None else stop_index)]
@@ -46,10 +50,12 @@ def write_back(
             walk.error = yield from tell_size(mapping, make_waiter)
         if walk.error is None:
             yield from walk.walk_steps(ranges)
-        if walk.error is not None or sync is Sync.NONE or not walk.declined:
+        if walk.error is not None or not walk.declined:
             return walk.error
         if not walk.stored_pages:
-            return OSError(errno.EAGAIN, "the store declines to store it now", mapping.name)
+            return Declined(errno.EAGAIN, "the store declines to store it now", mapping.name)
+        if sync is Sync.NONE:
+            return None
         # No more than that: others may go on writing, which would always be something that it takes.
         ranges = _joined(walk.declined)
 
