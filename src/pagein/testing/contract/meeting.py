@@ -22,7 +22,7 @@ from .rig import NotApplicable, Rig
 
 READERS_MAX = 8
 ROUNDS = 4
-SWITCH_S = 1e-5
+SWITCH_S = 1e-4
 """Threads take turns so often meanwhile: what can be interrupted is."""
 
 
