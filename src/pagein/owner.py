@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import follow_up, unwritten
 from .errors import closed_cache
+from .mm import filemap
+from .reader import PageReader
 from .table import Released
 
 if TYPE_CHECKING:
@@ -44,6 +46,22 @@ class CacheOwner:
     def follow_up(self) -> None:
         """As `closed`, by a worker for who waits for it."""
         follow_up.sweep(self._cache)
+
+    def read_in_background(self, start_index: int, stop_index: int) -> None:
+        """Bring pages for whoever will need them: by a file of their own, as the one that asked may be closed by then.
+
+        Advice: where too many wait for a worker it is not taken.  Blocks: no.
+        Raises: ValueError if the cache was closed; RuntimeError if no thread can be started.
+        """
+        cache = self._cache
+        if not filemap.takes_advice(cache._zone):
+            return
+        reader = cache._file_of(cache._table.hold(self._inode), PageReader)
+        try:
+            filemap.read_in_background(reader._file, start_index, stop_index, lambda *_: cache._close_unwanted(reader))
+        except BaseException:
+            reader._release()
+            raise
 
     def write_out(self, file: OpenFile) -> None:
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""

@@ -259,15 +259,15 @@ class PageReader(io.BufferedIOBase):
         """Say how bytes [offset, offset + length) will be read, as posix_fadvise(2); by default all from *offset*.
 
         "sequential" doubles this file's readahead window, "random" turns it off, "normal" restores it (these
-        are about the whole file).  "willneed" starts reading in the background and returns.  "dontneed" drops
-        the whole pages of the range that nobody uses.  Raises: ValueError.
+        are about the whole file).  "willneed" starts reading in the background and returns; that goes on when this
+        file is closed.  "dontneed" drops the whole pages of the range that nobody uses.  Raises: ValueError.
         """
         offset = checked("offset", offset)
         stop = self._mapping.i_size if length is None else offset + checked("length", length)
         self._check_open()
         mapping, file = self._mapping, self._file
         if advice == "willneed":
-            filemap.read_in_background(file, offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
+            self._owner.read_in_background(offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
         elif advice == "dontneed":
             # Whole pages only, but the file's last page counts as whole.
             start_index = page_count_for(offset)

@@ -10,7 +10,7 @@ import pytest
 from tests.file.sources import DATA, binary, fetches, file_of, inode_of, outcome_of
 
 from pagein import PageCache
-from pagein.mm import readahead
+from pagein.mm import credit
 from pagein.reader import Advice
 from pagein.testing.leaks import settle
 from pagein.testing.stores import PATIENCE_S
@@ -37,6 +37,34 @@ def test_an_error_of_willneed_reaches_only_the_reader_who_needs_the_page(cache: 
         assert outcome_of(lambda: file.pread(1, 3 * PAGE_SIZE)) == ("raised", OSError, errno.EIO)
         store.heal()
         assert file.pread(len(DATA), 0) == DATA
+
+
+@pytest.mark.parametrize("forgotten", [True, False], ids=["forgotten", "closed"])
+def test_willneed_goes_on_when_the_file_that_asked_for_it_is_closed(forgotten: bool, cache: PageCache) -> None:
+    inode, store = inode_of(cache, DATA)
+    store.inject("fill", kind="late", times=None)
+    file = binary(inode.open())
+    file.advise("willneed")
+    store.wait_for_held()
+    if forgotten:
+        del file
+    else:
+        file.close()
+    store.heal()
+    with binary(inode.open()) as again:
+        again.populate()
+        assert sum(size for _, size in fetches(store)) == len(DATA)  # each page once
+
+
+def test_closing_the_cache_ends_what_willneed_has_begun() -> None:
+    cache = PageCache("1 MiB")
+    inode, store = inode_of(cache, DATA)
+    store.inject("fill", kind="late", times=None)
+    with binary(inode.open()) as file:
+        file.advise("willneed")
+        store.wait_for_held()
+    store.heal()
+    cache.close()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +116,7 @@ def test_random_asks_for_no_more_than_was_read_and_normal_reads_ahead_again(cach
 
 def test_sequential_reads_further_ahead_than_normal(cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without having earned it first, be the allowance what it may."""
-    monkeypatch.setattr(readahead, "ALLOWANCE_BYTES_MAX", 0)
+    monkeypatch.setattr(credit, "ALLOWANCE_BYTES_MAX", 0)
     ahead_pages = {}
     advices: list[Advice] = ["normal", "sequential"]
     for advice in advices:

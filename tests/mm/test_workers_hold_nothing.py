@@ -81,8 +81,8 @@ def test_populate_waits_for_all_that_it_has_asked_for_in_whatever_order_it_comes
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It waits for one piece after the other, of several that are under way, and for each as long as it takes."""
-    monkeypatch.setattr(readahead, "_piece_pages", lambda file: 1)
-    monkeypatch.setattr(readahead, "window_pages_max", lambda file: 4)
+    monkeypatch.setattr(readahead, "_piece_pages", lambda file, **_: 1)
+    monkeypatch.setattr(readahead, "window_pages_max", lambda file, **_: 4)
     with Scene(debug=False) as scene:
         subject = scene.open(default=started)
         queue, populated = subject.zone.workqueue, Outcome()

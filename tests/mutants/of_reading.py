@@ -159,11 +159,25 @@ READING = [
         "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
     ),
     mutation(
-        "readahead", "a reader is lent three pages for each that he uses",
-        "    return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)\n",
-        "    return min(credit + 3 * used_pages, CREDIT_PAGES_MAX)\n",
+        "credit", "a reader is lent three pages for each that he uses",
+        "    return min(file.ra_credit + 2 * used_pages, CREDIT_PAGES_MAX)\n",
+        "    return min(file.ra_credit + 3 * used_pages, CREDIT_PAGES_MAX)\n",
         "mm/test_readahead.py::"
         "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    mutation(
+        "lru", "a reader earns by a page each time that he comes by",
+        "    arena.lru[place] = paid.to_bytes(run.page_count, \"little\")\n",
+        "",
+        "mm/test_readahead.py::"
+        "test_after_a_few_jumps_no_more_is_fetched_than_twice_what_is_read_however_long_the_store_takes",
+    ),
+    mutation(
+        "readahead", "who jumps keeps what he was lent in advance",
+        "        credit = jumped(file, credit)\n",
+        "        pass\n",
+        "mm/test_readahead.py::"
+        "test_after_a_few_jumps_no_more_is_fetched_than_twice_what_is_read_however_long_the_store_takes",
     ),
     mutation(
         "readahead", "the budget of a reader is not charged for what is fetched ahead of him",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import not_uptodate
-from .readahead import WANTED_PAGES_MAX, hit_marker, sync_readahead
+from .readahead import SCALE_MIN, WANTED_PAGES_MAX, hit_marker, sync_readahead
 from .readpage import Outcome
 from .sync import MakeWaiter, Steps
 from .tracepoints import waiting
@@ -161,7 +161,7 @@ def _raise_ended(file: OpenFile, page: Page, invalidations: int) -> None:
     mapping = page.mapping
     if page.filled or page.removed or mapping.invalidations != invalidations:
         return
-    file.ra_scale /= 4  # as Linux: shrink_readahead_size_eio
+    file.ra_scale = max(file.ra_scale / 4, SCALE_MIN)  # Linux: shrink_readahead_size_eio
     error, page.error = page.error or not_uptodate(mapping.name, index=page.index), None
     try:
         raise error

@@ -20,14 +20,14 @@ from ..errors import beyond_end, no_memory, would_block, would_wait_for_itself
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim, removal
 from .arena import MARKED, REGION_SHIFT, ones
-from .bring import UNLIMITED, Bring, first_absent, ignore, lock_uptodate, start_bringing
+from .bring import UNLIMITED, Bring, first_absent, lock_uptodate, start_bringing
 from .fault import Fault as Fault, FaultFlags as FaultFlags, FaultResult as FaultResult, fault as fault
 from .lru import Run, use_read_ahead
 from .pin import Pin
 from .readahead import hit_marker, populate, take_marker
 from .readpage import do_readpage as do_readpage
 from .sync import MakeWaiter, Steps, is_inside, run_steps
-from .workqueue import MakeSteps
+from .workqueue import Done, MakeSteps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -266,11 +266,17 @@ def populate_range(file: OpenFile, start_index: int, stop_index: int) -> None:
     file.mapping.zone.shielded_steps(_populating(file, start_index, stop_index))
 
 
-def read_in_background(file: OpenFile, start_index: int, stop_index: int) -> None:
-    """`populate_range`, without the wait.  Advice, so it is not taken while `ADVICE_MAX` others wait for a worker."""
-    zone = file.mapping.zone
-    if zone.workqueue.queued_count < ADVICE_MAX:
-        zone.workqueue.run_detached(_populating(file, start_index, stop_index), ignore)
+def takes_advice(zone: Zone) -> bool:
+    """Whether `read_in_background` is worth it: fewer than `ADVICE_MAX` others wait for a worker."""
+    return zone.workqueue.queued_count < ADVICE_MAX
+
+
+def read_in_background(file: OpenFile, start_index: int, stop_index: int, done: Done[None]) -> None:
+    """`populate_range`, without the wait: *done* is called at the end.
+
+    Raises: ValueError if the cache was closed; RuntimeError if no thread can be started.
+    """
+    file.mapping.zone.workqueue.run_detached(_populating(file, start_index, stop_index), done)
 
 
 def _populating(file: OpenFile, start_index: int, stop_index: int) -> MakeSteps[None]:

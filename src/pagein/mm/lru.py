@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
-from .arena import Arena
+from .arena import Arena, ones
 
 NOT_QUEUED, SMALL, MAIN, GHOST = range(4)
 """Values of the ``lru`` plane..."""
@@ -25,6 +25,8 @@ READ_AHEAD = 4
 """...to which this is added for a page that came without being asked for: its first hit is its first use."""
 SPARED = 8
 """To which this is added for one that has been passed over once, because its reader may be on the way."""
+PAID = 32
+"""To which this is added once its use has been counted: what its reader has earned by it he earns once."""
 _QUEUE_MASK = 3
 _MARK = 0x10
 """Added while a page is out of its queue to be decided on: another, stale entry of it is then not taken for it."""
@@ -131,7 +133,8 @@ class Queues:
         if arena is None:  # it went with its file
             return []
         run = Run(arena, frame, page_count)
-        return [same for where, same in split_by_flag(run, _places(run)) if where & ~(READ_AHEAD | SPARED) == queue]
+        own = READ_AHEAD | SPARED | PAID
+        return [same for where, same in split_by_flag(run, _places(run)) if where & ~own == queue]
 
     def _set_places(self, run: Run, place: int, was: int) -> None:
         arena, frame, count = run
@@ -192,6 +195,23 @@ def unused_flags(run: Run) -> bytes:
     used = run.arena.referenced[run.frame : run.frame + run.page_count]
     unused = int.from_bytes(ahead, "little") & ~int.from_bytes(used, "little")
     return unused.to_bytes(run.page_count, "little")
+
+
+_IS_UNPAID = bytes(flags & READ_AHEAD and not flags & PAID for flags in range(256))
+
+
+def pay_for_used(run: Run, *, now_pages: int = 0) -> int:
+    """How many pages came without being asked for and have been used, or are among the last *now_pages*, which are used
+    now; of those that were not counted before."""
+    arena, place = run.arena, slice(run.frame, run.frame + run.page_count)
+    unpaid = arena.lru[place].translate(_IS_UNPAID)
+    if 1 not in unpaid:
+        return 0
+    referenced = arena.referenced[place][: run.page_count - now_pages] + ones(now_pages)
+    used = int.from_bytes(unpaid, "little") & int.from_bytes(referenced, "little")
+    paid = int.from_bytes(arena.lru[place], "little") | used * PAID
+    arena.lru[place] = paid.to_bytes(run.page_count, "little")
+    return used.bit_count()
 
 
 def use_read_ahead(run: Run) -> None:

@@ -30,6 +30,7 @@ class OpenFile:
         "must_not_wait",
         "prev_index",
         "ra",
+        "ra_allowance",
         "ra_credit",
         "ra_scale",
         "ra_seen",
@@ -46,9 +47,12 @@ class OpenFile:
             """Which errors of write-back its user has heard of."""
         self.ra: ReadaheadState = _NOTHING_ASKED_FOR
         self.ra_scale: float = 1.0
-        """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read."""
+        """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read, and
+        twice as much again with each window that comes."""
         self.ra_credit: int | None = None
-        """So many pages he may be lent; None before the first."""
+        """So many pages he may be lent; None before the first.  Below 0, he has to read so many before."""
+        self.ra_allowance: int = 0
+        """What of it he was given, and has not earned, in pages."""
         self.ra_seen: tuple[int, ...] = ()
         """Up to these pages it is counted what was used, of each stream of reads, the latest last."""
         self.mmap_miss: int = 0

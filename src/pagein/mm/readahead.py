@@ -5,19 +5,20 @@ is ahead of him waits for no memory and no reader; one reader's window is at mos
 does, no more is fetched for him than twice what he uses, and an allowance.
 Assumes: runs where no signal can interrupt it (workqueue.py), with no page lock held.
 Linux: page_cache_sync_ra, page_cache_async_ra, force_page_cache_ra.
-Not here: the decision (ondemand.py), the size of the pipe (pipe.py), the line before the store (device.py).
+Not here: the decision (ondemand.py), what a reader may be lent (credit.py), the size of the pipe (pipe.py), the line
+before the store (device.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import MARKED
-from .lru import Run, read_ahead_flags, unused_flags
+from .credit import earned, jumped
+from .lru import Run, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
 from .request import Request
 from .sync import MakeWaiter, Steps
@@ -44,11 +45,6 @@ FAULT_MISSES_MAX = 100
 """...unless so many more faults have missed than hit: then it reads its own page only..."""
 FAULT_MISSES_COUNTED = 1000
 """...and this many hits later at the latest, around it again."""
-ALLOWANCE_BYTES_MIN = 512 << 10
-ALLOWANCE_BYTES_MAX = 64 << 20
-"""What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
-ALLOWANCE_BYTES_S = 2e9
-"""...at this rate, until the store's is known."""
 MARK_PAGES = (4 << 20) >> PAGE_SHIFT
 """In a window of several requests each bears a marker, but they are so far apart at least: each costs a switch of
 threads."""
@@ -60,10 +56,8 @@ START_GROWTH = 4
 before they are no more than `pipe.WIDTH_START`, so that none stands in line while the others wait."""
 START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """...but only once his windows have grown to so much by themselves."""
-CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
-"""However much a reader has used, he cannot waste more than so much at a time."""
-STREAMS_MAX = 16
-"""So many streams of reads in one open file are told apart."""
+SCALE_MIN = 1 / 16
+"""However many errors a reader has met, his windows are not less than this of what they were."""
 
 
 # -- the two that a reader comes to --------------------------------------------------------------------------
@@ -115,6 +109,8 @@ def hit_marker(file: OpenFile, index: int, req_pages: int) -> None:
     mapping = file.mapping
     if mapping.arena.writeback[mapping.base + index]:
         return
+    if file.ra_scale < 1 and mapping.is_uptodate(index):  # what is ahead of him comes again
+        file.ra_scale = min(1.0, 2 * file.ra_scale)
     window = _window(file, index, req_pages, hit_marker=True)
     if window is not None:
         file.ra = window.state
@@ -213,7 +209,7 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     index, stop_index = start_index, min(stop_index, mapping.page_count)
     waits: deque[Wait] = deque()
     while index < stop_index and not file.closed and mapping.usable:
-        piece_pages = _piece_pages(file)
+        piece_pages = _piece_pages(file, is_wish=True)
         index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
         if page is not None:
             with mapping.zone.lock:
@@ -221,29 +217,34 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
             _submit(file, page, -1, wanted=False)
         elif index < stop_index and not waits:
             return
-        if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file)):
+        if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file, is_wish=True)):
             yield from waits.popleft().steps()
     while waits:
         yield from waits.popleft().steps()
-    # What others have asked for, and what an operation has taken page by page.  But a store that populates its own
-    # file would wait for the page that it is asked for.
-    while not mapping.zone.is_in_store_code():
-        with mapping.zone.lock:
-            index = min((at for at in mapping.in_flight if start_index <= at < stop_index), default=-1)
-            if index < 0:
-                return
-            wait = mapping.in_flight[index].join(index, make_waiter, wants_lock=False)
-        yield from wait.steps()
+    # What others have asked for by now, and what an operation has taken page by page; what they ask for from here on is
+    # not waited for, else it might never end.  But a store that populates its own file would wait for the page that it
+    # is asked for.
+    if mapping.zone.is_in_store_code():
+        return
+    with mapping.zone.lock:
+        in_flight = {page: at for at, page in mapping.in_flight.items() if start_index <= at < stop_index}
+        waits.extend(page.join(at, make_waiter, wants_lock=False) for page, at in in_flight.items())
+    while waits and not file.closed:
+        yield from waits.popleft().steps()
 
 
 # -- how much ------------------------------------------------------------------------------------------------
 
 
-def window_pages_max(file: OpenFile) -> int:
-    """The largest window of this reader now: what fills the store's pipe, his advice and his errors, his share."""
+def window_pages_max(file: OpenFile, *, is_wish: bool = False) -> int:
+    """The largest window of this reader now: what fills the store's pipe, his advice and his errors, his share.
+
+    Of what he has asked for by name (*is_wish*) his errors make no smaller requests.
+    """
     share_pages = _share_pages(file)
     window_bytes = file.mapping.device.pipe.window_bytes(share_pages << PAGE_SHIFT)
-    return min(int((window_bytes >> PAGE_SHIFT) * file.ra_scale), share_pages)
+    scale = max(1.0, file.ra_scale) if is_wish else file.ra_scale
+    return min(int((window_bytes >> PAGE_SHIFT) * scale), share_pages)
 
 
 def _share_pages(file: OpenFile) -> int:
@@ -257,8 +258,8 @@ def _wanted_pages_max(file: OpenFile) -> int:
     return max(_share_pages(file), min(WANTED_PAGES_TINY, file.mapping.zone.cap_pages // 2), 1)
 
 
-def _piece_pages(file: OpenFile) -> int:
-    window_bytes = max(1, window_pages_max(file)) << PAGE_SHIFT
+def _piece_pages(file: OpenFile, *, is_wish: bool = False) -> int:
+    window_bytes = max(1, window_pages_max(file, is_wish=is_wish)) << PAGE_SHIFT
     return max(1, file.mapping.device.pipe.piece_bytes(window_bytes) >> PAGE_SHIFT)
 
 
@@ -267,7 +268,7 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if file.random or not max_pages:
         return None if hit_marker else Window(file.ra, index, min(req_pages, _wanted_pages_max(file)))
     mapping, state = file.mapping, file.ra
-    file.ra_credit = credit = _earned(file, index, req_pages)
+    file.ra_credit = credit = earned(file, index, req_pages, is_missing=not hit_marker)
     access = Access(
         index,
         min(req_pages, _wanted_pages_max(file)),
@@ -283,6 +284,8 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         return None
     if file.ra_scale > 1:  # he has said that he is sequential
         return window
+    if window.state is state:  # a random read
+        credit = jumped(file, credit)
     if hit_marker and not mapping.device.pipe.bandwidth_bytes_s and window.page_count >= START_PAGES_MIN:
         window = window.grown(min(START_PAGES, max_pages))
     piece_pages = _piece_pages(file)
@@ -290,34 +293,6 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     window = window.cut(max(0, lent_pages), at_least=0 if hit_marker else req_pages)
     file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))
     return window if window.page_count else None
-
-
-def _earned(file: OpenFile, index: int, req_pages: int) -> int:
-    """A reader's credit: an allowance, and two pages for each that he has used since he was last here, and that he uses
-    now: what he was lent is paid for as it is used, and the second is what he has earned.
-
-    Threads that share a file may lose some of it: an estimate, as all that is kept in an open file about its readers.
-    """
-    mapping, seen = file.mapping, file.ra_seen
-    # Several streams may share the file: this one is that which was last seen just before.
-    start_index = max((at for at in seen if 0 <= index - at <= CREDIT_PAGES_MAX), default=index)
-    others = list(seen)
-    with suppress(ValueError):  # a stream that is new
-        others.remove(start_index)
-    file.ra_seen = (*others, index + req_pages)[-STREAMS_MAX:]
-    used_pages = req_pages
-    if start_index < index:
-        between = Run(mapping.arena, mapping.base + start_index, index - start_index)
-        ahead_pages = read_ahead_flags(between).count(1)
-        used_pages += ahead_pages and ahead_pages - unused_flags(between).count(1)
-    credit = _allowance_pages(file) if file.ra_credit is None else file.ra_credit
-    return min(credit + 2 * used_pages, CREDIT_PAGES_MAX)
-
-
-def _allowance_pages(file: OpenFile) -> int:
-    pipe = file.mapping.device.pipe
-    wait_bytes = pipe.pipe_bytes if pipe.is_full else pipe.latency_s * ALLOWANCE_BYTES_S
-    return int(min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX)) >> PAGE_SHIFT
 
 
 def _unused_pages(mapping: AddressSpace, state: ReadaheadState, index: int, max_pages: int) -> int:
