@@ -1,10 +1,13 @@
-"""Hits by a thousand tasks of one event loop at once, each awaiting one random 4 KiB read after another.
+"""Hits by a thousand tasks of one event loop: each awaits one random 4 KiB read after another, or only one.
 
+A hit of pagein never suspends, so each of its tasks runs its 200 reads to the end before the next task begins: that is
+what an await of a hit costs, and nothing of it is concurrent.  The reads of the others do suspend.  By one
+`asyncio.gather` of a thousand reads each is a task of its own, and most of what a hit takes then is what asyncio takes
+for a task: the same of coroutines that do nothing is the most that there could be.
 The bytes are in memory for everybody: in pagein's cache, in the system's (aiofiles and obstore's local store read a
 file), in obstore's memory store.  aiofiles has no pread: as it is written (a handle a task, seek and read), and at its
 best (its own wrapper around `os.pread`, one trip to a thread instead of two).  Files are opened beforehand; the tasks
-are made while the clock runs.  Last, a thousand hits by one `asyncio.gather`, which makes a task of each, and the same
-of coroutines that do nothing.
+are made while the clock runs.
 """
 
 from __future__ import annotations
@@ -37,8 +40,9 @@ TASKS = 1000
 PAGEIN_READS, PEER_READS = 200, 5
 """Of each task in a round: some tenths of a second for everybody."""
 TARGET_HITS_S = 300_000
-PAGEIN, GATHER, GATHER_NOTHING = "pagein.aio pread", "pagein.aio pread, by one gather", "nothing, by one gather"
-AIOFILES, AIOFILES_PREAD = "aiofiles, seek + read", "aiofiles.os.wrap(os.pread)"
+PAGEIN, AIOFILES, AIOFILES_PREAD = "pagein.aio pread", "aiofiles, seek + read", "aiofiles.os.wrap(os.pread)"
+BY_GATHER = ", by one gather"
+NOTHING = "nothing"
 
 Read = Callable[[int, int], Awaitable[Any]]
 """*size* bytes from byte *offset* on."""
@@ -129,8 +133,9 @@ def _work(runner: asyncio.Runner, readers: dict[str, list[Read]]) -> dict[str, W
         shares = [places[at : at + count] for at in range(0, len(places), count)]
         work[name] = Work(len(places), partial(_run, runner, _in_tasks, reads, shares))
     places = _places(1)
-    for name, read in ((GATHER, readers[PAGEIN][0]), (GATHER_NOTHING, _nothing)):
-        work[name] = Work(len(places), partial(_run, runner, _gathered, read, places))
+    nothing: list[Read] = [_nothing] * TASKS
+    for name, reads in [*readers.items(), (NOTHING, nothing)]:
+        work[name + BY_GATHER] = Work(len(places), partial(_run, runner, _gathered, reads, places))
     return work
 
 
@@ -153,8 +158,8 @@ async def _nothing(size: int, offset: int) -> None:
     pass
 
 
-async def _gathered(read: Read, places: list[int]) -> None:
-    await asyncio.gather(*(read(READ_BYTES, offset) for offset in places))
+async def _gathered(reads: list[Read], places: list[int]) -> None:
+    await asyncio.gather(*(read(READ_BYTES, offset) for read, offset in zip(reads, places, strict=True)))
 
 
 # -- what is said about it -------------------------------------------------------------------------------------------
@@ -165,36 +170,60 @@ def _rate(rounds: Rounds, name: str) -> float:
 
 
 def _report(rounds: Rounds) -> Report:
+    in_a_row = {name: seconds for name, seconds in rounds.items() if not name.endswith(BY_GATHER)}
+    by_gather = {name: seconds for name, seconds in rounds.items() if name.endswith(BY_GATHER)}
+    what = f"{READ_BYTES // KIB} KiB reads of what is in memory"
+    report = Report(
+        tables=[
+            _table(f"{TASKS:,} tasks, each awaiting {what}, one after another", in_a_row, PAGEIN),
+            _table(f"One gather of {TASKS:,} {what}", by_gather, PAGEIN + BY_GATHER),
+        ]
+    )
+    report.headlines = [_headline_in_a_row(in_a_row), _headline_by_gather(by_gather)]
+    report.data = {"seconds_a_read": timing.summary(rounds)}
+    return report
+
+
+def _table(title: str, rounds: Rounds, ours: str) -> Table:
     rows = [
         [
             name,
             f"{_rate(rounds, name):,.0f}",
             duration(Spread.of(rounds[name]).median),
-            "" if name == PAGEIN else times_spread(timing.ratio(rounds, name, PAGEIN)),
+            "" if name == ours else times_spread(timing.ratio(rounds, name, ours)),
         ]
         for name in rounds
     ]
-    title = f"{TASKS:,} tasks, each awaiting {READ_BYTES // KIB} KiB reads of what is in memory"
-    report = Report(tables=[Table(title, ["", "a second", "a read", "pagein's rate over it"], rows)])
-    report.headlines = [_headline(rounds)]
-    report.data = {"seconds_a_read": timing.summary(rounds)}
-    return report
+    return Table(title, ["", "a second", "a read", "pagein's rate over it"], rows)
 
 
-def _headline(rounds: Rounds) -> Headline:
-    peer = timing.fastest(rounds, [name for name in rounds if name not in (PAGEIN, GATHER, GATHER_NOTHING)])
+def _headline_in_a_row(rounds: Rounds) -> Headline:
+    peer = timing.fastest(rounds, [name for name in rounds if name != PAGEIN])
     return Headline(
-        f"{READ_BYTES // KIB} KiB hits a second, {TASKS:,} tasks of one event loop (more is better)",
-        f"{_rate(rounds, PAGEIN):,.0f} (by one gather {_rate(rounds, GATHER):,.0f})",
+        f"{READ_BYTES // KIB} KiB hits a second, {TASKS:,} tasks in turn, {PAGEIN_READS} each (more is better)",
+        f"{_rate(rounds, PAGEIN):,.0f}",
         f"{peer} {_rate(rounds, peer):,.0f}",
         times_spread(timing.ratio(rounds, peer, PAGEIN)),
+    )
+
+
+def _headline_by_gather(rounds: Rounds) -> Headline:
+    """The target is for reads that are asked for at once; it is held against what does nothing, too."""
+    ours, nothing = PAGEIN + BY_GATHER, NOTHING + BY_GATHER
+    peer = timing.fastest(rounds, [name for name in rounds if name not in (ours, nothing)])
+    return Headline(
+        f"{READ_BYTES // KIB} KiB hits a second, one gather of {TASKS:,} (more is better)",
+        f"{_rate(rounds, ours):,.0f}",
+        f"{nothing.removesuffix(BY_GATHER)} {_rate(rounds, nothing):,.0f}; "
+        f"{peer.removesuffix(BY_GATHER)} {_rate(rounds, peer):,.0f}",
+        times_spread(timing.ratio(rounds, nothing, ours)),
         f"≥ {TARGET_HITS_S:,}",
-        _rate(rounds, PAGEIN) >= TARGET_HITS_S,
+        _rate(rounds, ours) >= TARGET_HITS_S,
     )
 
 
 def draw(report: Report, figure: Figure) -> None:
-    figure.set_size_inches(11, 2.5)
+    figure.set_size_inches(11, 3.5)
     rates = {name: 1e-3 / spread[1] for name, spread in report.data["seconds_a_read"].items()}
     title = f"4 KiB hits by {TASKS:,} tasks"
     unit = "thousand a second, more is better"

@@ -16,6 +16,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from functools import partial
 from operator import index as as_int
 from types import TracebackType
@@ -23,9 +24,11 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from . import follow_up, stores
 from .default import default_cache
+from .errors import entered_already, only_reads_bytes
 from .mm import filemap
 from .mm.bring import Bring
 from .mm.on_io import on_io_steps
+from .modes import READ, parse_mode
 from .reader import Advice, PageReader, checked, position_after
 from .watching import Watch, Watching
 
@@ -40,8 +43,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def open(source: Any, *, cache: PageCache | None = None, **store_options: Any) -> AsyncFile:
-    """Open *source* for reading through *cache*, by default the process's own: as `pagein.open` does."""
+async def open(source: Any, mode: str = "rb", *, cache: PageCache | None = None, **store_options: Any) -> AsyncFile:
+    """Open *source* for reading through *cache*, by default the process's own: as `pagein.open` does.
+
+    Raises: as that; ValueError for any mode but "rb".
+    """
+    if parse_mode(mode) != (READ, False):
+        raise only_reads_bytes(mode)
     cache = default_cache() if cache is None else cache
     found = stores.source_of(source, **store_options)
     zone = cache._zone
@@ -129,7 +137,10 @@ class AsyncFile:
         return await run_parts(self._zone, self._reader._view_parts(size, offset)) if data is None else data
 
     def advise(self, advice: Advice, offset: int = 0, length: int | None = None) -> None:
-        """Say how bytes [offset, offset + length) will be read: as `pagein.File.advise`."""
+        """Say how bytes [offset, offset + length) will be read: as `pagein.File.advise`.
+
+        "dontneed" is background work here, as "willneed" is, and goes on if the file is closed.
+        """
         self._reader.advise(advice, offset, length)
 
     # -- from the position on ----------------------------------------------------------------------------
@@ -198,25 +209,36 @@ class AsyncFile:
 
 
 class AsyncView:
-    """What `AsyncFile.view` returns: to be entered with ``async with``, or awaited."""
+    """What `AsyncFile.view` returns: to be entered with ``async with``, or awaited.
 
-    __slots__ = ("_data", "_file", "_offset", "_size")
+    It may be entered again once it has been left, and awaited as often as you like: each time it is another memoryview.
+    """
+
+    __slots__ = ("_data", "_file", "_is_entered", "_offset", "_size")
 
     def __init__(self, file: AsyncFile, size: int, offset: int) -> None:
         self._file, self._size, self._offset = file, size, offset
         self._data: memoryview | None = None
+        self._is_entered = False
 
     def __await__(self) -> Generator[Any, Any, memoryview]:
         return self._file._view(self._size, self._offset).__await__()
 
     async def __aenter__(self) -> memoryview:
-        self._data = await self
+        if self._is_entered:
+            raise entered_already()
+        self._is_entered = True  # before the wait, in which another task may come here
+        try:
+            self._data = await self
+        except BaseException:
+            self._is_entered = False
+            raise
         return self._data
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        data, self._data = self._data, None
+        data, self._data, self._is_entered = self._data, None, False
         if data is not None:
             data.release()
 
@@ -231,6 +253,14 @@ class HitReader(PageReader):
 
     def _view_missing(self, size: int, offset: int) -> memoryview:
         return None  # type: ignore[return-value]  # AsyncFile knows
+
+    def _drop(self, start_index: int, stop_index: int) -> None:
+        """By a worker: the zone's lock, and the memory that goes under it, are not for an event loop's thread."""
+        workqueue = self._mapping.zone.workqueue
+        if workqueue.queued_count < filemap.ADVICE_MAX:
+            with suppress(ValueError, RuntimeError):  # closed, or no thread is to be had: it was advice
+                # With this reader, closed or not, its mapping keeps its frames until then.
+                workqueue.start(partial(self._drop_here, start_index, stop_index))
 
 
 class _WatchingHitReader(Watching, HitReader):

@@ -206,6 +206,18 @@ def bad_mode(mode: str) -> ValueError:
     return ValueError(f"invalid mode {mode!r}: accepted is {accepted}")
 
 
+def only_reads_bytes(mode: str) -> ValueError:
+    """A mode of `open` that `pagein.aio.open` does not have."""
+    return ValueError(
+        f"invalid mode {mode!r}: pagein.aio reads bytes, and accepted is 'rb'; pagein.open has the others"
+    )
+
+
+def entered_already() -> RuntimeError:
+    """An ``async with`` over a view that another one has."""
+    return RuntimeError("this view has been entered and not left yet: ask file.view() for another")
+
+
 # -- settings ----------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import errno
 import io
 import os
 from collections.abc import Callable
+from functools import partial
 from operator import index as as_int
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -272,12 +273,19 @@ class PageReader(io.BufferedIOBase):
             # Whole pages only, but the file's last page counts as whole.
             start_index = page_count_for(offset)
             stop_index = page_count_for(stop) if stop >= mapping.i_size else stop >> PAGE_SHIFT
-            mapping.zone.workqueue.shielded(lambda: truncate.invalidate_mapping_pages(mapping, start_index, stop_index))
+            self._drop(start_index, stop_index)
         elif advice in ADVICE:
             file.random = advice == "random"
             file.ra_scale = 2.0 if advice == "sequential" else 1.0
         else:
             raise ValueError(f"unknown advice {advice!r}: accepted are {', '.join(ADVICE)}")
+
+    def _drop(self, start_index: int, stop_index: int) -> None:
+        self._mapping.zone.workqueue.shielded(partial(self._drop_here, start_index, stop_index))
+
+    def _drop_here(self, start_index: int, stop_index: int) -> None:
+        """A batch of pages after the other: others take the zone's lock in between."""
+        truncate.invalidate_mapping_pages(self._mapping, start_index, stop_index)
 
     def populate(self, offset: int = 0, length: int | None = None) -> int:
         """Bring bytes [offset, offset + length), by default all from *offset*, into the cache; return how many of them

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.aio.sources import LaterBytes, open_file, page_at, read_page, result_at_once, turns
+from tests.aio.sources import LaterBytes, mapping_of, open_file, page_at, read_page, result_at_once, turns, until
 
 from pagein import PageCache
 from pagein.aio import AsyncFile
+from pagein.mm import filemap
 from pagein.mm.workqueue import Workqueue
-from pagein.testing.stores import Gate, ScriptedOps, gated, pattern, updated
+from pagein.testing.stores import PATIENCE_S, Gate, ScriptedOps, gated, pattern, updated
 from pagein.units import PAGE_SIZE
 
 SIZE = 8 * PAGE_SIZE
@@ -136,5 +137,37 @@ def test_hits_and_misses_are_counted_as_those_of_a_file(cache: PageCache) -> Non
                 pass
             after = cache.stats()
             assert (after.hits, after.misses, after.requests) == (7, 1, 1)
+
+    asyncio.run(main())
+
+
+def test_no_advice_waits_for_a_lock(cache: PageCache) -> None:
+    """Somebody has the zone's lock, for as long as the loop's thread takes; what is not needed goes afterwards, though
+    the file is closed by then."""
+
+    async def main() -> None:
+        file = await read_ahead_of_time(cache)
+        mapping = mapping_of(file)
+        with cache._zone.lock:
+            for advice in ("sequential", "random", "normal", "willneed", "dontneed"):
+                advising = threading.Thread(target=file.advise, args=(advice, 0, 3 * PAGE_SIZE))
+                advising.start()
+                advising.join(PATIENCE_S)
+                assert not advising.is_alive(), f"{advice} waits"
+            assert file.resident() == [(0, 4)]
+        await file.close()
+        await until(lambda: list(mapping.resident()) == [(3, 1)])
+
+    asyncio.run(main())
+
+
+def test_advice_is_given_up_where_too_much_of_it_is_in_line(cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with await read_ahead_of_time(cache) as file:
+            with monkeypatch.context() as patched:
+                patched.setattr(filemap, "ADVICE_MAX", 0)
+                with nothing_may_be_asked_for(monkeypatch):
+                    file.advise("dontneed")
+            assert file.resident() == [(0, 4)]
 
     asyncio.run(main())

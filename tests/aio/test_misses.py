@@ -46,6 +46,31 @@ THREADS_FEW = 4
 """The store's event loop, the worker that begins what was missed, and one or two that were told meanwhile."""
 
 
+def test_item_22_who_does_not_wait_asks_for_what_is_not_here_and_holds_no_lock(cache: PageCache) -> None:
+    """NOWAIT, as users have it: the loop's thread goes on at once, with the page on its way for whoever asks next.
+    And NOIO, as it is made of: a look that misses starts nothing."""
+
+    async def main() -> None:
+        gate = Gate()
+        ops = ScriptedOps({3: [gated(gate, updated)]})
+        async with await open_file(cache, ops) as file:
+            assert file._hit(PAGE_SIZE, 3 * PAGE_SIZE) is None
+            assert file._hit_view(PAGE_SIZE, 3 * PAGE_SIZE) is None
+            assert (ops.calls, dict(mapping_of(file).in_flight), cache.stats().misses) == ([], {}, 0)
+            reads = [read_page(file, 3), read_page(file, 3)]
+            await turns()
+            gate.wait_for_arrivals()
+            page = mapping_of(file).in_flight[3]
+            assert page.owner != threading.get_ident()
+            assert file._hit(PAGE_SIZE, 3 * PAGE_SIZE) is None, "also of what is on its way"
+            assert not any(read.done() for read in reads)
+            gate.open()
+            assert await in_time(asyncio.gather(*reads)) == [page_at(3)] * 2
+            assert len(ops.calls_of(3)) == 1
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("requests_max", [WAITING, 16], ids=["all asked for", "most in line"])
 def test_thousands_of_misses_wait_without_a_thread(make_cache: Callable[[int], PageCache], requests_max: int) -> None:
     cache = make_cache(2 * WAITING)

@@ -127,6 +127,28 @@ def test_what_a_store_raises_that_nobody_waits_for_disturbs_neither_loop_nor_wor
     assert told == [place.error]
 
 
+@pytest.mark.parametrize("mode", ["rb", "br"])
+def test_it_takes_the_mode_in_which_it_opens_as_open_does(cache: PageCache, mode: str) -> None:
+    async def main() -> None:
+        place = Place(ScriptedOps(), SIZE)
+        for opening in (
+            pagein.aio.open((place, "path"), mode, cache=cache),
+            pagein.aio.open((place, "path"), mode=mode, cache=cache),
+        ):
+            async with await opening as file:
+                assert await file.read(PAGE_SIZE) == page_at(0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", ["r", "rt", "wb", "r+b", "ab", "x", "rbz", ""])
+def test_of_other_modes_it_says_which_it_takes(cache: PageCache, mode: str) -> None:
+    place = Place(ScriptedOps(), SIZE)
+    with pytest.raises(ValueError, match=r"invalid mode .* accepted is"):
+        asyncio.run(in_time(pagein.aio.open((place, "path"), mode, cache=cache)))
+    assert not place.opened_count
+
+
 def test_slow_opens_do_not_keep_the_readers_of_other_files_waiting(cache: PageCache) -> None:
     """However many: each has a thread, and none is a reader's."""
 

@@ -158,6 +158,45 @@ def test_when_all_is_pinned_a_miss_is_enomem_and_heals(make_cache: Callable[[int
     asyncio.run(main())
 
 
+def test_one_that_is_entered_twice_at_once_says_so_and_keeps_no_page(cache: PageCache) -> None:
+    """Also by a task that comes while the first still waits for its pages."""
+
+    async def main() -> None:
+        ops = ScriptedOps({3: [started]})
+        async with await open_file(cache, ops) as file:
+            view = file.view(100, 3 * PAGE_SIZE)
+            first = asyncio.ensure_future(view.__aenter__())
+            await turns()
+            ops.started_page(3)
+            with pytest.raises(RuntimeError, match="entered"):
+                await in_time(view.__aenter__())
+            ops.complete(3)
+            assert await in_time(first) == pattern(3 * PAGE_SIZE, 100)
+            with pytest.raises(RuntimeError, match="entered"):
+                async with view:
+                    pass
+            await view.__aexit__(None, None, None)
+            assert not pinned(file)
+            async with view as data:
+                assert data == pattern(3 * PAGE_SIZE, 100), "one after the other it may be"
+            assert not pinned(file)
+
+    asyncio.run(main())
+
+
+def test_one_that_could_not_be_entered_may_be_tried_again(cache: PageCache) -> None:
+    async def main() -> None:
+        ops = ScriptedOps({2: [failing(OSError(errno.EIO, "bad sector", "place"))]})
+        async with await open_file(cache, ops) as file:
+            view = file.view(100, 2 * PAGE_SIZE)
+            with pytest.raises(OSError, match="bad sector"):
+                await in_time(view.__aenter__())
+            async with view as data:
+                assert data == pattern(2 * PAGE_SIZE, 100)
+
+    asyncio.run(main())
+
+
 def test_many_at_once_each_show_their_own_bytes(make_cache: Callable[[int], PageCache]) -> None:
     """At most 8 are open at once, so that their pages fit."""
     cache = make_cache(32)

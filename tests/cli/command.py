@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -56,6 +57,24 @@ def run_process(*arguments: object, **environment: str) -> Ended:
         env={**os.environ, **environment},
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def in_terminal(command: list[str], *, status: int = 0, **environment: str) -> str:
+    """All that a command writes to a terminal that is its only one."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, **environment})
+    finally:
+        os.close(theirs)
+    written = b""
+    with open(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                written += terminal.read(4096)
+            except OSError:  # EIO: nobody has the other end any more
+                break
+    assert process.wait(TIMEOUT_S) == status
+    return written.decode()
 
 
 class StuckObjects(dict[str, bytes]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.command import COMMAND, TIMEOUT_S, StuckObjects, run_here, run_process, started
+from tests.cli.command import COMMAND, TIMEOUT_S, StuckObjects, in_terminal, run_here, run_process, started
 
 from pagein.testing.httpserver import RangeServer
 
@@ -167,24 +166,6 @@ def test_a_terminal_gets_colours_if_it_knows_them(term: str, tmp_path: Path) -> 
     out = in_terminal([*COMMAND, "read", "--size", "1M", str(tmp_path / "data")], TERM=term)
     assert "1 MiB, sequential" in out
     assert (ESCAPE in out) is (term != "dumb")
-
-
-def in_terminal(command: list[str], **environment: str) -> str:
-    """All that a command writes to a terminal that is its only one."""
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, **environment})
-    finally:
-        os.close(theirs)
-    written = b""
-    with open(ours, "rb", buffering=0) as terminal:
-        while True:
-            try:
-                written += terminal.read(4096)
-            except OSError:  # EIO: nobody has the other end any more
-                break
-    assert process.wait(TIMEOUT_S) == 0
-    return written.decode()
 
 
 def test_a_table_into_a_pipe_that_nobody_reads_ends_quietly(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from tests.windows import EXACTLY, KNOWN_BYTES, SEEN_PART, piece_of, window_of
 
 from pagein.mm.pipe import (
     MEMORY_S,
@@ -24,8 +25,10 @@ from pagein.mm.pipe import (
     WIDTH_FILLING,
     WIDTH_MAX,
     WIDTH_START,
+    WINDOW_BYTES_MAX,
     WINDOW_BYTES_START,
     WINDOW_PIECES,
+    WINDOW_PIPES,
     Pipe,
     Started,
 )
@@ -44,7 +47,6 @@ STALL = 20
 """A fetch that stalls takes so many times as long as one of 1 MiB."""
 JITTERS = [(0.0, 0), (0.5, 0), (0.5, 1)]
 """With their seeds."""
-EXACTLY = 1.000001
 LATENCIES_S = (0.0001, 0.001, 0.01, 0.1, 0.5)
 BANDWIDTHS = (1 * MB, 10 * MB, 100 * MB, 1000 * MB, 5000 * MB)
 
@@ -184,19 +186,54 @@ class Scan:
 # -- the window ----------------------------------------------------------------------------------------------
 
 
-@on_stores()
+@on_stores(lambda store: store.pipe_bytes <= KNOWN_BYTES)
 @pytest.mark.parametrize("head_s", [None, 0], ids=["head", "no-head"])
 @pytest.mark.parametrize("jitter", [0.0, 0.5])
-def test_within_8_fetches_the_window_holds_the_pipe_and_not_much_more(store, head_s, jitter):
-    """At least the bandwidth-delay product and at most a small multiple of it, or as much as it is given before
-    anything is known (8 fetches have not filled a long pipe) or at least."""
+def test_within_8_fetches_a_pipe_that_they_fill_is_known_and_window_pieces_and_width_with_it(store, head_s, jitter):
+    """Each between what it would be if 0.4 of the bandwidth had been seen, and what it would be if all had."""
     scan = Scan(store._replace(jitter=jitter), head_s=head_s).run(8)
-    assert scan.window_bytes >= min(store.pipe_bytes, WINDOW_BYTES_START)
+    pipe = scan.pipe
     # Without a HEAD the first fetch stands for it, whose bytes take time as well.
-    pipe_bytes = (1 + jitter) * store.pipe_bytes + (FIRST_BYTES if head_s == 0 else 0)
-    least_bytes = SMALL_BYTES if store.pipe_bytes <= MIB else WINDOW_BYTES_START
-    assert scan.window_bytes <= max(WINDOW_PIPES_MAX * pipe_bytes, least_bytes)
-    assert max(scan.windows) <= max(WINDOW_BYTES_START, WINDOW_PIPES_MAX * pipe_bytes)
+    most_s = (1 + jitter) * store.latency_s + (FIRST_BYTES / store.bandwidth_bytes_s if head_s == 0 else 0)
+    assert store.latency_s / EXACTLY <= pipe.latency_s <= EXACTLY * most_s
+    assert SEEN_PART <= pipe.bandwidth_bytes_s / store.bandwidth_bytes_s <= EXACTLY
+    least_bytes, most_bytes = SEEN_PART * store.pipe_bytes, EXACTLY * most_s * store.bandwidth_bytes_s
+    assert piece_of(least_bytes) <= scan.piece_bytes <= piece_of(most_bytes) + PIECE_BYTES_UNIT
+    assert pipe.width == WIDTH_START
+    if pipe.is_full:
+        assert int(window_of(least_bytes)) <= scan.window_bytes <= window_of(most_bytes)
+        assert scan.window_bytes == int(window_of(pipe.pipe_bytes)), "nothing is left of the first guess"
+    else:
+        assert jitter, "only what comes irregularly may still be taken for the reader's pace..."
+        assert store.pipe_bytes > MIB, "...where it fills the pipe but once or twice"
+        assert scan.window_bytes == max(WINDOW_BYTES_START, int(window_of(pipe.pipe_bytes)))
+    assert max(scan.windows) <= max(WINDOW_BYTES_START, window_of(most_bytes))
+
+
+@on_stores(lambda store: KNOWN_BYTES < store.pipe_bytes <= 100 * MIB)
+@pytest.mark.parametrize(("jitter", "seed"), JITTERS)
+def test_a_pipe_that_8_fetches_do_not_fill_has_a_longer_window_by_then_and_one_that_holds_it_within_32(
+    store, jitter, seed
+):
+    scan = Scan(store._replace(jitter=jitter), seed=seed).run(8)
+    assert WINDOW_BYTES_START < scan.window_bytes <= EXACTLY * WINDOW_PIPES * store.pipe_bytes
+    assert scan.piece_bytes == PIECE_BYTES_MAX
+    assert scan.pipe.width >= WIDTH_FILLING
+    assert scan.pipe.bandwidth_bytes_s < 0.5 * store.bandwidth_bytes_s, "it is not known yet"
+    scan.run(32)
+    assert scan.pipe.is_full
+    assert 2 * store.pipe_bytes <= scan.window_bytes <= EXACTLY * WINDOW_PIPES * store.pipe_bytes
+
+
+@on_stores(lambda store: store.pipe_bytes > 100 * MIB)
+@pytest.mark.parametrize(("jitter", "seed"), JITTERS)
+def test_a_pipe_of_hundreds_of_mib_has_a_window_that_holds_it_late_and_is_never_filled(store, jitter, seed):
+    """What is in flight is bounded: by requests, and by how large one may be."""
+    scan = Scan(store._replace(jitter=jitter), seed=seed).run(8)
+    assert WINDOW_BYTES_START < scan.window_bytes < store.pipe_bytes
+    scan.run(128)
+    assert scan.window_bytes >= min(store.pipe_bytes, WINDOW_BYTES_MAX)
+    assert scan.pipe.width * scan.piece_bytes == WIDTH_MAX * PIECE_BYTES_MAX < store.pipe_bytes
 
 
 @on_stores(lambda store: store.pipe_bytes <= 100 * MIB)

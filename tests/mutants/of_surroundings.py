@@ -110,6 +110,16 @@ SURROUNDINGS = [
         "mm/test_pipe.py::test_an_error_is_one_less_in_flight_and_no_more",
     ),
     mutation(
+        "pipe", "the window stays what it is before anything is known",
+        "        return int(min(window, WINDOW_BYTES_MAX, share_bytes))\n",
+        "        return int(min(WINDOW_BYTES_START, share_bytes))\n",
+        "mm/test_pipe.py::test_within_8_fetches_a_pipe_that_they_fill_is_known_and_window_pieces_and_width_with_it",
+        "mm/test_pipe.py::test_a_pipe_that_8_fetches_do_not_fill_has_a_longer_window_by_then_and_one_that_holds_it_within_32",
+        "mm/test_pipe.py::test_a_pipe_of_hundreds_of_mib_has_a_window_that_holds_it_late_and_is_never_filled",
+        "testing/test_simulated.py::"
+        "test_within_8_fetches_the_window_is_what_the_pipe_asks_for_and_never_longer_than_its_share",
+    ),
+    mutation(
         "pipe", "what was under way when a round began counts for it",
         "        is_whole = start.at_s >= self._round_at_s  #",
         "        is_whole = True  #",

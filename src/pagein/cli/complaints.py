@@ -19,6 +19,7 @@ def complain(error: OSError | ValueError | str, status: int = EXIT_ERROR) -> int
 
 def _words(error: OSError | ValueError | str) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
-        source = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        # (A name without a letter is shown as Python writes it: nobody sees it otherwise.)
+        source = "" if error.filename is None else f"{os.fsdecode(error.filename) or repr('')}: "
         return f"{source}{error.strerror}"
     return str(error) or type(error).__name__

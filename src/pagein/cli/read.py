@@ -118,4 +118,4 @@ def _show(stats: CacheStats, files: list[File], order: Order, readers: Readers, 
     screen.say(out, f"in the cache: {format_size(stats.resident_bytes)} of at most {format_size(stats.size_bytes)}")
     for file in files:
         screen.say(out, screen.printable(file.name))
-        screen.show_residency(out, file)
+        screen.show_residency(out, file.resident(), file.size_bytes)

@@ -21,7 +21,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..file import File
 from ..residency import cells
 from ..units import page_count_for
 
@@ -98,12 +97,14 @@ def say(screen: Console, text: str, *, style: str = "") -> None:
     screen.print("\n".join(map(printable, text.split("\n"))), style=style, markup=False, soft_wrap=True)
 
 
-def show_residency(screen: Console, file: File) -> None:
-    """A bar of the pages of *file* that are in the cache; nothing for a file without pages."""
-    if file.size_bytes:
+def show_residency(screen: Console, runs: Iterable[tuple[int, int]], size_bytes: int) -> None:
+    """A bar of the pages of a file of *size_bytes* that are in the cache; nothing for a file without pages.
+
+    *runs*: (first index, page count), in order.
+    """
+    if size_bytes:
         width = min(BAR_COLUMNS, screen.width - 2)
-        page_count = page_count_for(file.size_bytes)
-        bar = residency_bar(file.resident(), page_count, width=width, ascii_only=screen.options.ascii_only)
+        bar = residency_bar(runs, page_count_for(size_bytes), width=width, ascii_only=screen.options.ascii_only)
         say(screen, f"[{bar}]")
 
 

@@ -47,4 +47,4 @@ def stat(source: str, read_bytes: int, as_json: bool) -> None:
             ("resident", f"{resident_pages:,} of {page_count:,} pages"),
         ):
             screen.say(out, f"{name:<10}{value}")
-        screen.show_residency(out, file)
+        screen.show_residency(out, runs, file.size_bytes)

@@ -1,14 +1,14 @@
 """``pagein warm``: bring sources into a cache, as fast as their stores can, and tell how fast that was.
 
-Not here: how many requests that takes, and how large they are (mm/readahead.py, mm/pipe.py).
+Not here: which sources are under way at one time (warming.py); how many requests that takes, and how large they are
+(mm/readahead.py, mm/pipe.py).
 """
 
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,15 +16,13 @@ import click
 
 import pagein
 
-from ..file import File
+from ..residency import Residency, of_cache
 from ..stats import CacheStats
 from ..units import format_size
 from . import screen
+from .complaints import EXIT_ERROR, complain
 from .options import size
-
-REFRESH_S = 0.1
-STEP_BYTES_MAX = 64 << 20
-"""So much is asked for at a time, or a quarter of the cache."""
+from .warming import ToWarm, Warming
 
 
 @click.command()
@@ -35,74 +33,67 @@ def warm(sources: tuple[str, ...], *, cap_bytes: int | None, as_json: bool) -> i
     """Bring SOURCEs into a cache: all of them, or as much as fits.
 
     Every process has a cache of its own, so this shows how fast a store can be read; in a program of yours it is
-    `file.populate()`, or `file.advise("willneed")`, that warms its cache.  After Ctrl-C, what has come is told.
+    `file.populate()`, or `file.advise("willneed")`, that warms its cache.
+
+    A source that is named twice is brought once.  One that cannot be read is named on stderr and passed over; the exit
+    status is 1 then.  After Ctrl-C, what has come is told.
     """
     with ExitStack() as stack:
         cache = stack.enter_context(pagein.PageCache(cap_bytes))
-        files = [stack.enter_context(cache.open(source)) for source in sources]
-        wanted_bytes = min(sum(file.size_bytes for file in files), cache.size_bytes)
+        warming = Warming(cache, sources)
         progress = stack.enter_context(screen.transfer(screen.err()))
-        task = progress.add_task("warming", total=wanted_bytes)
-        warming = _Warming(files, wanted_bytes, step_bytes=min(STEP_BYTES_MAX, max(1, cache.size_bytes // 4)))
+        task = progress.add_task("warming", total=None)
         began_s = time.monotonic()
+        is_interrupted = False
         try:
             for come_bytes in warming.come():
-                progress.update(task, completed=come_bytes)
-        finally:  # also after Ctrl-C
+                _complain(warming)
+                expected_bytes = warming.expected_bytes(come_bytes)
+                progress.update(task, description=_description(warming), completed=come_bytes, total=expected_bytes)
+        except KeyboardInterrupt:
+            is_interrupted = True
+            raise
+        finally:
             seconds = time.monotonic() - began_s
             progress.stop()
+            _complain(warming)
+            here = {(one.name, one.version): one for one in of_cache(cache)}
             if as_json:
-                click.echo(json.dumps(_document(cache.stats(), files, seconds)))
+                document = _document(cache.stats(), warming.sources, here, seconds)
+                click.echo(json.dumps({**document, "interrupted": is_interrupted}))
             else:
-                _show(cache.stats(), files, seconds)
-    return 0
+                _show(cache.stats(), warming.sources, here, seconds, is_interrupted=is_interrupted)
+    return EXIT_ERROR if any(one.error is not None for one in warming.sources) else 0
 
 
-class _Warming:
-    """One file after the other, in a thread, so that how far it is can be told meanwhile."""
-
-    def __init__(self, files: list[File], wanted_bytes: int, *, step_bytes: int) -> None:
-        self._files = files
-        self._step_bytes = step_bytes
-        self._wanted_bytes = wanted_bytes
-        self._stopping = threading.Event()
-        self._error: BaseException | None = None
-        # A daemon: a store that does not answer must not keep the command from ending.
-        self._thread = threading.Thread(target=self._guarded, name="warm", daemon=True)
-
-    def come(self) -> Iterator[int]:
-        """How many bytes have come, now and then, until all have, or will not."""
-        self._thread.start()
-        try:
-            while self._thread.is_alive():
-                self._thread.join(REFRESH_S)
-                yield sum(file.resident_bytes() for file in self._files)
-        finally:
-            self._stopping.set()
-        if self._error is not None:
-            raise self._error
-
-    def _guarded(self) -> None:
-        try:
-            left_bytes = self._wanted_bytes
-            for file in self._files:
-                for offset in range(0, min(file.size_bytes, left_bytes), self._step_bytes):
-                    if self._stopping.is_set():
-                        return
-                    size_bytes = min(self._step_bytes, left_bytes - offset, file.size_bytes - offset)
-                    if file.populate(offset, size_bytes) < size_bytes:
-                        file.advise("random")  # nothing beyond it
-                        file.pread(size_bytes, offset)  # which raises why it did not come, or brings it after all
-                left_bytes -= min(file.size_bytes, left_bytes)
-        except BaseException as error:  # raised again by come()
-            self._error = error
+def _complain(warming: Warming) -> None:
+    while warming.failures:
+        complain(warming.failures.popleft())
 
 
-def _document(stats: CacheStats, files: list[File], seconds: float) -> dict[str, Any]:
+def _description(warming: Warming) -> str:
+    """The bytes of all are an estimate until each has been opened: how many that are is said, too."""
+    count = len(warming.sources)
+    return f"warming {warming.ended_count:,} of {count:,}" if count > 1 else "warming"
+
+
+def _resident_bytes(one: ToWarm, here: Mapping[tuple[str, str], Residency]) -> int:
+    found = here.get((one.name, one.version))
+    return found.resident_bytes if found else 0
+
+
+def _document(
+    stats: CacheStats, sources: Sequence[ToWarm], here: Mapping[tuple[str, str], Residency], seconds: float
+) -> dict[str, Any]:
     return {
         "sources": [
-            {"source": file.name, "size_bytes": file.size_bytes, "resident_bytes": file.resident_bytes()}
-            for file in files
+            {
+                "source": one.name,
+                "size_bytes": one.size_bytes,  # null: it could not be opened, or there was no room for it
+                "resident_bytes": _resident_bytes(one, here),
+                **({} if one.error is None else {"error": str(one.error)}),
+            }
+            for one in sources
         ],
         "seconds": seconds,
         "requests": stats.requests,
@@ -112,16 +103,32 @@ def _document(stats: CacheStats, files: list[File], seconds: float) -> dict[str,
     }
 
 
-def _show(stats: CacheStats, files: list[File], seconds: float) -> None:
+def _show(
+    stats: CacheStats,
+    sources: Sequence[ToWarm],
+    here: Mapping[tuple[str, str], Residency],
+    seconds: float,
+    *,
+    is_interrupted: bool,
+) -> None:
+    opened = [one for one in sources if one.size_bytes is not None]
     out = screen.out()
-    table = screen.table()
-    for heading in ("seconds", "MiB/s", "requests", "MiB"):
-        table.add_column(heading, justify="right")
-    mib = stats.fetched_bytes / (1 << 20)
-    rate = f"{mib / seconds:,.0f}" if seconds else "-"
-    table.add_row(f"{seconds:.2f}", rate, f"{stats.requests:,}", f"{mib:,.1f}")
-    out.print(table)
-    for file in files:
-        here = format_size(file.resident_bytes())
-        screen.say(out, f"\n{screen.printable(file.name)}: {here} of {format_size(file.size_bytes)} in the cache")
-        screen.show_residency(out, file)
+    if opened:
+        table = screen.table()
+        for heading in ("seconds", "MiB/s", "requests", "MiB"):
+            table.add_column(heading, justify="right")
+        mib = stats.fetched_bytes / (1 << 20)
+        rate = f"{mib / seconds:,.0f}" if seconds else "-"
+        table.add_row(f"{seconds:.2f}", rate, f"{stats.requests:,}", f"{mib:,.1f}")
+        out.print(table)
+    for one in opened:
+        resident, size_bytes = format_size(_resident_bytes(one, here)), format_size(one.size_bytes or 0)
+        screen.say(out, f"\n{screen.printable(one.name)}: {resident} of {size_bytes} in the cache")
+        found = here.get((one.name, one.version))
+        screen.show_residency(out, found.runs if found else (), one.size_bytes or 0)
+    left_count = sum(one.size_bytes is None and one.error is None for one in sources)
+    if is_interrupted:
+        left = f"; {left_count:,} of {len(sources):,} were not opened" if left_count else ""
+        screen.say(out, f"\ninterrupted: what has come is in the cache{left}")
+    elif left_count:
+        screen.say(out, f"\nthe cache is full: {left_count:,} of {len(sources):,} were not opened")

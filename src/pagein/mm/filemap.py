@@ -1,5 +1,9 @@
 """Reading through the cache: buffered read, fault, and one page for a caller inside the cache.
 
+For whom: what users read goes through `read_parts` and `pin_parts` (pagein.reader).  `read` with its flags,
+`read_cache_page` and `fault` are for who writes a store that reads pages itself, or a mount: nothing else of this
+package calls them, but they are the callers of ``readpage`` whom the contract names (docs/reference/clauses.md: 3 to 5,
+16, 17, 22), and each item is proved of them and of what users call.  A user who will not wait has pagein.aio.
 Guarantees: i_size is looked at only after the page is Uptodate, and again after every wait, so that neither the
 zeros behind the end nor a page beyond it is ever handed out; what comes back was the file's, whole, at one
 moment for each piece; no code of ``readpage`` gets as far as here (readpage.py).
@@ -25,7 +29,6 @@ from .fault import Fault as Fault, FaultFlags as FaultFlags, FaultResult as Faul
 from .lru import Run, use_read_ahead
 from .pin import Pin
 from .readahead import hit_marker, populate, take_marker
-from .readpage import do_readpage as do_readpage
 from .sync import MakeWaiter, Steps, is_inside, run_steps
 from .workqueue import Done, MakeSteps
 
@@ -48,7 +51,7 @@ LOST_RACES_MAX = 3
 
 
 class ReadFlags(IntFlag):
-    """How far a read may go."""
+    """How far a `read` may go.  Linux: IOCB_NOWAIT, IOCB_NOIO."""
 
     NONE = 0
     NOWAIT = 1
@@ -292,23 +295,18 @@ def read_cache_page(file: OpenFile, index: int) -> Pin:
 
     Blocks: interruptibly.  Raises: ValueError beyond the end of the file; as `bring`.
     """
-    pin = pin_uptodate(file, index, 1)
+    pin = run_parts(file.mapping.zone, pin_parts(file, index, 1))
     if index >= file.mapping.page_count:
         pin.put()
         raise beyond_end(index, file.mapping.page_count)
     return pin
 
 
-def pin_uptodate(file: OpenFile, index: int, page_count: int) -> Pin:
+def pin_parts(file: OpenFile, index: int, page_count: int) -> Parts[Pin]:
     """Pin the pages [index, index + page_count) and make those of them Uptodate that the file has.
 
-    Blocks: interruptibly.  Raises: OSError(ENOMEM) if they do not fit into the cache beside what else is pinned.
+    Raises: OSError(ENOMEM) if they do not fit into the cache beside what else is pinned; as `bring`.
     """
-    return run_parts(file.mapping.zone, pin_parts(file, index, page_count))
-
-
-def pin_parts(file: OpenFile, index: int, page_count: int) -> Parts[Pin]:
-    """`pin_uptodate`, as parts."""
     mapping = file.mapping
     zone = mapping.zone
     if page_count > zone.cap_pages:

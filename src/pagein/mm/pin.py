@@ -11,7 +11,7 @@ is no garbage.  For the same reason an entry outlives its arena (`_AFTERLIFE`).
 The race: a pin is entered first and Uptodate tested then; removal clears Uptodate first and reads the pins then
 (removal.remove_runs).  In any order one side sees the other.  Appending to a list takes a locked instruction on
 x86-64 without the GIL, and with it there is no reordering between threads.
-Not here: making the pages Uptodate (filemap.pin_uptodate); the hit path of a view (pagein.reader).
+Not here: making the pages Uptodate (filemap.pin_parts); the hit path of a view (pagein.reader).
 """
 
 from __future__ import annotations
