@@ -28,6 +28,10 @@ WAITS_IN_SYSTEM = hasattr(socket, "MSG_WAITALL") and os.name == "posix"
 _HEAD_ENDS = frozenset({b"\r\n", b"\n"})
 
 
+class SilenceError(TimeoutError):
+    """A connection brought nothing, not even a head's first byte, in the time that there is for one."""
+
+
 class _Receiver(io.RawIOBase):
     """A socket as a file to read from, which fills large buffers in one call, as far as the system can."""
 
@@ -37,6 +41,7 @@ class _Receiver(io.RawIOBase):
         """What keeps the socket open until the answer was read."""
         self._waits_in_system = WAITS_IN_SYSTEM and sock.gettimeout() is None
         self._deadline_s = deadline_s
+        self._is_silent = True
         self.has_ended = False
         """Nothing more is read."""
 
@@ -50,9 +55,11 @@ class _Receiver(io.RawIOBase):
             raise TimeoutError("the answer takes too long")
         waits_for_all = self._waits_in_system and len(buffer) > BUFFER_BYTES
         try:
-            return self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
-        except BlockingIOError:  # SO_RCVTIMEO
-            raise TimeoutError("timed out") from None
+            got_bytes = self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
+        except (BlockingIOError, TimeoutError):  # SO_RCVTIMEO; a socket with a time-out of Python's, or TCP's own
+            raise (SilenceError if self._is_silent else TimeoutError)("timed out") from None
+        self._is_silent = False
+        return got_bytes
 
     def close(self) -> None:
         self._raw.close()
