@@ -78,6 +78,8 @@ class Response(http.client.HTTPResponse):
     """How much of the body is still to come; None if the answer does not say so."""
     body_bytes: int | None
     """What the head says of it, also where none comes, as after HEAD."""
+    received_bytes: int
+    """How much of it `readinto` has received, also if it has raised then."""
     expects_body: bool
     has_rest: bool
     """Whether more has come than the answer said, once it is closed."""
@@ -93,6 +95,7 @@ class Response(http.client.HTTPResponse):
         self._receiver = _Receiver(sock, self.fp.detach(), deadline_s)
         self.fp = io.BufferedReader(self._receiver, BUFFER_BYTES)
         self.has_rest = False
+        self.received_bytes = 0
 
     def begin(self) -> None:
         """Read the head.  As the base class does it, but without the parser for mail, which took as long as all the
@@ -126,6 +129,20 @@ class Response(http.client.HTTPResponse):
     def getheader(self, name: str, default: Any = None) -> Any:
         """What the answer says; what it says twice, joined."""
         return self.headers.get(name.lower(), default)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill it, as far as the body goes.  As the base class, but what has come is counted before more is awaited."""
+        assert self.length is not None, "only a body is read that says where it ends"
+        before_bytes = self.received_bytes
+        with memoryview(buffer) as left:
+            while self.fp is not None and (at := self.received_bytes - before_bytes) < len(left):
+                with left[at : at + self.length] as rest:
+                    got_bytes = self.fp.readinto1(rest)
+                self.received_bytes += got_bytes
+                self.length -= got_bytes
+                if not (got_bytes and self.length):
+                    self._close_conn()
+        return self.received_bytes - before_bytes
 
     def _close_conn(self) -> None:
         """It was read to its end, or is let go of."""
