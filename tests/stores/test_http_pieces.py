@@ -1,8 +1,9 @@
-"""Answers that break off, to our own HTTP client: what has come is kept, and more of it is no failing server."""
+"""Answers that break off: what has come is kept, and more of it is no failing server; what obstore does of it."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from tests.stores.reading import DATA, IMPATIENT, MIB, OTHER, fill, opened, raises_errno
 from tests.stores.scripted import ScriptedServer, response
 
-from pagein.stores import http_connections
+from pagein.stores import http_connections, object as object_store
 from pagein.testing.httpserver import RangeServer
 
 BODY = bytes(range(100))
@@ -123,3 +124,41 @@ def test_without_a_strong_etag_a_whole_object_begins_anew() -> None:
         with opened(server.url("a"), **IMPATIENT) as version:
             assert fill(version, 20, 10) == BODY[10:30]
         assert "Range" not in server.requests[3]
+
+
+# -- obstore -----------------------------------------------------------------------------------------
+
+WITHIN = timedelta(milliseconds=10)
+
+
+@pytest.fixture
+def slow(objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    """Half of a piece takes longer than is tried again."""
+    monkeypatch.setattr(object_store, "RETRY_TIMEOUT_S", WITHIN.total_seconds())
+    monkeypatch.setattr(object_store, "PIECE_BYTES", MIB // 4)
+    with RangeServer(objects, bandwidth_bytes_s=5e6) as slow:
+        yield slow
+
+
+@pytest.mark.usefixtures("fetches_here")
+def test_what_breaks_off_after_obstore_has_stopped_trying_is_asked_for_in_pieces(slow: RangeServer) -> None:
+    with opened(object_store.source_of_url(slow.url("a"), tried(5, WITHIN))) as version:
+        slow.faults.set("a", "truncate", times=1)
+        slow.reset()
+        assert fill(version, MIB, 5) == DATA[5 : 5 + MIB]
+        pieces = [(at, at + MIB // 4) for at in range(5, 5 + MIB, MIB // 4)]
+        assert asked_ranges(slow) == [(5, 5 + MIB), *pieces]
+
+
+@pytest.mark.usefixtures("fetches_here")
+@pytest.mark.parametrize(("faults", "size_bytes"), [(["weak-etag"], MIB), ([], MIB // 4)], ids=["weak", "small"])
+def test_but_not_what_has_no_strong_etag_nor_what_is_no_larger_than_a_piece(
+    slow: RangeServer, faults: list[str], size_bytes: int
+) -> None:
+    slow.faults.set("a", *faults)
+    with opened(object_store.source_of_url(slow.url("a"), tried(0, WITHIN))) as version:
+        slow.faults.set("a", *faults, "truncate")
+        slow.reset()
+        with raises_errno(errno.EIO, "broke off"):
+            fill(version, size_bytes, 5)
+        assert len(asked_ranges(slow)) == 1

@@ -6,7 +6,8 @@ times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and 
 not come back at once; and not before a server wants to be asked again that says so (Retry-After).  With each piece
 that comes of a large answer, count and time begin anew, as long as it is no slower than it may be in one piece.
 Assumes: a fetch may be repeated; and so may an upload, by who looks first whether it was carried out.
-Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py).
+Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py), but counts from the start of
+an answer whatever comes of it (object.py).
 Source of the jitter: Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): "full jitter".
 """
 
