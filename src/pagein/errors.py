@@ -97,6 +97,11 @@ def short_fetch(source: str, *, offset_bytes: int, wanted_bytes: int, got_bytes:
     return OSError(errno.EIO, text, source)
 
 
+def cancelled(source: str | None) -> OSError:
+    """ECANCELED: the store, or what it uses, has cancelled what the reader waits for."""
+    return OSError(errno.ECANCELED, "its store's fetch was cancelled, or something that this awaited", source)
+
+
 def longer_than_told(source: str, size_bytes: int) -> OSError:
     """EIO: the store says where it ends, and sends bytes from beyond."""
     return OSError(errno.EIO, f"goes on after the {size_bytes} bytes that its store says it has", source)

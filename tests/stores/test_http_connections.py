@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import errno
 import ipaddress
+import math
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -90,6 +92,86 @@ def test_what_was_idle_for_long_is_closed_when_the_next_comes_back(
         monkeypatch.setattr(http_connections, "IDLE_S", -1.0)
     with opened(server.url("a")):
         assert connection_count(pools) == 0
+
+
+def test_what_was_idle_for_long_is_not_used_again(server: RangeServer, pools: http_connections._Pools) -> None:
+    """Who reads again after an hour does not try one dead connection after the other."""
+    with opened(server.url("a"), **ONE_TRY) as version:
+        (pool,) = pools._pools.values()
+        while len(pool._idle) < 3:
+            with opened_aside(pool):
+                assert fill(version, 100, 5) == DATA[5:105]
+        old = [connection for connection, _ in pool._idle]
+        pool._idle = deque((connection, since_s - http_connections.IDLE_S) for connection, since_s in pool._idle)
+        assert fill(version, 100, 5) == DATA[5:105]
+        assert [connection.sock for connection in old] == [None] * 3
+        assert connection_count(pools) == 1
+
+
+@contextmanager
+def opened_aside(pool: http_connections._Pool) -> Iterator[None]:
+    """Whoever asks meanwhile finds no connection, and leaves one more."""
+    aside, pool._idle = pool._idle, deque()
+    yield
+    pool._idle = aside + pool._idle
+
+
+BRIEF = {"client_options": {"read_timeout": datetime.timedelta(milliseconds=200)}}
+
+
+def test_a_kept_connection_that_says_nothing_is_no_error_and_no_retry() -> None:
+    """A firewall has forgotten it, say, and the server never hears of what is asked on it."""
+    kept = OPEN.replace(CLOSES, b"")
+    with ScriptedServer(kept, b"", KEPT, keeps=True) as server:
+        with opened(server.url("a"), **ONE_TRY, **BRIEF) as version:
+            assert fill(version, 20, 10) == BODY[10:30]
+            assert len(server.requests) == 3
+        http_connections.close_idle()
+
+
+def test_one_that_has_begun_to_answer_is_not_asked_on_twice() -> None:
+    kept = OPEN.replace(CLOSES, b"")
+    with ScriptedServer(kept, b"HTTP/1.1 206", KEPT, keeps=True) as server:
+        with opened(server.url("a"), **ONE_TRY, **BRIEF) as version:
+            with raises_errno(errno.ETIMEDOUT, "timed out"):
+                fill(version, 20, 10)
+            assert len(server.requests) == 2
+        http_connections.close_idle()
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("kind", ["server", "tls_server"])
+def test_with_one_that_says_nothing_those_are_given_up_that_were_kept_as_long(
+    kind: str, pools: http_connections._Pools, request: pytest.FixtureRequest
+) -> None:
+    """And the try goes on with a new one, not the next with another of them."""
+    server: RangeServer = request.getfixturevalue(kind)
+    with opened(server.url("a"), **IMPATIENT, **BRIEF) as version:
+        (pool,) = pools._pools.values()
+        while len(pool._idle) < 5:
+            with opened_aside(pool):
+                assert fill(version, 100, 5) == DATA[5:105]
+        kept = [connection for connection, _ in pool._idle]
+        server.reset()
+        server.hold("a")
+        with raises_errno(errno.ETIMEDOUT, "timed out"):
+            fill(version, 100, 5)
+        assert server.stats().request_count == 1 + 3, "on one that was kept; on a new one in each try"
+        assert [connection.sock for connection in kept] == [None] * len(kept)
+
+
+def test_one_that_was_used_since_is_not_given_up() -> None:
+    pool = http_connections._Pool(http_connections.Origin("http", "host", None, "", 1.0, 1.0), WeakSet())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connections = [pool.make() for _ in range(3)]
+        for connection in connections:
+            connection.sock = socket.create_connection(listener.getsockname())
+            pool.give_back(connection, may_be_taken_blindly=True)
+        pool.give_up(pool._idle[2][1])
+        assert [connection.sock is None for connection in connections] == [True, True, False]
+        assert pool.take() is connections[2]
+        connections[2].close()
+        pool.give_up(math.inf)  # nothing is left: no error
 
 
 def test_a_kept_connection_that_was_closed_is_no_error_and_no_retry(

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import queue
 import subprocess
 import sys
+import threading
+from collections.abc import Awaitable, Callable
+
+import pytest
+from tests.stores.reading import raises_errno
+
+import pagein
+from pagein.stores import AsyncRangeOperations, loop, read_range
 
 CHILD_TIMEOUT_S = 30.0
 
@@ -55,3 +66,65 @@ if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     assert ended(LATER + program) == (0, "", "")
+
+
+# -- what is cancelled -------------------------------------------------------------------------------
+
+
+async def awaits_what_is_cancelled() -> None:
+    inner = asyncio.ensure_future(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    inner.cancel()
+    await inner
+
+
+async def is_cancelled_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()  # as the scope of a library does that it is in
+    await asyncio.sleep(0)
+
+
+class Cancelled(AsyncRangeOperations):
+    """Brings nothing the first time, because of *why*."""
+
+    def __init__(self, why: Callable[[], Awaitable[None]]) -> None:
+        self.whys = [why, why]  # of the run, and of the page that the reader then asks for alone
+
+    async def fetch(self, offset_bytes: int, size_bytes: int) -> bytes:
+        if self.whys:
+            await self.whys.pop()()
+        return bytes(size_bytes)
+
+
+@pytest.mark.parametrize("why", [awaits_what_is_cancelled, is_cancelled_itself])
+def test_what_a_store_has_cancelled_is_an_error_of_that_fetch_and_no_end_of_the_interpreter(
+    why: Callable[[], Awaitable[None]],
+) -> None:
+    ops = Cancelled(why)
+    with pagein.PageCache("1M") as cache, cache.inode(ops, size_bytes=8192).open() as file:
+        with raises_errno(errno.ECANCELED, "fetch was cancelled.*Cancelled") as raised:
+            file.pread(10, 0)
+        assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+        del raised  # its traceback has the cache
+        assert cache.stats().resident_bytes == 0
+        ops.whys.clear()
+        assert file.pread(10, 0) == bytes(10)
+    with raises_errno(errno.ECANCELED):
+        read_range(Cancelled(why), 0, 10)
+
+
+def test_what_is_cancelled_because_the_loop_is_stopped_says_that_the_interpreter_ends() -> None:
+    thread, begun = loop._LoopThread(), threading.Event()
+    told: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    thread.start(never, told.put)
+    assert begun.wait(CHILD_TIMEOUT_S)
+    thread.stop()
+    error = told.get(timeout=CHILD_TIMEOUT_S)
+    assert isinstance(error, RuntimeError)
+    assert "the interpreter is shutting down" in str(error)

@@ -171,3 +171,70 @@ def test_one_that_wants_it_for_longer_than_we_try_is_given_up_at_once(monkeypatc
     with pytest.raises(OSError, match="what the store said"):
         policy.retrying(fetch)
     assert (len(calls), clock.pauses_s) == (1, [])
+
+
+# -- an answer that comes in pieces ------------------------------------------------------------------
+
+
+class Coming:
+    """An answer that breaks off after each piece of *piece_bytes*, in *piece_s* each, until all has come."""
+
+    def __init__(self, clock: Clock, *, piece_bytes: int, piece_s: float, size_bytes: int = 11 << 20) -> None:
+        self.got_bytes = self.tries = 0
+        self._clock, self._piece_bytes, self._piece_s, self._size_bytes = clock, piece_bytes, piece_s, size_bytes
+
+    def fetch(self) -> bytes:
+        self.tries += 1
+        self._clock.now_s += self._piece_s
+        self.got_bytes += self._piece_bytes
+        if self.got_bytes < self._size_bytes:
+            raise caused(errno.EIO, ConnectionError("broken off"))
+        return b"data"
+
+    def retrying(self, **retries: int) -> bytes:
+        return policy.retrying(self.fetch, policy.Retries(**retries), got_bytes=lambda: self.got_bytes)
+
+
+def test_an_answer_of_which_more_comes_each_time_is_fetched_to_its_end(monkeypatch):
+    """However often it breaks off, and though each piece takes longer than a failing fetch is tried again."""
+    answer = Coming(Clock(monkeypatch), piece_bytes=1 << 20, piece_s=policy.RETRY_TIMEOUT_S + 5)
+    assert answer.retrying() == b"data"
+    assert answer.tries == 11 > policy.RETRIES_MAX
+
+
+def test_one_that_is_tried_once_is_tried_once(monkeypatch):
+    answer = Coming(Clock(monkeypatch), piece_bytes=1 << 20, piece_s=1.0)
+    with pytest.raises(OSError, match="what the store said"):
+        answer.retrying(count_max=0)
+    assert answer.tries == 1
+
+
+@pytest.mark.parametrize("piece_bytes", [1, policy.PROGRESS_BYTES // (policy.RETRIES_MAX + 2)])
+def test_a_little_more_each_time_is_no_progress(monkeypatch, piece_bytes):
+    answer = Coming(Clock(monkeypatch), piece_bytes=piece_bytes, piece_s=0.001)
+    with pytest.raises(OSError, match="what the store said"):
+        answer.retrying()
+    assert answer.tries == policy.RETRIES_MAX + 1
+
+
+def test_what_comes_again_is_no_progress(monkeypatch):
+    """A server without ranges begins anew each time: it is tried as often as any, after what has come first."""
+    clock, calls = Clock(monkeypatch), []
+
+    def fetch():
+        calls.append(1)
+        clock.now_s += 1.0
+        raise caused(errno.EIO, ConnectionError("broken off"))
+
+    with pytest.raises(OSError, match="what the store said"):
+        policy.retrying(fetch, got_bytes=lambda: 5 << 20)
+    assert len(calls) == 1 + policy.RETRIES_MAX
+
+
+def test_pieces_that_come_too_slowly_end_as_one_answer_would(monkeypatch):
+    clock = Clock(monkeypatch)
+    answer = Coming(clock, piece_bytes=policy.PROGRESS_BYTES, piece_s=10.0, size_bytes=1 << 30)
+    with pytest.raises(OSError, match="what the store said"):
+        answer.retrying()
+    allowed_s = policy.answer_timeout_s(answer.got_bytes)
+    assert allowed_s - policy.RETRY_TIMEOUT_S < clock.now_s < allowed_s + policy.RETRY_TIMEOUT_S + 10.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -106,3 +108,20 @@ def test_no_thread_outlives_the_clock() -> None:
             clock.start_thread("worker", partial(clock.sleep, 100))
         clock.sleep(1)
     assert not set(threading.enumerate()) - before
+
+
+def test_a_program_whose_cache_was_closed_while_pages_were_on_their_way_ends_in_silence() -> None:
+    """They never come, as time has ended: whoever waits for them is let go of when the interpreter ends."""
+    program = """
+from pagein import PageCache
+from pagein.testing import Link, SimulatedStore, VirtualClock
+with VirtualClock() as clock:
+    store = SimulatedStore({"a": 64 << 20}, Link(latency_s=0.1, bandwidth_bytes_s=1e8), clock=clock)
+    with PageCache("64 MiB", door=clock) as cache, cache.open((store, "a")) as file:
+        for _ in range(8):
+            assert len(file.read(1 << 20)) == 1 << 20
+        assert cache.stats().requests_in_flight
+"""
+    command = [sys.executable, "-X", "dev", "-W", "ignore", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -24,7 +24,21 @@ from typing import Any, Generic, TypeVar, cast
 
 from ..errors import closed_cache, shutting_down
 from .outcome import InOrder, Once, Outcome
-from .sync import HERE, Door, Errand, MakeWaiter, Runner, Steps, Waiter, come_out_to, go_in, inside, resting, run_steps
+from .sync import (
+    HERE,
+    Door,
+    Errand,
+    MakeWaiter,
+    Runner,
+    Steps,
+    Waiter,
+    come_out_to,
+    go_in,
+    inside,
+    is_inside,
+    resting,
+    run_steps,
+)
 
 T = TypeVar("T")
 
@@ -181,11 +195,16 @@ class Workqueue:
             waiter.wake()
 
     def kick_if_possible(self) -> None:
-        """As `kick`; but if no thread is to be had now, what is in the line waits for the next who comes by."""
+        """As `kick`; but if no thread is to be had now, what is in the line waits for the next who comes by.
+
+        Raises: RuntimeError if the interpreter has ended, and the caller is inside the core, where he may be about to
+        wait for what nobody does any more.  (Who is outside was only passing by: steps that are let go of unfinished
+        leave their lines, and that would be told as an exception that is ignored.)
+        """
         try:
             self.kick()
         except RuntimeError:
-            if self._door.is_finalizing():
+            if self._door.is_finalizing() and is_inside():
                 raise
 
     def prepare(self, count: int) -> None:

@@ -4,7 +4,8 @@ Guarantees: a fetch is one GET of one range, which is received straight into the
 while the answer is on its way.  It is asked for by If-Match where the object has a strong ETag, and every answer is
 checked: its status, the range it says it has, its length, and its ETag, or else its date and size, against the version
 that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer breaks off the rest of it is
-asked for, if there is a strong ETag; if not, all of it.  A weak ETag is never sent, only compared.
+asked for, if there is a strong ETag, and for as long as more of it comes each time (policy.py); if not, all of it.  A
+weak ETag is never sent, only compared.
 Assumes: as validators.py.  An object with neither ETag nor Last-Modified may have changed at each open, so its version
 never recurs; while it is open, only its size is compared.
 A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MAX, is fetched once (whole.py), and every
@@ -404,25 +405,31 @@ class HTTPOperations(RangeOperations):
                 got_bytes = 0
             at, only_once, meanwhile = start + got_bytes, meanwhile, None
             with self._asked(at, stop, only_once) as answer:
-                with buffer[at - start :] as rest:
-                    received_bytes = answer.readinto(rest)
-                got_bytes += received_bytes
-                if received_bytes < stop - at:
+                try:
+                    with buffer[at - start :] as rest:
+                        answer.readinto(rest)
+                finally:
+                    got_bytes += answer.received_bytes
+                if answer.received_bytes < stop - at:
                     raise self._ask.broken_off(start, stop) from _BrokenOff()
 
-        retrying(receive, self._ask.retries)
+        retrying(receive, self._ask.retries, got_bytes=lambda: got_bytes if is_strong(self._etag) else 0)
 
     @contextmanager
-    def _asked(self, start: int, stop: int, meanwhile: Callable[[], object] | None = None) -> Iterator[Any]:
-        """An answer that is checked, and whose body is bytes [start, stop) of the version that was opened."""
+    def _asked(
+        self, start: int, stop: int, meanwhile: Callable[[], object] | None = None, *, or_all: bool = False
+    ) -> Iterator[Any]:
+        """An answer that is checked, and whose body is bytes [start, stop) of the version that was opened; *or_all*:
+        or all of it, with the status 200."""
         opened, size_bytes = self._opened, self._size_bytes
         condition = {"If-Match": self._etag} if self._etag and is_strong(self._etag) else {}
         is_whole = (start, stop) == (0, size_bytes)  # any server can answer that
         headers = condition if is_whole else condition | {"Range": _range_header(start, stop)}
         try:
             with self._ask.asked("GET", headers, meanwhile=meanwhile) as answer:
-                if is_whole:
-                    now, got_start, got_stop = self._ask.whole(answer), 0, size_bytes
+                if is_whole or (or_all and answer.status == 200):
+                    start, stop = 0, size_bytes
+                    now, got_start, got_stop = self._ask.whole(answer), start, stop
                 else:
                     now, got_start, got_stop = self._ask.part(answer)
                 require_same_version(self._ask.name, version=self.version, was=opened, now=now)
@@ -460,23 +467,39 @@ class HTTPOperations(RangeOperations):
         with self._whole_lock:
             if self._whole is not None:
                 return
-            self._whole = retrying(self._download, self._ask.retries)
+            whole = WholeObject(self._ask.name)
+            try:
+                self._download_to(whole)
+            except BaseException:
+                whole.close()
+                raise
+            self._whole = whole
             self.validates = False  # from here on, nobody asks the server
 
-    def _download(self) -> WholeObject:
+    def _download_to(self, whole: WholeObject) -> None:
+        """Where an answer broke off it goes on, should the server send a range after all (not every one behind a name
+        need be alike); else it begins anew."""
         size_bytes, got_bytes = self._size_bytes, 0
-        whole = WholeObject(self._ask.name)
-        try:
-            with self._asked(0, size_bytes) as answer, memoryview(bytearray(CHUNK_BYTES)) as chunk:
-                while got_bytes < size_bytes and (received_bytes := answer.readinto(chunk)):
-                    whole.append(chunk[:received_bytes])
-                    got_bytes += received_bytes
-                if got_bytes < size_bytes:
-                    raise self._ask.broken_off(0, size_bytes) from _BrokenOff()
-        except BaseException:
-            whole.close()
-            raise
-        return whole
+
+        def download() -> None:
+            nonlocal got_bytes
+            if not is_strong(self._etag):
+                got_bytes = 0
+            with self._asked(got_bytes, size_bytes, or_all=True) as answer, memoryview(bytearray(CHUNK_BYTES)) as chunk:
+                if answer.status == 200:
+                    got_bytes = 0
+                whole.go_on_at(got_bytes)
+                while got_bytes < size_bytes:
+                    before_bytes = answer.received_bytes
+                    try:
+                        received_bytes = answer.readinto(chunk)
+                    finally:
+                        whole.append(chunk[: answer.received_bytes - before_bytes])
+                        got_bytes += answer.received_bytes - before_bytes
+                    if not received_bytes:
+                        raise self._ask.broken_off(0, size_bytes) from _BrokenOff()
+
+        retrying(download, self._ask.retries, got_bytes=lambda: got_bytes if is_strong(self._etag) else 0)
 
 
 def _range_header(start: int, stop: int) -> str:

@@ -28,6 +28,10 @@ WAITS_IN_SYSTEM = hasattr(socket, "MSG_WAITALL") and os.name == "posix"
 _HEAD_ENDS = frozenset({b"\r\n", b"\n"})
 
 
+class SilenceError(TimeoutError):
+    """A connection brought nothing, not even a head's first byte, in the time that there is for one."""
+
+
 class _Receiver(io.RawIOBase):
     """A socket as a file to read from, which fills large buffers in one call, as far as the system can."""
 
@@ -37,6 +41,7 @@ class _Receiver(io.RawIOBase):
         """What keeps the socket open until the answer was read."""
         self._waits_in_system = WAITS_IN_SYSTEM and sock.gettimeout() is None
         self._deadline_s = deadline_s
+        self._is_silent = True
         self.has_ended = False
         """Nothing more is read."""
 
@@ -50,9 +55,11 @@ class _Receiver(io.RawIOBase):
             raise TimeoutError("the answer takes too long")
         waits_for_all = self._waits_in_system and len(buffer) > BUFFER_BYTES
         try:
-            return self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
-        except BlockingIOError:  # SO_RCVTIMEO
-            raise TimeoutError("timed out") from None
+            got_bytes = self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
+        except (BlockingIOError, TimeoutError):  # SO_RCVTIMEO; a socket with a time-out of Python's, or TCP's own
+            raise (SilenceError if self._is_silent else TimeoutError)("timed out") from None
+        self._is_silent = False
+        return got_bytes
 
     def close(self) -> None:
         self._raw.close()
@@ -71,6 +78,8 @@ class Response(http.client.HTTPResponse):
     """How much of the body is still to come; None if the answer does not say so."""
     body_bytes: int | None
     """What the head says of it, also where none comes, as after HEAD."""
+    received_bytes: int
+    """How much of it `readinto` has received, also if it has raised then."""
     expects_body: bool
     has_rest: bool
     """Whether more has come than the answer said, once it is closed."""
@@ -86,6 +95,7 @@ class Response(http.client.HTTPResponse):
         self._receiver = _Receiver(sock, self.fp.detach(), deadline_s)
         self.fp = io.BufferedReader(self._receiver, BUFFER_BYTES)
         self.has_rest = False
+        self.received_bytes = 0
 
     def begin(self) -> None:
         """Read the head.  As the base class does it, but without the parser for mail, which took as long as all the
@@ -119,6 +129,20 @@ class Response(http.client.HTTPResponse):
     def getheader(self, name: str, default: Any = None) -> Any:
         """What the answer says; what it says twice, joined."""
         return self.headers.get(name.lower(), default)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill it, as far as the body goes.  As the base class, but what has come is counted before more is awaited."""
+        assert self.length is not None, "only a body is read that says where it ends"
+        before_bytes = self.received_bytes
+        with memoryview(buffer) as left:
+            while self.fp is not None and (at := self.received_bytes - before_bytes) < len(left):
+                with left[at : at + self.length] as rest:
+                    got_bytes = self.fp.readinto1(rest)
+                self.received_bytes += got_bytes
+                self.length -= got_bytes
+                if not (got_bytes and self.length):
+                    self._close_conn()
+        return self.received_bytes - before_bytes
 
     def _close_conn(self) -> None:
         """It was read to its end, or is let go of."""

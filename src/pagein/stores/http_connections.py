@@ -1,9 +1,11 @@
 """Connections to HTTP servers, kept for the next request: what is sent, and whose answer it is.
 
 Guarantees: a kept connection that the server has closed is no error: what was asked on it is asked at once on a new
-one.  One on which more has come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of
-them; what authorizes is sent to no other host, and nothing from https: to http:.  Proxies are those of the environment
-(http_proxy, https_proxy, all_proxy, no_proxy).  A forked child uses no connection of its parent.
+one.  So is what was asked on one that says nothing until the time is over: a firewall, or who translates addresses, may
+have forgotten the way, and then also that of all that were kept as long, which are given up.  One on which more has
+come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of them; what authorizes is sent
+to no other host, and nothing from https: to http:.  Proxies are those of the environment (http_proxy, https_proxy,
+all_proxy, no_proxy).  A forked child uses no connection of its parent.
 The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
 Not here: reading an answer (http_answer.py); what one has to be (http.py); retries (policy.py).
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import http.client
+import math
 import os
 import re
 import select
@@ -28,7 +31,7 @@ from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from .http_answer import WAITS_IN_SYSTEM, Response
+from .http_answer import WAITS_IN_SYSTEM, Response, SilenceError
 from .http_options import basic_auth
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 IDLE_MAX = 64
 """Connections to one server kept though nobody uses them: as many as may be in use."""
 IDLE_S = 60.0
-"""One that was not used for so long is closed, when the next comes back."""
+"""One that was not used for so long is closed: when the next comes back, or when it would be used again."""
 FRESH_S = 1.0
 """One that was used so lately is not looked at first, to save two turns of the interpreter's lock: should the server
 have closed it all the same, the request says so."""
@@ -182,7 +185,8 @@ class _Pool:
                 connection, since_s = self._idle.pop()
             except IndexError:
                 return None
-            if time.monotonic() - since_s < FRESH_S or _is_quiet(connection):
+            idle_s = time.monotonic() - since_s
+            if idle_s < FRESH_S or (idle_s <= IDLE_S and _is_quiet(connection)):
                 return connection
             connection.close()
 
@@ -194,17 +198,28 @@ class _Pool:
     def give_back(self, connection: http.client.HTTPConnection, *, may_be_taken_blindly: bool) -> None:
         now_s = time.monotonic()
         self._idle.append((connection, now_s if may_be_taken_blindly else now_s - FRESH_S))
-        while len(self._idle) > IDLE_MAX or self._is_closed or self._is_old(now_s):
-            try:
-                self._idle.popleft()[0].close()
-            except IndexError:  # another was faster
+        while len(self._idle) > IDLE_MAX or self._is_closed or self._oldest_since_s() < now_s - IDLE_S:
+            if not self._close_oldest():
                 return
 
-    def _is_old(self, now_s: float) -> bool:
+    def give_up(self, before_s: float) -> None:
+        """Close those that were not used since then.  (Should another take the oldest right after the look, a newer one
+        is closed: that costs a connection.)"""
+        while self._oldest_since_s() < before_s and self._close_oldest():
+            pass
+
+    def _oldest_since_s(self) -> float:
         try:
-            return now_s - self._idle[0][1] > IDLE_S
+            return self._idle[0][1]
         except IndexError:
+            return math.inf
+
+    def _close_oldest(self) -> bool:
+        try:
+            self._idle.popleft()[0].close()
+        except IndexError:  # another was faster
             return False
+        return True
 
     def close(self) -> None:
         """Close what nobody uses, now; and what somebody does, when he gives it back."""
@@ -347,17 +362,22 @@ def _answered(
     *,
     deadline_s: float,
 ) -> tuple[http.client.HTTPConnection, Response]:
-    """Ask on a connection that is kept, and if it proves dead on a new one."""
+    """Ask on a connection that is kept, and if it proves dead, or says nothing, on a new one."""
     target = _quoted(parts.path or "/") + (f"?{_quoted(parts.query)}" if parts.query else "")
     if pool.origin.proxy and pool.origin.scheme == "http":
         target = f"http://{parts.netloc}{target}"
         headers = _proxy_headers(pool.origin) | dict(headers)
-    kept = pool.take()
+    asked_s, kept = time.monotonic(), pool.take()
     if kept is not None:
         try:
             return kept, _ask(kept, method, target, headers, meanwhile, deadline_s=deadline_s)
         except _ENDS:
             pass  # it was closed before the request came
+        except SilenceError:
+            if time.monotonic() >= deadline_s:
+                raise
+            pool.give_up(asked_s)  # else the next try would have one of them, and wait as long
+            meanwhile = None
     made = pool.make()
     return made, _ask(made, method, target, headers, meanwhile, deadline_s=deadline_s)
 

@@ -1,7 +1,8 @@
 """The event loop on which stores answer that are asynchronous: one thread for all of them.
 
-Guarantees: what is started on it runs to its end, or is cancelled when the interpreter ends, and then waited for; a
-forked child has a loop of its own.  asyncio, whose import takes longer than pagein's, is imported with the first start.
+Guarantees: what is started on it runs to its end, or is cancelled when the interpreter ends, and then waited for; if a
+store has cancelled what it awaits, that is an error of this one fetch; a forked child has a loop of its own.  asyncio,
+whose import takes longer than pagein's, is imported with the first start.
 Assumes: what runs on it does not block it.  What it has threads for (`asyncio.to_thread`) ends soon: the interpreter
 waits for those.
 Not here: what the answer is for (ranges.py); the loop of a user's own program (aio.py).
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import shutting_down
+from ..errors import cancelled, shutting_down
 from ..mm.sync import go_in
 
 if TYPE_CHECKING:
@@ -44,15 +45,17 @@ class _LoopThread:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
-    def start(self, make: Make[None], ended: Ended) -> None:
+    def start(self, make: Make[None], ended: Ended, source: str | None = None) -> None:
         """Run the coroutine ``make()`` on the loop, then call ``ended`` there, with what it has raised, or None.
+
+        What is cancelled there has raised OSError: ECANCELED, of *source*; at the interpreter's end RuntimeError.
 
         Blocks: no.  Raises: RuntimeError as the interpreter ends.
         """
         loop = self._loop
         if loop is None:
             loop = self._begin()
-        loop.call_soon_threadsafe(self._spawn, loop, make, ended)
+        loop.call_soon_threadsafe(self._spawn, loop, make, ended, source)
 
     def _begin(self) -> asyncio.AbstractEventLoop:
         import asyncio
@@ -71,10 +74,25 @@ class _LoopThread:
                 self._loop = loop
             return self._loop
 
-    def _spawn(self, loop: asyncio.AbstractEventLoop, make: Make[None], ended: Ended) -> None:
-        task = loop.create_task(_run(make, ended))
+    def _spawn(self, loop: asyncio.AbstractEventLoop, make: Make[None], ended: Ended, source: str | None) -> None:
+        task = loop.create_task(self._run(make, ended, source))
         self._tasks.add(task)  # the loop itself refers to it only weakly
         task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, make: Make[None], ended: Ended, source: str | None) -> None:
+        from asyncio import CancelledError
+
+        try:
+            await make()
+        except CancelledError as error:
+            # By `stop`, or by a store: of something that it awaits, or of a scope that this task is in.
+            told: Exception = shutting_down() if self._is_stopped else cancelled(source)
+            told.__cause__ = error
+            ended(told)
+        except BaseException as error:
+            ended(error)
+        else:
+            ended(None)
 
     def stop(self) -> None:
         """Cancel what is under way, and end the thread."""
@@ -109,27 +127,14 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
 
 
-async def _run(make: Make[None], ended: Ended) -> None:
-    from asyncio import CancelledError
-
-    try:
-        await make()
-    except CancelledError:
-        ended(shutting_down())  # nobody else cancels it
-    except BaseException as error:
-        ended(error)
-    else:
-        ended(None)
-
-
 _thread = _LoopThread()
-start: Callable[[Make[None], Ended], None] = _thread.start
+start = _thread.start
 atexit.register(_thread.stop)
 os.register_at_fork(after_in_child=_thread.after_fork)
 
 
-def run(make: Make[T]) -> T:
-    """The result of the coroutine ``make()``, run on the loop's thread.  Blocks.  Raises: what it raises."""
+def run(make: Make[T], source: str | None = None) -> T:
+    """The result of the coroutine ``make()``, run on the loop's thread.  Blocks.  Raises: as `start` says."""
     from concurrent.futures import Future
 
     result: Future[T] = Future()
@@ -141,5 +146,5 @@ def run(make: Make[T]) -> T:
         if error is not None:
             result.set_exception(error)
 
-    start(settle, ended)
+    start(settle, ended, source)
     return result.result()

@@ -5,7 +5,8 @@ the cache's memory by a system call, while other threads run.  It is asked for b
 strong ETag, and every answer is checked: the range it says it has, its length, and its ETag, or else its date and
 size, against the version that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer
 breaks off, obstore asks for the rest of it, if there is an ETag, and accepts only that range of an answer with the
-same ETag.  A weak ETag is never sent, only compared.
+same ETag; but only for RETRY_TIMEOUT_S from the start: what breaks off later is asked for anew, in pieces small enough.
+A weak ETag is never sent, only compared.
 Assumes: equal ETags, even weak ones, mean equal bytes, or else dates differ.  A server may omit a validator in some
 answers; those that both have are compared.  An object with neither ETag nor Last-Modified may have changed at each
 open, so its version never recurs; while it is open, only its size is compared.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
+import time
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +37,7 @@ from ..errors import exists, is_directory, not_a_url, not_found, stale, store_fa
 from . import clients
 from .clients import ObjectStore
 from .options import Same, frozen
+from .policy import RETRY_TIMEOUT_S, SLOWEST_BYTES_S
 from .ranges import AsyncRangeOperations, require_length
 from .source import Opened
 from .validators import bytes_of, has_validator, is_same_version, is_strong, require_same_version, version_of
@@ -48,6 +51,8 @@ CHUNK_BYTES = 64 << 10
 """At least so much of an answer is handed over at once, each time with the GIL."""
 HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
+PIECE_BYTES = RETRY_TIMEOUT_S * SLOWEST_BYTES_S
+"""So much comes in the time for retries, however slow the line."""
 _PLAIN_PATH = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
 """A URL's path that obstore sends letter for letter if it is given as a key."""
 
@@ -287,20 +292,25 @@ class ObjectOperations(AsyncRangeOperations):
         """`_fetch` without the loop: by way of a future of obstore's, each answer takes some 0.4 ms longer."""
         if not size_bytes or self._whole is not None:
             return None
-        start, stop = offset_bytes, offset_bytes + size_bytes
-        clients.require_same_process(self._name)
+        start, stop, began_s = offset_bytes, offset_bytes + size_bytes, time.monotonic()
         try:
-            with self._as_os_error():
-                result = obstore.get(self._store, self._path, options=self._options(start, stop))
+            return self._fetch_at_once_here(start, stop)
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
+            if error.errno == errno.EOPNOTSUPP:
+                self.readers_call = False  # the server knows no ranges: `fetch` has the object whole
+                return None
+            if not self._broke_off_late(error, size_bytes, began_s):
                 raise
-            self.readers_call = False  # the server knows no ranges: `fetch` has the object whole
-            return None
+        return b"".join(self._fetch_at_once_here(*piece) for piece in _pieces(start, stop))
+
+    def _fetch_at_once_here(self, start: int, stop: int) -> ReadableBuffer:
+        clients.require_same_process(self._name)
+        with self._as_os_error():
+            result = obstore.get(self._store, self._path, options=self._options(start, stop))
         self._require_answer(result, start, stop)
         with self._as_os_error(f"the answer broke off before all of {bytes_of(start, stop)} had come"):
             data = result.bytes()
-        require_length(self._name, start, size_bytes, len(data))
+        require_length(self._name, start, stop - start, len(data))
         if self._checks_afterwards:
             with self._as_os_error():
                 now = obstore.head(self._store, self._path)
@@ -314,6 +324,15 @@ class ObjectOperations(AsyncRangeOperations):
 
     async def _fetch(self, start: int, stop: int) -> ReadableBuffer:
         """Bytes [start, stop) of the version that was opened."""
+        began_s = time.monotonic()
+        try:
+            return await self._fetch_at_once(start, stop)
+        except OSError as error:
+            if not self._broke_off_late(error, stop - start, began_s):
+                raise
+        return b"".join([await self._fetch_at_once(*piece) for piece in _pieces(start, stop)])
+
+    async def _fetch_at_once(self, start: int, stop: int) -> ReadableBuffer:
         clients.require_same_process(self._name)
         with self._as_os_error():
             result = await obstore.get_async(self._store, self._path, options=self._options(start, stop))
@@ -326,6 +345,13 @@ class ObjectOperations(AsyncRangeOperations):
                 now = await obstore.head_async(self._store, self._path)
             self._require_opened_version(now)
         return data
+
+    def _broke_off_late(self, error: OSError, size_bytes: int, began_s: float) -> bool:
+        """Whether an answer, of which obstore has kept nothing, might have come to its end in pieces."""
+        is_late = time.monotonic() - began_s > RETRY_TIMEOUT_S
+        if not (is_late and self._if_match and size_bytes > PIECE_BYTES):
+            return False
+        return isinstance(error.__cause__, Exception) and clients.is_broken_off(error.__cause__)
 
     # -- an object that comes only whole -------------------------------------------------------------
 
@@ -399,3 +425,8 @@ class ObjectOperations(AsyncRangeOperations):
 
     def _require_opened_version(self, now: ObjectMeta) -> None:
         require_same_version(self._name, version=self.version, was=self._opened, now=now)
+
+
+def _pieces(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    for at in range(start, stop, PIECE_BYTES):
+        yield at, min(at + PIECE_BYTES, stop)

@@ -3,9 +3,11 @@
 Guarantees: only what may go better the next time is tried again (a server that is busy or broken: 408, 429, 5xx; a
 connection that was dropped, or timed out), never what the store has refused (any other 4xx); at most `RETRIES_MAX`
 times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and are jittered, so that many readers do
-not come back at once; and not before a server wants to be asked again that says so (Retry-After).
+not come back at once; and not before a server wants to be asked again that says so (Retry-After).  With each piece
+that comes of a large answer, count and time begin anew, as long as it is no slower than it may be in one piece.
 Assumes: a fetch may be repeated; and so may an upload, by who looks first whether it was carried out.
-Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py).
+Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py), but counts from the start of
+an answer whatever comes of it (object.py).
 Source of the jitter: Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015): "full jitter".
 """
 
@@ -34,6 +36,8 @@ UPLOAD_SLOWEST_BYTES_S = 128 << 10
 RETRY_TIMEOUT_S = 20
 """After this no retry begins."""
 RETRIES_MAX = 5
+PROGRESS_BYTES = SLOWEST_BYTES_S
+"""An answer that breaks off after so much of it goes on, rather than failing: a second's worth, at the slowest."""
 BACKOFF_S = 0.1, 3.0
 """Before the first retry, and at most; it doubles, and is jittered."""
 
@@ -102,22 +106,32 @@ class Retries(NamedTuple):
     longest_pause_s: float = BACKOFF_S[1]
 
 
-def retrying(fetch: Callable[[], T], retries: Retries | None = None) -> T:
-    """The result of ``fetch()``, tried again while that may help.  Blocks.  Raises: what the last try has raised."""
+def retrying(fetch: Callable[[], T], retries: Retries | None = None, *, got_bytes: Callable[[], int] = int) -> T:
+    """The result of ``fetch()``, tried again while that may help.
+
+    *got_bytes* tells, after a try that has failed, how much has come of what it fetches, in all tries.  With each
+    PROGRESS_BYTES more, count and time begin anew, unless it is slower than `answer_timeout_s` says.
+    Blocks.  Raises: what the last try has raised.
+    """
     retries = retries or Retries(RETRIES_MAX, RETRY_TIMEOUT_S, *BACKOFF_S)
-    began_s = time.monotonic()
-    for attempt in range(retries.count_max + 1):
+    began_s = since_s = time.monotonic()
+    attempt, most_bytes = 0, 0
+    while True:
         try:
             return fetch()
         except OSError as error:
+            failed_s, now_bytes = time.monotonic(), got_bytes()
+            # So often at most as PROGRESS_BYTES fit into the answer: what comes again counts for nothing.
+            if now_bytes - most_bytes >= PROGRESS_BYTES and failed_s - began_s <= answer_timeout_s(now_bytes):
+                attempt, since_s, most_bytes = 0, failed_s, now_bytes
             if attempt == retries.count_max or not is_temporary(error):
                 raise
             pause_s = random.uniform(0, min(retries.longest_pause_s, retries.first_pause_s * 2**attempt))
             pause_s = max(pause_s, _wanted_pause_s(error))
-            if time.monotonic() + pause_s - began_s > retries.timeout_s:
+            if failed_s + pause_s - since_s > retries.timeout_s:
                 raise
         time.sleep(pause_s)
-    raise AssertionError("the last try returns or raises")
+        attempt += 1
 
 
 def _wanted_pause_s(error: BaseException) -> float:

@@ -81,7 +81,8 @@ def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) 
     Raises: OSError of the store; TypeError for operations that bring pages only.
     """
     if isinstance(ops, AsyncRangeOperations):
-        return bytes(loop.run(lambda: _fetch_all(ops, type(ops).__name__, offset_bytes, size_bytes)))
+        name = type(ops).__name__
+        return bytes(loop.run(lambda: _fetch_all(ops, name, offset_bytes, size_bytes), name))
     if not isinstance(ops, RangeOperations):
         raise TypeError(f"{type(ops).__name__} has no ranges, only pages")
     data = bytearray(size_bytes)
@@ -121,7 +122,7 @@ class AsyncRangeOperations(AddressSpaceOperations):
         if page.caller_waits and self._is_brought_here(page):
             page.set_uptodate()
             return AOP_UPDATED_PAGE
-        loop.start(lambda: self._bring(page), page.end_read)
+        loop.start(lambda: self._bring(page), page.end_read, page.mapping.name)
         return 0
 
     def readahead(self, rac: ReadaheadControl) -> None:
@@ -130,7 +131,7 @@ class AsyncRangeOperations(AddressSpaceOperations):
         if page.caller_waits and self._is_brought_here(page):
             page.end_read()
         else:
-            loop.start(lambda: self._bring(page), page.end_read)
+            loop.start(lambda: self._bring(page), page.end_read, page.mapping.name)
 
     def _is_brought_here(self, page: Page) -> bool:
         data = self.fetch_here(page.offset, page.size_bytes)

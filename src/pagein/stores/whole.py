@@ -27,6 +27,10 @@ class WholeObject:
         self._name = name
         self._file = tempfile.TemporaryFile(prefix="pagein-", buffering=0)  # noqa: SIM115  # closed by close()
 
+    def go_on_at(self, offset_bytes: int) -> None:
+        """What is appended next begins there, where it is written over what had come before."""
+        os.lseek(self._file.fileno(), offset_bytes, os.SEEK_SET)
+
     def append(self, data: ReadableBuffer) -> None:
         """Write what has come next.  Blocks: as long as the disk takes."""
         with memoryview(data).cast("B") as left:
