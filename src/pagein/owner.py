@@ -50,13 +50,17 @@ class CacheOwner:
     def read_in_background(self, start_index: int, stop_index: int) -> None:
         """Bring pages for whoever will need them: by a file of their own, as the one that asked may be closed by then.
 
-        Advice: where too many wait for a worker it is not taken.  Blocks: no.
+        Advice: where too many wait for a worker it is not taken, nor where the inode has been let go of by now.
+        Blocks: no.
         Raises: ValueError if the cache was closed; RuntimeError if no thread can be started.
         """
         cache = self._cache
         if not filemap.takes_advice(cache._zone):
             return
-        reader = cache._file_of(cache._table.hold(self._inode), PageReader)
+        inode = cache._table.hold_if_held(self._inode)
+        if inode is None:
+            return
+        reader = cache._file_of(inode, PageReader)
         try:
             filemap.read_in_background(reader._file, start_index, stop_index, lambda *_: cache._close_unwanted(reader))
         except BaseException:

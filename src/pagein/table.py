@@ -126,6 +126,12 @@ class InodeTable:
             self.check_open()
             return self.counted(inode)
 
+    def hold_if_held(self, inode: Inode) -> Inode | None:
+        """Count a file more, if there is one: else the store's side may be closed by now."""
+        with self.lock:
+            self.check_open()
+            return self.counted(inode) if inode.open_count else None
+
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
         """An inode for operations that the user has; the one that is there for *key*, if that is the same file."""
         with self.lock:

@@ -150,7 +150,8 @@ def test_no_advice_waits_for_a_lock(cache: PageCache) -> None:
         mapping = mapping_of(file)
         with cache._zone.lock:
             for advice in ("sequential", "random", "normal", "willneed", "dontneed"):
-                advising = threading.Thread(target=file.advise, args=(advice, 0, 3 * PAGE_SIZE))
+                offset, length = (3 * PAGE_SIZE, PAGE_SIZE) if advice == "willneed" else (0, 3 * PAGE_SIZE)
+                advising = threading.Thread(target=file.advise, args=(advice, offset, length))
                 advising.start()
                 advising.join(PATIENCE_S)
                 assert not advising.is_alive(), f"{advice} waits"
