@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.cli.command import run_here
+from tests.cli.command import run_here, run_process
+from tests.file.writable import Disk
 
+from pagein.cli import copying
+from pagein.stores import MemoryStore
 from pagein.testing.httpserver import RangeServer
 
 DATA = os.urandom(100_000)
@@ -147,6 +151,65 @@ def test_what_fails_does_not_count_as_copied(
     ended = run_here(capsys, "sync", tree / "a", tmp_path / "copy")
     assert (ended.status, ended.out) == (1, "0 copied, 0 the same\n")
     assert ended.complaint == f"pagein: {tmp_path / 'copy'}: broken"
+
+
+def test_a_dry_run_leaves_the_time_of_an_equal_file_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).write_bytes(DATA)
+    os.utime(tmp_path / "target", (1, 1))
+    assert run_here(capsys, "sync", "-n", tmp_path / "source", tmp_path / "target").out.endswith("1 the same\n")
+    assert (tmp_path / "target").stat().st_mtime == 1
+
+
+def test_an_equal_file_whose_time_may_not_be_set_is_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("source", "target"):
+        (tmp_path / name).write_bytes(DATA)
+    os.utime(tmp_path / "target", (1, 1))
+
+    def utime(path: str, *, ns: tuple[int, int]) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "utime", utime)
+    ended = run_here(capsys, "sync", tmp_path / "source", tmp_path / "target")
+    assert (ended.status, ended.out, ended.err) == (0, "0 copied, 1 the same\n", "")
+
+
+def test_what_could_not_be_written_is_given_up_and_not_tried_again(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    place = f"local://{tmp_path}/absent"
+    ended = run_process("sync", tree, place, TMPDIR=str(temporary))
+    assert (ended.status, ended.out) == (1, "0 copied, 0 the same\n")
+    names = ("a", "b", "sub/c", "sub/deep/d")
+    assert ended.err.splitlines() == [f"pagein: {place}/{name}: No such file or directory" for name in names]
+
+
+def test_what_could_not_be_written_is_not_written_at_the_end_either() -> None:
+    disk = Disk(whole=True)
+    source = (MemoryStore({"b": DATA}), "b")
+    with copying.passing_cache() as cache:
+        disk.error = OSError(errno.ENOSPC, "no space left", "there")
+        with pytest.raises(OSError, match="no space"):
+            copying.copy(cache, source, (disk, "a"), lambda _: None)  # type: ignore[arg-type]
+        disk.error = None
+        assert copying.copy(cache, source, (disk, "b"), lambda _: None) == len(DATA)  # type: ignore[arg-type]
+    assert disk.objects == {"b": DATA}
+
+
+def test_in_a_directory_that_may_not_be_written_to_the_file_is_named(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdtemp(suffix: object, prefix: str, dir: str) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/{prefix}xyz")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    ended = run_here(capsys, "sync", tree / "a", tmp_path)
+    assert ended.complaint == f"pagein: {tmp_path / 'a'}: Permission denied"
 
 
 def test_an_absent_source_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

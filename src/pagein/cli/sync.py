@@ -1,14 +1,13 @@
 """``pagein sync``: make a destination equal to a source, and write only what differs.
 
-Guarantees: a local file is replaced as a whole, never seen half-written; nothing is deleted.
+Guarantees: nothing is deleted; nothing is written to with --dry-run, not even a time.
+Not here: how a file is replaced (copying.py).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
         done_bytes = 0
         for pair in pairs:
             try:
-                if _is_same(cache, pair, checksum=checksum):
+                if _is_same(cache, pair, checksum=checksum, notes=not dry_run):
                     counts["the same"] += 1
                 else:
                     if not dry_run:
@@ -123,7 +122,10 @@ def _files_below(directory: str, fail: Callable[[OSError], None], above: tuple[o
 # -- what differs --------------------------------------------------------------------------------------
 
 
-def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool) -> bool:
+def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool, notes: bool) -> bool:
+    """Whether nothing needs to be copied.  If *notes*, a file that was found to be the same by its bytes gets the time
+    of its source, where that may be, so that it need not be read next time."""
+    status = os.stat(pair.source) if pair.are_paths else None  # before it is read: it may change behind us
     with ExitStack() as stack:
         source = stack.enter_context(cache.open(pair.source))
         try:
@@ -134,11 +136,12 @@ def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool) -> bool:
         assert isinstance(target, File)
         if source.size_bytes != target.size_bytes:
             return False
-        if not checksum and pair.are_paths and _time_of(pair.source) == _time_of(pair.target):
+        if not checksum and status is not None and status.st_mtime_ns == os.stat(pair.target).st_mtime_ns:
             return True
         same = _have_same_bytes(source, target)
-    if same and pair.are_paths:
-        _take_time(pair.source, pair.target)  # so that next time it need not be read
+    if same and notes and status is not None:
+        with suppress(OSError):  # a file of somebody else's, or on a read-only file system
+            os.utime(pair.target, ns=(status.st_atime_ns, status.st_mtime_ns))
     return same
 
 
@@ -151,38 +154,13 @@ def _have_same_bytes(source: File, target: File) -> bool:
     )
 
 
-def _time_of(path: str) -> int:
-    return os.stat(path).st_mtime_ns
-
-
-def _take_time(source: str, target: str) -> None:
-    status = os.stat(source)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 # -- copies --------------------------------------------------------------------------------------------
 
 
 def _copy(cache: pagein.PageCache, pair: _Pair, progress: Progress) -> int:
-    if not is_path(pair.target):
-        return copy(cache, pair.source, pair.target, progress)
-    path = os.path.realpath(pair.target)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pagein-", dir=os.path.dirname(path)) as beside:
-        new = os.path.join(beside, os.path.basename(path))
-        size_bytes = copy(cache, pair.source, new, progress, mode="xb")
-        _fsync(new)  # else, after the machine has died, the new name may have neither the old bytes nor the new
-        with suppress(FileNotFoundError):
-            shutil.copymode(path if os.path.exists(path) else pair.source, new)
-        if is_path(pair.source):
-            _take_time(pair.source, new)
-        os.replace(new, path)
-    return size_bytes
-
-
-def _fsync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    if is_path(pair.target):
+        try:
+            os.makedirs(os.path.dirname(os.path.realpath(pair.target)), exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, pair.target) from error
+    return copy(cache, pair.source, pair.target, progress, keeps_time=True)
