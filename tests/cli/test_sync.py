@@ -212,6 +212,65 @@ def test_in_a_directory_that_may_not_be_written_to_the_file_is_named(
     assert ended.complaint == f"pagein: {tmp_path / 'a'}: Permission denied"
 
 
+NAMES = ["p q", "p%20q", "a?b", "a?c", "a#b", "a#c", "a", "u%3Fv", "u?v"]
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A tree whose names mean something in URLs."""
+    tree = tmp_path / "odd"
+    for name in NAMES:
+        (tree / "sub").mkdir(parents=True, exist_ok=True)
+        (tree / "sub" / name).write_text(f"that is {name}")
+    return tree
+
+
+@pytest.mark.parametrize("url", ["file://{path}", "file:{path}", "FILE://localhost{path}/", "local://{path}"])
+def test_below_a_url_each_file_keeps_its_name(
+    url: str, odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec")
+    copy = tmp_path / "a copy"
+    (copy / "sub").mkdir(parents=True)  # local: makes no directories
+    ended = run_here(capsys, "sync", odd, url.format(path=str(copy).replace(" ", "%20" if url[0] in "fF" else " ")))
+    assert (ended.status, ended.err) == (0, "")
+    assert files_below(copy) == files_below(odd)
+
+
+def test_a_directory_is_made_at_a_file_url_too(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here(capsys, "sync", tree, f"file://{tmp_path}/not/yet").status == 0
+    assert files_below(tmp_path / "not" / "yet") == files_below(tree)
+
+
+def test_a_name_that_a_url_cannot_have_is_an_error_of_that_file(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec")
+    (tree / "memory::z").write_bytes(b"read by fsspec as z")
+    os.close(os.open(bytes(tree / "z") + b"\xff", os.O_CREAT))
+    copy = tmp_path / "copy"
+    (copy / "sub" / "deep").mkdir(parents=True)
+    ended = run_here(capsys, "sync", tree, f"local://{copy}")
+    assert ended.status == 1
+    chained, undecoded = ended.err.splitlines()
+    assert chained.startswith(f"pagein: {tree / 'memory::z'}: local: URLs cannot name it: ")
+    assert undecoded == f"pagein: {tree}/z\\udcff: a URL cannot name it, as it is no UTF-8"
+    assert set(files_below(copy)) == {"a", "b", "sub/c", "sub/deep/d"}
+
+
+@pytest.mark.parametrize("arguments", [("{tree}", ""), ("", "{tree}")])
+def test_a_place_that_is_empty_is_wrong_usage_and_not_the_working_directory(
+    arguments: tuple[str, str], tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    ended = run_here(capsys, "sync", *[one.format(tree=tree) for one in arguments])
+    assert (ended.status, ended.out) == (2, "")
+    assert "it is empty" in ended.complaint
+    assert not list((tmp_path / "here").iterdir())
+
+
 def test_an_absent_source_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ended = run_here(capsys, "sync", tmp_path / "absent", tmp_path / "copy")
     assert (ended.status, ended.out) == (1, "")

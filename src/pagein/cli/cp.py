@@ -8,16 +8,15 @@ import click
 
 import pagein
 
-from ..stores import source_of
-from ..stores.local import LocalSource
 from . import screen
 from .copying import copy, passing_cache
-from .places import target_of
+from .options import place
+from .places import is_path, place_of, target_of
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target", metavar="DESTINATION")
+@click.argument("source", type=place, metavar="SOURCE")
+@click.argument("target", type=place, metavar="DESTINATION")
 def cp(source: str, target: str) -> None:
     """Copy SOURCE to DESTINATION, or into it, if that is a directory or ends with a slash.
 
@@ -25,7 +24,8 @@ def cp(source: str, target: str) -> None:
     as it was.  A local file keeps its permissions; a new one has those of SOURCE, if that is local.  For the moment
     that takes room for both, and a right to write to the directory.
     """
-    target = target_of(source, target)
+    source = place_of(source)
+    target = target_of(source, place_of(target))
     with passing_cache() as cache, screen.transfer(screen.err()) as progress:
         task = progress.add_task("copying", total=_size(cache, source))
         _require_writable(cache, target)
@@ -40,6 +40,6 @@ def _size(cache: pagein.PageCache, source: str) -> int:
 
 def _require_writable(cache: pagein.PageCache, target: str) -> None:
     """Raises: OSError if it is a local file that may not be written to, though it could be replaced; or no file."""
-    if isinstance(source_of(target), LocalSource):
+    if is_path(target):
         with suppress(FileNotFoundError):
             cache.open(target, "r+b").close()

@@ -1,4 +1,4 @@
-"""Sizes on the command line: a number of bytes, with or without a unit."""
+"""What options and arguments are on the command line: sizes, with or without a unit; places."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def positive_size(text: str) -> int:
     if not size_bytes:
         raise click.BadParameter("it must be at least 1 byte")
     return size_bytes
+
+
+def place(text: str) -> str:
+    """A path or URL.  Raises: click.BadParameter for nothing: an unset variable is not the working directory."""
+    if not text:
+        raise click.BadParameter("it is empty")
+    return text

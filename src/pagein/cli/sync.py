@@ -24,12 +24,13 @@ from ..units import format_size
 from . import screen
 from .complaints import EXIT_ERROR, complain
 from .copying import PIECE_BYTES, Progress, copy, passing_cache
-from .places import below, is_path, target_of
+from .options import place
+from .places import below, is_path, place_of, target_of
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target", metavar="DESTINATION")
+@click.argument("source", type=place, metavar="SOURCE")
+@click.argument("target", type=place, metavar="DESTINATION")
 @click.option("--checksum", is_flag=True, help="Compare the bytes even where size and time of change are the same.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only say what would be copied.")
 def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
@@ -46,6 +47,7 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
     A file that cannot be read or written is named on stderr and passed over, and so is a directory; the exit status is
     1 then.
     """
+    source, target = place_of(source), place_of(target)
     failures: list[OSError | ValueError] = []
     counts = {"copied": 0, "the same": 0}
 
@@ -81,26 +83,30 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
 class _Pair:
     source: str
     target: str
+    are_paths: bool
     size_bytes: int = 0
     """Of the source, as far as that is known beforehand."""
-
-    @property
-    def are_paths(self) -> bool:
-        return is_path(self.source) and is_path(self.target)
 
 
 def _show(bar: RichProgress, task: TaskID, done_bytes: int, copied_bytes: int) -> None:
     bar.update(task, completed=done_bytes + copied_bytes)
 
 
-def _pairs(source: str, target: str, fail: Callable[[OSError], None]) -> Iterator[_Pair]:
-    if not (is_path(source) and os.path.isdir(source)):
-        size_bytes = os.stat(source).st_size if is_path(source) else 0
-        yield _Pair(source, target_of(source, target), size_bytes)
+def _pairs(source: str, target: str, fail: Callable[[OSError | ValueError], None]) -> Iterator[_Pair]:
+    is_local = is_path(source)
+    are_paths = is_local and is_path(target)
+    if not (is_local and os.path.isdir(source)):
+        size_bytes = os.stat(source).st_size if is_local else 0
+        yield _Pair(source, target_of(source, target), are_paths, size_bytes)
         return
     for path in _files_below(source, fail, ()):
+        try:
+            target_path = below(target, os.path.relpath(path, source))
+        except ValueError as error:
+            fail(ValueError(f"{path}: {error}"))
+            continue
         size_bytes = os.stat(path).st_size if os.path.exists(path) else 0
-        yield _Pair(path, below(target, os.path.relpath(path, source)), size_bytes)
+        yield _Pair(path, target_path, are_paths, size_bytes)
 
 
 def _files_below(directory: str, fail: Callable[[OSError], None], above: tuple[os.stat_result, ...]) -> Iterator[str]:
