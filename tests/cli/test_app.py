@@ -202,3 +202,31 @@ def test_a_table_into_a_pipe_that_nobody_reads_ends_quietly(tmp_path: Path) -> N
     finally:
         os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("command", ["cat {data}", "stat {data}", "read {data}", "sync {data} {copy}", "--version"])
+def test_a_stdout_that_was_closed_is_one_line(command: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    ended = with_closed(">&-", command, tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, b"pagein: standard output: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_who_writes_nothing_there_needs_no_stream(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    ended = with_closed(closed, "cp {data} {copy}", tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+    assert (tmp_path / "copy").read_bytes() == b"x"
+
+
+def with_closed(closed: str, command: str, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    words = [word.format(data=directory / "data", copy=directory / "copy") for word in command.split()]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *words]
+    return subprocess.run(shell, capture_output=True, timeout=TIMEOUT_S, check=False)
+
+
+def test_a_package_can_be_run() -> None:
+    for module in ("pagein", "pagein.cli"):
+        ended = subprocess.run([sys.executable, "-m", module], capture_output=True, timeout=TIMEOUT_S, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith(b"Usage: pagein [OPTIONS]")

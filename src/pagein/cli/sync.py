@@ -61,17 +61,18 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
         done_bytes = 0
         for pair in pairs:
             try:
-                if _is_same(cache, pair, checksum=checksum, notes=not dry_run):
-                    counts["the same"] += 1
-                else:
+                done = None
+                if not _is_same(cache, pair, checksum=checksum, notes=not dry_run):
+                    done = screen.printable(pair.target)
                     if not dry_run:
                         size_bytes = _copy(cache, pair, partial(_show, progress, task, done_bytes))
-                        click.echo(f"{screen.printable(pair.target)} ({format_size(size_bytes)})")
-                    else:
-                        click.echo(screen.printable(pair.target))
-                    counts["copied"] += 1
+                        done += f" ({format_size(size_bytes)})"
             except (OSError, ValueError) as error:
                 fail(error)
+            else:  # what stdout raises is no file's
+                counts["the same" if done is None else "copied"] += 1
+                if done is not None:
+                    click.echo(done)
             done_bytes += pair.size_bytes
             progress.update(task, completed=done_bytes)
     would = "would be copied" if dry_run else "copied"
