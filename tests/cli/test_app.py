@@ -54,13 +54,6 @@ def test_an_answer_of_a_server_is_told(capsys: pytest.CaptureFixture[str]) -> No
         assert ended.complaint == f"pagein: {server.url('absent')}: no such file or object"
 
 
-def test_a_cache_that_is_too_small_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "data").write_bytes(b"x")
-    ended = run_here(capsys, "read", "--cache", "100", tmp_path / "data")
-    assert ended.status == 1
-    assert "at least one page (4096 bytes), not 100" in ended.complaint
-
-
 def test_pagein_size_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"x")
     ended = run_process("stat", tmp_path / "data", PAGEIN_SIZE="much")
@@ -81,6 +74,20 @@ def test_pagein_size_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (["stat", "--read", "much", "a"], "Invalid value for '--read': it must be a number of bytes"),
         (["read", "--block", "0", "a"], "Invalid value for '--block': it must be at least 1 byte"),
         (["read", "--size", "-1", "a"], "Invalid value for '--size': it must be"),
+        (
+            ["read", "--cache", "100", "a"],
+            "Invalid value for '--cache': a cache must hold at least one page (4096 bytes)",
+        ),
+        (
+            ["plot", "--cache", "0", "a"],
+            "Invalid value for '--cache': a cache must hold at least one page (4096 bytes)",
+        ),
+        (["check", "--patience", "nan", "a:b"], "Invalid value for '--patience': nan is no number of seconds"),
+        (["check", "--patience", "inf", "a:b"], "Invalid value for '--patience': inf is not in the range"),
+        (["top", "--interval", "nan"], "Invalid value for '--interval': nan is no number of seconds"),
+        (["top", "--once", "abc"], "--once looks at processes that run already, and 'abc' is no PID"),
+        (["top", "1", "--", "true"], "either PIDs or a COMMAND, and not 1 before one"),
+        (["top", "--frob"], "No such option '--frob'"),
         (["read", "--threads", "0", "a"], "Invalid value for '--threads': 0 is not in the range"),
         (["read", "--pattern", "odd", "a"], "Invalid value for '--pattern': 'odd' is not one of"),
         (["demo", "ftp://host/x"], "Invalid value for URL: it must be an http: or https: URL"),

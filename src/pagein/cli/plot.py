@@ -17,7 +17,7 @@ from ..publishing import Request, told
 from ..units import format_size
 from . import screen
 from .complaints import complain
-from .options import positive_size, size
+from .options import cache_size, positive_size, size
 from .pattern import PATTERNS
 from .processes import ask_all
 from .readers import Order, Readers
@@ -35,9 +35,7 @@ REQUEST = Request(files_max=20, cells_max=400)
 @click.option("--pattern", type=click.Choice(list(PATTERNS)), default="sequential", show_default=True)
 @click.option("--block", "block_bytes", type=positive_size, default="128K", show_default=True, help="Bytes a read.")
 @click.option("--size", "size_bytes", type=size, help="Bytes to read in all.  [default: 256M, or 100,000 reads]")
-@click.option(
-    "--cache", "cap_bytes", type=size, help="Bytes of the cache.  [default: PAGEIN_SIZE, or a quarter of memory]"
-)
+@click.option("--cache", "cap_bytes", type=cache_size, help="Bytes of the cache.  [default: as `pagein config` shows]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the patterns random and zipf.")
 def plot(
     sources: tuple[str, ...],
