@@ -20,9 +20,9 @@ from .places import is_path, place_of, target_of
 def cp(source: str, target: str) -> None:
     """Copy SOURCE to DESTINATION, or into it, if that is a directory or ends with a slash.
 
-    It is replaced as a whole, once all of SOURCE has been read, and is on the disk then: after an error or Ctrl-C it is
-    as it was.  A local file keeps its permissions; a new one has those of SOURCE, if that is local.  For the moment
-    that takes room for both, and a right to write to the directory.
+    What is there is replaced as a whole, once all of SOURCE has been read, and is on the disk: after an error or Ctrl-C
+    it is as it was.  A local file keeps its permissions; a new one has those of SOURCE, if that is local.  For the
+    moment that takes room for both, and a right to write to the directory.
     """
     source = place_of(source)
     target = target_of(source, place_of(target))

@@ -32,7 +32,7 @@ from .places import below, is_path, place_of, target_of
 @click.argument("source", type=place, metavar="SOURCE")
 @click.argument("target", type=place, metavar="DESTINATION")
 @click.option("--checksum", is_flag=True, help="Compare the bytes even where size and time of change are the same.")
-@click.option("--dry-run", "-n", is_flag=True, help="Only say what would be copied.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be copied.")
 def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
     """Copy SOURCE to DESTINATION if they differ.
 
@@ -44,8 +44,8 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
     takes them; of all others the bytes are compared, which reads both.  A copy that is a local file gets the time of
     change of its source, if that is local; it is on the disk before it replaces what was there.
 
-    A file that cannot be read or written is named on stderr and passed over, and so is a directory; the exit status is
-    1 then.
+    A file that cannot be read or written, or cannot have its name below DESTINATION, is named on stderr and passed
+    over, and so is a directory; the exit status is 1 then.
     """
     source, target = place_of(source), place_of(target)
     failures: list[OSError | ValueError] = []

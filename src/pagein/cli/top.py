@@ -46,7 +46,9 @@ Look = Callable[[], list[dict[str, Any]]]
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("what", nargs=-1, type=click.UNPROCESSED, metavar="[PID]... | -- COMMAND [ARGS]...")
-@click.option("--interval", "interval_s", type=Seconds(0.1, 3600), default=1.0, show_default=True, help="s.")
+@click.option(
+    "--interval", "interval_s", type=Seconds(0.1, 3600), default=1.0, show_default=True, help="Seconds between looks."
+)
 @click.option(
     "--files", "files_max", type=click.IntRange(0, 1000), default=10, show_default=True, help="Of each cache."
 )
