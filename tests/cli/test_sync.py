@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.cli.command import run_here, run_process
 from tests.file.writable import Disk
+from tests.stores.moto import moto_server
 
 from pagein.cli import copying
 from pagein.stores import MemoryStore
@@ -235,6 +236,26 @@ def test_below_a_url_each_file_keeps_its_name(
     ended = run_here(capsys, "sync", odd, url.format(path=str(copy).replace(" ", "%20" if url[0] in "fF" else " ")))
     assert (ended.status, ended.err) == (0, "")
     assert files_below(copy) == files_below(odd)
+
+
+def test_in_a_bucket_each_key_is_the_name(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And read back by its own name."""
+    pytest.importorskip("obstore")
+    pytest.importorskip("moto")
+    (odd / "sub" / "a::b").write_text("that is a::b")
+    with moto_server() as url:
+        for name, value in {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "not-told",
+        }.items():
+            monkeypatch.setenv(name, value)
+        ended = run_process("sync", odd, "s3://bucket/copy")
+        assert (ended.status, ended.err) == (0, "")
+        names = [*NAMES, "a::b"]
+        ended = run_process("cat", *[f"s3://bucket/copy/sub/{name}" for name in names])
+    assert ended.out == "".join(f"that is {name}" for name in names)
 
 
 def test_a_directory_is_made_at_a_file_url_too(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
