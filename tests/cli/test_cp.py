@@ -152,6 +152,21 @@ def test_what_is_replaced_keeps_its_permissions_and_what_is_new_has_those_of_its
     assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750
 
 
+def test_a_file_system_without_permissions_takes_a_copy(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT refuses chmod, and has no owners."""
+
+    def refused(path: str, *arguments: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "chmod", refused)
+    monkeypatch.setattr(os, "chown", refused)
+    for _ in range(2):
+        assert run_here(capsys, "cp", path, tmp_path / "copy").status == 0
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to everything")
 def test_a_file_that_may_not_be_written_to_is_not_replaced(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

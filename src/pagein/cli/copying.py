@@ -112,20 +112,26 @@ def _replacing(place: LocalSource, status: os.stat_result | None, *, keeps_time:
         try:
             open(new, "xb").close()  # here, so that nobody makes this name durable, which is soon gone
             yield new
-            replaced = _status_of(path)
-            if replaced is not None:
-                with suppress(OSError):  # not ours to give away, or no one here
-                    os.chown(new, replaced.st_uid, replaced.st_gid)
-            model = replaced or status
-            if model is not None:
-                os.chmod(new, model.st_mode & 0o777)
-            if status is not None and keeps_time:
-                os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+            _resemble(new, _status_of(path), status, keeps_time=keeps_time)
             os.replace(new, path)
         except OSError as error:
             if error.filename == new:
                 raise OSError(error.errno, error.strerror, place.name) from error
             raise
+
+
+def _resemble(new: str, replaced: os.stat_result | None, source: os.stat_result | None, *, keeps_time: bool) -> None:
+    """Give *new* what it is to have of either, as far as its file system knows of that."""
+    model = replaced or source
+    if model is not None:
+        with suppress(OSError):
+            os.chmod(new, model.st_mode & 0o777)
+    if source is not None and keeps_time:
+        with suppress(OSError):  # then it is compared next time
+            os.utime(new, ns=(source.st_atime_ns, source.st_mtime_ns))
+    if replaced is not None:
+        with suppress(OSError):  # last, since then it may not be ours any more; or it is not ours to give
+            os.chown(new, replaced.st_uid, replaced.st_gid)
 
 
 class _Copying:
