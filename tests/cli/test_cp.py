@@ -200,14 +200,16 @@ def test_a_full_disk_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "/dev/full: is a character device" in ended.complaint
 
 
-def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once_and_nothing_is_left(number: int, status: int, tmp_path: Path) -> None:
     objects = StuckObjects({"data": DATA * 2}, answers=3)
     with RangeServer(objects) as server, started("cp", server.url("data"), tmp_path / "copy") as process:
         assert objects.stuck.wait(30.0)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30.0)
         objects.answer_all()
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out, err) == (status, b"", b"")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_leaves_an_object_as_it_was() -> None:
