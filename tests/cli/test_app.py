@@ -53,13 +53,6 @@ def test_an_answer_of_a_server_is_told(capsys: pytest.CaptureFixture[str]) -> No
         assert ended.complaint == f"pagein: {server.url('absent')}: no such file or object"
 
 
-def test_a_cache_that_is_too_small_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "data").write_bytes(b"x")
-    ended = run_here(capsys, "read", "--cache", "100", tmp_path / "data")
-    assert ended.status == 1
-    assert "at least one page (4096 bytes), not 100" in ended.complaint
-
-
 def test_pagein_size_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"x")
     ended = run_process("stat", tmp_path / "data", PAGEIN_SIZE="much")
@@ -80,6 +73,20 @@ def test_pagein_size_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         (["stat", "--read", "much", "a"], "Invalid value for '--read': it must be a number of bytes"),
         (["read", "--block", "0", "a"], "Invalid value for '--block': it must be at least 1 byte"),
         (["read", "--size", "-1", "a"], "Invalid value for '--size': it must be"),
+        (
+            ["read", "--cache", "100", "a"],
+            "Invalid value for '--cache': a cache must hold at least one page (4096 bytes)",
+        ),
+        (
+            ["plot", "--cache", "0", "a"],
+            "Invalid value for '--cache': a cache must hold at least one page (4096 bytes)",
+        ),
+        (["check", "--patience", "nan", "a:b"], "Invalid value for '--patience': nan is no number of seconds"),
+        (["check", "--patience", "inf", "a:b"], "Invalid value for '--patience': inf is not in the range"),
+        (["top", "--interval", "nan"], "Invalid value for '--interval': nan is no number of seconds"),
+        (["top", "--once", "abc"], "--once looks at processes that run already, and 'abc' is no PID"),
+        (["top", "1", "--", "true"], "either PIDs or a COMMAND, and not 1 before one"),
+        (["top", "--frob"], "No such option '--frob'"),
         (["read", "--threads", "0", "a"], "Invalid value for '--threads': 0 is not in the range"),
         (["read", "--pattern", "odd", "a"], "Invalid value for '--pattern': 'odd' is not one of"),
         (["demo", "ftp://host/x"], "Invalid value for URL: it must be an http: or https: URL"),
@@ -183,3 +190,31 @@ def test_a_table_into_a_pipe_that_nobody_reads_ends_quietly(tmp_path: Path) -> N
     finally:
         os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("command", ["cat {data}", "stat {data}", "read {data}", "sync {data} {copy}", "--version"])
+def test_a_stdout_that_was_closed_is_one_line(command: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    ended = with_closed(">&-", command, tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, b"pagein: standard output: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_who_writes_nothing_there_needs_no_stream(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"x")
+    ended = with_closed(closed, "cp {data} {copy}", tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+    assert (tmp_path / "copy").read_bytes() == b"x"
+
+
+def with_closed(closed: str, command: str, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    words = [word.format(data=directory / "data", copy=directory / "copy") for word in command.split()]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, *words]
+    return subprocess.run(shell, capture_output=True, timeout=TIMEOUT_S, check=False)
+
+
+def test_a_package_can_be_run() -> None:
+    for module in ("pagein", "pagein.cli"):
+        ended = subprocess.run([sys.executable, "-m", module], capture_output=True, timeout=TIMEOUT_S, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith(b"Usage: pagein [OPTIONS]")

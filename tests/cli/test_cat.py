@@ -11,7 +11,9 @@ import pytest
 from tests.cli.command import COMMAND, TIMEOUT_S, run_process, started
 
 from pagein.cli.app import run
+from pagein.stores.http import HEAD_BYTES
 from pagein.testing.httpserver import RangeServer
+from pagein.units import PAGE_SIZE
 
 DATA = random.Random(5).randbytes(3_000_000)
 
@@ -37,6 +39,31 @@ def test_it_reads_a_url_once(capsysbinary: pytest.CaptureFixture[bytes]) -> None
         assert run(["cat", server.url("data")]) == 0
         assert capsysbinary.readouterr().out == DATA
         assert server.stats().sent_bytes == len(DATA)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--offset", "1M"], DATA[1 << 20 :]),
+        (["--size", "5"], DATA[:5]),
+        (["--offset", "100", "--size", "2.5M"], DATA[100 : 100 + (5 << 19)]),
+        (["--offset", "2.5M", "--size", "1M"], DATA[5 << 19 :]),
+        (["--offset", "4M"], b""),
+        (["--size", "0"], b""),
+    ],
+)
+def test_a_range_is_written_of_each_source(
+    options: list[str], part: bytes, path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert run(["cat", *options, str(path), str(path)]) == 0
+    assert capsysbinary.readouterr().out == part * 2
+
+
+def test_of_a_url_no_more_is_fetched_than_its_head_and_the_range(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    with RangeServer({"data": DATA}) as server:
+        assert run(["cat", "--offset", "2M", "--size", "100000", server.url("data")]) == 0
+        assert capsysbinary.readouterr().out == DATA[2 << 20 :][:100_000]
+        assert server.stats().sent_bytes <= HEAD_BYTES + 100_000 + 2 * PAGE_SIZE
 
 
 def test_a_source_that_cannot_be_read_is_named_and_passed_over(

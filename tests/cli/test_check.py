@@ -52,8 +52,17 @@ def failing():
     raise KeyError("no configuration")
 
 
+class Shut:
+    key, name = "shut", "shut"
+
+    def open(self):
+        raise PermissionError(13, "not for you", "shut")
+
+
+shut = Shut()
 store = MemoryStore({"a": CONTENT})
 pair = (store, "a")
+no_server, no_file, no_key = "http://127.0.0.1:1/absent", "/no/such/file", (store, "absent")
 subject = Subject(lambda: (MemoryStore({"a": CONTENT}), "a"), writes=True)
 
 
@@ -228,3 +237,43 @@ def test_a_store_that_never_ends_a_read_does_not_hang_the_command(module: str) -
     ended = run_process("check", f"{module}:Stuck", "--patience", "0.5")
     assert (ended.status, ended.err) == (1, "")
     assert "BROKEN R4: " in ended.out
+
+
+@pytest.mark.parametrize("name", ["no_server", "no_file", "no_key"])
+def test_what_is_not_there_could_not_be_checked(name: str, check, module: str) -> None:
+    ended = check(name)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.complaint.startswith(f"pagein: cannot check {module}:{name}: ")
+
+
+def test_an_open_of_one_s_own_that_fails_breaks_a_clause(check) -> None:
+    ended = check("shut")
+    assert (ended.status, ended.err) == (1, "")
+    assert "BROKEN O1: " in ended.out
+
+
+@pytest.mark.parametrize("path", ["{}.py", "./{}.py", "{here}/{}.py"])
+def test_who_names_a_file_is_told_its_module(
+    path: str, module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = run_here(capsys, "check", f"{path.format(module, here=tmp_path)}:Wrong")
+    assert (ended.status, ended.out) == (2, "")
+    assert f"is a file: name its module, as in 'pagein check {module}:Wrong'" in ended.complaint
+    assert run_here(capsys, "check", f"{module}:Wrong").status == 1
+
+
+def test_who_names_a_file_of_another_directory_is_sent_there(
+    module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    ended = run_here(capsys, "check", f"../{module}.py:Wrong")
+    assert (ended.status, "go to its directory" in ended.complaint) == (2, True)
+
+
+def test_who_does_not_say_how_long_the_file_is_is_told_the_option(check) -> None:
+    assert "Give a size (--size, " in check("Right").complaint
+
+
+def test_the_size_on_the_command_line_is_the_size(check) -> None:
+    assert "the file is empty" in check("Touched", "--size", "0").complaint, "though it has a size_bytes"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,23 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "data"
     path.write_bytes(DATA)
     return path
+
+
+@contextmanager
+def breaking_off() -> Iterator[str]:
+    """The URL of an object that is refused after some answers."""
+
+    class Breaking(dict[str, bytes]):
+        answers = 3
+
+        def get(self, name: str, default: object = None) -> bytes:
+            self.answers -= 1
+            if not self.answers:
+                server.faults.set(name, "status:403")
+            return super().get(name, default)  # type: ignore[arg-type]
+
+    with RangeServer(Breaking(data=DATA * 4)) as server:
+        yield server.url("data")
 
 
 def test_it_copies_a_file(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,24 +107,85 @@ def test_a_file_is_not_copied_to_itself(path: Path, capsys: pytest.CaptureFixtur
     assert path.read_bytes() == DATA
 
 
+@pytest.mark.parametrize("through", ["local://{path}", "simplecache::file://{path}", "file:{path}"])
+def test_a_file_is_not_emptied_by_a_copy_to_itself_by_whatever_name(
+    through: str, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("fsspec")
+    path.write_bytes(DATA * 4)  # more than is read ahead
+    run_here(capsys, "cp", through.format(path=path), path)
+    assert path.read_bytes() == DATA * 4
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_an_archive_can_be_replaced_by_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("fsspec")
+    archive = tmp_path / "archive"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("member", DATA * 4)
+    assert run_here(capsys, "cp", f"zip://member::file://{archive}", archive).status == 0
+    assert archive.read_bytes() == DATA * 4
+
+
+def test_a_local_file_is_as_it_was_if_the_source_breaks_off(path: Path, tmp_path: Path) -> None:
+    with breaking_off() as url, PageCache("16 MiB") as cache:
+        with pytest.raises(OSError, match="403"):
+            copying.copy(cache, url, str(path), lambda _: None)
+        with pytest.raises(OSError, match="403"):
+            copying.copy(cache, url, str(tmp_path / "new"), lambda _: None)
+    assert path.read_bytes() == DATA
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_what_is_replaced_keeps_its_permissions_and_what_is_new_has_those_of_its_source(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.chmod(0o750)
+    (tmp_path / "there").write_bytes(b"older")
+    (tmp_path / "there").chmod(0o640)
+    (tmp_path / "link").symlink_to("there")
+    assert run_here(capsys, "cp", path, tmp_path / "link").status == 0
+    assert run_here(capsys, "cp", path, tmp_path / "new").status == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there").read_bytes() == DATA
+    assert (tmp_path / "there").stat().st_mode & 0o7777 == 0o640
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750
+
+
+def test_a_file_system_without_permissions_takes_a_copy(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT refuses chmod, and has no owners."""
+
+    def refused(path: str, *arguments: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "chmod", refused)
+    monkeypatch.setattr(os, "chown", refused)
+    for _ in range(2):
+        assert run_here(capsys, "cp", path, tmp_path / "copy").status == 0
+    assert (tmp_path / "copy").read_bytes() == DATA
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to everything")
+def test_a_file_that_may_not_be_written_to_is_not_replaced(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there").write_bytes(b"older")
+    (tmp_path / "there").chmod(0o440)
+    ended = run_here(capsys, "cp", path, tmp_path / "there")
+    assert (ended.status, ended.complaint) == (1, f"pagein: {tmp_path / 'there'}: Permission denied")
+    assert (tmp_path / "there").read_bytes() == b"older"
+
+
 def test_an_object_is_as_it_was_if_the_source_breaks_off(tmp_path: Path) -> None:
     """What is replaced whole is replaced only by a whole."""
     store = MemoryStore({"a": b"as it was"})
-
-    class Breaking(dict[str, bytes]):
-        answers = 3
-
-        def get(self, name: str, default: object = None) -> bytes:
-            self.answers -= 1
-            if not self.answers:
-                server.faults.set(name, "status:403")
-            return super().get(name, default)  # type: ignore[arg-type]
-
-    with RangeServer(Breaking(data=DATA * 4)) as server, PageCache("16 MiB") as cache:
+    with breaking_off() as url, PageCache("16 MiB") as cache:
         with pytest.raises(OSError, match="403"):
-            copying.copy(cache, server.url("data"), (store, "a"), lambda _: None)  # type: ignore[arg-type]
+            copying.copy(cache, url, (store, "a"), lambda _: None)  # type: ignore[arg-type]
         with pytest.raises(OSError, match="403"):
-            copying.copy(cache, server.url("data"), (store, "new"), lambda _: None)  # type: ignore[arg-type]
+            copying.copy(cache, url, (store, "new"), lambda _: None)  # type: ignore[arg-type]
         with cache.open((store, "a")) as file:
             assert file.read() == b"as it was"
         with pytest.raises(FileNotFoundError):
@@ -119,14 +200,16 @@ def test_a_full_disk_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "/dev/full: is a character device" in ended.complaint
 
 
-def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once_and_nothing_is_left(number: int, status: int, tmp_path: Path) -> None:
     objects = StuckObjects({"data": DATA * 2}, answers=3)
     with RangeServer(objects) as server, started("cp", server.url("data"), tmp_path / "copy") as process:
         assert objects.stuck.wait(30.0)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=30.0)
         objects.answer_all()
-    assert (process.returncode, out, err) == (130, b"", b"")
+    assert (process.returncode, out, err) == (status, b"", b"")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ctrl_c_leaves_an_object_as_it_was() -> None:

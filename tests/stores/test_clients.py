@@ -8,6 +8,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from obstore.store import S3Store
 from tests.stores.reading import raises_errno
 
 from pagein.stores import clients, object as object_store, policy, source_of
@@ -63,6 +64,17 @@ def test_an_endpoint_without_tls_is_allowed_by_being_named(options: dict[str, ob
     store = client_of("s3://bucket/a", region="r", **options)
     assert isinstance(store, clients.STORES[0])
     assert dict(store.client_options or {})["allow_http"] == "true"
+
+
+def test_an_endpoint_without_tls_is_allowed_by_being_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://host:1")
+    plain = client_of("s3://of-the-environment/a")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://host:1")
+    with_tls = client_of("s3://of-tls/a")
+    assert isinstance(plain, S3Store)
+    assert isinstance(with_tls, S3Store)
+    assert dict(plain.client_options or {})["allow_http"] == "true"
+    assert "allow_http" not in dict(with_tls.client_options or {})
 
 
 @pytest.mark.parametrize("option", ["bogus", "client_optionz"])

@@ -1,8 +1,9 @@
-"""The command `pagein`: cat, stat, read and demo.
+"""The command `pagein`, also by ``python -m pagein``.
 
 Guarantees: an error is one line on stderr that names what was wrong, and exit status 1; wrong usage is one line
 and 2; Ctrl-C is 130, without a traceback; a reader that goes away (``| head``) ends a command quietly, with 141
-as for any filter.  Escape codes go to terminals only.
+as for any filter; a stdout that was closed is an error, once something is written there.  Escape codes go to terminals
+only.
 Assumes: the extra [cli]; without it `main` says what to install.
 Not here: how commands are found and errors told (app.py); each command is a file of its own.
 """

@@ -6,6 +6,7 @@ Assumes: commands return their exit status, or None for 0.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -52,6 +53,8 @@ for _command in (cat, cp, sync, stat, read, warm, top, plot, check, config, demo
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command, and return the exit status.  Says on stderr, in one line, what went wrong."""
+    had_stdout = sys.stdout is not None
+    _open_closed_streams()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)  # so that temporary files and servers end on the way out
     try:
@@ -67,13 +70,29 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError as error:
         if error.filename is not None:  # a store's, not stdout's
             return complain(error)
-        # Python flushes stdout once more when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return EXIT_BROKEN_PIPE
     except (OSError, ValueError) as error:
+        if not had_stdout and isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+            error.filename = "standard output"
+            _give_up_stdout()
         return complain(error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _open_closed_streams() -> None:
+    """Those that the caller has closed (``>&-``), before a file of ours gets their descriptors.  What is written to
+    stderr is lost; what is written to stdout, which is what a command is there for, is EBADF, as of other programs."""
+    if sys.stdout is None:
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115  # for good
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _give_up_stdout() -> None:
+    """Python flushes it once more when it ends, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(error: click.ClickException) -> str:

@@ -10,13 +10,16 @@ import click
 import pagein
 
 from .complaints import complain
+from .options import size
 
 PIECE_BYTES = 1 << 20
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-def cat(sources: tuple[str, ...]) -> int:
+@click.option("--offset", type=size, default="0", help="Of each SOURCE, begin here.")
+@click.option("--size", "size_bytes", type=size, help="Of each SOURCE, no more bytes than these.  [default: all]")
+def cat(sources: tuple[str, ...], *, offset: int, size_bytes: int | None) -> int:
     """Write SOURCEs to standard output.
 
     One that cannot be read is named on stderr and passed over; the exit status is 1 then.
@@ -26,7 +29,7 @@ def cat(sources: tuple[str, ...]) -> int:
     with pagein.PageCache(32 * PIECE_BYTES) as cache:
         for source in sources:
             try:
-                _copy(cache, source, sys.stdout.buffer)
+                _copy(cache, source, sys.stdout.buffer, offset, size_bytes)
             except _StdoutFailed as failed:
                 raise failed.error from None
             except (OSError, ValueError) as error:
@@ -41,11 +44,12 @@ class _StdoutFailed(Exception):
         self.error = error
 
 
-def _copy(cache: pagein.PageCache, source: str, target: BinaryIO) -> None:
+def _copy(cache: pagein.PageCache, source: str, target: BinaryIO, offset: int, size_bytes: int | None) -> None:
     with cache.open(source) as file:
-        file.advise("sequential")
-        offset = 0
-        while piece := file.pread(PIECE_BYTES, offset):
+        stop = file.size_bytes if size_bytes is None else offset + size_bytes
+        is_one_read = size_bytes is not None and size_bytes <= PIECE_BYTES
+        file.advise("random" if is_one_read else "sequential")  # nobody wants what is behind one
+        while piece := file.pread(max(0, min(PIECE_BYTES, stop - offset)), offset):
             try:
                 target.write(piece)
                 target.flush()

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import size
+from ..stores.source import Opened
+from .options import Seconds, size
 
 if TYPE_CHECKING:
+    from ..stores.source import Source
     from ..testing.contract import Report, Subject
 
 EXIT_BROKEN = 1
 PATIENCE_S = 10.0
+PATIENCE_MAX_S = 86_400
 
 
 def _explain(context: click.Context, parameter: click.Parameter, number: str | None) -> None:
@@ -35,10 +38,15 @@ def _explain(context: click.Context, parameter: click.Parameter, number: str | N
 @click.argument("target", metavar="MODULE:NAME")
 @click.option("--explain", metavar="CLAUSE", is_eager=True, expose_value=False, callback=_explain,
               help="Print a clause, by its number, with all that is known of it, and exit.")  # fmt: skip
-@click.option("--size", "size_bytes", type=size, help="How long the file is, if the operations have no size_bytes.")
+@click.option(
+    "--size",
+    "size_bytes",
+    type=size,
+    help="How long a file of bare operations is.  [default: that of --content, or their size_bytes]",
+)
 @click.option("--content", type=click.Path(exists=True, dir_okay=False), help="A file with the same bytes.")
 @click.option("--write/--no-write", "writes", default=None, help="Whether what it holds may be overwritten.")
-@click.option("--patience", "patience_s", type=click.FloatRange(min=0.1), default=PATIENCE_S, show_default=True,
+@click.option("--patience", "patience_s", type=Seconds(0.1, PATIENCE_MAX_S), default=PATIENCE_S, show_default=True,
               help="Seconds without a sign of life after which an operation has broken the contract.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, writable=True), help="Write the report there.")
@@ -66,7 +74,7 @@ def check(
     try:
         subject = _subject(found, target)
         _amend(subject, size_bytes, content, writes)
-        subject.made()
+        _require_there(subject.made())
     except Exception as error:  # whatever makes it
         raise _cannot_check(target, error) from error
     if output is not None and (os.path.isfile(output) or not os.path.exists(output)):  # a pipe is opened once
@@ -105,6 +113,8 @@ def _found(target: str) -> Any:
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever the module does
+        if os.path.isfile(module_name):
+            raise click.UsageError(_not_a_file(module_name, path)) from error
         raise click.UsageError(f"cannot import {module_name}: {where_raised(error)}") from error
     finally:
         sys.path.pop(0)
@@ -116,12 +126,27 @@ def _found(target: str) -> Any:
     return found
 
 
+def _not_a_file(name: str, path: str) -> str:
+    directory, file = os.path.split(os.path.relpath(name))
+    module = ".".join([*filter(None, directory.split(os.sep)), os.path.splitext(file)[0]])
+    if module.startswith("."):
+        return f"{name} is a file: go to its directory, or one above it, and name its module as seen from there"
+    return f"{name} is a file: name its module, as in 'pagein check {module}:{path}'"
+
+
 def _subject(found: Any, target: str) -> Subject:
     from ..testing.contract import Subject
 
     if isinstance(found, type) and hasattr(found, "contract_report"):  # a ContractSuite, which needs pytest
         found = found().subject()
     return Subject.of(found, name=target)
+
+
+def _require_there(made: Source | Opened) -> None:
+    """Raises: OSError if a source of pagein's own cannot be opened: a server that is down, or a missing key, breaks no
+    clause.  (Somebody else's open() is a part of what is checked.)"""
+    if not isinstance(made, Opened) and type(made).__module__.partition(".")[0] == "pagein":
+        made.open().close()
 
 
 def _amend(subject: Subject, size_bytes: int | None, content: str | None, writes: bool | None) -> None:

@@ -1,11 +1,14 @@
 """One source to one destination, through a cache, as `cp` and `sync` do it.
 
-Guarantees: the source is opened, and the first of it read, before the destination is touched; where the destination's
-store replaces objects as a whole, it is as it was unless the copy is complete, whatever interrupts it.
+Guarantees: the source is opened, and the first of it read, before the destination is touched.  A local destination is
+replaced as a whole, by what is on the disk by then; so is any other where its store replaces objects so.  It is as it
+was unless the copy is complete, whatever interrupts it.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,41 +36,102 @@ def passing_cache() -> Iterator[pagein.PageCache]:
     cache = pagein.PageCache(CACHE_BYTES, dirty_background=DIRTY_LIMIT / 4, dirty_limit=DIRTY_LIMIT)
     try:
         yield cache
+        cache.close()
     except BaseException:
         cache.close(discard=True)
         raise
-    cache.close()
 
 
-def copy(cache: pagein.PageCache, source: str, target: str, progress: Progress, *, mode: str = "wb") -> int:
-    """Copy *source* to *target*, which is opened with *mode*; return how many bytes.
+def copy(cache: pagein.PageCache, source: str, target: str, progress: Progress, *, keeps_time: bool = False) -> int:
+    """Copy *source* to *target*; return how many bytes.  With *keeps_time*, a local copy of a local file has its times.
 
+    What fails is not in the cache afterwards: whoever opens *target* asks its store.
     Raises: OSError of either; ValueError if they are the same.
     """
-    if _are_same(source_of(source), source_of(target)):
+    origin, place = source_of(source), source_of(target)
+    if _are_same(origin, place):
         raise ValueError(f"{source} and {target} are the same file")
+    # Before it is read: should it be another a moment later, the copy is older than it, and is seen to be.
+    status = _status_of(origin.path) if isinstance(origin, LocalSource) else None
     with cache.open(source) as reader:
         assert isinstance(reader, File)
         reader.advise("sequential")
         head = reader.pread(PIECE_BYTES, 0)
-        writer = cache.open(target, mode)
-        assert isinstance(writer, File)
-        copying = _Copying(reader, head, writer)
-        try:
-            for copied_bytes in copying.copied():
-                progress(copied_bytes)
-            progress(reader.size_bytes)
-        except BaseException:
-            with suppress(OSError):  # what was raised first says more
-                writer.discard()
-                writer.close()
-            raise
-        writer.close()
+        if isinstance(place, LocalSource):
+            with _replacing(place, status, keeps_time=keeps_time) as new:
+                _write(cache, reader, head, new, progress)
+        else:
+            _write(cache, reader, head, target, progress)
         return reader.size_bytes
 
 
 def _are_same(source: Source, target: Source) -> bool:
     return source.key == target.key or (isinstance(source, LocalSource) and source.is_file_of(target))
+
+
+def _status_of(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _write(cache: pagein.PageCache, reader: File, head: bytes, target: str, progress: Progress) -> None:
+    """All of *reader*, which begins with *head*, to *target*, and have its store have it."""
+    writer = cache.open(target, "wb")
+    assert isinstance(writer, File)
+    copying = _Copying(reader, head, writer)
+    try:
+        for copied_bytes in copying.copied():
+            progress(copied_bytes)
+        progress(reader.size_bytes)
+        writer.fsync()  # and not close() alone, after which nothing could be given up
+    except BaseException:
+        for give_up in (writer.discard, writer.close):
+            with suppress(OSError):  # what was raised first says more
+                give_up()
+        raise
+    writer.close()
+
+
+@contextmanager
+def _replacing(place: LocalSource, status: os.stat_result | None, *, keeps_time: bool) -> Iterator[str]:
+    """The path of a new file, which is then at *place*: with the permissions of what was there, and its owner
+    where that may be; else with those of a source that has this *status*.
+
+    Never in place: whatever its name, the source may be what is there, or be made from it.
+    Raises: OSError, of *place*; and then all is as it was.
+    """
+    path = os.path.realpath(place.path)
+    try:
+        beside = tempfile.TemporaryDirectory(prefix=".pagein-", dir=os.path.dirname(path))
+    except OSError as error:  # which names a directory that nobody knows
+        raise OSError(error.errno, error.strerror, place.name) from error
+    with beside as directory:
+        new = os.path.join(directory, "new")
+        try:
+            open(new, "xb").close()  # here, so that nobody makes this name durable, which is soon gone
+            yield new
+            _resemble(new, _status_of(path), status, keeps_time=keeps_time)
+            os.replace(new, path)
+        except OSError as error:
+            if error.filename == new:
+                raise OSError(error.errno, error.strerror, place.name) from error
+            raise
+
+
+def _resemble(new: str, replaced: os.stat_result | None, source: os.stat_result | None, *, keeps_time: bool) -> None:
+    """Give *new* what it is to have of either, as far as its file system knows of that."""
+    model = replaced or source
+    if model is not None:
+        with suppress(OSError):
+            os.chmod(new, model.st_mode & 0o777)
+    if source is not None and keeps_time:
+        with suppress(OSError):  # then it is compared next time
+            os.utime(new, ns=(source.st_atime_ns, source.st_mtime_ns))
+    if replaced is not None:
+        with suppress(OSError):  # last, since then it may not be ours any more; or it is not ours to give
+            os.chown(new, replaced.st_uid, replaced.st_gid)
 
 
 class _Copying:

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 import pagein
 
 from . import screen
 from .copying import copy, passing_cache
-from .places import target_of
+from .options import place
+from .places import is_path, place_of, target_of
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target", metavar="DESTINATION")
+@click.argument("source", type=place, metavar="SOURCE")
+@click.argument("target", type=place, metavar="DESTINATION")
 def cp(source: str, target: str) -> None:
     """Copy SOURCE to DESTINATION, or into it, if that is a directory or ends with a slash.
 
-    A local file is overwritten in place: after an error or Ctrl-C in the middle of it, it is incomplete (`pagein sync`
-    replaces it as a whole).  An object is replaced as a whole, once all of SOURCE has been read: after an error or
-    Ctrl-C it is as it was.
+    What is there is replaced as a whole, once all of SOURCE has been read, and is on the disk: after an error or Ctrl-C
+    it is as it was.  A local file keeps its permissions; a new one has those of SOURCE, if that is local.  For the
+    moment that takes room for both, and a right to write to the directory.
     """
-    target = target_of(source, target)
+    source = place_of(source)
+    target = target_of(source, place_of(target))
     with passing_cache() as cache, screen.transfer(screen.err()) as progress:
         task = progress.add_task("copying", total=_size(cache, source))
+        _require_writable(cache, target)
         copy(cache, source, target, lambda copied_bytes: progress.update(task, completed=copied_bytes))
 
 
@@ -31,3 +36,10 @@ def _size(cache: pagein.PageCache, source: str) -> int:
     with cache.open(source) as file:
         assert isinstance(file, pagein.File)
         return file.size_bytes
+
+
+def _require_writable(cache: pagein.PageCache, target: str) -> None:
+    """Raises: OSError if it is a local file that may not be written to, though it could be replaced; or no file."""
+    if is_path(target):
+        with suppress(FileNotFoundError):
+            cache.open(target, "r+b").close()

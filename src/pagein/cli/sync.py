@@ -1,14 +1,13 @@
 """``pagein sync``: make a destination equal to a source, and write only what differs.
 
-Guarantees: a local file is replaced as a whole, never seen half-written; nothing is deleted.
+Guarantees: nothing is deleted; nothing is written to with --dry-run, not even a time.
+Not here: how a file is replaced (copying.py).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -25,14 +24,15 @@ from ..units import format_size
 from . import screen
 from .complaints import EXIT_ERROR, complain
 from .copying import PIECE_BYTES, Progress, copy, passing_cache
-from .places import below, is_path, target_of
+from .options import place
+from .places import below, is_path, place_of, target_of
 
 
 @click.command()
-@click.argument("source")
-@click.argument("target", metavar="DESTINATION")
+@click.argument("source", type=place, metavar="SOURCE")
+@click.argument("target", type=place, metavar="DESTINATION")
 @click.option("--checksum", is_flag=True, help="Compare the bytes even where size and time of change are the same.")
-@click.option("--dry-run", "-n", is_flag=True, help="Only say what would be copied.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be copied.")
 def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
     """Copy SOURCE to DESTINATION if they differ.
 
@@ -44,9 +44,10 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
     takes them; of all others the bytes are compared, which reads both.  A copy that is a local file gets the time of
     change of its source, if that is local; it is on the disk before it replaces what was there.
 
-    A file that cannot be read or written is named on stderr and passed over, and so is a directory; the exit status is
-    1 then.
+    A file that cannot be read or written, or cannot have its name below DESTINATION, is named on stderr and passed
+    over, and so is a directory; the exit status is 1 then.
     """
+    source, target = place_of(source), place_of(target)
     failures: list[OSError | ValueError] = []
     counts = {"copied": 0, "the same": 0}
 
@@ -60,17 +61,18 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
         done_bytes = 0
         for pair in pairs:
             try:
-                if _is_same(cache, pair, checksum=checksum):
-                    counts["the same"] += 1
-                else:
+                done = None
+                if not _is_same(cache, pair, checksum=checksum, notes=not dry_run):
+                    done = screen.printable(pair.target)
                     if not dry_run:
                         size_bytes = _copy(cache, pair, partial(_show, progress, task, done_bytes))
-                        click.echo(f"{screen.printable(pair.target)} ({format_size(size_bytes)})")
-                    else:
-                        click.echo(screen.printable(pair.target))
-                    counts["copied"] += 1
+                        done += f" ({format_size(size_bytes)})"
             except (OSError, ValueError) as error:
                 fail(error)
+            else:  # what stdout raises is no file's
+                counts["the same" if done is None else "copied"] += 1
+                if done is not None:
+                    click.echo(done)
             done_bytes += pair.size_bytes
             progress.update(task, completed=done_bytes)
     would = "would be copied" if dry_run else "copied"
@@ -82,26 +84,30 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
 class _Pair:
     source: str
     target: str
+    are_paths: bool
     size_bytes: int = 0
     """Of the source, as far as that is known beforehand."""
-
-    @property
-    def are_paths(self) -> bool:
-        return is_path(self.source) and is_path(self.target)
 
 
 def _show(bar: RichProgress, task: TaskID, done_bytes: int, copied_bytes: int) -> None:
     bar.update(task, completed=done_bytes + copied_bytes)
 
 
-def _pairs(source: str, target: str, fail: Callable[[OSError], None]) -> Iterator[_Pair]:
-    if not (is_path(source) and os.path.isdir(source)):
-        size_bytes = os.stat(source).st_size if is_path(source) else 0
-        yield _Pair(source, target_of(source, target), size_bytes)
+def _pairs(source: str, target: str, fail: Callable[[OSError | ValueError], None]) -> Iterator[_Pair]:
+    is_local = is_path(source)
+    are_paths = is_local and is_path(target)
+    if not (is_local and os.path.isdir(source)):
+        size_bytes = os.stat(source).st_size if is_local else 0
+        yield _Pair(source, target_of(source, target), are_paths, size_bytes)
         return
     for path in _files_below(source, fail, ()):
+        try:
+            target_path = below(target, os.path.relpath(path, source))
+        except ValueError as error:
+            fail(ValueError(f"{path}: {error}"))
+            continue
         size_bytes = os.stat(path).st_size if os.path.exists(path) else 0
-        yield _Pair(path, below(target, os.path.relpath(path, source)), size_bytes)
+        yield _Pair(path, target_path, are_paths, size_bytes)
 
 
 def _files_below(directory: str, fail: Callable[[OSError], None], above: tuple[os.stat_result, ...]) -> Iterator[str]:
@@ -123,7 +129,10 @@ def _files_below(directory: str, fail: Callable[[OSError], None], above: tuple[o
 # -- what differs --------------------------------------------------------------------------------------
 
 
-def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool) -> bool:
+def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool, notes: bool) -> bool:
+    """Whether nothing needs to be copied.  If *notes*, a file that was found to be the same by its bytes gets the time
+    of its source, where that may be, so that it need not be read next time."""
+    status = os.stat(pair.source) if pair.are_paths else None  # before it is read: it may change behind us
     with ExitStack() as stack:
         source = stack.enter_context(cache.open(pair.source))
         try:
@@ -134,11 +143,12 @@ def _is_same(cache: pagein.PageCache, pair: _Pair, *, checksum: bool) -> bool:
         assert isinstance(target, File)
         if source.size_bytes != target.size_bytes:
             return False
-        if not checksum and pair.are_paths and _time_of(pair.source) == _time_of(pair.target):
+        if not checksum and status is not None and status.st_mtime_ns == os.stat(pair.target).st_mtime_ns:
             return True
         same = _have_same_bytes(source, target)
-    if same and pair.are_paths:
-        _take_time(pair.source, pair.target)  # so that next time it need not be read
+    if same and notes and status is not None:
+        with suppress(OSError):  # a file of somebody else's, or on a read-only file system
+            os.utime(pair.target, ns=(status.st_atime_ns, status.st_mtime_ns))
     return same
 
 
@@ -151,38 +161,13 @@ def _have_same_bytes(source: File, target: File) -> bool:
     )
 
 
-def _time_of(path: str) -> int:
-    return os.stat(path).st_mtime_ns
-
-
-def _take_time(source: str, target: str) -> None:
-    status = os.stat(source)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 # -- copies --------------------------------------------------------------------------------------------
 
 
 def _copy(cache: pagein.PageCache, pair: _Pair, progress: Progress) -> int:
-    if not is_path(pair.target):
-        return copy(cache, pair.source, pair.target, progress)
-    path = os.path.realpath(pair.target)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pagein-", dir=os.path.dirname(path)) as beside:
-        new = os.path.join(beside, os.path.basename(path))
-        size_bytes = copy(cache, pair.source, new, progress, mode="xb")
-        _fsync(new)  # else, after the machine has died, the new name may have neither the old bytes nor the new
-        with suppress(FileNotFoundError):
-            shutil.copymode(path if os.path.exists(path) else pair.source, new)
-        if is_path(pair.source):
-            _take_time(pair.source, new)
-        os.replace(new, path)
-    return size_bytes
-
-
-def _fsync(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    if is_path(pair.target):
+        try:
+            os.makedirs(os.path.dirname(os.path.realpath(pair.target)), exist_ok=True)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, pair.target) from error
+    return copy(cache, pair.source, pair.target, progress, keeps_time=True)

@@ -28,6 +28,7 @@ from ..publishing import ASKED_BY, Request
 from . import screen
 from .board import BAR_COLUMNS, board
 from .complaints import complain
+from .options import Seconds
 from .processes import ask_all
 
 FIRST_LOOKS_S = 0.2
@@ -45,7 +46,9 @@ Look = Callable[[], list[dict[str, Any]]]
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("what", nargs=-1, type=click.UNPROCESSED, metavar="[PID]... | -- COMMAND [ARGS]...")
-@click.option("--interval", "interval_s", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="s.")
+@click.option(
+    "--interval", "interval_s", type=Seconds(0.1, 3600), default=1.0, show_default=True, help="Seconds between looks."
+)
 @click.option(
     "--files", "files_max", type=click.IntRange(0, 1000), default=10, show_default=True, help="Of each cache."
 )
@@ -65,8 +68,7 @@ def top(what: tuple[str, ...], *, interval_s: float, files_max: int, once: bool,
     request = Request(files_max=files_max, cells_max=BAR_COLUMNS)
     pids = [int(word) for word in what if word.isascii() and word.isdecimal()]
     if len(pids) != len(what):
-        if once:
-            raise click.UsageError("--once is for processes that run already")
+        _require_command(what, once=once)
         return _Command(what, request, interval_s, as_json=as_json).run()
     if once:
         return _once(request, pids, as_json=as_json)
@@ -78,6 +80,17 @@ def top(what: tuple[str, ...], *, interval_s: float, files_max: int, once: bool,
                 time.sleep(interval_s)
         except KeyboardInterrupt:
             return 0
+
+
+def _require_command(what: tuple[str, ...], *, once: bool) -> None:
+    """Raises: click.UsageError if these words are no command, or must not be one."""
+    if once:
+        strange = next(word for word in what if not word.isdecimal())
+        raise click.UsageError(f"--once looks at processes that run already, and {strange!r} is no PID")
+    if what[0].isdecimal():
+        raise click.UsageError(f"either PIDs or a COMMAND, and not {what[0]} before one")
+    if what[0].startswith("-"):
+        raise click.NoSuchOption(what[0], ctx=click.get_current_context())
 
 
 def _once(request: Request, pids: Sequence[int], *, as_json: bool) -> int:

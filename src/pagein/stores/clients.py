@@ -107,7 +107,7 @@ def _make_client(base_url: str, options: Mapping[str, Any], timeout_s: int | Non
         "read_timeout": timedelta(seconds=timeout_s or READ_TIMEOUT_S),
         "timeout": timedelta(seconds=timeout_s or REQUEST_TIMEOUT_S),
     }
-    if base_url.startswith("http:") or _names_plain_endpoint({**(given.get("config") or {}), **given}):
+    if base_url.startswith("http:") or _names_plain_endpoint(_environment() | (given.get("config") or {}) | given):
         client_options["allow_http"] = True  # whoever writes http: means it
     client_options |= given.pop("client_options", None) or {}
     retry_config = {
@@ -123,6 +123,11 @@ def _make_client(base_url: str, options: Mapping[str, Any], timeout_s: int | Non
     make: Any = obstore_store.HTTPStore.from_url if base_url.startswith("http") else obstore_store.from_url
     made: ObjectStore = make(base_url, client_options=client_options, retry_config=retry_config, **given)
     return made
+
+
+def _environment() -> dict[str, Any]:
+    """What obstore may take for options; what it reads there of clients gives way to our own."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "AZURE_", "GOOGLE_"))}
 
 
 def _names_plain_endpoint(options: Mapping[str, Any]) -> bool:

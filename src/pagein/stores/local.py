@@ -60,6 +60,11 @@ class LocalSource:
         self.key: Hashable = ("file", _real_path(path))
         self.name: str = path if name is None else name
 
+    @property
+    def path(self) -> str:
+        """Where it is, from the root."""
+        return self._path
+
     def open(self) -> Opened:
         """Raises: OSError as the operating system says: ENOENT, EACCES, EISDIR, ENOTDIR, …; ESPIPE."""
         try:

@@ -38,7 +38,8 @@ Count = Callable[[Contender], Cost]
 
 @click.command()
 @click.argument("url", required=False)
-@click.option("--threads", "thread_count", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option("--threads", "thread_count", type=click.IntRange(1, 64), default=4, show_default=True,
+              help="Readers at once.")  # fmt: skip
 @click.option(
     "--files", "files_max", type=click.IntRange(1), default=FILES_MAX, show_default=True,
     help="At most so many files of the library.",

@@ -96,7 +96,10 @@ class Subject:
         if size_bytes is None and ops.writable:
             size_bytes = 0
         if size_bytes is None:
-            raise ValueError(f"how long is a file of {type(ops).__name__}? Give a size, or a size_bytes to the class")
+            raise ValueError(
+                f"how long is a file of {type(ops).__name__}? Give a size (--size, size_bytes=), or a "
+                "size_bytes to the class"
+            )
         return _size(size_bytes, ops)
 
 
