@@ -410,7 +410,8 @@ class AddressSpace:
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether the store does not have all that is written."""
+        """Whether the store does not have all that is written.  Zone's lock held: pages are dirty, or under write-back,
+        or in between."""
         is_size_known = self.size_owed is None and self.disk_size >= self.i_size
         return bool(self.dirty_pages or self.under_writeback) or not is_size_known
 
