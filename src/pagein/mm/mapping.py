@@ -172,9 +172,14 @@ class AddressSpace:
 
     def is_interrupted_here(self) -> bool:
         """Whether who calls would wait for its own thread if it waited for this file: a finalizer that came in inside
-        the core; or a store's code that was called for this very file, or by who holds its ``i_rwsem``."""
+        the core; or a store's code (`is_calling_here`)."""
+        return is_inside() or self.is_calling_here()
+
+    def is_calling_here(self) -> bool:
+        """Whether the calling thread runs a store's code that was called for this very file, or by who holds its
+        ``i_rwsem``."""
         calling = HERE.calling
-        return is_inside() or (calling != () and (self in calling or self.i_rwsem.is_held_here))
+        return calling != () and (self in calling or self.i_rwsem.is_held_here)
 
     @property
     def dirty_bytes(self) -> int:

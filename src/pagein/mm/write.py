@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import closed_file
+from ..errors import closed_cache, closed_file
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import ones
@@ -179,10 +179,15 @@ def write_begin(file: OpenFile, index: int, offset: int, stop: int, make_waiter:
 
 def write_end(page: LockedPage, stop: int) -> int:
     """The bytes are there, up to *stop*: the page is Uptodate and dirty, and the file as long as that; how many pages
-    were not dirty before.  Locks: ``i_rwsem``, and the page."""
+    were not dirty before.  Locks: ``i_rwsem``, and the page.
+
+    Raises: ValueError if the cache has been closed meanwhile, by who did not wait for this: nobody would store it.
+    """
     mapping = page.mapping
     arena, frame, count = page.run
     with mapping.zone.lock, mapping.dirty_lock:
+        if mapping.zone.closed:
+            raise closed_cache()
         fresh = count - arena.dirty[frame : frame + count].count(1)
         arena.dirty[frame : frame + count] = ones(count)
         mapping.dirty_pages += fresh
