@@ -19,7 +19,7 @@ from .arena import ones
 from .bring import lock_uptodate
 from .lru import RUN_PAGES_MAX
 from .sync import MakeWaiter, Steps
-from .truncate import drop_beyond_end, punch_hole, require_room
+from .truncate import drop_before_growth, punch_hole, require_room
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -62,7 +62,7 @@ def write_locked(file: OpenFile, data: memoryview, offset: int, make_waiter: Mak
     require_room(mapping, offset + len(data))
     appends = offset == mapping.i_size
     if offset > mapping.i_size and len(data):
-        drop_beyond_end(mapping)  # an interrupted write may have left something there
+        drop_before_growth(mapping)  # an interrupted write may have left something there
     written = yield from _write(file, data, offset, make_waiter)
     if written == len(data):
         _make_ready(mapping, offset + written, written if appends else 0)
