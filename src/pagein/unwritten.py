@@ -65,8 +65,9 @@ def write_out_all(
     Blocks: until all have ended."""
 
     def all_steps(mapping: AddressSpace) -> MakeSteps[BaseException | None]:
-        # Not for himself: a store may close the cache in the middle of a read that a writer waits for.
-        waits = behind_writers and not mapping.is_calling_here()
+        # Not for himself: a store may close the cache in the middle of a read that a writer waits for, or a finalizer
+        # in the middle of a write.
+        waits = behind_writers and not (mapping.is_calling_here() or mapping.i_rwsem.is_held_here)
         return partial(_write_out_steps, mapping, durable=durable or mapping.ops.commits, behind_writers=waits)
 
     return _run_all(zone, [all_steps(inode.mapping) for inode in inodes])

@@ -5,13 +5,16 @@ end, or who makes it is told that it is not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.mm.schedules import LOCKS
 from tests.mm.test_interleavings_of_writes import Scene, on_every_kind
 
 from pagein import PageCache
-from pagein.mm.page import Page
+from pagein.mm import write
+from pagein.mm.page import LockedPage, Page
+from pagein.mm.sync import Steps
 from pagein.testing.schedule import Scheduler
 from pagein.testing.stores import ScriptedOps, updated
 from pagein.testing.writable import WritableOps
@@ -61,6 +64,25 @@ def test_a_write_whose_own_store_closes_the_cache_is_told_so(blocking: bool) -> 
 
     ops = WritableOps(PAGE_SIZE, script={0: [closes]})
     ops.blocking = blocking
+    cache = PageCache("1 MiB")
+    file = cache.inode(ops, size_bytes=PAGE_SIZE).open("r+b")
+    with pytest.raises(ValueError, match="closed"):
+        file.pwrite(b"late", 8)
+    assert ops.done == []
+
+
+def test_a_write_in_the_middle_of_which_a_finalizer_closes_the_cache_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It cannot be waited for either: it goes on when the finalizer has ended."""
+    lock_pages = write._lock_pages
+
+    def lock_pages_after_a_finalizer(*arguments: Any) -> Steps[LockedPage]:
+        cache.close()
+        return (yield from lock_pages(*arguments))
+
+    monkeypatch.setattr(write, "_lock_pages", lock_pages_after_a_finalizer)
+    ops = WritableOps(PAGE_SIZE)
     cache = PageCache("1 MiB")
     file = cache.inode(ops, size_bytes=PAGE_SIZE).open("r+b")
     with pytest.raises(ValueError, match="closed"):
