@@ -333,9 +333,10 @@ class PageCache:
         """Write back what is dirty, close the cache and every file in it, and give its memory back.  Twice does no
         harm.
 
-        A view that is still open keeps its pages.  A reader in another thread gets ValueError.
+        A view that is still open keeps its pages.  A reader in another thread gets ValueError; a writer, too, unless he
+        has begun to change a file: he is waited for.
         *discard* gives up what is not written, instead.
-        Blocks: interruptibly.
+        Blocks: interruptibly, and then it goes on behind.
         Raises: UnwrittenDataError, and then the cache is as it was, and open: the store may heal, or `File.save_as` or
         *discard* settle it.  With debug, ContractViolation if an operation started a read and has not ended it.
         """

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from .inode import Inode
 
 
-def write_out_all(cache: PageCache, *, durable: bool = False) -> None:
-    """Write back what is dirty in every file.
+def write_out_all(cache: PageCache, *, durable: bool = False, behind_writers: bool = False) -> None:
+    """Write back what is dirty in every file.  *behind_writers*: all of them were closed, and who has begun to change
+    one is waited for.
 
     Raises: UnwrittenDataError, if something could not be written; with *durable*, OSError, if it is not that.
     """
@@ -28,7 +29,7 @@ def write_out_all(cache: PageCache, *, durable: bool = False) -> None:
     follow_up.now(cache)
     with cache._table.kept_open() as inodes:
         failures = [unwritten.write_late(cache._table, inode, waits=True) for inode in inodes]
-        errors = unwritten.write_out_all(cache._zone, inodes, durable=durable)
+        errors = unwritten.write_out_all(cache._zone, inodes, durable=durable, behind_writers=behind_writers)
         cause = next((error for error in (*failures, *errors) if error is not None), None)
         if cause is not None:
             unwritten.require_written(inodes, cause)
@@ -62,7 +63,7 @@ def close(cache: PageCache, *, discard: bool) -> list[str]:
     if not discard and not cache._zone.closed:
         write_out_all(cache)  # first, since afterwards the files are closed
     with cache._table.closing():
-        if discard:  # at once, also if another waits for a store that does not answer
+        if discard:  # out of turn: it does not wait until another has stored what is given up here
             return _close_all(cache, discard=True)
         with cache._table.turns.turn(CLOSE_TURN):
             return _close_all(cache, discard=False)
@@ -80,7 +81,9 @@ def _close_all(cache: PageCache, *, discard: bool) -> list[str]:
             _discard_all(cache, list(cache._table.written))
         else:
             write_out_all(cache)  # what others have written meanwhile...
-            write_out_all(cache)  # ...and what they were about to write when their files were closed
+            # ...and what they were about to write when their files were closed.  The others' data are in their stores
+            # by then, should this one not answer a read that a writer waits for.
+            write_out_all(cache, behind_writers=True)
             unwritten.require_written(list(cache._table.written), None)
             cache._table.behind.wait()
     cache._table.forget_all()

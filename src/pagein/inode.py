@@ -103,18 +103,22 @@ class Inode:
         """How many bytes its store does not have, or has not made visible; None if it has everything.
 
         0 is for what has no bytes: a new size, a new object.
+        Locks: takes the zone's lock, so it is asked where no signal can interrupt it.
         """
+        # In the order in which data move, so that they are met at least once: from what is late into the cache, from
+        # there to what is stored, and has to be committed.
+        late = list(self.mapping.late)
         cached_bytes = self._unwritten_cached_bytes()
-        late = self.mapping.late
-        return sum((len(data) for _, data in list(late)), cached_bytes or 0) if late else cached_bytes
+        return sum((len(data) for _, data in late), cached_bytes or 0) if late else cached_bytes
 
     def _unwritten_cached_bytes(self) -> int | None:
         mapping = self.mapping
-        dirty_bytes = min(mapping.dirty_bytes, mapping.i_size)
+        with mapping.zone.lock:  # without it a page is neither dirty nor under write-back, for a moment in between
+            dirty_bytes = min(mapping.dirty_bytes, mapping.i_size) if mapping.is_unwritten else None
         uncommitted_bytes: int | None = mapping.ops.uncommitted_bytes
         if uncommitted_bytes is None:
-            return dirty_bytes if mapping.is_unwritten else None
-        return min(dirty_bytes + uncommitted_bytes, mapping.i_size)
+            return dirty_bytes
+        return min((dirty_bytes or 0) + uncommitted_bytes, mapping.i_size)
 
     def looks_as(self, opened: Opened) -> None:
         """This is how to look whether it is still the same, and to go on with it."""
@@ -218,7 +222,9 @@ class Inode:
 
         def resize() -> None:
             with self.mapping.i_rwsem.exclusive():
-                if self.writer_count or self.mapping.is_unwritten:
+                with self.mapping.zone.lock:
+                    is_unwritten = self.mapping.is_unwritten
+                if self.writer_count or is_unwritten:
                     raise being_written(self.name)
                 truncate.truncate_setsize(self.mapping, size_bytes)
 

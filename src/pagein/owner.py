@@ -72,7 +72,9 @@ class CacheOwner:
         zone = self._cache._zone
         if zone.closed or self._inode not in self._cache._table.written:
             # Whoever closed the cache has written it, or given it up; or it is the parent's.  If not, it is lost.
-            if not self._cache._gave_up and self._inode.unwritten_bytes is not None and not self._inode.is_the_parents:
+            if self._cache._gave_up or self._inode.is_the_parents:
+                return
+            if zone.shielded(lambda: self._inode.unwritten_bytes) is not None:
                 raise closed_cache()
         else:
             if self._inode.mapping.late:

@@ -332,7 +332,8 @@ class InodeTable:
                 self._let_go(inode)
         for inode in list(self._left):
             inode.mapping.allow_short_writes(False)  # also for who was about to write when his file was closed
-            if inode.unwritten_bytes is None and not inode.mapping.i_rwsem.held:
+            # In this order: who is in the middle of a write leaves what is dirty before he gives the lock back.
+            if not inode.mapping.i_rwsem.held and inode.unwritten_bytes is None:
                 self._end_writing(inode)
         self._forget_the_longest_idle()
         return self._close_lingering()

@@ -45,19 +45,40 @@ def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
 
     Raises: OSError: what failed, or has failed before without this file having told so.
     """
-    i_rwsem = file.mapping.i_rwsem
-    yield from i_rwsem.acquire_steps(make_waiter)
-    i_rwsem.release()
+    yield from _behind_writers_steps(file.mapping, make_waiter)
     yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits)
 
 
-def write_out_all(zone: Zone, inodes: Iterable[Inode], *, durable: bool) -> list[BaseException | None]:
+def _behind_writers_steps(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
+    """Wait for who has begun to change a file, and for those who stand in line; whoever comes later finds that his own
+    file is closed (write.require_open)."""
+    i_rwsem = mapping.i_rwsem
+    yield from i_rwsem.acquire_steps(make_waiter)
+    i_rwsem.release()
+
+
+def write_out_all(
+    zone: Zone, inodes: Iterable[Inode], *, durable: bool, behind_writers: bool = False
+) -> list[BaseException | None]:
     """Hand what is dirty of *inodes* to their stores, all at once; of each the first error.  Whoever has it open is
-    still to be told of that.  Blocks: until all have ended."""
-    mappings = [inode.mapping for inode in inodes]
-    return _run_all(
-        zone, [partial(sync_steps, mapping, durable=durable or mapping.ops.commits) for mapping in mappings]
-    )
+    still to be told of that.  *behind_writers*: their files were closed, and who has begun to write is waited for.
+    Blocks: until all have ended."""
+
+    def all_steps(mapping: AddressSpace) -> MakeSteps[BaseException | None]:
+        # Not for himself: a store may close the cache in the middle of a read that a writer waits for, or a finalizer
+        # in the middle of a write.
+        waits = behind_writers and not (mapping.is_calling_here() or mapping.i_rwsem.is_held_here)
+        return partial(_write_out_steps, mapping, durable=durable or mapping.ops.commits, behind_writers=waits)
+
+    return _run_all(zone, [all_steps(inode.mapping) for inode in inodes])
+
+
+def _write_out_steps(
+    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, behind_writers: bool
+) -> Steps[BaseException | None]:
+    if behind_writers:
+        yield from _behind_writers_steps(mapping, make_waiter)
+    return (yield from sync_steps(mapping, make_waiter, durable=durable))
 
 
 def _run_all(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> list[BaseException | None]:

@@ -190,6 +190,42 @@ def test_item_41_a_direct_write_that_fails_reaches_its_caller(scene):
     subject.assert_clean(pattern(0, SIZE))
 
 
+@pytest.mark.parametrize(
+    ("grow", "behind"),
+    [
+        (lambda file: file.truncate(SIZE + 3 * PAGE_SIZE), bytes(3 * PAGE_SIZE)),
+        (lambda file: file.pwrite(b"end", SIZE + 3 * PAGE_SIZE), bytes(3 * PAGE_SIZE) + b"end"),
+        (lambda file: file.pwrite(b"end", SIZE + 3 * PAGE_SIZE, direct=True), bytes(3 * PAGE_SIZE) + b"end"),
+        (lambda file: (file.pwrite(b"x", SIZE), file.truncate(SIZE + 100)), b"x" + bytes(99)),
+        (lambda file: (file.pwrite(b"x", SIZE, direct=True), file.truncate(SIZE + 100)), b"x" + bytes(99)),
+    ],
+    ids=["size", "write", "direct write", "write before, size", "direct write before, size"],
+)
+def test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_when_the_file_grows(
+    scene, grow, behind
+):
+    """Also when it is read from the store; until then it is nobody's, and nothing is owed."""
+
+    class Torn(WritableOps):
+        failures_left = 1
+
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            if not self.failures_left:
+                return super().direct_write(data, offset_bytes)
+            self.failures_left -= 1
+            self.put(bytes(data), offset_bytes)
+            raise OSError(errno.EIO, "lost behind it")
+
+    subject = open_written(scene, Torn)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.pwrite(DATA, SIZE, direct=True)
+    assert subject.ops.data == with_data(SIZE)
+    assert not subject.mapping.is_unwritten
+    grow(subject.file)
+    assert subject.read_all() == pattern(0, SIZE) + behind
+    subject.fsync_and_assert_clean(pattern(0, SIZE) + behind)
+
+
 def test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old(scene):
     gate = scene.gate()
 

@@ -22,6 +22,7 @@ from pagein.mm import workqueue
 from pagein.stores.source import Opened
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.stores import PATIENCE_S, Gate, ScriptedOps, gated, started, updated
+from pagein.testing.writable import WritableOps
 from pagein.units import PAGE_SIZE
 
 OWN_CODE = pagein.__file__.removesuffix("__init__.py")
@@ -192,19 +193,8 @@ def test_a_second_close_finishes_that_of_a_file_which_was_interrupted_anywhere(w
     raise AssertionError("it never came to its end")
 
 
-def test_a_close_that_is_interrupted_while_it_waits_goes_on_without_its_caller() -> None:
-    """A store that takes its time to be let go of: Ctrl-C gives the prompt back, the store is closed all the same."""
-    gate = Gate()
-
-    class Slow(Place):
-        def close(self) -> None:
-            gate.pass_through()
-            super().close()
-
-    place = Slow()
-    cache = PageCache(16 * PAGE_SIZE)
-    cache.open((place, "path")).read()
-
+def close_interrupted(cache: PageCache, gate: Gate) -> None:
+    """Close *cache*, with Ctrl-C once somebody waits at *gate*."""
     seen = threading.Event()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -225,6 +215,22 @@ def test_a_close_that_is_interrupted_while_it_waits_goes_on_without_its_caller()
     with pytest.raises(KeyboardInterrupt):
         cache.close()
     sender.join(PATIENCE_S)
+
+
+def test_a_close_that_is_interrupted_while_it_waits_goes_on_without_its_caller() -> None:
+    """A store that takes its time to be let go of: Ctrl-C gives the prompt back, the store is closed all the same."""
+    gate = Gate()
+
+    class Slow(Place):
+        def close(self) -> None:
+            gate.pass_through()
+            super().close()
+
+    place = Slow()
+    cache = PageCache(16 * PAGE_SIZE)
+    cache.open((place, "path")).read()
+
+    close_interrupted(cache, gate)
     assert place.closes == 0
     gate.open()
     cache.close()
@@ -245,3 +251,20 @@ def test_a_fetch_that_blocks_does_not_keep_a_close_waiting() -> None:
     assert place.closes == 0
     gate.open()
     assert_closed(cache, place, line=0)
+
+
+def test_a_close_that_waits_for_a_write_is_interrupted_and_finished_by_the_next_one() -> None:
+    """A store that does not answer, a writer who waits for it: what his write returns for is stored all the same."""
+    gate = Gate()
+    ops = WritableOps(PAGE_SIZE, script={0: [gated(gate, updated)]})
+    cache = PageCache(16 * PAGE_SIZE)
+    file = cache.inode(ops, size_bytes=PAGE_SIZE).open("r+b")
+    writer = threading.Thread(target=lambda: file.pwrite(b"late", 8))
+    writer.start()
+    gate.wait_for_arrivals()
+    close_interrupted(cache, gate)
+    assert not cache._zone.closed
+    gate.open()
+    cache.close()
+    writer.join(PATIENCE_S)
+    assert ops.data[8:12] == b"late"

@@ -308,6 +308,31 @@ def test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first(scene, 
     assert ("set_size", 100, 0) in subject.ops.done
 
 
+@pytest.mark.parametrize("grow", ["size", "write"])
+def test_what_is_given_up_that_the_store_had_taken_as_it_failed_does_not_come_back(scene, grow):
+    """The file is what the store was known to have; when it grows, the rest is cut off first."""
+
+    def taken(ops, page, wbc):
+        ops.keep(page)
+        raise OSError(errno.EIO, "lost behind it")
+
+    subject = open_written(scene, lambda size: WritableOps(size, {LAST + 1: [taken]}), size_bytes=SIZE)
+    subject.file.pwrite(b"x" * PAGE_SIZE, (LAST + 1) * PAGE_SIZE)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.fsync()
+    subject.file.discard()
+    assert subject.mapping.i_size == SIZE
+    assert not subject.mapping.is_unwritten
+    expected = pattern(0, SIZE) + bytes(3 * PAGE_SIZE)
+    if grow == "size":
+        subject.file.truncate(len(expected))
+    else:
+        subject.file.pwrite(b"end", len(expected))
+        expected += b"end"
+    assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(expected)
+
+
 def test_the_size_is_told_once_while_several_wait_for_it(scene):
     subject, expected = written(scene, pages=[])
     gate = scene.gate()

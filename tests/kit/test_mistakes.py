@@ -57,7 +57,7 @@ def test_a_mistake_in_reading_is_named(mistake: Any) -> None:
 
 @pytest.mark.parametrize("mistake", WRITING)
 def test_a_mistake_in_writing_is_named(mistake: Any) -> None:
-    require_broken(Subject(mistake), mistake.breaks)
+    require_broken(Subject(mistake, failing=getattr(mistake, "failing", None)), mistake.breaks)
 
 
 @pytest.mark.parametrize("mistake", SOURCES)

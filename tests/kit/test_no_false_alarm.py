@@ -42,6 +42,7 @@ from tests.kit.writing_mistakes import (
     Launders,
     RightLeavingSomeLocked,
     RightPageByPage,
+    RightRunsInTwoSteps,
     RightUnderTheLock,
     RightWriting,
 )
@@ -82,6 +83,10 @@ def test_right_operations(right: Any) -> None:
 @pytest.mark.parametrize("right", [RightWriting, RightPageByPage, RightUnderTheLock, RightLeavingSomeLocked])
 def test_right_writing(right: Any) -> None:
     assert {"W2", "W6", "W9", "W10", "W11"} <= require_kept(Subject(right))
+
+
+def test_right_writing_that_fails_with_some_under_way() -> None:
+    assert {"F3", "W20"} <= require_kept(Subject(RightRunsInTwoSteps, failing=RightRunsInTwoSteps.failing))
 
 
 class LaundersSome(Launders):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pagein import AOP_WRITEPAGE_ACTIVATE, RangeOperations
@@ -539,6 +541,88 @@ class LaunderPageKeepsContent(Launders):
     def launder_page(self, page: Page) -> Any:
         self.kept.append(page.content[:100])
         return super().launder_page(page)
+
+
+class RightRunsInTwoSteps(RightPageByPage):
+    """Begins to store all of a run, and then ends it; what it cannot begin it ends at once.  Without a mistake."""
+
+    is_full = False
+    """Whether it can begin one page only, and bring none."""
+
+    @classmethod
+    @contextmanager
+    def failing(cls) -> Iterator[None]:
+        cls.is_full = True
+        try:
+            yield
+        finally:
+            cls.is_full = False
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        if self.is_full:
+            raise full()
+        super().fill(buffer, offset_bytes)
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        begun: list[Page] = []
+        for page in wbc:
+            page.set_writeback()
+            page.unlock()
+            if begun and self.is_full:
+                page.end_writeback(full())
+            else:
+                begun.append(page)
+        self.end(begun)
+
+    def end(self, begun: list[Page]) -> None:
+        for page in begun:
+            self.keep(page)
+            page.end_writeback()
+
+
+class RaisesWithSomeUnderWay(RightRunsInTwoSteps):
+    """What it has begun when it raises it stores all the same, later."""
+
+    breaks = "W20"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late: list[tuple[Page, bytes]] = []
+
+    def writepages(self, wbc: WritebackControl) -> None:
+        self.end_late()
+        if self.is_full:
+            self.begin(wbc.take(1))
+            raise full()
+        super().writepages(wbc)
+
+    def begin(self, page: Page) -> None:
+        page.set_writeback()
+        page.unlock()
+        with page.content as content:
+            self.late.append((page, bytes(content)))
+
+    def end_late(self) -> None:
+        while self.late:
+            page, content = self.late.pop()
+            self.store(memoryview(content), page.offset)
+            page.end_writeback()
+
+
+class RaisesFromWritepageWithItUnderWay(RaisesWithSomeUnderWay):
+    def writepages(self, wbc: WritebackControl) -> None:
+        wbc.write_each_page()
+
+    def writepage(self, page: Page, wbc: WritebackControl) -> int:
+        self.end_late()
+        if not self.is_full:
+            return super().writepage(page, wbc)
+        self.begin(page)
+        raise full()
+
+
+def full() -> OSError:
+    return OSError(errno.EBUSY, "the queue is full")
 
 
 class StoresAfterTheEnd(RightWriting):

@@ -18,7 +18,8 @@ import pytest
 from tests.contract.writing import assert_counts_agree
 from tests.mm.schedules import LOCKS, REMOVAL, Functions, may_fail_with
 
-from pagein import File, PageCache
+from pagein import File, PageCache, unwritten
+from pagein.inode import Inode
 from pagein.mm import direct, on_io, size_owed, truncate, walk, write, writeback
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.dirty import DirtyState
@@ -781,6 +782,102 @@ def test_a_mapping_that_is_suspended_while_somebody_writes(scheduler: Scheduler)
             scene.mapping.resume(scene.store)
         expected = scene.expected((8, b"late")) if outcome["written"] else scene.expected()
         scene.settle(expected)
+
+
+UNWRITTEN: Functions = [
+    Inode.unwritten_bytes, Inode._unwritten_cached_bytes, AddressSpace.is_unwritten,
+    ByLine(walk._lock_run), ByLine(Page.settle_writeback),
+]  # fmt: skip
+"""Where data are on their way from one place to the next, and where they are looked for."""
+
+
+class StagingStore(SlowStore):
+    """What it was given has to be committed, which it never is."""
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return PAGE_SIZE if b"dirty" in self.data else None
+
+
+@pytest.mark.schedules(60, UNWRITTEN)
+@pytest.mark.parametrize("way", ["that fails", "that has to commit it"])
+def test_what_is_on_its_way_to_a_store_is_unwritten_at_every_moment(scheduler: Scheduler, way: str) -> None:
+    """Nobody may find in between that there is nothing, and forget the file."""
+
+    def ask() -> None:
+        assert scene.inode.unwritten_bytes
+
+    with Scene(scheduler, failures=9 * (way == "that fails")) as scene:
+        scene.warm(dirty=0)
+        if way == "that has to commit it":
+            scene.store.__class__ = StagingStore
+        scene.spawn(
+            flusher=lambda: run_steps(write_back(scene.mapping, Sync.NONE, scheduler.waiter)), one=ask, other=ask
+        )
+        scene.run()
+        scene.store.__class__ = SlowStore
+        scene.store.failures_left = 0
+        scene.mapping.wb_err.told()  # for the end
+
+
+@pytest.mark.schedules(10, LOCKS, departures=1)
+def test_what_a_finalizer_has_left_is_unwritten_at_every_moment(scheduler: Scheduler) -> None:
+    """Also while somebody writes it into the cache."""
+
+    def ask() -> None:
+        assert scene.inode.unwritten_bytes
+
+    with Scene(scheduler, pages=1) as scene:
+        scene.warm()
+        scene.mapping.late.append((0, b"late"))
+        scene.spawn(
+            asker=ask, writer=lambda: unwritten.write_late(scene.cache._table, scene.inode, waits=True), other=ask
+        )
+        scene.run()
+    assert scene.store.data == scene.expected((0, b"late"))
+
+
+@pytest.mark.schedules(60, UNWRITTEN)
+def test_a_file_that_was_left_stays_the_caches_while_it_cannot_be_stored(scheduler: Scheduler) -> None:
+    """Whoever follows up in that moment: a cache that closes without an error has stored it."""
+
+    def write_back_and_fail() -> None:
+        run_steps(write_back(scene.mapping, Sync.NONE, scheduler.waiter))
+
+    def first() -> None:
+        scene.file.pwrite(b"dirty", 8)
+        with pytest.raises(OSError):
+            scene.file.close()
+        scene.spawn(flusher=write_back_and_fail, sweeper=scene.cache._table.follow_up)
+
+    with Scene(scheduler, failures=9) as scene:
+        scene.spawn(first=first)
+        scene.run()
+        assert scene.inode in scene.cache._table.written
+        scene.store.failures_left = 0
+    assert scene.store.data == scene.expected((8, b"dirty"))
+
+
+@pytest.mark.schedules(10, LOCKS, departures=1)
+def test_a_file_that_is_let_go_of_in_the_middle_of_a_write_stays_the_caches(scheduler: Scheduler) -> None:
+    """As by a cache that closes: it does not wait for the write, and what that leaves is dirty."""
+    written: list[int] = []
+
+    def write_through() -> None:
+        try:
+            written.append(scene.file.pwrite(b"dirty", 8))
+        except ValueError:
+            written.append(0)
+
+    def let_go() -> None:
+        scene.file._release()
+        scene.cache._table.follow_up()
+
+    with Scene(scheduler, "blocking") as scene:  # the writer waits until the page is read, and the other begins
+        scene.spawn(writer=write_through, closer=let_go)
+        scene.run()
+        assert (scene.inode in scene.cache._table.written) >= bool(written[0])
+    assert scene.store.data == (scene.expected((8, b"dirty")) if written[0] else scene.expected())
 
 
 @pytest.mark.schedules(30, SHORT)

@@ -242,10 +242,24 @@ WRITE_BACK = [
         "contract/test_truncate_dirty.py::test_item_30_a_truncation_waits_for_the_write_back_of_what_it_cuts",
     ),
     mutation(
-        "truncate", "a cut leaves what the store has behind it to be read again",
-        "                    mapping.disk_size = min(mapping.disk_size, size_bytes)\n            drop",
-        "            drop",
+        "size_owed", "a cut leaves what the store has behind it to be read again",
+        "    mapping.disk_size = min(mapping.disk_size, size_bytes)\n",
+        "",
         "contract/test_truncate_dirty.py::test_item_29_what_was_cut_off_in_a_page_that_is_not_here_reads_as_zeros",
+    ),
+    mutation(
+        "truncate", "what a write that failed has left in the store beyond the end comes back when the file grows",
+        "        if mapping.store_end > mapping.i_size:\n",
+        "        if False:\n",
+        "contract/test_truncate_dirty.py::"
+        "test_what_is_given_up_that_the_store_had_taken_as_it_failed_does_not_come_back",
+    ),
+    mutation(
+        "direct", "a direct write makes forget what another has left beyond the end",
+        "                mapping.store_end = max(store_end, mapping.store_end)\n",
+        "                pass\n",
+        "contract/test_direct.py::"
+        "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_when_the_file_grows",
     ),
     mutation(
         "truncate", "a page that a reader brought while a hole was made stays",

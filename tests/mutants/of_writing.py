@@ -78,6 +78,12 @@ WRITING = [
         "contract/test_write.py::test_item_50_a_page_that_the_store_has_by_the_time_that_its_lock_comes_is_read",
     ),
     mutation(
+        "write", "a write into a cache that was closed meanwhile returns as if it were stored one day",
+        "        if mapping.zone.closed:\n            raise closed_cache()\n",
+        "",
+        "mm/test_interleavings_of_closing.py::test_a_write_whose_own_store_closes_the_cache_is_told_so",
+    ),
+    mutation(
         "write", "a write within the file cuts off what lies behind",
         "        mapping.i_size = max(mapping.i_size, stop)\n",
         "        mapping.i_size = stop\n",

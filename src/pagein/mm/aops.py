@@ -97,7 +97,8 @@ class AddressSpaceOperations:
         To decline: ``wbc.redirty(page)``, and either unlock it and return 0, or return AOP_WRITEPAGE_ACTIVATE with
         the page still locked.
         Locks: page locked and Uptodate on entry, its dirty flag cleared; on return unlocked, but for ACTIVATE.
-        Blocks: as long as it likes.  Raises: OSError: the page stays dirty, and who calls fsync hears of it.
+        Blocks: as long as it likes.  Raises: OSError: the page stays dirty, and who calls fsync hears of it.  Nothing
+        of it may be under way then: it may be stored again at once, and what lands late would land over that.
         """
         raise NotImplementedError(f"{type(self).__name__} must define writepage(page, wbc) or writepages(wbc)")
 
@@ -107,6 +108,9 @@ class AddressSpaceOperations:
 
         Locks: every page of the run locked on entry; what was not taken stays dirty, and is unlocked by the core.
         Up to `walk.REQUESTS_MAX` calls at once, for pages that do not overlap.
+        Raises: OSError: all that was taken and not ended stays dirty.  So nothing of it may be under way any more, also
+        of pages that were begun before the one that failed: wait for those first; or end that one with
+        ``page.end_writeback(error)``, and return.
         """
         wbc.write_each_page()
 

@@ -17,7 +17,7 @@ from .locking import DIRECT_WRITE
 from .on_io import on_io_steps
 from .page import Writeback
 from .sync import MakeWaiter, Steps
-from .truncate import drop_beyond_end, extend, invalidate_inode_pages2, require_room
+from .truncate import drop_before_growth, extend, invalidate_inode_pages2, require_room
 from .write import require_open, write_locked
 from .writeback import Sync, write_back
 
@@ -50,7 +50,7 @@ def _may_pass_by(mapping: AddressSpace, offset: int, size_bytes: int, make_waite
     if mapping.size_owed is not None:
         return False
     if offset > mapping.i_size:
-        drop_beyond_end(mapping)
+        drop_before_growth(mapping)
     first, stop = offset >> PAGE_SHIFT, page_count_for(offset + size_bytes)
     if (yield from write_back(mapping, Sync.ALL, make_waiter, first, stop)) is not None:
         return False
@@ -91,7 +91,10 @@ def _note_written(mapping: AddressSpace, offset: int, written: int, own: Writeba
     try:
         invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)
         if end > mapping.i_size:
+            store_end = mapping.store_end  # more, perhaps: of another one, which failed
             extend(mapping, end, own=own)
+            with zone.lock:
+                mapping.store_end = max(store_end, mapping.store_end)
     except OSError as error:
         with zone.lock, mapping.dirty_lock:
             mapping.note_stored(end)

@@ -172,9 +172,14 @@ class AddressSpace:
 
     def is_interrupted_here(self) -> bool:
         """Whether who calls would wait for its own thread if it waited for this file: a finalizer that came in inside
-        the core; or a store's code that was called for this very file, or by who holds its ``i_rwsem``."""
+        the core; or a store's code (`is_calling_here`)."""
+        return is_inside() or self.is_calling_here()
+
+    def is_calling_here(self) -> bool:
+        """Whether the calling thread runs a store's code that was called for this very file, or by who holds its
+        ``i_rwsem``."""
         calling = HERE.calling
-        return is_inside() or (calling != () and (self in calling or self.i_rwsem.is_held_here))
+        return calling != () and (self in calling or self.i_rwsem.is_held_here)
 
     @property
     def dirty_bytes(self) -> int:
@@ -410,7 +415,8 @@ class AddressSpace:
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether the store does not have all that is written."""
+        """Whether the store does not have all that is written.  Zone's lock held: pages are dirty, or under write-back,
+        or in between."""
         is_size_known = self.size_owed is None and self.disk_size >= self.i_size
         return bool(self.dirty_pages or self.under_writeback) or not is_size_known
 

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
 
 
+def owe_size(mapping: AddressSpace, size_bytes: int) -> None:
+    """What the store may have beyond *size_bytes* is the file's no more.  Zone's lock held."""
+    mapping.size_owed = size_bytes if mapping.size_owed is None else min(mapping.size_owed, size_bytes)
+    mapping.disk_size = min(mapping.disk_size, size_bytes)
+
+
 def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
     """Tell the store the size that it has to have before it gets more; return what it raised.
 

@@ -4,8 +4,8 @@ Guarantees: `invalidate_mapping_pages` never blocks and never touches what is in
 move i_size first, so that readers see the new end before pages go; whatever is removed is removed by
 removal.remove_runs, in its order.  What is cut off is never stored afterwards, and reads as zeros should the file grow.
 `truncate` asks nothing of the store: write-back tells it the new size before it stores anything more (size_owed.py).
-Assumes: callers hold no page lock; those of `truncate_setsize`, `invalidate_inode_pages2` and `drop_beyond_end` hold
-``i_rwsem``, as nothing here orders two truncations.
+Assumes: callers hold no page lock; those of `truncate_setsize`, `invalidate_inode_pages2`, `drop_beyond_end` and
+`drop_before_growth` hold ``i_rwsem``, as nothing here orders two truncations.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from . import removal
 from .debug import called
 from .locking import LAUNDER_PAGE, PUNCH_HOLE
 from .lru import NOT_QUEUED, Run
+from .size_owed import owe_size
 from .sync import run_steps
 from .walk import wait_on_writeback
 from .writeback import Sync, write_back
@@ -92,12 +93,23 @@ def truncate(mapping: AddressSpace, size_bytes: int, file: OpenFile | None = Non
                 # have more by a request that failed, or is about to be told a larger size.
                 owed_bytes = mapping.size_owed
                 if size_bytes < mapping.store_end or (owed_bytes is not None and size_bytes < owed_bytes):
-                    mapping.size_owed = size_bytes if owed_bytes is None else min(owed_bytes, size_bytes)
-                    mapping.disk_size = min(mapping.disk_size, size_bytes)
+                    owe_size(mapping, size_bytes)
             drop_beyond_end(mapping)
         elif size_bytes > mapping.i_size:
-            drop_beyond_end(mapping)
+            drop_before_growth(mapping)
             _set_size(mapping, size_bytes)
+
+
+def drop_before_growth(mapping: AddressSpace) -> None:
+    """As `drop_beyond_end`, before the file becomes longer by what was not written: that reads as zeros.
+
+    Also once the store is asked for it, which may have something there: of a write that it has failed, after it took
+    some of it.  It is told of that only now: a file that does not grow is no longer for that.
+    """
+    with mapping.zone.lock:
+        if mapping.store_end > mapping.i_size:
+            owe_size(mapping, mapping.i_size)
+    drop_beyond_end(mapping)
 
 
 def drop_beyond_end(mapping: AddressSpace) -> None:

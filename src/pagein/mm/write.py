@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import closed_file
+from ..errors import closed_cache, closed_file
 from ..units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import ones
 from .bring import lock_uptodate
 from .lru import RUN_PAGES_MAX
 from .sync import MakeWaiter, Steps
-from .truncate import drop_beyond_end, punch_hole, require_room
+from .truncate import drop_before_growth, punch_hole, require_room
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -62,7 +62,7 @@ def write_locked(file: OpenFile, data: memoryview, offset: int, make_waiter: Mak
     require_room(mapping, offset + len(data))
     appends = offset == mapping.i_size
     if offset > mapping.i_size and len(data):
-        drop_beyond_end(mapping)  # an interrupted write may have left something there
+        drop_before_growth(mapping)  # an interrupted write may have left something there
     written = yield from _write(file, data, offset, make_waiter)
     if written == len(data):
         _make_ready(mapping, offset + written, written if appends else 0)
@@ -179,10 +179,15 @@ def write_begin(file: OpenFile, index: int, offset: int, stop: int, make_waiter:
 
 def write_end(page: LockedPage, stop: int) -> int:
     """The bytes are there, up to *stop*: the page is Uptodate and dirty, and the file as long as that; how many pages
-    were not dirty before.  Locks: ``i_rwsem``, and the page."""
+    were not dirty before.  Locks: ``i_rwsem``, and the page.
+
+    Raises: ValueError if the cache has been closed meanwhile, by who did not wait for this: nobody would store it.
+    """
     mapping = page.mapping
     arena, frame, count = page.run
     with mapping.zone.lock, mapping.dirty_lock:
+        if mapping.zone.closed:
+            raise closed_cache()
         fresh = count - arena.dirty[frame : frame + count].count(1)
         arena.dirty[frame : frame + count] = ones(count)
         mapping.dirty_pages += fresh

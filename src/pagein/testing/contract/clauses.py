@@ -354,6 +354,12 @@ _TABLE = (
         "Decline only what you will take soon, also if nothing else is stored meanwhile; if it cannot be stored, raise "
         "OSError.",
     ),
+    Clause(
+        "W20",
+        "an operation that raises has nothing still under way",
+        "Before you raise, wait for what you have begun. Or raise nothing: what you cannot begin you end by "
+        "page.end_writeback(error), and return.",
+    ),
     # -- what is left
     Clause(
         "L1",

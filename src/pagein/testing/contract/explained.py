@@ -52,6 +52,9 @@ NOTES = {
     "not stored is lost.",
     "W19": "While nothing at all is stored the checker calls fsync again and again, a hundred times at least, for one "
     "second.",
+    "W20": "All that an operation took which raises, and did not end, is dirty again, and may be stored anew at once: "
+    "what lands late may land over what is newer. Needs `Subject(failing=...)`; told if the store ends such a page, or "
+    "takes its content, later.",
     "L2": "Opened, read and closed four times. Only if threads of each time are still there five seconds later, it is "
     "done forty times: what all share, a pool that is not full yet, and threads that end by themselves are no breach.",
     "L3": "Found as threads are: a descriptor that all share, and a cache of connections, are no breach.",

@@ -191,6 +191,8 @@ class Probe(AddressSpaceOperations):
             except Exception as error:
                 too_late = min((page.too_late for page in stored), default="R13")  # W1 before W17: it comes first
                 self._note_raised(error, where, too_late)
+                for page in stored:
+                    page.operation_raised()
                 raise
 
 

@@ -73,7 +73,7 @@ EXERCISES = (
     Exercise(writing.found_anew, ("W5", "W13", "W14", "O5"), (*_STORED, writing.committed)),
     Exercise(writing.direct, ("W16",), _STORED),
     Exercise(writing.laundered, ("W18",), (*_STORED, writing.rewritten)),
-    Exercise(writing.write_failure, ("F3",), _STORED),
+    Exercise(writing.write_failure, ("F3", "W20"), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
 )
 

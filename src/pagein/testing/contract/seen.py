@@ -60,7 +60,7 @@ class SeenPage:
         return self._lend("W17", readonly=True)
 
     def _lend(self, number: str, *, readonly: bool) -> memoryview:
-        if self._state in ("ended", "unlocked", "settled"):
+        if self._state in ("ended", "unlocked", "settled", "failed"):
             what = "content" if readonly else "buffer"
             late = self.too_late if readonly else "R14"
             self._record.breach(late, f"page.{what} was taken after the store had let go of the page", self.where)
@@ -78,6 +78,8 @@ class SeenPage:
     @property
     def too_late(self) -> str:
         """Which clause it breaks to use what is to be stored, now that the store has let go of the page."""
+        if self._state == "failed":
+            return "W20"
         return "W1" if self._state == "unlocked" and self._is_stored else "W17"
 
     def end_loans(self) -> None:
@@ -108,6 +110,11 @@ class SeenPage:
         """The core has it again."""
         self._state = "settled"
         self.end_loans()
+
+    def operation_raised(self) -> None:
+        """The core takes it back, as not stored: what was begun of it must be over."""
+        if self._state == "owed":
+            self._state = "failed"
 
     def end_in_its_place(self, error: OSError) -> None:
         """End what the store has not ended."""
@@ -173,6 +180,10 @@ class SeenPage:
     def end_writeback(self, error: BaseException | None = None) -> None:
         """As `Page.end_writeback`."""
         if self._state == "rescued":
+            return
+        if self._state == "failed":
+            seen = "page.end_writeback() was called after the operation had raised: it was still being stored"
+            self._record.breach("W20", seen, self.where, is_certain=True)
             return
         if error is not None and not isinstance(error, OSError):
             self._record.breach("R8", f"page.end_writeback({error!r})", self.where)
