@@ -258,6 +258,11 @@ class ContractViolation(AssertionError):
         return f"{self.operation}: {self.clause}{self.stacks}"
 
 
+def wrong_return(called: str, returned: object, accepted: str) -> TypeError:
+    """A store's method returns what it cannot return."""
+    return TypeError(f"{called} must {accepted}, not {reprlib.repr(returned)} ({type(returned).__name__})")
+
+
 # -- writing -----------------------------------------------------------------------------------------
 
 
