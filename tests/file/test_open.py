@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ BAD_MODES = ["", "b", "t", "+", "rr", "rbt", "rtb", "rw", "rwb", "ra", "U", "rU"
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
+    os.utime(path, (1, 1))  # else its version is not certain yet
     return path
 
 
