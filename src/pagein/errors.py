@@ -185,6 +185,20 @@ def not_a_url(url: str, reason: str) -> ValueError:
     return ValueError(f"cannot open {url!r}: {reason}; accepted are {_SOURCES}")
 
 
+def not_operations(value: object) -> TypeError:
+    """What `PageCache.inode` cannot ask for pages."""
+    if isinstance(value, type):
+        what = f"the class {value.__name__}: call it"
+    else:
+        what = f"{reprlib.repr(value)} ({type(value).__name__})"
+    return TypeError(f"ops must be an instance of AddressSpaceOperations, not {what}")
+
+
+def not_a_cache(value: object) -> TypeError:
+    """What nothing can be opened through."""
+    return TypeError(f"cache must be a pagein.PageCache or None, not {reprlib.repr(value)} ({type(value).__name__})")
+
+
 def negative(what: str, value: int) -> ValueError:
     """An offset, a size or a count below zero."""
     return ValueError(f"{what} must be at least 0, not {value}")

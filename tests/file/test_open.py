@@ -163,6 +163,14 @@ def test_pagein_open_uses_the_cache_of_the_process(default_cache: PageCache, pat
         assert default_cache.stats().size_bytes == 1 << 20
 
 
+def test_a_default_cache_that_was_closed_is_followed_by_another(default_cache: PageCache, path: Path) -> None:
+    default_cache.close()
+    with pagein.open(path) as file, pagein.default_cache() as another:
+        assert another is pagein.default_cache() is not default_cache
+        assert file.read() == CONTENT
+    assert another.closed
+
+
 def test_pagein_open_uses_the_cache_it_is_given(default_cache: PageCache, cache: PageCache, path: Path) -> None:
     with binary(pagein.open(path, cache=cache)) as file:
         assert file.read() == CONTENT
