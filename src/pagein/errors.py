@@ -181,8 +181,13 @@ def not_a_source(value: object) -> TypeError:
 
 
 def not_a_url(url: str, reason: str) -> ValueError:
-    """A URL that cannot be read, or whose scheme nobody knows."""
-    return ValueError(f"cannot open {url!r}: {reason}; accepted are {_SOURCES}")
+    """A URL that cannot be read, or one with options that make no sense."""
+    return ValueError(f"cannot open {url!r}: {reason}")
+
+
+def unknown_scheme(url: str, scheme: str) -> ValueError:
+    """A URL of which nobody knows what it is."""
+    return not_a_url(url, f"nobody knows the scheme {scheme!r}; accepted are {_SOURCES}")
 
 
 def not_operations(value: object) -> TypeError:

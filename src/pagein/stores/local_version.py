@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 TICK_NS = 20_000_000
@@ -21,7 +22,7 @@ COARSE_TICK_NS = 2_000_000_000
 OWN_MAX = 4096
 """So many files are known to have been written by this process.  Who is forgotten is read once more."""
 
-now_ns = time.time_ns
+now_ns: Callable[[], int] = time.time_ns
 
 _own: dict[tuple[int, int], tuple[str, str]] = {}
 """By device and inode: the stamp after our last write, and the mark of that.  Each step is one of a dictionary."""
