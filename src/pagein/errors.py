@@ -77,6 +77,14 @@ def stale(source: str, *, was: str, now: str) -> OSError:
     return OSError(errno.ESTALE, f"changed while it was open (was {was}, now {now}); open it again", source)
 
 
+def conflict(source: str, *, was: str, now: str) -> OSError:
+    """ESTALE: its store does not take what was written, since another has changed it.  To open it again gives the same:
+    what is not written is what everybody in this cache gets."""
+    text = f"changed while it was open for writing (was {was}, now {now})"
+    ways_out = "File.save_as() saves what was written elsewhere, File.discard() gives it up"
+    return OSError(errno.ESTALE, f"{text}: {ways_out}", source)
+
+
 # -- a fetch -----------------------------------------------------------------------------------------
 
 
@@ -137,7 +145,7 @@ def busy(source: str, page_count: int) -> OSError:
 def cannot_grow(source: str, size_bytes: int, size_bytes_max: int) -> OSError:
     """EFBIG: an open file has room in its arena for only so many pages."""
     most, wanted = format_size(size_bytes_max), format_size(size_bytes)
-    text = f"an open file can grow to {most}, not to {wanted}; open it again"
+    text = f"while it is open it can grow to {most}, not to {wanted}; opened anew, to 4 times its size if that is more"
     return OSError(errno.EFBIG, text, source)
 
 

@@ -280,6 +280,14 @@ def test_beyond_its_room_a_write_is_refused_and_nothing_is_written(cache: PageCa
             with pytest.raises(OSError, match="can grow to") as raised:
                 call()
             assert raised.value.errno == errno.EFBIG
+            assert "opened anew, to 4 times its size" in str(raised.value)
+        assert file.size_bytes == 0
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_nothing_can_be_written_anywhere_as_posix_has_it(cache: PageCache, tmp_path: Path, direct: bool) -> None:
+    with binary(cache.open(tmp_path / "new", "wb")) as file:
+        assert file.pwrite(b"", 1 << 50, direct=direct) == 0
         assert file.size_bytes == 0
 
 

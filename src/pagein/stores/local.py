@@ -26,7 +26,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from ..errors import is_directory, no_size, not_regular, permission, same_file, stale, store_failed
+from ..errors import conflict, is_directory, no_size, not_regular, permission, same_file, stale, store_failed
 from ..mm.aops import AddressSpaceOperations
 from .local_version import FileVersion, look, note_own, stamp_of
 from .ranges import RangeOperations, require_length
@@ -304,7 +304,7 @@ class _WritableOperations(_LocalOperations):
     def _require_version(self) -> None:
         now = stamp_of(os.fstat(self._fd))
         if now != self._stamp:
-            raise stale(self._name, was=self._stamp, now=now)
+            raise conflict(self._name, was=self._stamp, now=now)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
