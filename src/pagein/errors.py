@@ -131,6 +131,12 @@ def no_memory(cap_bytes: int, pinned_bytes: int | None = None) -> OSError:
     return OSError(errno.ENOMEM, f"{text}: end a view, or give PageCache more")
 
 
+def view_too_large(size_bytes: int, cap_bytes: int) -> OSError:
+    """ENOMEM: so many pages would have to be there at once, and never are."""
+    text = f"{format_size(size_bytes)} of pages in one view do not fit into a cache of {format_size(cap_bytes)}"
+    return OSError(errno.ENOMEM, f"{text}: view less at once, or give PageCache more")
+
+
 def would_block(source: str) -> OSError:
     """EAGAIN (`BlockingIOError`): the page is not here, and the reader does not want to wait."""
     return OSError(errno.EAGAIN, "the page is not in the cache, and the read may not wait for it", source)

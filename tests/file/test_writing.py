@@ -223,6 +223,9 @@ def test_a_file_that_only_reads_takes_nothing_at_an_offset_either(cache: PageCac
         for call in (lambda: file.pwrite(b"x", 0), lambda: file.pwrite(b"x" * 9000, 7), lambda: file.punch_hole(0, 1)):
             with pytest.raises(io.UnsupportedOperation, match="for reading only"):
                 call()
+        for name, change in {"fsync": file.fsync, "punch_hole": lambda: file.punch_hole(0, 1)}.items():
+            with pytest.raises(io.UnsupportedOperation, match=f"{name}: the file is open for reading only"):
+                change()
         assert file.discard() == 0
 
 

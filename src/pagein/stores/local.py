@@ -357,7 +357,7 @@ def _fsync_directory(path: str) -> None:
 
 def _real_path(path: str) -> str:
     if "\0" in path:
-        raise ValueError("embedded null byte")  # as `open` says; realpath() has other words in each release
+        raise ValueError(f"embedded null byte in {path!r}")  # realpath() has other words in each release
     return os.path.realpath(path)
 
 
