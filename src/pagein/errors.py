@@ -41,7 +41,7 @@ def not_regular(source: str, kind: str) -> OSError:
 
 def no_size(source: str) -> OSError:
     """EOPNOTSUPP: where it ends is told only by reading it to its end."""
-    return OSError(errno.EOPNOTSUPP, "the store does not tell its size", source)
+    return OSError(errno.EOPNOTSUPP, "the store does not tell its size: copy it to a file, and open that", source)
 
 
 def negative_size(source: str, size_bytes: int) -> OSError:
