@@ -20,12 +20,12 @@ TICK_NS = 20_000_000
 COARSE_TICK_NS = 2_000_000_000
 """...or every second, or every other one, where times are whole seconds: FAT, ext3, some FUSE file systems."""
 OWN_MAX = 4096
-"""So many files are known to have been written by this process.  Who is forgotten is read once more."""
+"""So many files are known to have been written by this process.  One that is forgotten is as any other."""
 
 now_ns: Callable[[], int] = time.time_ns
 
 _own: dict[tuple[int, int], tuple[str, str]] = {}
-"""By device and inode: the stamp after our last write, and the mark of that.  Each step is one of a dictionary."""
+"""By device and inode: the stamp after our last write, and its mark.  Each step is one call of a dictionary."""
 
 
 class FileVersion(NamedTuple):
@@ -34,20 +34,18 @@ class FileVersion(NamedTuple):
     stamp: str
     """What the system says: it is compared wherever nobody asks whether two looks have seen the same."""
     mark: str = ""
+    """What tells it from others with the same stamp."""
     is_racy: bool = False
     """Whether the file may be written to without another stamp: the mark is of this look only."""
+    is_own: bool = False
+    """Whether this process has written it, and knows that still."""
 
     def __str__(self) -> str:
         return self.stamp + self.mark
 
     def is_still(self, now: FileVersion) -> bool:
         """Whether who reads this one may read on, as far as *now* tells."""
-        return self.stamp == now.stamp and (self.mark == now.mark or (self.is_racy and not now.is_own))
-
-    @property
-    def is_own(self) -> bool:
-        """Whether this process has written it."""
-        return bool(self.mark) and not self.is_racy
+        return self.stamp == now.stamp and (self.mark == now.mark or not now.is_own)
 
 
 def look(at: int | str) -> tuple[os.stat_result, FileVersion]:
@@ -61,7 +59,7 @@ def _judged(status: os.stat_result, began_ns: int) -> FileVersion:
     stamp = stamp_of(status)
     own_stamp, mark = _own.get((status.st_dev, status.st_ino), ("", ""))
     if own_stamp == stamp:
-        return FileVersion(stamp, mark)
+        return FileVersion(stamp, mark, is_own=True)
     tick_ns = TICK_NS if status.st_mtime_ns % 1_000_000_000 else COARSE_TICK_NS
     if abs(began_ns - status.st_mtime_ns) <= tick_ns:
         return FileVersion(stamp, _new_mark("racy"), is_racy=True)
@@ -70,11 +68,13 @@ def _judged(status: os.stat_result, began_ns: int) -> FileVersion:
 
 def note_own(status: os.stat_result) -> FileVersion:
     """This process has changed the file, and this is what it is since."""
-    version = FileVersion(stamp_of(status), _new_mark("write"))
+    file, stamp = (status.st_dev, status.st_ino), stamp_of(status)
+    own_stamp, _ = _own.get(file, ("", ""))
+    mark = _new_mark("write") if own_stamp == stamp else ""  # where the clock has stood since our last write
     if len(_own) >= OWN_MAX:
         _own.clear()
-    _own[status.st_dev, status.st_ino] = version.stamp, version.mark
-    return version
+    _own[file] = stamp, mark
+    return FileVersion(stamp, mark, is_own=True)
 
 
 def stamp_of(status: os.stat_result) -> str:
