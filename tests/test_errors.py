@@ -94,7 +94,8 @@ def test_no_memory_says_how_many_pages_there_are_and_how_many_bytes_are_pinned()
         (errors.cap_too_small(100, "size"), "size: a cache must hold at least one page (4096 bytes), not 100 bytes"),
         (errors.closed_cache(), "closed PageCache"),
         (errors.negative("offset", -3), "offset must be at least 0, not -3"),
-        (errors.not_a_url("x://y", "why"), "cannot open 'x://y': why; accepted are a path"),
+        (errors.not_a_url("x://y", "why"), "cannot open 'x://y': why"),
+        (errors.unknown_scheme("x://y", "x"), "cannot open 'x://y': nobody knows the scheme 'x'; accepted are a path"),
         (errors.bad_mode("zz"), "invalid mode 'zz': accepted is one of"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from .cache import PageCache as PageCache
 from .default import default_cache as default_cache
-from .errors import ContractViolation as ContractViolation, UnwrittenDataError as UnwrittenDataError
+from .errors import ContractViolation as ContractViolation, UnwrittenDataError as UnwrittenDataError, not_a_cache
 from .file import File as File
 from .inode import Inode as Inode
 from .mm.aops import (
@@ -83,9 +83,11 @@ def open(
     **store_options: Any,
 ) -> File | io.TextIOWrapper:
     """Open *source* through *cache*, by default the process's own: see `PageCache.open`."""
-    return (default_cache() if cache is None else cache).open(
-        source, mode, encoding=encoding, errors=errors, newline=newline, **store_options
-    )
+    if cache is None:
+        cache = default_cache()
+    elif not isinstance(cache, PageCache):
+        raise not_a_cache(cache)
+    return cache.open(source, mode, encoding=encoding, errors=errors, newline=newline, **store_options)
 
 
 def publish() -> str:

@@ -21,12 +21,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import closing, config, follow_up, notebook, process, stores
-from .errors import ContractViolation, negative
+from .errors import ContractViolation, closed_cache, not_operations
 from .file import File
 from .freshness import Revalidate, parse_revalidate
 from .inode import Inode as Inode
 from .lookup import Lookup
 from .mm import truncate
+from .mm.aops import AddressSpaceOperations
 from .mm.debug import Checks
 from .mm.dirty import Limits
 from .mm.mapping import AddressSpace
@@ -37,7 +38,7 @@ from .mm.victims import Victims, s3fifo
 from .mm.zone import Zone
 from .modes import Mode
 from .owner import CacheOwner
-from .reader import PageReader
+from .reader import PageReader, checked
 from .residency import members
 from .stores.source import Opened, Source
 from .table import InodeTable
@@ -114,12 +115,20 @@ class PageCache:
             publishing.publish_as_asked()
 
     def __enter__(self) -> PageCache:
+        """Raises: ValueError if it is closed."""
+        if self._zone.closed:
+            raise closed_cache()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: nothing is opened through it any more, nor read."""
+        return self._zone.closed
 
     def __repr__(self) -> str:
         size = format_size(self.size_bytes)
@@ -231,10 +240,11 @@ class PageCache:
         """A file of *size_bytes* whose pages *ops* brings: ``inode.open()`` reads it.
 
         With a *key*, the inode that this cache already has for it is returned, if its size is the same, or while it
-        is being written.  Raises: ValueError, OSError(EFBIG).
+        is being written.  Raises: TypeError, ValueError, OSError(EFBIG).
         """
-        if size_bytes < 0:
-            raise negative("size_bytes", size_bytes)
+        if not isinstance(ops, AddressSpaceOperations):
+            raise not_operations(ops)
+        size_bytes = checked("size_bytes", size_bytes)
         opened = Opened(ops, size_bytes, version=f"size={size_bytes}")
         title = name or (type(ops).__name__ if key is None else str(key))
         follow_up.sweep(self)
@@ -324,8 +334,10 @@ class PageCache:
         """`File.fsync` of every file with data that its store does not have, also of those that are closed.
 
         Blocks: interruptibly.  Raises: UnwrittenDataError naming the files that their stores do not have; else OSError:
-        the first error of a store that has all of a file, but not durably.
+        the first error of a store that has all of a file, but not durably; ValueError if the cache is closed.
         """
+        if self._zone.closed:
+            raise closed_cache()
         self._zone.shielded(partial(closing.write_out_all, self, durable=True))
         follow_up.sweep(self)
 

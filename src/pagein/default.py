@@ -12,10 +12,13 @@ _cache: PageCache | None = None
 
 
 def default_cache() -> PageCache:
-    """The cache of this process, made at first use, as the environment or a file configures it (config.py)."""
+    """The cache of this process, made at first use, as the environment or a file configures it (config.py).
+
+    Once somebody has closed it, another is made: closing it is no end of `pagein.open` for those who share it.
+    """
     global _cache  # noqa: PLW0603  # one per process is the point
     with _lock:
-        if _cache is None:
+        if _cache is None or _cache.closed:
             _cache = PageCache()
         return _cache
 

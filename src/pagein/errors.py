@@ -41,7 +41,7 @@ def not_regular(source: str, kind: str) -> OSError:
 
 def no_size(source: str) -> OSError:
     """EOPNOTSUPP: where it ends is told only by reading it to its end."""
-    return OSError(errno.EOPNOTSUPP, "the store does not tell its size", source)
+    return OSError(errno.EOPNOTSUPP, "the store does not tell its size: copy it to a file, and open that", source)
 
 
 def negative_size(source: str, size_bytes: int) -> OSError:
@@ -75,6 +75,14 @@ def after_fork(source: str) -> OSError:
 def stale(source: str, *, was: str, now: str) -> OSError:
     """ESTALE: the source is no longer the version that was opened; reading on would mix the two."""
     return OSError(errno.ESTALE, f"changed while it was open (was {was}, now {now}); open it again", source)
+
+
+def conflict(source: str, *, was: str, now: str) -> OSError:
+    """ESTALE: its store does not take what was written, since another has changed it.  To open it again gives the same:
+    what is not written is what everybody in this cache gets."""
+    text = f"changed while it was open for writing (was {was}, now {now})"
+    ways_out = "File.save_as() saves what was written elsewhere, File.discard() gives it up"
+    return OSError(errno.ESTALE, f"{text}: {ways_out}", source)
 
 
 # -- a fetch -----------------------------------------------------------------------------------------
@@ -128,6 +136,12 @@ def no_memory(cap_bytes: int, pinned_bytes: int | None = None) -> OSError:
     return OSError(errno.ENOMEM, f"{text}: end a view, or give PageCache more")
 
 
+def view_too_large(size_bytes: int, cap_bytes: int) -> OSError:
+    """ENOMEM: so many pages would have to be there at once, and never are."""
+    text = f"{format_size(size_bytes)} of pages in one view do not fit into a cache of {format_size(cap_bytes)}"
+    return OSError(errno.ENOMEM, f"{text}: view less at once, or give PageCache more")
+
+
 def would_block(source: str) -> OSError:
     """EAGAIN (`BlockingIOError`): the page is not here, and the reader does not want to wait."""
     return OSError(errno.EAGAIN, "the page is not in the cache, and the read may not wait for it", source)
@@ -142,7 +156,7 @@ def busy(source: str, page_count: int) -> OSError:
 def cannot_grow(source: str, size_bytes: int, size_bytes_max: int) -> OSError:
     """EFBIG: an open file has room in its arena for only so many pages."""
     most, wanted = format_size(size_bytes_max), format_size(size_bytes)
-    text = f"an open file can grow to {most}, not to {wanted}; open it again"
+    text = f"while it is open it can grow to {most}, not to {wanted}; opened anew, to 4 times its size if that is more"
     return OSError(errno.EFBIG, text, source)
 
 
@@ -186,8 +200,27 @@ def not_a_source(value: object) -> TypeError:
 
 
 def not_a_url(url: str, reason: str) -> ValueError:
-    """A URL that cannot be read, or whose scheme nobody knows."""
-    return ValueError(f"cannot open {url!r}: {reason}; accepted are {_SOURCES}")
+    """A URL that cannot be read, or one with options that make no sense."""
+    return ValueError(f"cannot open {url!r}: {reason}")
+
+
+def unknown_scheme(url: str, scheme: str) -> ValueError:
+    """A URL of which nobody knows what it is."""
+    return not_a_url(url, f"nobody knows the scheme {scheme!r}; accepted are {_SOURCES}")
+
+
+def not_operations(value: object) -> TypeError:
+    """What `PageCache.inode` cannot ask for pages."""
+    if isinstance(value, type):
+        what = f"the class {value.__name__}: call it"
+    else:
+        what = f"{reprlib.repr(value)} ({type(value).__name__})"
+    return TypeError(f"ops must be an instance of AddressSpaceOperations, not {what}")
+
+
+def not_a_cache(value: object) -> TypeError:
+    """What nothing can be opened through."""
+    return TypeError(f"cache must be a pagein.PageCache or None, not {reprlib.repr(value)} ({type(value).__name__})")
 
 
 def negative(what: str, value: int) -> ValueError:
@@ -273,6 +306,11 @@ class ContractViolation(AssertionError):
 
     def __str__(self) -> str:
         return f"{self.operation}: {self.clause}{self.stacks}"
+
+
+def wrong_return(called: str, returned: object, accepted: str) -> TypeError:
+    """A store's method returns what it cannot return."""
+    return TypeError(f"{called} must {accepted}, not {reprlib.repr(returned)} ({type(returned).__name__})")
 
 
 # -- writing -----------------------------------------------------------------------------------------

@@ -343,8 +343,8 @@ class File(PageWriter):
         """Nothing: what was written is in the cache already, where every reader sees it."""
         self._check_open()
 
-    def _check_writable(self) -> None:
-        super()._check_writable()
+    def _check_writable(self, what: str = "write") -> None:
+        super()._check_writable(what)
         if isinstance(self._mapping.ops, WrittenByParent):
             raise written_by_parent(self.name)
         self._check_may_wait()

@@ -12,11 +12,12 @@ import io
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, overload
 
-from .errors import being_written, exists, negative, read_only_source
+from .errors import being_written, exists, read_only_source
 from .file import File
 from .mm import truncate
 from .mm.arena import ARENA_PAGES_MAX
 from .mm.mapping import NEVER_S, AddressSpace
+from .reader import checked
 from .stores.parents import WrittenByParent
 from .stores.source import Opened, Source
 from .text import text_layer
@@ -215,10 +216,10 @@ class Inode:
 
         Pages beyond a new end go; a last page that was not full is read anew.  Blocks: while such pages are
         being read.  Raises: OSError(EBUSY) if a view shows pages that would have to go, or if it is the cache that
-        knows the size, because the file is open for writing or has unwritten data; ValueError; OSError(EFBIG).
+        knows the size, because the file is open for writing or has unwritten data; TypeError; ValueError;
+        OSError(EFBIG).
         """
-        if size_bytes < 0:
-            raise negative("size_bytes", size_bytes)
+        size_bytes = checked("size_bytes", size_bytes)
 
         def resize() -> None:
             with self.mapping.i_rwsem.exclusive():

@@ -66,7 +66,11 @@ os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, 
 
 @atexit.register
 def _write_out_at_exit() -> None:
-    """What was written is not lost because nobody closed its cache; what fails is told as if nobody had caught it."""
+    """What was written is not lost because nobody closed its cache; what fails is told as if nobody had caught it.
+
+    But for the exit status: what `atexit` calls has no say in it, except by `os._exit`, which would leave out what
+    others have registered, and what is in the buffers of their files.
+    """
     for cache in caches_with_data():
         if not cache._zone.closed:
             try:

@@ -50,7 +50,8 @@ class CacheStats:
     """A cache at one moment.  Counts are since it was made.
 
     ``dirty_bytes`` are in pages that their store does not have yet, or that are on their way to it; ``written_bytes``
-    is what stores were given, and took.
+    is what stores were given, and took.  ``pinned_bytes`` are in pages that views show: what two of them
+    show counts twice.
     ``hits`` and ``misses`` count reads (``hits`` is exact unless threads share one `File`); ``waits`` counts reads
     that waited for a page another was fetching; ``requests``, ``pages_read`` and ``fetched_bytes`` what stores were
     asked and what came; ``evictions`` and ``refaults`` pages.  Of the pages that came without being asked for

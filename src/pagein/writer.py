@@ -12,11 +12,11 @@ Not here: everything else that a write may have to do (mm/write.py); the positio
 
 from __future__ import annotations
 
-import io
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from .errors import not_writable
 from .mm import direct, truncate, write, writeback
 from .mm.arena import ones
 from .mm.errseq import again
@@ -143,7 +143,7 @@ class PageWriter(PageReader):
 
         Blocks and raises: as `pwrite`.
         """
-        self._begin_change()
+        self._begin_change("punch_hole")
         offset, length = checked("offset", offset), checked("length", length)
         if length and offset < self._mapping.i_size:
             self._mapping.zone.change(self._mapping, partial(write.zero_range, self._file, offset, length))
@@ -153,7 +153,7 @@ class PageWriter(PageReader):
 
         Blocks: for other writers, and for pages beyond that are being read or stored.  Raises: OSError(EFBIG).
         """
-        self._begin_change()
+        self._begin_change("truncate")
         size_bytes = checked("size", size_bytes)
         mapping = self._mapping
         mapping.zone.change(mapping, partial(_truncate, mapping, size_bytes, self._file), blocks=True)
@@ -165,12 +165,12 @@ class PageWriter(PageReader):
         Raises: OSError of the store, also of write-back in the background since the last fsync of this very file
         object; what could not be stored stays in the cache, and the next fsync tries again.
         """
-        self._check_writable()
+        self._check_writable("fsync")
         self._write_first()  # if that fails it is told with the rest
         self._mapping.zone.shielded_steps(partial(writeback.fsync_steps, self._file))
 
-    def _begin_change(self) -> None:
-        self._check_writable()
+    def _begin_change(self, what: str = "write") -> None:
+        self._check_writable(what)
         failure = self._write_first()
         if failure is not None:  # what is newer must not be overwritten with it later
             raise again(failure)
@@ -179,10 +179,10 @@ class PageWriter(PageReader):
         """Write what has to be written before anything newer; why that failed."""
         return None
 
-    def _check_writable(self) -> None:
+    def _check_writable(self, what: str = "write") -> None:
         self._check_open()
         if self._dirty is READ_ONLY:
-            raise io.UnsupportedOperation("write: the file is open for reading only")
+            raise not_writable(what)
 
 
 def _write_all(
@@ -208,7 +208,7 @@ class _ReadOnly:
     """Stands for the dirty flags of a file that is not open for writing, so that a write need not ask."""
 
     def __getitem__(self, key: object) -> NoReturn:
-        raise io.UnsupportedOperation("write: the file is open for reading only")
+        raise not_writable("write")
 
     __call__ = __getitem__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +32,10 @@ def small_file(small_cache: PageCache) -> File:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """`DATA`, on disk."""
+    """`DATA`, on disk, for so long that its version is certain."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
+    os.utime(path, (1, 1))
     return path
 
 

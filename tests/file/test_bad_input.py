@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.file.sources import binary, file_of, outcome_of
+from tests.file.sources import Bytes, binary, file_of, outcome_of
 from tests.naming import without_address
 
 import pagein
@@ -153,6 +153,48 @@ def test_a_buffer_that_cannot_be_filled_is_refused_before_anything_is_read(cache
         with pytest.raises(TypeError, match="contiguous"):
             file.preadinto(memoryview(bytearray(10))[::2], 0)
         assert cache.stats().requests == cache.stats().misses == 0
+
+
+# -- inodes of one's own ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", NO_INTEGERS, ids=repr)
+def test_the_size_of_an_inode_is_an_integer(wrong: Any, cache: PageCache) -> None:
+    said = f"size_bytes must be an integer, not {type(wrong).__name__}"
+    with pytest.raises(TypeError, match=said):
+        cache.inode(Bytes(b""), size_bytes=wrong)
+    inode = cache.inode(Bytes(b"0123456789"), size_bytes=10)
+    with pytest.raises(TypeError, match=said):
+        inode.resize(wrong)
+    assert inode.size_bytes == 10
+    numeral: Any = Seven()
+    assert cache.inode(Bytes(b"0123456789"), size_bytes=numeral).size_bytes == 7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(None, "not None"), (5, r"not 5 \(int\)"), (Bytes, "not the class Bytes: call it")]
+)
+def test_what_brings_no_pages_is_refused_when_the_inode_is_made(wrong: Any, said: str, cache: PageCache) -> None:
+    with pytest.raises(TypeError, match=f"ops must be an instance of AddressSpaceOperations, {said}"):
+        cache.inode(wrong, size_bytes=10)
+
+
+@pytest.mark.parametrize(("wrong", "kind"), [(0, ValueError), (-1, ValueError), ("16", TypeError), (None, TypeError)])
+def test_a_store_that_may_be_asked_for_nothing_is_refused_and_nobody_waits_for_it(
+    wrong: Any, kind: type[Exception], cache: PageCache
+) -> None:
+    class AskedForNothing(Bytes):
+        requests_max = wrong
+
+    with pytest.raises(kind, match=r"AskedForNothing\.requests_max must be a number of requests, at least 1"):
+        cache.inode(AskedForNothing(b"0123456789"), size_bytes=10)
+    assert cache.stats().inodes == 0
+
+
+def test_a_cache_that_is_none_is_refused(tmp_path: Path) -> None:
+    wrong: Any = 5
+    with pytest.raises(TypeError, match=r"cache must be a pagein.PageCache or None, not 5 \(int\)"):
+        pagein.open(tmp_path, cache=wrong)
 
 
 # -- sources ----------------------------------------------------------------------------------------------

@@ -85,6 +85,19 @@ def test_a_file_whose_store_cannot_be_closed_is_closed_and_the_cache_goes_on(own
     assert (bad.closes, good.closes) == (2, 1)
 
 
+def test_a_closed_cache_is_entered_and_synced_by_nobody() -> None:
+    cache = PageCache("1M")
+    assert not cache.closed
+    with cache:
+        cache.close()
+    assert cache.closed
+    with pytest.raises(ValueError, match="closed PageCache"):
+        cache.sync()
+    with pytest.raises(ValueError, match="closed PageCache"), cache:
+        pass
+    cache.close()
+
+
 def test_a_second_close_does_nothing_and_gives_nothing_back_twice() -> None:
     gc.collect()
     fds = open_fds()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,7 @@ BAD_MODES = ["", "b", "t", "+", "rr", "rbt", "rtb", "rw", "rwb", "ra", "U", "rU"
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
+    os.utime(path, (1, 1))  # else its version is not certain yet
     return path
 
 
@@ -159,6 +161,14 @@ def test_pagein_open_uses_the_cache_of_the_process(default_cache: PageCache, pat
         assert pagein.default_cache() is default_cache
         assert default_cache.stats().open_files == 2
         assert default_cache.stats().size_bytes == 1 << 20
+
+
+def test_a_default_cache_that_was_closed_is_followed_by_another(default_cache: PageCache, path: Path) -> None:
+    default_cache.close()
+    with pagein.open(path) as file, pagein.default_cache() as another:
+        assert another is pagein.default_cache() is not default_cache
+        assert file.read() == CONTENT
+    assert another.closed
 
 
 def test_pagein_open_uses_the_cache_it_is_given(default_cache: PageCache, cache: PageCache, path: Path) -> None:

@@ -218,6 +218,8 @@ def test_thousands_of_views_that_nobody_ended_are_swept_out(small_cache: PageCac
 
 def test_a_view_larger_than_the_cache_is_enomem_and_leaves_no_pin(small_cache: PageCache, small_file: File) -> None:
     assert outcome_of(lambda: small_file.view(SMALL_CACHE_BYTES + 1, 0)) == ("raised", OSError, errno.ENOMEM)
+    with pytest.raises(OSError, match="68 KiB of pages in one view do not fit into a cache of 64 KiB"):
+        small_file.view(SMALL_CACHE_BYTES + 1, 0)
     assert not pinned_spans(small_cache)
     with small_file.view(SMALL_CACHE_BYTES, 0) as data:
         assert data == DATA[:SMALL_CACHE_BYTES]

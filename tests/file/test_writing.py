@@ -223,6 +223,9 @@ def test_a_file_that_only_reads_takes_nothing_at_an_offset_either(cache: PageCac
         for call in (lambda: file.pwrite(b"x", 0), lambda: file.pwrite(b"x" * 9000, 7), lambda: file.punch_hole(0, 1)):
             with pytest.raises(io.UnsupportedOperation, match="for reading only"):
                 call()
+        for name, change in {"fsync": file.fsync, "punch_hole": lambda: file.punch_hole(0, 1)}.items():
+            with pytest.raises(io.UnsupportedOperation, match=f"{name}: the file is open for reading only"):
+                change()
         assert file.discard() == 0
 
 
@@ -280,6 +283,14 @@ def test_beyond_its_room_a_write_is_refused_and_nothing_is_written(cache: PageCa
             with pytest.raises(OSError, match="can grow to") as raised:
                 call()
             assert raised.value.errno == errno.EFBIG
+            assert "opened anew, to 4 times its size" in str(raised.value)
+        assert file.size_bytes == 0
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_nothing_can_be_written_anywhere_as_posix_has_it(cache: PageCache, tmp_path: Path, direct: bool) -> None:
+    with binary(cache.open(tmp_path / "new", "wb")) as file:
+        assert file.pwrite(b"", 1 << 50, direct=direct) == 0
         assert file.size_bytes == 0
 
 

@@ -365,16 +365,19 @@ def test_the_stores_of_the_how_to(database: bytes) -> None:
     store, *rest = blocks("docs/how-to/write-your-own-store.md")
     exec(store.partition("\ncache = ")[0], names)
     exec(rest[0], names)
-    blob = names["Blob"]
-    # It does not look how long the answer is, which is 20 lines' good right.
-    require_kept(Subject(lambda: blob("files.db", row=7), content=database), advice=("E3",))
+    exec(rest[1], names)
+    blob, descriptor = names["Blob"], names["Descriptor"]
+    require_kept(Subject(lambda: blob("files.db", row=7), content=database))
+    with open("files.db", "rb") as file:
+        content = file.read()
+        require_kept(Subject(lambda: descriptor(file.fileno()), content=content))
     require_kept(Subject(names["Counting"], size_bytes=50_000))
 
 
 def test_the_asynchronous_store_of_the_how_to() -> None:
     """It ends each read, also one whose answer is an error, or too short."""
     names: dict[str, Any] = {"pagein": pagein}
-    exec(blocks("docs/how-to/write-your-own-store.md")[2], names)
+    exec(blocks("docs/how-to/write-your-own-store.md")[3], names)
     content = os.urandom(50_000)
 
     class Client:

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import threading
 from array import array
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.stores.reading import DATA, MIB, raises_errno
@@ -51,6 +53,63 @@ def test_a_fill_that_fails_leaves_nothing_and_its_error_reaches_the_reader_uncha
         assert raised.value.errno == errno.ENXIO
         assert cache.stats().resident_bytes == 0
         assert file.pread(100_000, 0) == DATA[:100_000]
+
+
+class Returning(RangeOperations):
+    """Fills *filled_bytes* of what it is asked for, and returns *answer* of it."""
+
+    def __init__(self, answer: Callable[[memoryview], Any], filled_bytes: int | None = None) -> None:
+        self.answer = answer
+        self.filled_bytes = filled_bytes
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> Any:
+        part = buffer[: self.filled_bytes]
+        part[:] = DATA[offset_bytes : offset_bytes + len(part)]
+        return self.answer(part)
+
+
+def test_a_fill_may_return_how_many_bytes_came_and_too_few_are_an_error_that_leaves_nothing() -> None:
+    with pagein.PageCache("16M") as cache:
+        with cache.inode(Returning(len), size_bytes=len(DATA)).open() as file:
+            assert file.read() == DATA
+        with cache.inode(Returning(len, 1000), size_bytes=len(DATA), name="short").open() as file:
+            with raises_errno(errno.EIO, "got 1000 of the 4096 bytes at offset 0") as raised:
+                file.pread(10, 0)
+            assert raised.value.filename == "short"
+            assert file.resident() == []
+
+
+async def _coroutine() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (bytes, "Returning.fill must fill the buffer, and return None or its length, not b'.*bytes"),
+        (lambda part: len(part) + 1, r"not \d+ \(int\)"),
+        (lambda part: _coroutine(), "AsyncRangeOperations take a coroutine"),
+    ],
+)
+def test_a_fill_that_returns_what_it_cannot_is_told_so_and_never_read_as_zeros(
+    answer: Callable[[memoryview], Any], words: str
+) -> None:
+    ops = Returning(answer)
+    with pagein.PageCache("16M") as cache, cache.inode(ops, size_bytes=len(DATA)).open() as file:
+        with pytest.raises(TypeError, match=words):
+            file.pread(10, 0)
+        assert file.resident() == []
+    with pytest.raises(TypeError, match="fill"):
+        read_range(ops, 0, 4096)
+
+
+@pytest.mark.parametrize("kind", [RangeOperations, AsyncRangeOperations])
+def test_a_store_that_defines_nothing_is_told_what_it_lacks(kind: Any) -> None:
+    missing = {RangeOperations: "must define fill", AsyncRangeOperations: "must define async fetch"}[kind]
+    with pagein.PageCache("16M") as cache, cache.inode(kind(), size_bytes=len(DATA)).open() as file:
+        with pytest.raises(NotImplementedError, match=missing):
+            file.pread(10, 0)
+        assert file.resident() == []
 
 
 # -- those that answer later -------------------------------------------------------------------------
@@ -167,3 +226,35 @@ def test_so_is_a_fetch_here_of_another_length(more_bytes: int) -> None:
             file.pread(4096, 4096)
         assert cache.stats().resident_bytes == 0
         assert file.read() == DATA[:MIB]
+
+
+class FetchingNone(AsyncRangeOperations):
+    async def fetch(self, offset_bytes: int, size_bytes: int) -> Any:
+        return None
+
+
+class FetchingAtOnce(AsyncRangeOperations):
+    def fetch(self, offset_bytes: int, size_bytes: int) -> Any:
+        return DATA[offset_bytes : offset_bytes + size_bytes]
+
+
+class FetchingTextHere(FetchingNone):
+    readers_call = True
+
+    def fetch_here(self, offset_bytes: int, size_bytes: int) -> Any:
+        return "text"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (FetchingNone, "FetchingNone.fetch must return bytes, or another buffer, not None"),
+        (FetchingAtOnce, "FetchingAtOnce.fetch must be a coroutine: async def"),
+        (FetchingTextHere, "FetchingTextHere.fetch_here must return bytes"),
+    ],
+)
+def test_a_fetch_that_returns_what_it_cannot_is_told_so(kind: Any, words: str) -> None:
+    with pagein.PageCache("16M") as cache, cache.inode(kind(), size_bytes=len(DATA)).open() as file:
+        with pytest.raises(TypeError, match=words):
+            file.pread(10, 0)
+        assert file.resident() == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +88,82 @@ def test_what_is_no_source_is_a_typeerror_that_says_what_is_accepted(source: Any
         source_of(source)
 
 
-@pytest.mark.parametrize("url", ["nope://a", "nope+x://a::b", "file://host/a", "file:///a?b", "file:///a#b", "file:"])
+@pytest.mark.parametrize("url", ["nope://a", "nope+x://a::b"])
 def test_a_url_that_nobody_reads_is_a_valueerror_that_says_what_is_accepted(url: str) -> None:
     with pytest.raises(ValueError, match=r"cannot open .* accepted are a path"):
         source_of(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["file://host/a", "file:///a?b", "file:///a#b", "file:", "http:///a", "s3://", "http://a b/c"]
+)
+def test_a_url_that_is_wrong_is_a_valueerror_that_says_what_is_wrong_and_no_more(url: str) -> None:
+    with pytest.raises(ValueError, match="cannot open ") as raised:
+        source_of(url)
+    assert "accepted" not in str(raised.value)
+
+
+WAIT = "a timedelta or a number of seconds above 0"
+
+
+@pytest.mark.parametrize("url", ["http://h/a", "s3://b/a"])
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"client_options": 5}, TypeError, "client_options must be a mapping of options, not 5 (int)"),
+        ({"retry_config": 5}, TypeError, "retry_config must be a mapping of options, not 5 (int)"),
+        ({"retry_config": {"backoff": 5}}, TypeError, "retry_config['backoff'] must be a mapping"),
+        ({"retry_config": {"max_retries": "x"}}, TypeError, "retry_config['max_retries'] must be a number"),
+        ({"retry_config": {"max_retries": -1}}, ValueError, "retry_config['max_retries'] must be a number"),
+        ({"retry_config": {"retry_timeout": None}}, TypeError, f"retry_config['retry_timeout'] must be {WAIT}"),
+        ({"retry_config": {"backoff": {"init_backoff": 0}}}, ValueError, f"['init_backoff'] must be {WAIT}, not 0"),
+        ({"client_options": {"timeout": -5}}, ValueError, f"client_options['timeout'] must be {WAIT}, not -5"),
+        ({"client_options": {"timeout": True}}, TypeError, f"client_options['timeout'] must be {WAIT}, not True"),
+        ({"client_options": {"default_headers": 5}}, TypeError, "client_options['default_headers'] must be a mapping"),
+        (
+            {"client_options": {"default_headers": {"a": 5}}},
+            TypeError,
+            "client_options['default_headers']['a'] must be a string, not 5 (int)",
+        ),
+        ({"client_options": {"foo": 1}}, ValueError, "client_options: Invalid key: foo"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named_with_what_is_accepted(
+    url: str, options: Any, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=re.escape(said)):
+        source_of(url, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"region": 5}, "region must be a string or a bool, not 5 (int)"),
+        ({"region": None}, "region must be a string or a bool, not None (NoneType)"),
+        ({"config": 5}, "config must be a mapping"),
+        ({"config": {"region": 5}}, "config['region'] must be a string or a bool, not 5 (int)"),
+    ],
+)
+def test_so_is_one_of_the_object_store(options: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        source_of("s3://b/a", **options)
+
+
+@pytest.mark.parametrize("name", ["headers", "foo"])
+def test_an_option_that_http_does_not_have_is_told_with_those_that_it_has(name: str) -> None:
+    options: Any = {name: {"a": "b"}}
+    with pytest.raises(TypeError, match=f"no option '{name}' .* accepted are client_options .*default_headers.*retry"):
+        source_of("http://h/a", **options)
+
+
+def test_a_wait_may_be_a_number_of_seconds() -> None:
+    def key(wait: object) -> object:
+        retry = {"retry_timeout": wait, "backoff": {"init_backoff": wait}}
+        return source_of("http://h/a", client_options={"timeout": wait}, retry_config=retry).key
+
+    assert key(5) == key(5.0) == key(timedelta(seconds=5)) != key(6)
+    assert isinstance(source_of("http://h/a", client_options={"timeout": 0.5}), HTTPSource)
+    source_of("s3://b/a", region="r", client_options={"timeout": 5, "connect_timeout": "5s"})
 
 
 @pytest.mark.parametrize("source", ["/a", b"/a", Path("/a"), "file:///a", (MemoryStore(), "a")], ids=without_address)

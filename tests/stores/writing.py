@@ -52,15 +52,15 @@ def content(version: Opened, size_bytes: int) -> bytes:
 
 
 @contextmanager
-def small_disk(path: Path, size: str = "1m", *options: str) -> Iterator[Path]:
+def small_disk(path: Path, size: str = "1m", *options: str, kind: str = "tmpfs") -> Iterator[Path]:
     """A file system of that size, in memory."""
     if os.getuid() != 0:
         pytest.skip("only root may mount")
     path.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "tmpfs", str(path)]
+    mounting = ["mount", "-t", kind, "-o", ",".join([f"size={size}", *options]), kind, str(path)]
     mounted = subprocess.run(mounting, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        pytest.skip(f"no tmpfs with {options} here: {mounted.stderr.strip()}")
+        pytest.skip(f"no {kind} with {options} here: {mounted.stderr.strip()}")
     try:
         yield path
     finally:

@@ -35,7 +35,7 @@ def direct_write(file: OpenFile, data: memoryview, offset: int, make_waiter: Mak
     yield from mapping.i_rwsem.acquire_steps(make_waiter)
     try:
         require_open(file)
-        require_room(mapping, offset + len(data))
+        require_room(mapping, offset + len(data) if len(data) else 0)
         if (yield from _may_pass_by(mapping, offset, len(data), make_waiter)):
             written = yield from _pass_by(mapping, data, offset, make_waiter)
             if written:

@@ -20,7 +20,7 @@ from enum import IntFlag
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import beyond_end, no_memory, would_block, would_wait_for_itself
+from ..errors import beyond_end, view_too_large, would_block, would_wait_for_itself
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim, removal
 from .arena import MARKED, REGION_SHIFT, ones
@@ -310,7 +310,7 @@ def pin_parts(file: OpenFile, index: int, page_count: int) -> Parts[Pin]:
     mapping = file.mapping
     zone = mapping.zone
     if page_count > zone.cap_pages:
-        raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=reclaim.pinned_bytes(zone))
+        raise view_too_large(page_count << PAGE_SHIFT, zone.cap_pages << PAGE_SHIFT)
     frame = mapping.base + index
     pin = Pin(mapping.arena.pins, frame, frame + page_count)
     try:

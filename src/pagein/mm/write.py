@@ -59,7 +59,7 @@ def require_open(file: OpenFile) -> None:
 def write_locked(file: OpenFile, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
     """`perform_write`, by who holds ``i_rwsem``."""
     mapping = file.mapping
-    require_room(mapping, offset + len(data))
+    require_room(mapping, offset + len(data) if len(data) else 0)  # of nothing, no place is too far (POSIX)
     appends = offset == mapping.i_size
     if offset > mapping.i_size and len(data):
         drop_before_growth(mapping)  # an interrupted write may have left something there

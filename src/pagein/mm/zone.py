@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import closed_cache
+from ..errors import bad_setting, closed_cache
 from ..units import PAGE_SHIFT
 from . import debug, fork, lru
 from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
@@ -204,14 +204,22 @@ class Zone:
     # -- stores ------------------------------------------------------------------------------------------
 
     def device_of(self, ops: AddressSpaceOperations) -> BackingDevice:
-        """The store that *ops* asks, as one for all files of it."""
+        """The store that *ops* asks, as one for all files of it.
+
+        Raises: ValueError, TypeError if it may be asked for nothing at once.
+        """
         key = ops.device_key
         with self.lock:
             device = self.devices.get(key)
             if device is None:
-                device = BackingDevice(
-                    self, key, name=ops.device_name or type(ops).__name__, requests_max=ops.requests_max
-                )
+                name, requests_max = ops.device_name or type(ops).__name__, ops.requests_max
+                if (
+                    not isinstance(requests_max, int) or requests_max < 1
+                ):  # else what is asked for stands in line for ever
+                    kind = ValueError if isinstance(requests_max, int) else TypeError
+                    accepted = "a number of requests, at least 1"
+                    raise bad_setting(f"{type(ops).__name__}.requests_max", accepted, requests_max, kind=kind)
+                device = BackingDevice(self, key, name=name, requests_max=requests_max)
                 self.devices[key] = device
             return device
 

@@ -16,7 +16,7 @@ import re
 import sys
 from typing import Any
 
-from ..errors import missing_extra, not_a_source, not_a_url
+from ..errors import missing_extra, not_a_source, not_a_url, unknown_scheme
 from .local import LocalSource, LocalStore as LocalStore
 from .memory import MemoryStore as MemoryStore
 from .ranges import (
@@ -75,6 +75,10 @@ def _source_of_text(text: str, options: dict[str, Any]) -> Source:
 
 
 def _source_of_object(url: str, options: dict[str, Any]) -> Source:
+    if options:
+        from . import object_options
+
+        options = object_options.checked(options, url)
     if url[:5].lower() in ("http:", "https"):
         from . import http, http_options
 
@@ -94,7 +98,7 @@ def _source_of_fsspec(url: str, scheme: str, options: dict[str, Any]) -> Source:
     except ImportError as error:
         raise _without("fsspec", error, url, extra="fsspec") from error
     if not fsspec_store.knows(scheme):
-        raise not_a_url(url, f"nobody knows the scheme {scheme!r}")
+        raise unknown_scheme(url, scheme)
     return fsspec_store.source_of_url(url, options)
 
 

@@ -25,6 +25,7 @@ from urllib.parse import unquote
 from obstore import exceptions, store as obstore_store
 
 from ..errors import after_fork, no_ranges, no_size, not_a_url, not_found, permission, store_failed
+from .object_options import wrong_kind
 from .options import frozen
 from .policy import (
     BACKOFF_S,
@@ -90,13 +91,16 @@ def client_for(base_url: str, options: Mapping[str, Any], *, name: str, upload_b
     For an upload of *upload_bytes* another one: the time without a byte from the server includes that of sending.
 
     *options* are those of `obstore.store.from_url`; ``client_options`` and ``retry_config`` in them are merged into
-    pagein's own.  Raises: ValueError, TypeError for options that obstore refuses.
+    pagein's own (object_options.py has seen to these).  Raises: ValueError, TypeError for what obstore refuses.
     """
     try:
         timeout_s = None if upload_bytes is None else upload_timeout_s(upload_bytes)
         return _clients.client(base_url, options, timeout_s)
     except (exceptions.BaseError, ValueError) as error:
-        raise not_a_url(name, _reason(error)) from error
+        reason = _reason(error)
+        raise not_a_url(name, f"client_options: {reason}" if reason.startswith("Invalid key") else reason) from error
+    except TypeError as error:
+        raise wrong_kind(options) or error from None
 
 
 def _make_client(base_url: str, options: Mapping[str, Any], timeout_s: int | None) -> ObjectStore:

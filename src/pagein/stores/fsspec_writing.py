@@ -22,7 +22,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ..errors import read_only_source, short_fetch, stale
+from ..errors import conflict, read_only_source, short_fetch
 from . import policy
 from .fsspec_asking import Reader, Seen
 from .layer import Whole
@@ -93,7 +93,7 @@ class FsspecTarget:
                 if failed and now is not None and self._is_content(whole, now.size_bytes):
                     self._expected = now  # an upload whose answer was lost
                     return
-                raise stale(self.name, was=self.version, now=str(now) if now else "absent")
+                raise conflict(self.name, was=self.version, now=str(now) if now else "absent")
             failed = True
             with self._reader.calling():
                 self._write(whole)

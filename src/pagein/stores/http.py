@@ -100,6 +100,8 @@ def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
         user_info, _, netloc = parts.netloc.rpartition("@")
         if not parts.hostname or parts.port == 0:
             raise ValueError("it names no host, or no port")
+        if any(one.isspace() for one in netloc):
+            raise ValueError("a host cannot hold spaces")
     except ValueError as error:
         raise not_a_url(url, str(error)) from error
     if user_info:

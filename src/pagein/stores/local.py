@@ -3,8 +3,9 @@
 Guarantees: a file is opened once and read through that descriptor, straight into the cache's memory; what is
 renamed over it or unlinked meanwhile does not matter to whoever has it open.  After every read the descriptor is
 asked for its version (device, inode, mtime, size): a file that was written to since it was opened gives ESTALE.
-Assumes: a write moves mtime.  Two writes within one tick of the file system's clock (at most 10 ms on Linux) look
-like one, and a writer through mmap moves it only now and then: such a file must not be read while it is written.
+Assumes: a write moves mtime.  Two writes within one tick of the file system's clock look like one to who reads on
+meanwhile, though not to who opens the file again (local_version.py), and a writer through mmap moves mtime only now and
+then: such a file must not be read while it is written.
 Keys are real paths.  (device, inode) would let hard links share their pages too, but an inode's number is given
 to another file as soon as it is free, and is not known before the file is opened.  Two mappings of one file cost
 memory, never a wrong byte.  Symbolic links are therefore read, though nothing else is, before `open`.
@@ -25,8 +26,9 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from ..errors import is_directory, no_size, not_regular, permission, same_file, stale, store_failed
+from ..errors import conflict, is_directory, no_size, not_regular, permission, same_file, stale, store_failed
 from ..mm.aops import AddressSpaceOperations
+from .local_version import FileVersion, look, note_own, stamp_of
 from .ranges import RangeOperations, require_length
 from .source import Opened, Source
 from .writing import punch, require_owner, write_all
@@ -75,7 +77,7 @@ class LocalSource:
             error.filename = self.name
             raise
         try:
-            status = os.fstat(fd)
+            status, version = look(fd)
             _require_file(status, self.name)
             if not status.st_size and os.pread(fd, 1, 0):  # as files of /proc do
                 raise no_size(self.name)
@@ -83,17 +85,19 @@ class LocalSource:
             os.close(fd)
             raise
         ops = _LocalOperations(fd, status, self.name)
-        version = _version_of(status)
-        return Opened(ops, status.st_size, version, close=lambda: os.close(fd), look=partial(self._look, version))
+        return Opened(
+            ops, status.st_size, str(version), close=lambda: os.close(fd), look=partial(self._look, version),
+            has_validator=not version.is_racy,
+        )  # fmt: skip
 
-    def _look(self, was: str) -> Opened | None:
+    def _look(self, was: FileVersion) -> Opened | None:
         """One stat."""
         try:
-            is_same = _version_of(os.stat(self._path)) == was
+            _, now = look(self._path)
         except OSError as error:
             error.filename = self.name
             raise
-        return None if is_same else self.open()
+        return None if was.is_still(now) else self.open()
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
         """What *create* and *truncate* do is done at once.  Raises: OSError as the operating system says; ESPIPE."""
@@ -103,7 +107,9 @@ class LocalSource:
                 _require_file(os.fstat(fd), self.name)
                 if truncate:
                     os.ftruncate(fd, 0)
-                status = os.fstat(fd)
+                status, version = look(fd)
+                if (truncate or is_new) and not status.st_size:
+                    version = note_own(status)
             except BaseException:
                 os.close(fd)
                 raise
@@ -111,8 +117,10 @@ class LocalSource:
             error.filename = self.name
             raise
         directory = os.path.dirname(_real_path(self._path)) if is_new else None
-        ops = _WritableOperations(fd, status, self.name, directory)
-        return Opened(ops, status.st_size, ops.version, close=lambda: os.close(fd))
+        ops = _WritableOperations(fd, status, self.name, directory, version)
+        return Opened(
+            ops, status.st_size, ops.version, close=lambda: os.close(fd), has_validator=not version.is_racy
+        )  # fmt: skip
 
     def open_aside(self, *, beside: AddressSpaceOperations | None = None) -> Opened:
         """A new file that takes the place of this one, with its permissions, in ``ops.fsync()``; without that it goes.
@@ -183,7 +191,7 @@ class _LocalOperations(RangeOperations):
         self._device = opened.st_dev  # each disk is as fast as it is
         self.device_name = f"local {os.major(self._device)}:{os.minor(self._device)}"
         self._fd = fd
-        self._version = _version_of(opened)
+        self._stamp = stamp_of(opened)
         self._name = name
 
     @property
@@ -203,20 +211,23 @@ class _LocalOperations(RangeOperations):
         try:
             got_bytes = pread_up_to(self._fd, buffer, offset_bytes)
             # After the read, because before it a check would say nothing about a write that comes in between.
-            now = _version_of(os.fstat(self._fd))
+            now = stamp_of(os.fstat(self._fd))
         except OSError as error:
             error.filename = self._name
             raise
-        if now != self._version:
-            raise stale(self._name, was=self._version, now=now)
+        if now != self._stamp:
+            raise stale(self._name, was=self._stamp, now=now)
         require_length(self._name, offset_bytes, len(buffer), got_bytes)
 
 
 class _WritableOperations(_LocalOperations):
     writable = True
 
-    def __init__(self, fd: int, opened: os.stat_result, name: str, directory: str | None) -> None:
+    def __init__(self, fd: int, opened: os.stat_result, name: str, directory: str | None, version: FileVersion) -> None:
         super().__init__(fd, opened, name)
+        self._version = version
+        self._racy_mark = version.mark if version.is_racy else ""
+        """What is read through these operations may be older than what it lies beside, whatever is written then."""
         self._pid = os.getpid()
         self._new_in = directory
         self._fsync_failed: OSError | None = None
@@ -228,7 +239,8 @@ class _WritableOperations(_LocalOperations):
     @property
     def version(self) -> str:
         """The version that the file has, as far as we know."""
-        return self._version
+        version = self._version  # one step
+        return f"{version}{self._racy_mark}" if version.is_own else str(version)
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         require_owner(self._pid, self._name)
@@ -291,12 +303,13 @@ class _WritableOperations(_LocalOperations):
                     self._writers -= 1
                     self._changes += 1
                     if not self._writers:
-                        self._version = _version_of(os.fstat(self._fd))
+                        self._version = note_own(os.fstat(self._fd))
+                        self._stamp = self._version.stamp
 
     def _require_version(self) -> None:
-        now = _version_of(os.fstat(self._fd))
-        if now != self._version:
-            raise stale(self._name, was=self._version, now=now)
+        now = stamp_of(os.fstat(self._fd))
+        if now != self._stamp:
+            raise conflict(self._name, was=self._stamp, now=now)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -311,7 +324,8 @@ class _AsideOperations(_WritableOperations):
     """A new file at *aside*, which takes the place of what is at *path* with the first fsync that succeeds."""
 
     def __init__(self, fd: int, aside: str, path: str, replaced: os.stat_result | None, name: str) -> None:
-        super().__init__(fd, os.fstat(fd), name, None)
+        status = os.fstat(fd)
+        super().__init__(fd, status, name, None, note_own(status))
         self._aside: str | None = aside
         self._path = path
         self._mode = None if replaced is None else replaced.st_mode & 0o777
@@ -348,7 +362,7 @@ def _fsync_directory(path: str) -> None:
 
 def _real_path(path: str) -> str:
     if "\0" in path:
-        raise ValueError("embedded null byte")  # as `open` says; realpath() has other words in each release
+        raise ValueError(f"embedded null byte in {path!r}")  # realpath() has other words in each release
     return os.path.realpath(path)
 
 
@@ -362,10 +376,6 @@ def pread_up_to(fd: int, buffer: memoryview, offset_bytes: int) -> int:
             break
         filled_bytes += got_bytes
     return filled_bytes
-
-
-def _version_of(status: os.stat_result) -> str:
-    return f"mtime={status.st_mtime_ns} size={status.st_size} inode={status.st_dev}:{status.st_ino}"
 
 
 _KINDS = {

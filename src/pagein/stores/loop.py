@@ -45,7 +45,7 @@ class _LoopThread:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
-    def start(self, make: Make[None], ended: Ended, source: str | None = None) -> None:
+    def start(self, make: Make[None], ended: Ended, source: str | None) -> None:
         """Run the coroutine ``make()`` on the loop, then call ``ended`` there, with what it has raised, or None.
 
         What is cancelled there has raised OSError: ECANCELED, of *source*; at the interpreter's end RuntimeError.
@@ -128,7 +128,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 _thread = _LoopThread()
-start = _thread.start
+start: Callable[[Make[None], Ended, str | None], None] = _thread.start
 atexit.register(_thread.stop)
 os.register_at_fork(after_in_child=_thread.after_fork)
 

@@ -9,12 +9,12 @@ Assumes: nothing.  Every method may be called from any thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import exists, is_directory, not_found, stale
+from ..errors import conflict, exists, is_directory, not_found, stale
 from .ranges import RangeOperations, require_length
 from .source import Opened, Source
 
@@ -49,12 +49,18 @@ class MemoryStore:
         """
         return self._put_if(path, data, version).version
 
-    def _put_if(self, path: str, data: bytes | bytearray | memoryview, version: str | None) -> _Object:
+    def _put_if(
+        self,
+        path: str,
+        data: bytes | bytearray | memoryview,
+        version: str | None,
+        refused: Callable[..., OSError] = stale,
+    ) -> _Object:
         copy = bytes(data)
         with self._lock:
             now = self._objects.get(path)
             if (now.version if now else None) != version:
-                raise stale(_name_of(path), was=version or "absent", now=now.version if now else "deleted")
+                raise refused(_name_of(path), was=version or "absent", now=now.version if now else "deleted")
             new = self._objects[path] = _Object(copy, f"put-{next(self._put_counts)}")
         return new
 
@@ -122,7 +128,8 @@ class _MemoryTarget:
 
     def replace(self, whole: Whole) -> None:
         with whole.mapped() as data, memoryview(data) as view:
-            self._found = self._store._put_if(self._path, view, self._found.version if self._found else None)
+            was = self._found.version if self._found else None
+            self._found = self._store._put_if(self._path, view, was, refused=conflict)
 
 
 def _opened(store: MemoryStore, path: str, found: _Object, *, lasts: bool = False) -> Opened:

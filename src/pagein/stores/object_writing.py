@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import obstore
 from obstore import exceptions, store as obstore_store
 
-from ..errors import stale, store_failed
+from ..errors import conflict, store_failed
 from . import clients, policy
 from .clients import ObjectStore
 from .layer import Whole
@@ -146,7 +146,7 @@ class ObjectTarget:
         if (found is None) != (expected is None) or (
             found and expected and not is_same_version(expected.meta, found.meta)
         ):
-            raise stale(self.name, was=self.version, now=version_of(found.meta) if found else "absent")
+            raise conflict(self.name, was=self.version, now=version_of(found.meta) if found else "absent")
         return False
 
     def _put(self, data: ReadableBuffer, size_bytes: int, tag: str) -> PutResult:

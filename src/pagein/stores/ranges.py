@@ -7,9 +7,11 @@ Not here: operations for which a page is more than its bytes: write those on `Ad
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Awaitable
+from types import CoroutineType
 from typing import TYPE_CHECKING
 
-from ..errors import short_fetch, wrong_range
+from ..errors import short_fetch, wrong_range, wrong_return
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from . import loop
 
@@ -31,24 +33,26 @@ class RangeOperations(AddressSpaceOperations):
     """
 
     @abstractmethod
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+    def fill(self, buffer: memoryview, offset_bytes: int) -> int | None:
         """Fill all of *buffer*, which lies within the file, with the file's bytes from *offset_bytes* on.
 
+        Returns: None, or how many bytes came, as ``readinto`` and ``preadv`` do: fewer than all of them is EIO.
         Locks: the pages that *buffer* belongs to are locked throughout; it is not kept.  Blocks: as long as the
         store takes.  Raises: OSError, and then what *buffer* holds is nobody's: ESTALE if the object is not the
         version that was opened.
         """
+        raise NotImplementedError(f"{type(self).__name__} must define fill(buffer, offset_bytes)")
 
     def readpage(self, file: OpenFile, page: Page) -> int:
-        """Locks: page locked on entry and on return, as AOP_UPDATED_PAGE says.  Raises: OSError of `fill`."""
-        self.fill(page.buffer, page.offset)
+        """Locks: page locked on entry and on return, as AOP_UPDATED_PAGE says.  Raises: as `fill_all`."""
+        fill_all(self, page.buffer, page.offset, name=page.mapping.name)
         page.set_uptodate()
         return AOP_UPDATED_PAGE
 
     def readahead(self, rac: ReadaheadControl) -> None:
-        """The whole run at once.  Locks: the run locked on entry, unlocked on return.  Raises: OSError of `fill`."""
+        """The whole run at once.  Locks: the run locked on entry, unlocked on return.  Raises: as `fill_all`."""
         page = rac.take()
-        self.fill(page.buffer, page.offset)
+        fill_all(self, page.buffer, page.offset, name=page.mapping.name)
         page.end_read()
 
     def store(self, buffer: memoryview, offset_bytes: int) -> None:
@@ -75,6 +79,23 @@ class RangeOperations(AddressSpaceOperations):
         return len(data)
 
 
+def fill_all(ops: RangeOperations, buffer: memoryview, offset_bytes: int, *, name: str) -> None:
+    """Have ``ops.fill`` fill all of *buffer*, and believe what it says came: what it has left out would be zeros.
+
+    Blocks: as long as the store takes.  Raises: as `RangeOperations.fill`; OSError(EIO) if fewer bytes came; TypeError
+    for what it cannot return, such as the bytes.
+    """
+    got_bytes = ops.fill(buffer, offset_bytes)
+    if got_bytes is not None and got_bytes != len(buffer):
+        if isinstance(got_bytes, int) and got_bytes < len(buffer):
+            raise short_fetch(name, offset_bytes=offset_bytes, wanted_bytes=len(buffer), got_bytes=got_bytes)
+        accepted = "fill the buffer, and return None or its length"
+        if isinstance(got_bytes, CoroutineType):
+            got_bytes.close()  # nobody awaits it, and this says so
+            accepted += " (AsyncRangeOperations take a coroutine)"
+        raise wrong_return(f"{type(ops).__name__}.fill", got_bytes, accepted)
+
+
 def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) -> bytes:
     """The bytes of a range, from the store itself, without a cache.  Blocks: as long as the store takes.
 
@@ -87,7 +108,7 @@ def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) 
         raise TypeError(f"{type(ops).__name__} has no ranges, only pages")
     data = bytearray(size_bytes)
     with memoryview(data) as buffer:
-        ops.fill(buffer, offset_bytes)
+        fill_all(ops, buffer, offset_bytes, name=type(ops).__name__)
     return bytes(data)
 
 
@@ -109,6 +130,7 @@ class AsyncRangeOperations(AddressSpaceOperations):
         as the store takes may be waiting for it.  Raises: OSError: ESTALE if the object is not the version that was
         opened.
         """
+        raise NotImplementedError(f"{type(self).__name__} must define async fetch(offset_bytes, size_bytes)")
 
     def fetch_here(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer | None:
         """As `fetch`, for a thread that waits for the answer itself; None to have it fetched by `fetch`.
@@ -136,7 +158,8 @@ class AsyncRangeOperations(AddressSpaceOperations):
     def _is_brought_here(self, page: Page) -> bool:
         data = self.fetch_here(page.offset, page.size_bytes)
         if data is not None:
-            require_length(page.mapping.name, page.offset, page.size_bytes, memoryview(data).nbytes)
+            got_bytes = _nbytes(data, f"{type(self).__name__}.fetch_here")
+            require_length(page.mapping.name, page.offset, page.size_bytes, got_bytes)
             page.write(data)
         return data is not None
 
@@ -145,9 +168,21 @@ class AsyncRangeOperations(AddressSpaceOperations):
 
 
 async def _fetch_all(ops: AsyncRangeOperations, name: str, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
-    data = await ops.fetch(offset_bytes, size_bytes)
-    require_length(name, offset_bytes, size_bytes, memoryview(data).nbytes)
+    called = f"{type(ops).__name__}.fetch"
+    answer = ops.fetch(offset_bytes, size_bytes)
+    if not isinstance(answer, Awaitable):
+        raise wrong_return(called, answer, "be a coroutine: async def")
+    data = await answer
+    require_length(name, offset_bytes, size_bytes, _nbytes(data, called))
     return data
+
+
+def _nbytes(data: ReadableBuffer, called: str) -> int:
+    """Of what *called* returned.  Raises: TypeError if it is no bytes."""
+    try:
+        return memoryview(data).nbytes
+    except TypeError:
+        raise wrong_return(called, data, "return bytes, or another buffer") from None
 
 
 def require_length(name: str, offset_bytes: int, wanted_bytes: int, got_bytes: int) -> None:

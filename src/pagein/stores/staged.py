@@ -21,7 +21,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from ..errors import stale, too_large
+from ..errors import conflict, too_large
 from .intervals import Intervals
 from .layer import Layer, Whole
 from .ranges import RangeOperations, read_range
@@ -329,7 +329,7 @@ class StagedOperations(RangeOperations):
                     try:
                         _fill_from(self._base, buffer, at)
                     except FileNotFoundError as error:
-                        raise stale(self._target.name, was=self.version, now="deleted") from error
+                        raise conflict(self._target.name, was=self.version, now="deleted") from error
                     write_all(lowest.fd, buffer, at)
                 with self._lock:
                     lowest.staged.add(at, at + len(data))

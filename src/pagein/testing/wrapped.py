@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 from ..mm.aops import AddressSpaceOperations
 from ..mm.sync import Door
-from ..stores.ranges import AsyncRangeOperations, RangeOperations, read_range
+from ..stores.ranges import AsyncRangeOperations, RangeOperations, fill_all, read_range
 from ..stores.source import Opened, Source, Store, WritableSource
 
 Operation = Literal["open", "fill", "store", "set_size", "punch_hole", "fsync"]
@@ -168,7 +168,7 @@ class WrappedOperations(RangeOperations):
         def run(start: int, stop: int) -> None:
             with buffer[start:stop] as part:
                 if isinstance(self._inner, RangeOperations):
-                    self._inner.fill(part, offset_bytes + start)
+                    fill_all(self._inner, part, offset_bytes + start, name=self._name)
                 else:
                     part[:] = read_range(self._inner, offset_bytes + start, stop - start)
 

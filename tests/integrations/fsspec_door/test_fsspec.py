@@ -590,6 +590,11 @@ def test_a_chain_that_makes_no_sense_is_told_what_does(
         ({"target_protocol": "memory", "cache_size": "much"}, "cache_size"),
         ({"target_protocol": "memory", "listings_expiry_time": -1}, "at least 0"),
         ({"target_protocol": "memory", "max_paths": 0}, "at least 1"),
+        (
+            {"target_protocol": "memory", "listings_expiry_time": "x"},
+            "listings_expiry_time must be a number of seconds",
+        ),
+        ({"target_protocol": "memory", "max_paths": "x"}, "max_paths must be a number of entries, at least 1, not 'x'"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_told_what_does(options: dict[str, Any], words: str) -> None:

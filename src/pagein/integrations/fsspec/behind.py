@@ -22,6 +22,7 @@ from fsspec.implementations.chained import ChainedFileSystem
 from ... import aio
 from ...cache import PageCache
 from ...default import default_cache
+from ...errors import bad_setting
 from ...stores.fsspec_instances import PROTOCOL, callable_here, is_async, is_cheap_to_look_at, lock_of, remade
 from ..references import CacheReference, to_cache
 from .kept import KeptFiles
@@ -98,6 +99,11 @@ class FilesystemBehind(AsyncFileSystem, ChainedFileSystem, metaclass=_PageCacheI
         if use_listings_cache is None:
             use_listings_cache = not is_cheap_to_look_at(self._target)
         expiry_s = listings_expiry_time if use_listings_cache else 0
+        if not isinstance(expiry_s, int | float | None):
+            accepted = "a number of seconds, at least 0, or None for ever"
+            raise bad_setting("listings_expiry_time", accepted, expiry_s, kind=TypeError)
+        if not isinstance(max_paths, int):
+            raise bad_setting("max_paths", "a number of entries, at least 1", max_paths, kind=TypeError)
         if expiry_s is not None and expiry_s < 0:
             raise ValueError(f"listings_expiry_time must be at least 0 seconds, or None for ever, not {expiry_s}")
         if max_paths < 1:

@@ -79,9 +79,10 @@ class ObstoreAsker:
     def start_asking(self, path: str, wanted: Wanted | None, known: Known | None, done: Done) -> None:
         """As `ask`, on the loop.  Blocks: no."""
         answers: list[Answer | None] = []
+        name = self.source(path).name
 
         async def ask() -> None:
-            clients.require_same_process(self.source(path).name)
+            clients.require_same_process(name)
             asking = self._asking(path, wanted, known)
             try:
                 call = next(asking)
@@ -95,7 +96,7 @@ class ObstoreAsker:
             except StopIteration as end:
                 answers.append(end.value)
 
-        loop.start(ask, lambda error: done(answers[0] if answers else None, error))
+        loop.start(ask, lambda error: done(answers[0] if answers else None, error), name)
 
     def _asking(self, path: str, wanted: Wanted | None, known: Known | None) -> Generator[_Call, Any, Answer | None]:
         """What to call, one after another, each in one of the two ways that there are of it."""
