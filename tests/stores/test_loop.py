@@ -122,7 +122,7 @@ def test_what_is_cancelled_because_the_loop_is_stopped_says_that_the_interpreter
         begun.set()
         await asyncio.Event().wait()
 
-    thread.start(never, told.put)
+    thread.start(never, told.put, None)
     assert begun.wait(CHILD_TIMEOUT_S)
     thread.stop()
     error = told.get(timeout=CHILD_TIMEOUT_S)
