@@ -101,8 +101,8 @@ READING = [
     ),
     mutation(
         "readpage", "a page is not unlocked if readpage raises",
-        '        zone.count("failed_requests")\n        if page.locked:\n            page.unlock()\n',
-        '        zone.count("failed_requests")\n',
+        "            mapping.device.failed(page.request)\n        if page.locked:\n            page.unlock()\n",
+        "            mapping.device.failed(page.request)\n",
         "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
     ),
     mutation(

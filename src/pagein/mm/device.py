@@ -78,8 +78,7 @@ class BackingDevice:
     def opened(self, name: str, brought_bytes: int, duration_s: float) -> None:
         """So much of a file has come with its opening.  Locks: takes the zone's lock."""
         with self.zone.lock:
-            self.zone.counters["requests"] += 1
-            self.requests += 1
+            self.asked(None)
             self.fetched_bytes += brought_bytes
             self._note_duration(duration_s)
             if self.zone.tracer is not None:
@@ -219,9 +218,27 @@ class BackingDevice:
     def _begin(self, request: Request) -> None:
         self._ahead_in_flight += not request.wanted
         request._started = self.pipe.started(self.zone.door.now_s())
-        self.requests += 1
-        if self.zone.tracer is not None:
-            self.zone.tracer.fetch_began(request)
+
+    def asked(self, request: Request | None) -> None:
+        """The operation is called for it, if only for a page of it: one request, however often.  Zone's lock held.
+
+        What is let go before, and a hole, is none.
+        """
+        if request is None or not request.is_asked:
+            self.zone.counters["requests"] += 1
+            self.requests += 1
+            if request is not None:
+                request.is_asked = True
+                if self.zone.tracer is not None:
+                    self.zone.tracer.fetch_began(request)
+
+    def failed(self, request: Request | None) -> None:
+        """The store has refused it, or a part of it: one failure, however often.  Zone's lock held."""
+        if request is None or not request.has_failed:
+            self.zone.counters["failed_requests"] += 1
+            self.failed_requests += 1
+            if request is not None:
+                request.has_failed = True
 
     def _end(self, request: Request) -> None:
         self.zone.count_stream(request.file, -1)
@@ -233,8 +250,9 @@ class BackingDevice:
         if request._brought_bytes and mapping.ops.validates:
             mapping.validated_s = max(mapping.validated_s, started.at_s)
         self.pipe.ended(started, now_s, request._brought_bytes)
-        self.failed_requests += not request._brought_bytes
         self.fetched_bytes += request._brought_bytes
+        if not request.is_asked:
+            return
         self._note_duration(now_s - started.at_s)
         if self.zone.tracer is not None:
             self.zone.tracer.fetch_ended(request, request._brought_bytes)
