@@ -230,7 +230,7 @@ READING = [
     ),
     mutation(
         "device", "the end of a request does not start who stands in line",
-        "                request = self._take_next()\n                self._begin(request)\n",
+        "                start = self._begin_next(first)\n",
         "                return\n",
         "mm/test_interleavings_of_requests.py::test_no_request_is_left_in_the_line_with_nobody_to_start_it",
     ),

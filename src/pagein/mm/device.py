@@ -1,8 +1,9 @@
 """A backing device: one store with all its files, as the cache sees it: what it is asked at once, how it answers.
 
-Guarantees: at most ``requests_max`` requests are in flight; the others wait in line, those that a reader waits for
-before those that are ahead of one, and of these each open file in turn; what lies side by side in the line becomes one
-request.  An operation that may block runs on an I/O worker, so that readers wait for pages and for nothing else.
+Guarantees: at most ``requests_max`` requests are in flight, looks of which the store is known among them; the others
+wait in line, those that a reader waits for before those that are ahead of one, and of these each open file in turn;
+what lies side by side in the line becomes one request.  An operation that may block runs on an I/O worker, so that
+readers wait for pages and for nothing else.
 What a store needs that reads through the cache itself is let through beyond all that: the line waits for it.
 Assumes: methods that say so are called with the zone's lock held; the others with no lock but page locks.
 Not here: what is asked for (readahead.py); what operations do (readpage.py, rac.py); the estimate (pipe.py).
@@ -12,6 +13,7 @@ Linux: backing_dev_info, and the elevator below it.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT
@@ -21,9 +23,10 @@ from .rac import read_run
 from .readpage import Outcome, do_readpage
 from .request import Request
 from .sync import MakeWaiter, Steps, inside
+from .turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from .openfile import OpenFile
     from .zone import Zone
@@ -51,7 +54,7 @@ class BackingDevice:
         """How many requests took up to so long..."""
         self.latency_sum_s: float = 0.0
         """...and how long all of them together."""
-        self._wanted: deque[Request] = deque()
+        self._wanted: deque[Request | Turn] = deque()
         self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()
         self._by_start: dict[tuple[int, int], Request] = {}
         """What waits in line, by its mapping and its first page..."""
@@ -59,16 +62,19 @@ class BackingDevice:
         """...and by the page behind its last."""
         self._is_starting = False
         self._ahead_in_flight = 0
+        self.turns_in_flight: int = 0
+        """Looks, of which the pipe knows nothing."""
+        self._turns_in_line = 0
 
     @property
     def in_flight(self) -> int:
-        """Requests that the store has to answer."""
-        return self.pipe.in_flight
+        """Requests, and looks, that the store has to answer."""
+        return self.pipe.in_flight + self.turns_in_flight
 
     @property
     def queued_count(self) -> int:
-        """Requests in line."""
-        return len(self._by_start)
+        """Requests, and looks, in line."""
+        return len(self._by_start) + self._turns_in_line
 
     def answered(self, duration_s: float) -> None:
         """A request without content (a HEAD, say) took so long.  Locks: takes the zone's lock."""
@@ -91,8 +97,8 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
-            needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_in_store_code())
-            if not (needed or self._has_room_for(request)):
+            needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
+            if not (needed or self.has_room_for(request)):
                 request.reader_calls = False  # whoever makes room for it hands it over
                 self._enqueue(request)
                 return
@@ -191,24 +197,25 @@ class BackingDevice:
 
     def start_queued(self) -> None:
         """Start what may be started by now.  Called whenever a request has ended."""
-        while self._by_start and not self._is_starting:
+        while (self._wanted or self._ahead) and not self._is_starting:
             with self.zone.lock:
-                if self._is_starting or not self._by_start:
+                if self._is_starting:
                     return
-                if not self._has_room_for(self._first_in_line()):
+                first = self.first_in_line()
+                if first is None or not self.has_room_for(first):
                     return
-                request = self._take_next()
-                self._begin(request)
+                start = self._begin_next(first)
                 # An operation that answers at once ends in here, and comes here again: one loop, not one in the other.
                 self._is_starting = True
             try:
-                self.hand_over(request)
+                start()
             finally:
                 self._is_starting = False
 
     # -- the line, under the zone's lock -----------------------------------------------------------------
 
-    def _has_room_for(self, request: Request) -> bool:
+    def has_room_for(self, request: Request | Turn) -> bool:
+        """Whether it need not wait in line."""
         if self.zone.closed:
             return True  # nothing is asked any more, and its page is let go
         if self.in_flight >= self.requests_max:
@@ -274,11 +281,35 @@ class BackingDevice:
         self._by_start[id(page.mapping), page.index] = request
         self._by_stop[id(page.mapping), page.index + page.page_count] = request
 
-    def _first_in_line(self) -> Request:
-        return self._wanted[0] if self._wanted else next(iter(self._ahead.values()))[0]
+    def put_in_line(self, turn: Turn) -> None:
+        """A look waits as what a reader waits for."""
+        self._wanted.append(turn)
+        turn.is_in_line = True
+        self._turns_in_line += 1
 
-    def _take_next(self) -> Request:
-        request = self._first_in_line()
+    def take_out_of_line(self, turn: Turn) -> None:
+        """Its turn has come, or a store needs it."""
+        self._wanted.remove(turn)
+        turn.is_in_line = False
+        self._turns_in_line -= 1
+
+    def first_in_line(self) -> Request | Turn | None:
+        """Whose turn it is next."""
+        if self._wanted:
+            return self._wanted[0]
+        return next(iter(self._ahead.values()))[0] if self._ahead else None
+
+    def _begin_next(self, first: Request | Turn) -> Callable[[], object]:
+        """Take who is first out of the line: what is to be called for him, with no lock held."""
+        if isinstance(first, Turn):
+            self.take_out_of_line(first)
+            self.turns_in_flight += 1
+            return first.start
+        request = self._taken(first)
+        self._begin(request)
+        return partial(self.hand_over, request)
+
+    def _taken(self, request: Request) -> Request:
         if not request.wanted:
             self._ahead.move_to_end(request.file)  # each file in turn
         self._forget(request)
