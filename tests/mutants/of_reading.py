@@ -199,9 +199,16 @@ READING = [
     mutation(
         "device", "a request ahead that has ended keeps its place in the pipe",
         '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
-        "        self._ahead_in_flight -= not request.wanted\n",
-        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n',
+        "        if not request.wanted:\n            self._ahead_in_flight -= 1\n",
+        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
+        "        if not request.wanted:\n",
         "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
+    ),
+    mutation(
+        "device", "whoever reads ahead first may fill the pipe alone",
+        "        return -(-self.pipe.width // max(len(self._streams), 1))\n",
+        "        return self.pipe.width\n",
+        "device/test_line.py::test_a_stream_that_begins_later_has_its_share_of_what_is_in_flight",
     ),
     mutation(
         "device", "a page whose reader has given up stays locked",

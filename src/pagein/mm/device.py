@@ -12,7 +12,7 @@ Linux: backing_dev_info, and the elevator below it.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,10 @@ class BackingDevice:
         """...and by the page behind its last."""
         self._is_starting = False
         self._ahead_in_flight = 0
+        self._ahead_in_flight_of: Counter[OpenFile] = Counter()
+        """The same, of each open file that has any."""
+        self._streams: Counter[OpenFile] = Counter()
+        """Open files that have anything ahead in flight or in line, and how many requests."""
         self.turns_in_flight: int = 0
         """Looks, of which the pipe knows nothing."""
         self._turns_in_line = 0
@@ -97,6 +101,8 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
+            if not request.wanted:
+                self._streams[request.file] += 1
             needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
             if not (needed or self.has_room_for(request)):
                 request.reader_calls = False  # whoever makes room for it hands it over
@@ -220,10 +226,20 @@ class BackingDevice:
             return True  # nothing is asked any more, and its page is let go
         if self.in_flight >= self.requests_max:
             return False
-        return request.wanted or self._ahead_in_flight < self.pipe.width
+        if isinstance(request, Turn) or request.wanted:
+            return True
+        return self._ahead_in_flight < self.pipe.width and self._ahead_in_flight_of[request.file] < self._share
+
+    @property
+    def _share(self) -> int:
+        """How many requests ahead of one open file may be in flight, so that another that begins later finds room: else
+        who was first would fill the pipe for as long as he reads, and all turns in the line would be his as well."""
+        return -(-self.pipe.width // max(len(self._streams), 1))
 
     def _begin(self, request: Request) -> None:
-        self._ahead_in_flight += not request.wanted
+        if not request.wanted:
+            self._ahead_in_flight += 1
+            self._ahead_in_flight_of[request.file] += 1
         request._started = self.pipe.started(self.zone.door.now_s())
 
     def asked(self, request: Request | None) -> None:
@@ -251,7 +267,10 @@ class BackingDevice:
         self.zone.count_stream(request.file, -1)
         started = request._started
         assert started is not None, "a page that stands in line is nobody's to unlock"
-        self._ahead_in_flight -= not request.wanted
+        if not request.wanted:
+            self._ahead_in_flight -= 1
+            _count_down(self._ahead_in_flight_of, request.file)
+            _count_down(self._streams, request.file)
         now_s = self.zone.door.now_s()
         mapping = request.page.mapping
         if request._brought_bytes and mapping.ops.validates:
@@ -294,10 +313,13 @@ class BackingDevice:
         self._turns_in_line -= 1
 
     def first_in_line(self) -> Request | Turn | None:
-        """Whose turn it is next."""
+        """Whose turn it is next; None also while all who are in line have their share in flight."""
         if self._wanted:
             return self._wanted[0]
-        return next(iter(self._ahead.values()))[0] if self._ahead else None
+        if self.zone.closed:
+            return next((line[0] for line in self._ahead.values()), None)
+        share = self._share
+        return next((line[0] for file, line in self._ahead.items() if self._ahead_in_flight_of[file] < share), None)
 
     def _begin_next(self, first: Request | Turn) -> Callable[[], object]:
         """Take who is first out of the line: what is to be called for him, with no lock held."""
@@ -332,13 +354,13 @@ class BackingDevice:
         mapping = id(request.page.mapping)
         while (before := self._by_stop.get((mapping, request.page.index))) and self._may_merge(before, request):
             self._forget(before)
-            _join(before, request)
+            self._join(before, request)
             request = before
         while (
             behind := self._by_start.get((mapping, request.page.index + request.page.page_count))
         ) and self._may_merge(request, behind):
             self._forget(behind)
-            _join(request, behind)
+            self._join(request, behind)
         return request
 
     def _may_merge(self, head: Request, tail: Request) -> bool:
@@ -350,8 +372,15 @@ class BackingDevice:
         most_pages = MERGED_PAGES_MAX if head.wanted else min(ahead_pages_max, MERGED_PAGES_MAX)
         return head.page.page_count + tail.page.page_count <= most_pages
 
+    def _join(self, head: Request, tail: Request) -> None:
+        head.page.absorb(tail.page)
+        self.zone.count_stream(tail.file, -1)
+        if not tail.wanted:
+            _count_down(self._streams, tail.file)
+        tail._merged_into = head
 
-def _join(head: Request, tail: Request) -> None:
-    head.page.absorb(tail.page)
-    head.device.zone.count_stream(tail.file, -1)
-    tail._merged_into = head
+
+def _count_down(counts: Counter[OpenFile], file: OpenFile) -> None:
+    counts[file] -= 1
+    if not counts[file]:
+        del counts[file]

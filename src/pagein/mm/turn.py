@@ -21,9 +21,6 @@ class Turn:
 
     __slots__ = ("_device", "_fail", "_look", "_zone", "is_in_line", "is_needed")
 
-    wanted = True
-    """Somebody waits for it."""
-
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
         self._device: BackingDevice | None = None
