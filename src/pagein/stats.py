@@ -27,7 +27,9 @@ class StoreStats:
 
     A *request* is what the store is asked for at once, a page or a run of them, or the first bytes of a file with its
     opening: one, also where a run is brought page by page.  What was let go before the store was asked is none, nor is
-    a hole.  It has failed if the store has refused it, or a part of it.
+    a hole.  It has failed if the store has refused it, or a part of it.  ``retries`` counts how often pagein itself has
+    asked once more within one request, or upload (over HTTP and fsspec): obstore's own, and those of looks, it does not
+    see.
     ``latency_s`` and ``bandwidth_bytes_s`` are estimates from its own fetches, 0 before there are any; a *window* of
     readahead is at most ``window_bytes`` long, and is asked for in pieces of ``piece_bytes``.  ``fetched_bytes`` is
     what has come, and ``latency_sum_s`` how long all requests that have ended took together.
@@ -36,6 +38,7 @@ class StoreStats:
     name: str
     requests: int
     failed_requests: int
+    retries: int
     requests_in_flight: int
     requests_in_line: int
     fetched_bytes: int
@@ -135,6 +138,7 @@ def _store_stats(device: BackingDevice, cap_bytes: int) -> StoreStats:
         name=device.name,
         requests=device.requests,
         failed_requests=device.failed_requests,
+        retries=device.retries,
         requests_in_flight=device.in_flight,
         requests_in_line=device.queued_count,
         fetched_bytes=device.fetched_bytes,

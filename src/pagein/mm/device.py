@@ -22,7 +22,7 @@ from .pipe import WINDOW_BYTES_MAX, Pipe
 from .rac import read_run
 from .readpage import Outcome, do_readpage
 from .request import Request
-from .sync import MakeWaiter, Steps, inside
+from .sync import HERE, MakeWaiter, Steps, inside
 from .turn import Turn
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class BackingDevice:
         self.pipe: Pipe = Pipe()
         self.requests: int = 0
         self.failed_requests: int = 0
+        self.retries: int = 0
         self.fetched_bytes: int = 0
         self.latencies: list[int] = [0] * (len(LATENCY_BOUNDS_S) + 1)
         """How many requests took up to so long..."""
@@ -378,6 +379,15 @@ class BackingDevice:
         if not tail.wanted:
             _count_down(self._streams, tail.file)
         tail._merged_into = head
+
+
+def note_retry() -> None:
+    """The operation of a store that the calling thread runs asks once more.  Of a look it is not known which store it
+    asks, so that is not counted.  Locks: takes the zone's lock."""
+    device = getattr(HERE.calling[-1], "device", None) if HERE.calling else None
+    if isinstance(device, BackingDevice):
+        with device.zone.lock:
+            device.retries += 1
 
 
 def _count_down(counts: Counter[OpenFile], file: OpenFile) -> None:

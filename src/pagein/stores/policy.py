@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from math import ceil, log2
 from typing import NamedTuple, TypeVar
 
+from ..mm.device import note_retry
+
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
@@ -116,6 +118,7 @@ def retrying(fetch: Callable[[], T], retries: Retries | None = None) -> T:
             pause_s = max(pause_s, _wanted_pause_s(error))
             if time.monotonic() + pause_s - began_s > retries.timeout_s:
                 raise
+        note_retry()
         time.sleep(pause_s)
     raise AssertionError("the last try returns or raises")
 
