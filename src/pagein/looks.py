@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .mm.debug import before_wait, owned_lock
 from .mm.lockorder import LOOK, LOOKS_LOCK
+from .mm.turn import Turn
 
 if TYPE_CHECKING:
     from .mm.sync import MakeWaiter, Steps, Waiter
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 class Look:
     """One question to a store: is it still the same?"""
 
-    __slots__ = ("began_s", "error", "follower", "has_ended", "is_outdated", "number", "waiters")
+    __slots__ = ("began_s", "error", "follower", "has_ended", "is_outdated", "number", "turn", "waiters")
 
-    def __init__(self, number: int, began_s: float) -> None:
+    def __init__(self, number: int, began_s: float, turn: Turn) -> None:
         self.number: int = number
         self.began_s: float = began_s
         self.error: Exception | None = None
@@ -36,6 +37,8 @@ class Look:
         self.is_outdated: bool = False
         """Whether the object was changed since it began, by whoever knows of it: its answer is worth nothing."""
         self.waiters: list[Waiter] = []
+        self.turn: Turn = turn
+        """Its turn at the store."""
         self.follower: Look | None = None
         """That of those who came too late for this one."""
 
@@ -68,7 +71,7 @@ class Looks:
                     other = waited.follower
                 if other is None:
                     self.count += 1
-                    own = self._under_way[key] = Look(self.count, self._zone.door.now_s())
+                    own = self._under_way[key] = Look(self.count, self._zone.door.now_s(), Turn(self._zone))
                     if waited is not None:
                         waited.follower = own
                     return own
@@ -76,6 +79,8 @@ class Looks:
                 if waiter is not None:
                     other.waiters.append(waiter)
             if waiter is not None:
+                if self._zone.is_calling_here():
+                    other.turn.let_through()
                 yield waiter
             if other.number > count_before:
                 self.raise_error_of(other)
@@ -95,7 +100,7 @@ class Looks:
         """A look for the caller to do at once, beside others, which nobody waits for here.  He calls `end_aside`."""
         with self._lock:
             self.count += 1
-            look = Look(self.count, self._zone.door.now_s())
+            look = Look(self.count, self._zone.door.now_s(), Turn(self._zone))
             self._aside[look] = key
         return look
 

@@ -27,6 +27,8 @@ from .table import InodeTable, Released
 
 if TYPE_CHECKING:
     from .freshness import Freshness
+    from .mm.turn import Turn
+    from .mm.zone import AsksStore
 
 T = TypeVar("T")
 
@@ -73,37 +75,47 @@ class Lookup:
             look = yield from self._looks.begin_steps(source.key, looks_before, make_waiter)
             if look is not None:
                 look_at = partial(self._look_at, source, look)
-                inode = yield from self._looked_steps(source.key, look, look_at, make_waiter)
+                inode = yield from self._looked_steps(source, source.key, look, look_at, make_waiter)
                 if inode is not None:
                     return inode
 
-    def _looked_steps(self, key: Hashable, look: Look, look_at: Callable[[], T], make_waiter: MakeWaiter) -> Steps[T]:
-        """What ``look_at()`` returns, which blocks: it is called by who has a thread for that.  Raises: what it raises;
-        those who wait for this look, too, are told of that."""
+    def _looked_steps(
+        self, source: Source, key: Hashable, look: Look, look_at: Callable[[], T], make_waiter: MakeWaiter
+    ) -> Steps[T]:
+        """What ``look_at()`` returns, which blocks: it is called by who has a thread for that; where the store takes no
+        more, by an I/O worker when its turn has come.  Raises: what it raises; those who wait for this look, too, are
+        told of that."""
         outcome: list[tuple[T | None, BaseException | None]] = []
 
-        def ended_with(result: T | None, failure: BaseException | None) -> None:
-            outcome.append((result, failure))
-            self._looks.end(key, look, failure if isinstance(failure, Exception) else None)
+        turn, table = look.turn, self._table
 
-        def run() -> None:
+        def ended_with(result: T | None, failure: BaseException | None, *, hands_on: bool = True) -> Turn | None:
+            outcome.append((result, failure))
+            following = turn.end(hands_on=hands_on)
+            self._looks.end(key, look, failure if isinstance(failure, Exception) else None)
+            return following
+
+        def run() -> Turn | None:
             try:
                 with having(self._zone, LOOK, key):
                     result = look_at()
             except BaseException as error:  # for who waits
-                ended_with(None, error)
+                following = ended_with(None, error)
             else:
-                ended_with(result, None)
-            if self._table.has_work:
-                self._table.follow_up()
+                following = ended_with(result, None)
+            if table.has_work:
+                if following is not None:  # what there is to do may have to wait for pages of this very store
+                    following.start()
+                    following = None
+                table.follow_up()
+            return following
 
-        def start() -> None:
-            try:
-                self._zone.io.start(run)
-            except (ValueError, RuntimeError) as error:  # the cache was closed, or no thread is to be had
-                ended_with(None, error)
+        def fail(error: Exception) -> None:
+            ended_with(None, error, hands_on=False)  # who has called this starts the next
 
-        yield Errand(run, start)
+        turn.is_for(run, fail)
+        if not hasattr(source, "device_key") or turn.begin(self._zone.device_of(cast("AsksStore", source))):
+            yield Errand(turn.look_here, turn.start)
         yield from self._looks.ended_steps(look, make_waiter)
         result, failure = outcome.pop()
         if failure is not None:
@@ -146,15 +158,17 @@ class Lookup:
             # One that is idle has to be opened anew: by what is known of it, or by asking what it is.
             if known is not None and known.opened is None and again is None:
                 ask = None
+        asked_s = self._zone.door.now_s()  # later than the look began, if it has waited for its turn
         try:
             opened = self._asked(source, known, ask)
             if opened is None and again is not None and known is not None and known.opened is None:
                 opened = called(OPEN, self._zone, lambda: again() or source.open())()
         except OSError as error:
             if known is not None and error.errno in _GONE:
+                look.turn.end()  # before what may have to wait for pages of this very store
                 self._is_gone(known, ends_before, look)
             raise
-        took_s = self._zone.door.now_s() - look.began_s
+        took_s = self._zone.door.now_s() - asked_s
         if opened is None:
             assert known is not None, "it was asked whether it is still the same"
             inode = self._held_again(known, None, ends_before, look)
@@ -167,6 +181,7 @@ class Lookup:
         if opened is not None and memoryview(opened.head).nbytes and opened.size_bytes and not inode.has_room:
             readahead.adopt_head(inode.mapping, opened.head, took_s)
         if self._table.has_work:
+            look.turn.end()
             self._table.follow_up()
         return inode
 
@@ -317,7 +332,8 @@ class Lookup:
                 look = yield from self._looks.begin_steps(key, looks_before, make_waiter)
                 if look is not None:
                     look_at = partial(self._look_again_at if is_found else self._look_at_itself, inode, look)
-                    yield from self._looked_steps(key, look, look_at, make_waiter)
+                    assert inode.source is not None, "others have no look"
+                    yield from self._looked_steps(inode.source, key, look, look_at, make_waiter)
             except OSError:
                 if inode.changed_to is None:
                     raise
@@ -342,6 +358,7 @@ class Lookup:
             opened, now = None, "deleted"
         else:
             now = inode.version if opened is None else opened.version
+        look.turn.end()
         if opened is not None:
             self._table.close_all([opened])
             if ask is None and not inode.has_validator and opened.size_bytes == inode.size_bytes:

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 class StoreStats:
     """One store at one moment: every bucket, host or file system that is being read from is one.
 
+    A *request* is what the store is asked for at once, a page or a run of them, or the first bytes of a file with its
+    opening: one, also where a run is brought page by page.  What was let go before the store was asked is none, nor is
+    a hole.  It has failed if the store has refused it, or a part of it.  ``retries`` counts how often pagein itself has
+    asked once more within one request, or upload (over HTTP and fsspec): obstore's own, and those of looks, it does not
+    see.
     ``latency_s`` and ``bandwidth_bytes_s`` are estimates from its own fetches, 0 before there are any; a *window* of
     readahead is at most ``window_bytes`` long, and is asked for in pieces of ``piece_bytes``.  ``fetched_bytes`` is
     what has come, and ``latency_sum_s`` how long all requests that have ended took together.
@@ -33,6 +38,7 @@ class StoreStats:
     name: str
     requests: int
     failed_requests: int
+    retries: int
     requests_in_flight: int
     requests_in_line: int
     fetched_bytes: int
@@ -53,9 +59,10 @@ class CacheStats:
     is what stores were given, and took.  ``pinned_bytes`` are in pages that views show: what two of them
     show counts twice.
     ``hits`` and ``misses`` count reads (``hits`` is exact unless threads share one `File`); ``waits`` counts reads
-    that waited for a page another was fetching; ``requests``, ``pages_read`` and ``fetched_bytes`` what stores were
-    asked and what came; ``evictions`` and ``refaults`` pages.  Of the pages that came without being asked for
-    (``read_ahead``), ``read_ahead_used`` have been read since; ``read_ahead_unused`` were evicted or dropped before.
+    that waited for a page another was fetching; ``requests`` (see `StoreStats`), ``pages_read`` and ``fetched_bytes``
+    what stores were asked and what came; ``evictions`` and ``refaults`` pages.  Of the pages that came without being
+    asked for (``read_ahead``), ``read_ahead_used`` have been read since; ``read_ahead_unused`` were evicted or dropped
+    before.
     """
 
     size_bytes: int
@@ -132,6 +139,7 @@ def _store_stats(device: BackingDevice, cap_bytes: int) -> StoreStats:
         name=device.name,
         requests=device.requests,
         failed_requests=device.failed_requests,
+        retries=device.retries,
         requests_in_flight=device.in_flight,
         requests_in_line=device.queued_count,
         fetched_bytes=device.fetched_bytes,

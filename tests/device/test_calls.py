@@ -11,8 +11,10 @@ from tests.contract.harness import Scene, Subject, Task, WatchedDoor
 from tests.contract.paths import PREAD, READ, RUN, on_every_path
 from tests.device.harness import Inside, ask, assert_line_is_empty, complete_all, device_of, read_page
 
+from pagein import PageCache
 from pagein.mm.device import LATENCY_BOUNDS_S
 from pagein.mm.page import Page
+from pagein.stores.memory import MemoryStore
 from pagein.testing.stores import (
     Answer,
     ScriptedOps,
@@ -239,6 +241,7 @@ def test_statistics_say_what_is_in_flight_and_what_is_in_line(scene):
     subject = scene.open(default=gated(gate, updated) if scene.blocking else started, requests_max=2)
     for index in (0, 2, 4, 6):
         ask(subject, index, wanted=True)
+    subject.ops.wait_for_calls(2)
     stats = subject.cache.stats()
     (store,) = stats.stores
     assert (store.requests, store.requests_in_flight, store.requests_in_line) == (2, 2, 2)
@@ -250,3 +253,57 @@ def test_statistics_say_what_is_in_flight_and_what_is_in_line(scene):
     (store,) = subject.cache.stats().stores
     assert (store.requests, store.requests_in_flight, store.requests_in_line) == (4, 0, 0)
     assert sum(store.latency_counts) == 4
+
+
+def counted(subject: Subject) -> tuple[tuple[int, int, int], tuple[int, int]]:
+    """(requests, failed, how many have a duration) of the store; (requests, failed) of the cache."""
+    stats = subject.cache.stats()
+    (store,) = stats.stores
+    of_store = store.requests, store.failed_requests, sum(store.latency_counts)
+    return of_store, (stats.requests, stats.failed_requests)
+
+
+def test_what_is_let_go_from_the_line_is_no_request(one_at_a_time):
+    """The store was never asked: it has not failed either, and has taken no time."""
+    subject = one_at_a_time
+    leaver = subject.another()
+    for index in (10, 20, 30):
+        ask(leaver, index)
+    leaver.file.close()
+    assert complete_all(subject, count=1) == [(0, 1)]
+    assert counted(subject) == ((1, 0, 1), (1, 0))
+
+
+def test_a_hole_is_no_request():
+    """The cache knows that it is zeros."""
+    with PageCache("1 MiB") as cache, cache.open((MemoryStore({"a": b""}), "a"), "r+b") as file:
+        file.seek(100 * PAGE_SIZE)
+        file.write(b"x")
+        assert file.pread(PAGE_SIZE, 0) == bytes(PAGE_SIZE)
+        assert file.pread(4 * PAGE_SIZE, 10 * PAGE_SIZE) == bytes(4 * PAGE_SIZE)
+        stats = cache.stats()
+        (store,) = stats.stores
+        assert (stats.requests, stats.failed_requests) == (0, 0)
+        assert (store.requests, store.failed_requests, sum(store.latency_counts)) == (0, 0, 0)
+
+
+def test_an_operation_that_wants_the_page_looked_up_again_has_not_failed(scene):
+    subject = scene.open({3: [truncated, truncated]})
+    assert scene.start(read_page, subject, 3).result() == subject.content(3)
+    assert counted(subject) == ((3, 0, 3), (3, 0))
+
+
+def test_a_run_is_one_request_also_if_the_store_brings_pages_only(scene):
+    """The cache counts as the store's own statistics do."""
+    subject = scene.open(random=False)
+    assert scene.start(subject.file.pread, 8 * PAGE_SIZE, 0).result() == subject.content(0, 8)
+    assert len(subject.ops.calls) == 8
+    assert counted(subject) == ((1, 0, 1), (1, 0))
+
+
+def test_a_request_of_which_a_part_is_refused_has_failed_once(scene):
+    """Its own reader asks for the page again that did not come."""
+    subject = scene.open({2: [failing(OSError(errno.EIO, "page 2"))]}, random=False)
+    assert scene.start(subject.file.pread, 4 * PAGE_SIZE, 0).result() == subject.content(0, 4)
+    (requests, failed, _), of_cache = counted(subject)
+    assert (failed, of_cache) == (1, (requests, 1))

@@ -6,7 +6,7 @@ import errno
 import threading
 
 import pytest
-from tests.contract.harness import Task
+from tests.contract.harness import Scene, Task
 from tests.device.harness import Inside, ask, assert_line_is_empty, complete_all, complete_all_of, device_of, read_page
 
 from pagein.mm import bring, device as device_module
@@ -93,6 +93,29 @@ def test_two_streams_ahead_take_turns(one_at_a_time):
         ask(second, index)
     order = [index for index, _ in complete_all(one_at_a_time, count=9)]
     assert order == [0, 10, 30, 12, 32, 14, 34, 16, 18]
+
+
+def test_a_stream_that_begins_later_has_its_share_of_what_is_in_flight():
+    """Who was first has all of the pipe until then, and his share after that: not more of it for every turn that is
+    his; and all of it again, when the other has ended."""
+    with Scene(debug=True) as scene:
+        subject = scene.open(default=started, page_count=64)
+        first, second = subject.another(), subject.another()
+        for index in range(0, 24, 2):
+            ask(first, index)
+        assert [call.index for call in subject.ops.calls] == [0, 2, 4, 6]
+        assert len(subject.ops.calls) == WIDTH_START
+        for index in (40, 42, 44):
+            ask(second, index)
+        complete_all_of(subject, 0, 2)
+        assert [call.index for call in subject.ops.calls[4:]] == [40, 42], "two each"
+        complete_all_of(subject, 40, 4)
+        assert [call.index for call in subject.ops.calls[6:]] == [44, 8]
+        complete_all_of(subject, 42, 44)
+        assert [call.index for call in subject.ops.calls[8:]] == [10, 12], "four of the first again"
+        assert device_of(subject).in_flight == WIDTH_START
+        complete_all_of(subject, 6, 8, 10, 12, 14, 16, 18, 20, 22)
+        assert_line_is_empty(subject)
 
 
 def test_two_files_of_one_store_take_turns(one_at_a_time):

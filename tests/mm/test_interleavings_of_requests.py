@@ -3,6 +3,7 @@ left with nobody to start it, and no reader without his page, his error, or the 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import partial
 from inspect import isfunction
 
@@ -17,12 +18,14 @@ from pagein.mm.device import BackingDevice
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.request import Request
+from pagein.mm.turn import Turn
+from pagein.stores.source import Opened
 from pagein.testing.schedule import ByLine, Scheduler, Task
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 LINE: Functions = [
     ByLine(function)
-    for one in (BackingDevice, Request)
+    for one in (BackingDevice, Request, Turn)
     for function in vars(one).values()
     if isfunction(function) and function.__name__ != "__init__"
 ]
@@ -118,6 +121,47 @@ def test_no_request_is_left_in_the_line_with_nobody_to_start_it(
         tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 2, 4, 6)]
         scheduler.run()
         assert [task.result for task in tasks] == ["read"] * 4
+        assert_at_rest(world, file)
+
+
+class Place:
+    """A source of the store that takes one request at a time."""
+
+    device_key: Hashable = id(OneAtATime)
+    device_name = "OneAtATime"
+    requests_max = 1
+
+    def __init__(self, world: World, name: str, run: Callable[[], object] = int) -> None:
+        self.key: Hashable = ("place", name)
+        self.name = name
+        self._world, self._run = world, run
+
+    def source(self, path: str) -> Place:
+        return self
+
+    def open(self) -> Opened:
+        self._run()
+        store = OneAtATime(self._world.door, self._world.fetches, run_pages=1)
+        return Opened(store, 8 * PAGE_SIZE, "1")
+
+
+def open_and_close(world: World, place: Place) -> str:
+    with world.cache.open((place, "")) as file:
+        return file.name
+
+
+@pytest.mark.schedules(12, LINE)
+@on_every_kind
+def test_looks_and_requests_in_one_line_all_get_their_turn(scheduler: Scheduler, kind: str) -> None:
+    """Also one that reads through the store it looks at, and that another waits for."""
+    with World(scheduler) as world:
+        file, _ = opened(world, kind)
+        places = [Place(world, "a", partial(read, file, 6)), Place(world, "b"), Place(world, "b")]
+        tasks = [scheduler.spawn(f"reader of {index}", partial(read, file, index)) for index in (0, 2, 6)]
+        tasks += [scheduler.spawn(f"opens {at}", partial(open_and_close, world, at_)) for at, at_ in enumerate(places)]
+        scheduler.run()
+        assert [task.result for task in tasks] == ["read"] * 3 + ["a", "b", "b"]
+        assert file._file.mapping.device.turns_in_flight == 0
         assert_at_rest(world, file)
 
 

@@ -274,6 +274,24 @@ def test_workers_that_will_be_needed_are_started_beforehand_once(queue, door):
     gate.open()
 
 
+def test_callers_that_prepare_at_once_have_so_many_workers_together(queue, door):
+    """Not each of them: while all workers are busy, none of those that were started is idle yet."""
+    gate, asked = Gate(), 40
+
+    def prepare_and_work() -> None:
+        queue.prepare(4)
+        gate.pass_through()
+
+    for _ in range(asked):
+        queue.start(prepare_and_work)
+    gate.wait_for_arrivals(asked)
+    while len(queue._idle) < 4:
+        Task(lambda: None).result()
+    assert not queue._starting
+    assert len(door.threads) <= asked + 4 + 1, "one has started the others"
+    gate.open()
+
+
 def test_to_prepare_is_advice(queue, door, monkeypatch):
     queue.prepare(0)
     assert not door.threads
@@ -515,8 +533,8 @@ def test_work_that_comes_before_the_only_worker_is_gone_is_done(door, monkeypatc
     queue, done = Workqueue(door, "test", workers_max=1), threading.Event()
     next_work = queue._next
 
-    def submit_and_end() -> Callable[[], object] | None:
-        run = next_work()
+    def submit_and_end(number: int) -> Callable[[], object] | None:
+        run = next_work(number)
         if run is None and not done.is_set():
             queue.start(done.set)
         return run

@@ -101,8 +101,8 @@ READING = [
     ),
     mutation(
         "readpage", "a page is not unlocked if readpage raises",
-        '        zone.count("failed_requests")\n        if page.locked:\n            page.unlock()\n',
-        '        zone.count("failed_requests")\n',
+        "            mapping.device.failed(page.request)\n        if page.locked:\n            page.unlock()\n",
+        "            mapping.device.failed(page.request)\n",
         "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
     ),
     mutation(
@@ -213,9 +213,16 @@ READING = [
     mutation(
         "device", "a request ahead that has ended keeps its place in the pipe",
         '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
-        "        self._ahead_in_flight -= not request.wanted\n",
-        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n',
+        "        if not request.wanted:\n            self._ahead_in_flight -= 1\n",
+        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
+        "        if not request.wanted:\n",
         "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
+    ),
+    mutation(
+        "device", "whoever reads ahead first may fill the pipe alone",
+        "        return -(-self.pipe.width // max(len(self._streams), 1))\n",
+        "        return self.pipe.width\n",
+        "device/test_line.py::test_a_stream_that_begins_later_has_its_share_of_what_is_in_flight",
     ),
     mutation(
         "device", "a page whose reader has given up stays locked",
@@ -244,7 +251,7 @@ READING = [
     ),
     mutation(
         "device", "the end of a request does not start who stands in line",
-        "                request = self._take_next()\n                self._begin(request)\n",
+        "                start = self._begin_next(first)\n",
         "                return\n",
         "mm/test_interleavings_of_requests.py::test_no_request_is_left_in_the_line_with_nobody_to_start_it",
     ),

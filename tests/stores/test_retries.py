@@ -10,6 +10,7 @@ import pytest
 from fsspec.implementations.http import HTTPFileSystem
 from tests.stores.reading import DATA, IMPATIENT, fill, opened, raises_errno
 
+from pagein import PageCache
 from pagein.stores import Opened, object as object_store, policy
 from pagein.testing.httpserver import RangeServer
 
@@ -52,6 +53,19 @@ def test_what_may_go_better_is_tried_again(server: RangeServer, open_it: Open, f
         server.reset()
         assert fill(version, 1000, 5) == DATA[5:1005]
         assert server.stats().get_count == times + 1
+
+
+def test_what_is_tried_again_is_counted_for_its_store(server: RangeServer, http: HTTPFileSystem) -> None:
+    """Where pagein itself does it: one request, however often, which has not failed."""
+    for source, options in ((server.url("a"), IMPATIENT), ((http, server.url("a")), {})):
+        with PageCache("16 MiB") as cache, cache.open(source, **options) as file:
+            before = cache.stats().requests
+            file.advise("random")
+            server.faults.set("a", "status:503", times=2)
+            assert file.pread(10, len(DATA) - 10) == DATA[-10:]
+            (store,) = cache.stats().stores
+            assert (store.requests, store.failed_requests, store.retries) == (before + 1, 0, 2)
+            server.faults.clear("a")
 
 
 @pytest.mark.parametrize("fault", TEMPORARY)

@@ -429,3 +429,24 @@ def test_within_8_fetches_the_window_is_what_the_pipe_asks_for_and_never_longer_
         assert seen.piece_bytes <= min(piece_of((1 + jitter) * pipe_bytes), fits_bytes) + PIECE_BYTES_UNIT
     else:
         assert seen.window_bytes >= min(WINDOW_BYTES_START + 1, share_bytes)
+
+
+def test_a_stream_that_begins_later_soon_gets_as_much_as_the_one_that_was_first() -> None:
+    """Not only those that begin together are even: in half a second, when the later one has warmed up."""
+    read_mib = [0, 0]
+    with VirtualClock() as clock:
+        fast = SimulatedStore(
+            dict.fromkeys(("a", "b"), 512 * MIB), Link(latency_s=0.02, bandwidth_bytes_s=100e6), clock=clock
+        )
+        with PageCache("1 GiB", door=clock) as cache, cache.open((fast, "a")) as a, cache.open((fast, "b")) as b:
+
+            def scan(which: int, file: Any, begin_s: float) -> None:
+                clock.sleep(begin_s)
+                for at in range(0, 512 * MIB, MIB):
+                    file.pread(MIB, at)
+                    if clock.now_s() > 2.25:
+                        return
+                    read_mib[which] += clock.now_s() > 1.75
+
+            clock.together(lambda: scan(0, a, 0.001), lambda: scan(1, b, 1.0))
+    assert min(read_mib) * 1.25 > max(read_mib) > 10

@@ -51,6 +51,7 @@ _GAUGES = {
 _STORE_COUNTERS = {
     "requests": ("pagein.store.requests", "{request}", "Requests to a store."),
     "failed_requests": ("pagein.store.failed_requests", "{request}", "Requests to a store that failed."),
+    "retries": ("pagein.store.retries", "{retry}", "How often pagein itself has asked a store once more."),
     "fetched_bytes": ("pagein.store.fetched", "By", "Bytes that a store brought."),
     "latency_sum_s": ("pagein.store.request.duration", "s", "How long requests to a store took, together."),
 }

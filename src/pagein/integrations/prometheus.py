@@ -55,6 +55,7 @@ _GAUGES = {
 _STORE_COUNTERS = {
     "requests": ("pagein_store_requests", "Requests to a store."),
     "failed_requests": ("pagein_store_failed_requests", "Requests to a store that failed."),
+    "retries": ("pagein_store_retries", "How often pagein itself has asked a store once more."),
     "fetched_bytes": ("pagein_store_fetched_bytes", "Bytes that a store brought."),
 }
 _STORE_GAUGES = {

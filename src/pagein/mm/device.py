@@ -1,8 +1,9 @@
 """A backing device: one store with all its files, as the cache sees it: what it is asked at once, how it answers.
 
-Guarantees: at most ``requests_max`` requests are in flight; the others wait in line, those that a reader waits for
-before those that are ahead of one, and of these each open file in turn; what lies side by side in the line becomes one
-request.  An operation that may block runs on an I/O worker, so that readers wait for pages and for nothing else.
+Guarantees: at most ``requests_max`` requests are in flight, looks of which the store is known among them; the others
+wait in line, those that a reader waits for before those that are ahead of one, and of these each open file in turn;
+what lies side by side in the line becomes one request.  An operation that may block runs on an I/O worker, so that
+readers wait for pages and for nothing else.
 What a store needs that reads through the cache itself is let through beyond all that: the line waits for it.
 Assumes: methods that say so are called with the zone's lock held; the others with no lock but page locks.
 Not here: what is asked for (readahead.py); what operations do (readpage.py, rac.py); the estimate (pipe.py).
@@ -11,7 +12,8 @@ Linux: backing_dev_info, and the elevator below it.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT
@@ -20,10 +22,11 @@ from .pipe import WINDOW_BYTES_MAX, Pipe
 from .rac import read_run
 from .readpage import Outcome, do_readpage
 from .request import Request
-from .sync import MakeWaiter, Steps, inside
+from .sync import HERE, MakeWaiter, Steps, inside
+from .turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from .openfile import OpenFile
     from .zone import Zone
@@ -46,12 +49,13 @@ class BackingDevice:
         self.pipe: Pipe = Pipe()
         self.requests: int = 0
         self.failed_requests: int = 0
+        self.retries: int = 0
         self.fetched_bytes: int = 0
         self.latencies: list[int] = [0] * (len(LATENCY_BOUNDS_S) + 1)
         """How many requests took up to so long..."""
         self.latency_sum_s: float = 0.0
         """...and how long all of them together."""
-        self._wanted: deque[Request] = deque()
+        self._wanted: deque[Request | Turn] = deque()
         self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()
         self._by_start: dict[tuple[int, int], Request] = {}
         """What waits in line, by its mapping and its first page..."""
@@ -59,16 +63,23 @@ class BackingDevice:
         """...and by the page behind its last."""
         self._is_starting = False
         self._ahead_in_flight = 0
+        self._ahead_in_flight_of: Counter[OpenFile] = Counter()
+        """The same, of each open file that has any."""
+        self._streams: Counter[OpenFile] = Counter()
+        """Open files that have anything ahead in flight or in line, and how many requests."""
+        self.turns_in_flight: int = 0
+        """Looks, of which the pipe knows nothing."""
+        self._turns_in_line = 0
 
     @property
     def in_flight(self) -> int:
-        """Requests that the store has to answer."""
-        return self.pipe.in_flight
+        """Requests, and looks, that the store has to answer."""
+        return self.pipe.in_flight + self.turns_in_flight
 
     @property
     def queued_count(self) -> int:
-        """Requests in line."""
-        return len(self._by_start)
+        """Requests, and looks, in line."""
+        return len(self._by_start) + self._turns_in_line
 
     def answered(self, duration_s: float) -> None:
         """A request without content (a HEAD, say) took so long.  Locks: takes the zone's lock."""
@@ -78,8 +89,7 @@ class BackingDevice:
     def opened(self, name: str, brought_bytes: int, duration_s: float) -> None:
         """So much of a file has come with its opening.  Locks: takes the zone's lock."""
         with self.zone.lock:
-            self.zone.counters["requests"] += 1
-            self.requests += 1
+            self.asked(None)
             self.fetched_bytes += brought_bytes
             self._note_duration(duration_s)
             if self.zone.tracer is not None:
@@ -92,8 +102,10 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
-            needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_in_store_code())
-            if not (needed or self._has_room_for(request)):
+            if not request.wanted:
+                self._streams[request.file] += 1
+            needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
+            if not (needed or self.has_room_for(request)):
                 request.reader_calls = False  # whoever makes room for it hands it over
                 self._enqueue(request)
                 return
@@ -192,49 +204,82 @@ class BackingDevice:
 
     def start_queued(self) -> None:
         """Start what may be started by now.  Called whenever a request has ended."""
-        while self._by_start and not self._is_starting:
+        while (self._wanted or self._ahead) and not self._is_starting:
             with self.zone.lock:
-                if self._is_starting or not self._by_start:
+                if self._is_starting:
                     return
-                if not self._has_room_for(self._first_in_line()):
+                first = self.first_in_line()
+                if first is None or not self.has_room_for(first):
                     return
-                request = self._take_next()
-                self._begin(request)
+                start = self._begin_next(first)
                 # An operation that answers at once ends in here, and comes here again: one loop, not one in the other.
                 self._is_starting = True
             try:
-                self.hand_over(request)
+                start()
             finally:
                 self._is_starting = False
 
     # -- the line, under the zone's lock -----------------------------------------------------------------
 
-    def _has_room_for(self, request: Request) -> bool:
+    def has_room_for(self, request: Request | Turn) -> bool:
+        """Whether it need not wait in line."""
         if self.zone.closed:
             return True  # nothing is asked any more, and its page is let go
         if self.in_flight >= self.requests_max:
             return False
-        return request.wanted or self._ahead_in_flight < self.pipe.width
+        if isinstance(request, Turn) or request.wanted:
+            return True
+        return self._ahead_in_flight < self.pipe.width and self._ahead_in_flight_of[request.file] < self._share
+
+    @property
+    def _share(self) -> int:
+        """How many requests ahead of one open file may be in flight, so that another that begins later finds room: else
+        who was first would fill the pipe for as long as he reads, and all turns in the line would be his as well."""
+        return -(-self.pipe.width // max(len(self._streams), 1))
 
     def _begin(self, request: Request) -> None:
-        self._ahead_in_flight += not request.wanted
+        if not request.wanted:
+            self._ahead_in_flight += 1
+            self._ahead_in_flight_of[request.file] += 1
         request._started = self.pipe.started(self.zone.door.now_s())
-        self.requests += 1
-        if self.zone.tracer is not None:
-            self.zone.tracer.fetch_began(request)
+
+    def asked(self, request: Request | None) -> None:
+        """The operation is called for it, if only for a page of it: one request, however often.  Zone's lock held.
+
+        What is let go before, and a hole, is none.
+        """
+        if request is None or not request.is_asked:
+            self.zone.counters["requests"] += 1
+            self.requests += 1
+            if request is not None:
+                request.is_asked = True
+                if self.zone.tracer is not None:
+                    self.zone.tracer.fetch_began(request)
+
+    def failed(self, request: Request | None) -> None:
+        """The store has refused it, or a part of it: one failure, however often.  Zone's lock held."""
+        if request is None or not request.has_failed:
+            self.zone.counters["failed_requests"] += 1
+            self.failed_requests += 1
+            if request is not None:
+                request.has_failed = True
 
     def _end(self, request: Request) -> None:
         self.zone.count_stream(request.file, -1)
         started = request._started
         assert started is not None, "a page that stands in line is nobody's to unlock"
-        self._ahead_in_flight -= not request.wanted
+        if not request.wanted:
+            self._ahead_in_flight -= 1
+            _count_down(self._ahead_in_flight_of, request.file)
+            _count_down(self._streams, request.file)
         now_s = self.zone.door.now_s()
         mapping = request.page.mapping
         if request._brought_bytes and mapping.ops.validates:
             mapping.validated_s = max(mapping.validated_s, started.at_s)
         self.pipe.ended(started, now_s, request._brought_bytes)
-        self.failed_requests += not request._brought_bytes
         self.fetched_bytes += request._brought_bytes
+        if not request.is_asked:
+            return
         self._note_duration(now_s - started.at_s)
         if self.zone.tracer is not None:
             self.zone.tracer.fetch_ended(request, request._brought_bytes)
@@ -256,11 +301,38 @@ class BackingDevice:
         self._by_start[id(page.mapping), page.index] = request
         self._by_stop[id(page.mapping), page.index + page.page_count] = request
 
-    def _first_in_line(self) -> Request:
-        return self._wanted[0] if self._wanted else next(iter(self._ahead.values()))[0]
+    def put_in_line(self, turn: Turn) -> None:
+        """A look waits as what a reader waits for."""
+        self._wanted.append(turn)
+        turn.is_in_line = True
+        self._turns_in_line += 1
 
-    def _take_next(self) -> Request:
-        request = self._first_in_line()
+    def take_out_of_line(self, turn: Turn) -> None:
+        """Its turn has come, or a store needs it."""
+        self._wanted.remove(turn)
+        turn.is_in_line = False
+        self._turns_in_line -= 1
+
+    def first_in_line(self) -> Request | Turn | None:
+        """Whose turn it is next; None also while all who are in line have their share in flight."""
+        if self._wanted:
+            return self._wanted[0]
+        if self.zone.closed:
+            return next((line[0] for line in self._ahead.values()), None)
+        share = self._share
+        return next((line[0] for file, line in self._ahead.items() if self._ahead_in_flight_of[file] < share), None)
+
+    def _begin_next(self, first: Request | Turn) -> Callable[[], object]:
+        """Take who is first out of the line: what is to be called for him, with no lock held."""
+        if isinstance(first, Turn):
+            self.take_out_of_line(first)
+            self.turns_in_flight += 1
+            return first.start
+        request = self._taken(first)
+        self._begin(request)
+        return partial(self.hand_over, request)
+
+    def _taken(self, request: Request) -> Request:
         if not request.wanted:
             self._ahead.move_to_end(request.file)  # each file in turn
         self._forget(request)
@@ -283,13 +355,13 @@ class BackingDevice:
         mapping = id(request.page.mapping)
         while (before := self._by_stop.get((mapping, request.page.index))) and self._may_merge(before, request):
             self._forget(before)
-            _join(before, request)
+            self._join(before, request)
             request = before
         while (
             behind := self._by_start.get((mapping, request.page.index + request.page.page_count))
         ) and self._may_merge(request, behind):
             self._forget(behind)
-            _join(request, behind)
+            self._join(request, behind)
         return request
 
     def _may_merge(self, head: Request, tail: Request) -> bool:
@@ -301,8 +373,24 @@ class BackingDevice:
         most_pages = MERGED_PAGES_MAX if head.wanted else min(ahead_pages_max, MERGED_PAGES_MAX)
         return head.page.page_count + tail.page.page_count <= most_pages
 
+    def _join(self, head: Request, tail: Request) -> None:
+        head.page.absorb(tail.page)
+        self.zone.count_stream(tail.file, -1)
+        if not tail.wanted:
+            _count_down(self._streams, tail.file)
+        tail._merged_into = head
 
-def _join(head: Request, tail: Request) -> None:
-    head.page.absorb(tail.page)
-    head.device.zone.count_stream(tail.file, -1)
-    tail._merged_into = head
+
+def note_retry() -> None:
+    """The operation of a store that the calling thread runs asks once more.  Of a look it is not known which store it
+    asks, so that is not counted.  Locks: takes the zone's lock."""
+    device = getattr(HERE.calling[-1], "device", None) if HERE.calling else None
+    if isinstance(device, BackingDevice):
+        with device.zone.lock:
+            device.retries += 1
+
+
+def _count_down(counts: Counter[OpenFile], file: OpenFile) -> None:
+    counts[file] -= 1
+    if not counts[file]:
+        del counts[file]

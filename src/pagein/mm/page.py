@@ -204,7 +204,7 @@ class Page:
             else:
                 self.error = error
                 self.mapping.note_read_error(error)
-                self.mapping.zone.counters["failed_requests"] += 1
+                self.mapping.device.failed(self.request)
             kept = self._unlock()
         self._after_unlock(kept)
 

@@ -100,17 +100,19 @@ def read_run(file: OpenFile, page: LockedPage) -> None:
     rac = ReadaheadControl(file, page)
     ops = page.mapping.ops
     if type(ops).readahead is not AddressSpaceOperations.readahead:
-        zone.count("requests")
+        with zone.lock:
+            page.mapping.device.asked(page.request)
     try:
         with zone.in_store_code(READAHEAD, page):
             ops.readahead(rac)
     except BaseException as error:
+        with zone.lock:
+            page.mapping.device.failed(page.request)
         for taken in rac.taken:
             if taken.locked:
                 taken.unlock()
         if not isinstance(error, OSError):
             raise
-        zone.count("failed_requests")
     finally:
         rac.unlock_rest()
         for taken in rac.taken:

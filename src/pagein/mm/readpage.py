@@ -39,9 +39,11 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     mapping = page.mapping
     zone = mapping.zone
     with zone.lock:
-        zone.counters["requests"] += not page.is_hole
         page.extend()
-    if page.is_hole:
+        is_hole = page.is_hole
+        if not is_hole:
+            mapping.device.asked(page.request)
+    if is_hole:
         page.set_uptodate()
         return Outcome.UPDATED
     if zone.checks:
@@ -50,7 +52,8 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
         with zone.in_store_code(READPAGE, page):
             code = mapping.ops.readpage(file, page)
     except BaseException:
-        zone.count("failed_requests")
+        with zone.lock:
+            mapping.device.failed(page.request)
         if page.locked:
             page.unlock()
         raise
@@ -73,6 +76,8 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
 
 def _violation(page: LockedPage, clause: str) -> ContractViolation:
     violation = ContractViolation(clause, f"{type(page.mapping.ops).__name__}.readpage of {page!r}")
+    with page.mapping.zone.lock:
+        page.mapping.device.failed(page.request)
     if page.locked:
         page.unlock()
     return violation

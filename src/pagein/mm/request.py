@@ -23,7 +23,8 @@ class Request:
 
     __slots__ = (
         "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "caller_waits",
-        "device", "error", "file", "given_up", "keeps_lock", "outcome", "page", "reader_calls", "wanted",
+        "device", "error", "file", "given_up", "has_failed", "is_asked", "keeps_lock", "outcome", "page",
+        "reader_calls", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +50,10 @@ class Request:
         """Whoever calls the operation would only wait for the pages."""
         self.given_up: bool = False
         """The one who wanted that was interrupted."""
+        self.is_asked: bool = False
+        """The operation was called."""
+        self.has_failed: bool = False
+        """And has raised, or ended a page with an error."""
         self.outcome: Outcome | None = None
         """What came of the only page, if it was read alone."""
         self.error: BaseException | None = None
@@ -96,8 +101,11 @@ class Request:
             wait = holder.join(index, make_waiter, wants_lock=False) if holder is not None and is_own else None
         if wait is not None:
             yield from wait.steps()
-        if not mapping.is_uptodate(index):
-            yield from self.returned_steps(make_waiter)
+        if not self.brought(index):
+            with mapping.zone.lock:
+                is_known = self._last()._has_brought(index)
+            if not is_known:
+                yield from self.returned_steps(make_waiter)
 
     def returned_steps(self, make_waiter: MakeWaiter) -> Steps[None]:
         """Wait until the operation has returned."""
@@ -118,6 +126,16 @@ class Request:
     def brought(self, index: int) -> bool:
         """Whether page *index* is known to have been brought, though it may have been evicted since."""
         return self.page.filled and self.page.index <= index < self.page.index + self.page.page_count
+
+    def _has_brought(self, index: int) -> bool:
+        """Whether it was this request that has brought page *index*, also in parts.  Zone's lock held.
+
+        Not whether the page is here: another may have had it after this one failed, whose error is not told yet.
+        """
+        page = self.page
+        if page.index <= index < page.index + page.page_count:
+            return page.filled
+        return page.mapping.is_uptodate(index)  # it was taken off this one
 
     def returned(self) -> None:
         """The operation has returned, or raised."""

@@ -31,7 +31,7 @@ class Wait:
         self.has_reservation: bool = has_reservation
         """It brings a reservation of one page along: it gets the lock even if the page is gone by the time."""
         self.waiter: Waiter = waiter
-        self.in_store_code: bool = page.mapping.zone.is_in_store_code()
+        self.in_store_code: bool = page.mapping.zone.is_calling_here()
         """A store needs the page for one that others wait for."""
         self.to_start: Request | None = None
         """Was let through the line for its sake."""

@@ -69,6 +69,10 @@ class Workqueue:
         """The numbers of the workers that are not there."""
         self._to_lend = deque([True] * min(LENT_MAX, workers_max))
         """A token for each worker that may go on an errand."""
+        self._starting: deque[int] = deque()
+        """The numbers of those that were started, and have neither taken work nor said that they are idle."""
+        self._to_prepare = deque([True])
+        """A token for who has workers started beforehand: one at a time, or each would have his own started."""
         self._closed = False
 
     # -- for a caller who waits ------------------------------------------------------------------------
@@ -209,16 +213,26 @@ class Workqueue:
 
     def prepare(self, count: int) -> None:
         """Have so many workers idle soon, while the caller waits for something else: to start one takes two switches
-        of threads.  Blocks: no."""
+        of threads.  Those on their way count, so that any number of callers have so many, together.  Blocks: no."""
 
         def start_them() -> None:
-            with suppress(RuntimeError):  # no thread is to be had: who needs one will hear
-                for _ in range(count - len(self._idle)):
-                    self._start_worker()
+            try:
+                with suppress(RuntimeError):  # no thread is to be had: who needs one will hear
+                    for _ in range(count - len(self._idle) - len(self._starting)):
+                        self._start_worker()
+            finally:
+                self._to_prepare.append(True)
 
-        if len(self._idle) < count:
-            with suppress(ValueError, RuntimeError):
-                self.start(start_them)
+        if len(self._idle) + len(self._starting) >= count:
+            return
+        try:
+            self._to_prepare.pop()
+        except IndexError:  # another is about to
+            return
+        try:
+            self.start(start_them)
+        except (ValueError, RuntimeError):
+            self._to_prepare.append(True)
 
     @property
     def queued_count(self) -> int:
@@ -252,9 +266,11 @@ class Workqueue:
             number = self._vacancies.popleft()
         except IndexError:  # enough of them: whoever is done first looks at the line
             return
+        self._starting.append(number)
         try:
             self._door.start_thread(f"{self._name}-{number}", lambda: self._serve(number))
         except RuntimeError as error:
+            self._has_started(number)
             self._vacancies.append(number)
             # At the end of a program there may be no more threads (3.12), while others still run: who
             # asks may be the only worker, and would wait for himself.
@@ -267,23 +283,33 @@ class Workqueue:
 
     def _serve_inside(self, number: int) -> None:
         try:
-            while (run := self._next()) is not None:
+            while (run := self._next(number)) is not None:
                 run()
                 del run  # an idle worker keeps no result, and no exception, alive
         finally:  # also after a mistake of ours, of which the thread tells before another takes its place
             self._vacancies.append(number)
             self.kick()  # who put something into the line since may have seen all numbers taken
 
-    def _next(self) -> Callable[[], object] | None:
+    def _has_started(self, number: int) -> None:
+        with suppress(ValueError):
+            self._starting.remove(number)
+
+    def _next(self, number: int) -> Callable[[], object] | None:
         """What to call next; None to end."""
         while True:
             try:
-                return self._queued.popleft()
+                run = self._queued.popleft()
             except IndexError:
                 if self._closed:
                     return None
+            else:
+                if self._starting:
+                    self._has_started(number)
+                return run
             waiter = self._door.waiter()
             self._idle.append(waiter)
+            if self._starting:
+                self._has_started(number)
             if (self._queued or self._closed) and self._is_idle_no_more(waiter):
                 continue
             with resting():

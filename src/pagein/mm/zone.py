@@ -17,7 +17,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..errors import bad_setting, closed_cache
 from ..units import PAGE_SHIFT
@@ -33,7 +33,6 @@ from .sync import HERE, SYSTEM, Door, OwnedLock, Waiter, outside, run_steps
 from .workqueue import MakeSteps, Workqueue
 
 if TYPE_CHECKING:
-    from .aops import AddressSpaceOperations
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import Page
@@ -47,6 +46,22 @@ T = TypeVar("T")
 IO_WORKERS_MAX = 1024
 """One for each request that stores take at once (`AddressSpaceOperations.requests_max`), for any number of stores that
 make sense: a call that stood in line here might be what all the others wait for."""
+
+
+class AsksStore(Protocol):
+    """Who says which store he asks: operations; a source, if it knows before it is opened."""
+
+    @property
+    def device_key(self) -> Hashable:
+        """As `AddressSpaceOperations.device_key`."""
+
+    @property
+    def device_name(self) -> str:
+        """What statistics call it."""
+
+    @property
+    def requests_max(self) -> int:
+        """How many requests it gets at once."""
 
 
 class Zone:
@@ -203,7 +218,7 @@ class Zone:
 
     # -- stores ------------------------------------------------------------------------------------------
 
-    def device_of(self, ops: AddressSpaceOperations) -> BackingDevice:
+    def device_of(self, ops: AsksStore) -> BackingDevice:
         """The store that *ops* asks, as one for all files of it.
 
         Raises: ValueError, TypeError if it may be asked for nothing at once.
@@ -213,9 +228,7 @@ class Zone:
             device = self.devices.get(key)
             if device is None:
                 name, requests_max = ops.device_name or type(ops).__name__, ops.requests_max
-                if (
-                    not isinstance(requests_max, int) or requests_max < 1
-                ):  # else what is asked for stands in line for ever
+                if not isinstance(requests_max, int) or requests_max < 1:  # it would stand in line for ever
                     kind = ValueError if isinstance(requests_max, int) else TypeError
                     accepted = "a number of requests, at least 1"
                     raise bad_setting(f"{type(ops).__name__}.requests_max", accepted, requests_max, kind=kind)
@@ -255,7 +268,8 @@ class Zone:
 
     def is_calling_here(self) -> bool:
         """Whether the calling thread runs code of a store for any of its files, also such as opens or closes one."""
-        return any(what is self or getattr(what, "zone", None) is self for what in HERE.calling)
+        calling = HERE.calling
+        return bool(calling) and any(what is self or getattr(what, "zone", None) is self for what in calling)
 
     # -- charges -----------------------------------------------------------------------------------------
 

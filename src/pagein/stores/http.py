@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
 CHUNK_BYTES = 1 << 20
+REQUESTS_MAX = 64
 """Of an object that comes whole, so much is written at once."""
 _CONTENT_RANGE = re.compile("bytes {0}-{0}/{0}".format(rf"(\d{{1,{DIGITS_MAX}}})"))
 
@@ -116,6 +117,7 @@ class HTTPSource:
     # Many small objects may be open at once: what is equal for all is not kept for each.
     __slots__ = ("_ask", "_ignores_conditions", "key")
     workers_ahead: int = WIDTH_START
+    requests_max: int = REQUESTS_MAX
 
     def __init__(self, url: str, options: HTTPOptions) -> None:
         self.key: Hashable = ("http", url, options)
@@ -132,6 +134,16 @@ class HTTPSource:
     def place(self) -> str:
         """Its server."""
         return self._ask.place
+
+    @property
+    def device_name(self) -> str:
+        """As that of its operations."""
+        return sys.intern(self.place)
+
+    @property
+    def device_key(self) -> Hashable:
+        """The server, whichever object."""
+        return "http", self.device_name
 
     def open_with_head(self) -> Opened:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
@@ -330,13 +342,13 @@ class HTTPOperations(RangeOperations):
     """One version of an object, range by range."""
 
     readers_call = True
-    requests_max = 64
+    requests_max = REQUESTS_MAX
 
     def __init__(self, source: HTTPSource, opened: Meta, *, version: str | None = None) -> None:
         self._source = source
         self._size_bytes, self._etag, self._modified = opened["size"], opened["e_tag"], opened["last_modified"]
         self._whole: WholeObject | None = None
-        self.device_name: str = sys.intern(source.place)
+        self.device_name: str = source.device_name
         self.version: str = version_of(opened) if version is None else version
         self.validates: bool = has_validator(opened)
 
@@ -351,7 +363,7 @@ class HTTPOperations(RangeOperations):
     @property
     def device_key(self) -> Hashable:
         """The server, whichever object."""
-        return "http", self.device_name
+        return self._source.device_key
 
     def look(self) -> Opened | None:
         """As `Opened.look`."""

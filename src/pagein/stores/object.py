@@ -103,6 +103,14 @@ def place_of(store: object) -> str:
     return re.sub(r"\?[^\"]*", "?…", re.sub(r"//[^/\"]*@", "//", repr(store)))
 
 
+def _device_key_of(store: ObjectStore) -> Hashable:
+    return "object", id(store)
+
+
+def _device_name_of(name: str, path: str) -> str:
+    return name.removesuffix(path).rstrip("/:")
+
+
 class ObjectSource:
     """One object of an obstore store."""
 
@@ -115,6 +123,19 @@ class ObjectSource:
         """Whether the server has sent what it was asked for only if it is another version."""
         self.key = key
         self.name = name
+        # Looks at remote ones count: as many are under way as the store takes.
+        if self._is_remote:
+            self.device_key: Hashable = _device_key_of(store)
+
+    @property
+    def device_name(self) -> str:
+        """As that of its operations."""
+        return _device_name_of(self.name, self._path)
+
+    @property
+    def requests_max(self) -> int:
+        """As that of its operations."""
+        return ObjectOperations.requests_max
 
     def open_with_head(self) -> Opened:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
@@ -261,7 +282,7 @@ class ObjectOperations(AsyncRangeOperations):
         self._path = path
         self._opened = opened
         self._name = name
-        self.device_name: str = name.removesuffix(path).rstrip("/:")
+        self.device_name: str = _device_name_of(name, path)
         self._if_match = opened["e_tag"] if is_strong(opened["e_tag"]) else None
         # obstore reads a local file after it has looked at its ETag, and does not look again.
         self._checks_afterwards = isinstance(store, clients.ObstoreLocalStore)
@@ -273,7 +294,7 @@ class ObjectOperations(AsyncRangeOperations):
     @property
     def device_key(self) -> Hashable:
         """The store, whichever object."""
-        return "object", id(self._store)
+        return _device_key_of(self._store)
 
     async def fetch(self, offset_bytes: int, size_bytes: int) -> ReadableBuffer:
         """Raises: OSError: ESTALE if it is another version by now."""

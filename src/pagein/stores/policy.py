@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from math import ceil, log2
 from typing import NamedTuple, TypeVar
 
+from ..mm.device import note_retry
+
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5
@@ -130,6 +132,7 @@ def retrying(fetch: Callable[[], T], retries: Retries | None = None, *, got_byte
             pause_s = max(pause_s, _wanted_pause_s(error))
             if failed_s + pause_s - since_s > retries.timeout_s:
                 raise
+        note_retry()
         time.sleep(pause_s)
         attempt += 1
 

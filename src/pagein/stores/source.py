@@ -47,7 +47,12 @@ class Opened(NamedTuple):
 
 
 class Source(Protocol):
-    """One object of a store."""
+    """One object of a store.
+
+    If it knows before it is opened which store that is, it may have what `AddressSpaceOperations` of it will have:
+    ``device_key``, ``device_name`` and ``requests_max``.  Then looks at it are among the requests of which the store
+    gets so many at once; else any number of them may be under way.
+    """
 
     @property
     def key(self) -> Hashable:
