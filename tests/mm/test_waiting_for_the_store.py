@@ -27,7 +27,7 @@ def kicks(monkeypatch: pytest.MonkeyPatch) -> list[Flusher]:
     """Each time that somebody kicks the flusher, who is not there: his turns are the test's."""
     kicked: list[Flusher] = []
 
-    def kick(self: Flusher) -> None:
+    def kick(self: Flusher, **how: bool) -> None:
         kicked.append(self)
 
     monkeypatch.setattr(Flusher, "kick", kick)

@@ -47,7 +47,7 @@ WRITING = [
     ),
     mutation(
         "flusher", "it goes round and round while another pass stores all that is dirty",
-        "            if is_well and 0 < mapping.dirty_pages <= len(mapping.under_writeback):\n",
+        "            if failure is None and 0 < mapping.dirty_pages <= len(mapping.under_writeback):\n",
         "            if False:\n",
         "mm/test_waiting_for_the_store.py::test_the_flusher_rests_while_another_stores_all_that_is_dirty",
     ),

@@ -132,12 +132,13 @@ class DirtyState:
                     raise again(failure)
                 else:
                     granted, wait_pages = 0, 1
+                tries_again = not granted and not self.may_be_cleaned()
                 waiter = make_waiter() if wait_pages else None
                 if waiter is not None:
                     self._waiters.append(_Slowed(self.cleaned_pages + wait_pages, waiter, mapping, granted > 0))
             if waiter is not None:
                 try:
-                    zone.flusher.kick()
+                    zone.flusher.kick(tries_again=tries_again)
                     before_wait(zone, DIRTY_ROOM, mapping.name)
                     with waiting(zone, "the store to take what is dirty", mapping.name):
                         yield waiter
@@ -162,10 +163,14 @@ class DirtyState:
             return mapping.last_failure
         if self.failures == failures:
             return None
-        may_be_cleaned = any(
-            other.under_writeback or (other.dirty_pages and other.last_failure is None) for other in self._zone.mappings
+        return None if self.may_be_cleaned() else self.last_failure
+
+    def may_be_cleaned(self) -> bool:
+        """Whether something is being stored, or is dirty and did not fail the last time: then what becomes of that
+        wakes who waits.  Zone's lock held."""
+        return self.writeback_pages > 0 or any(
+            mapping.dirty_pages and mapping.last_failure is None for mapping in self._zone.mappings
         )
-        return None if may_be_cleaned else self.last_failure
 
     def _pause_pages(self, granted: int) -> int:
         """So many pages have to be cleaned before a writer who was granted so many goes on."""
