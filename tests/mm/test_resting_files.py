@@ -225,6 +225,30 @@ def test_who_has_leave_does_not_wait_until_a_file_has_rested(scheduler: Schedule
         scene.settle(scene.expected((0, b"x" * 5 * PAGE_SIZE), (5 * PAGE_SIZE, b"y" * 3 * PAGE_SIZE)))
 
 
+@pytest.mark.schedules(15, FLUSHER)
+@on_every_kind
+def test_a_reader_waits_for_what_may_be_cleaned_though_another_file_s_store_fails(
+    scheduler: Scheduler, kind: str
+) -> None:
+    """ENOMEM is for who finds nothing else."""
+
+    def read() -> None:
+        with scene.file.view(2 * PAGE_SIZE, 6 * PAGE_SIZE):  # the last of the memory that is not dirty
+            assert len(scene.file.pread(PAGE_SIZE, 5 * PAGE_SIZE)) == PAGE_SIZE
+        assert failing_store.failures == 1
+        assert scheduler.now_s() == 1
+
+    with Scene(scheduler, kind, pages=8, cap_pages=6, background=1.0, limit=1.0) as scene:
+        failing, failing_store = another_file(scene, kind)
+        failing_store.fails_until_s = 20.0
+        failing.pwrite(b"z" * PAGE_SIZE, 0)
+        scene.file.pwrite(b"x" * 3 * PAGE_SIZE, 0)
+        scene.store.answers_after_s = 1.0
+        scene.spawn(reader=read)
+        scene.run()
+        scene.settle(scene.expected((0, b"x" * 3 * PAGE_SIZE)))
+
+
 # -- the end ---------------------------------------------------------------------------------------------------
 
 

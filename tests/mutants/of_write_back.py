@@ -184,6 +184,19 @@ WRITE_BACK = [
         "            self._is_memory_short |= for_memory\n",
         "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
     ),
+    mutation(
+        "reclaim", "a reader has no memory where one store fails, though another is about to store what is in it",
+        "    if zone.dirty.may_be_cleaned():\n        return True\n",
+        "",
+        "mm/test_resting_files.py::"
+        "test_a_reader_waits_for_what_may_be_cleaned_though_another_file_s_store_fails[inline]",
+    ),
+    mutation(
+        "reclaim", "a reader waits for ever for what fails again and again",
+        "    return zone.dirty.failures == failures and any(",
+        "    return any(",
+        "mm/test_resting_files.py::test_who_finds_nothing_but_what_has_failed_has_it_tried_again_at_once[inline]",
+    ),
     # -- what becomes of a run that a store was given ----------------------------------------------------------
     mutation(
         "wbc", "a page that was activated stays locked until the rest of its run has been stored",

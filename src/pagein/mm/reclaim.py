@@ -135,12 +135,15 @@ def _waiting_can_help(zone: Zone) -> bool:
 
 
 def _cleaning_can_help(zone: Zone, failures: int) -> bool:
-    """Whether pages would be released if they were written back.  The end of each write-back wakes who waits here."""
+    """Whether pages would be released if they were written back.  The end of each write-back wakes who waits here.
+
+    What fails is no reason to give up while something else may be cleaned; if that is all there is, it is tried once.
+    """
     if zone.is_in_store_code():
         return False
-    if zone.dirty.failures != failures:
-        return False
-    return zone.dirty.writeback_pages > 0 or any(mapping.dirty_pages for mapping in zone.mappings)
+    if zone.dirty.may_be_cleaned():
+        return True
+    return zone.dirty.failures == failures and any(mapping.dirty_pages for mapping in zone.mappings)
 
 
 def sweep_pins(zone: Zone) -> None:
