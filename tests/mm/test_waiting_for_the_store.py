@@ -4,7 +4,7 @@ slow store has answered."""
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.contract.harness import Scene, Task
@@ -208,3 +208,76 @@ def test_a_writer_who_has_leave_does_not_wait_for_another_file_s_store(scene, ki
     slow.ops.complete_store(0)
     fsync.result()
     other.fsync_and_assert_clean()
+
+
+def test_the_flusher_goes_on_with_what_has_become_dirty_though_another_stores_something_else(scene, kicks):
+    """What is stored of the same file may take for ever: its end wakes nobody who waits for other pages."""
+    cache = writing_cache(scene, 64, background=0.0, limit=16 / 64)
+    slow, flusher = open_slow(scene, cache=cache), cache._zone.flusher
+    fsync = being_stored(slow, 2)
+    slow.file.pwrite(b"y" * PAGE_SIZE, 3 * PAGE_SIZE)  # behind a pass that has found nothing more
+    flusher._busy.add(slow.mapping)
+    flusher._ended(cache._zone, slow.mapping, None, None)
+    assert flusher._is_kicked
+    slow.ops.complete_store(0)
+    fsync.result()
+    slow.fsync_and_assert_clean()
+
+
+def test_who_kicked_while_another_could_not_start_the_flusher_tries_it_himself(scene, monkeypatch):
+    """He took it for one that runs, and would wait for ever for nobody."""
+    subject = open_slow(scene, cache=writing_cache(scene, 64, background=0.0, limit=2 / 64))
+    dirty, waiters = subject.zone.dirty, []
+    one, other = (dirty.grant_steps(subject.mapping, 1, scene.door.waiter) for _ in range(2))
+    comes_by = [other]
+
+    def refuse(name: str, run: object) -> None:
+        assert name == "pagein-flush"
+        if comes_by:
+            waiters.append(next(comes_by.pop()))
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(scene.door, "start_thread", refuse)
+    dirty.pages = 2  # somebody has all the leave that there is
+    try:
+        with pytest.raises(RuntimeError, match="new thread"):
+            next(one)
+        assert waiters[0].wait(0)
+        with pytest.raises(RuntimeError, match="new thread"):
+            next(other)
+    finally:
+        other.close()
+        dirty.give_back(2)
+
+
+def test_a_pass_that_cannot_be_begun_for_want_of_memory_is_told_and_tried_again_later(scene, kicks, monkeypatch):
+    subject = open_written(scene, cache=writing_cache(scene, 64, background=0.0))
+    zone, flusher = subject.zone, subject.zone.flusher
+    subject.file.pwrite(b"x" * PAGE_SIZE, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(zone.workqueue, "run_detached", raising(MemoryError()))
+        flusher._turn(zone)
+    assert isinstance(subject.mapping.last_failure, MemoryError)
+    assert set(flusher._resting) == {subject.mapping}
+    subject.fsync_and_assert_clean()
+
+
+def test_files_of_which_no_pass_was_begun_after_a_mistake_of_ours_do_not_count_as_busy(scene, kicks, monkeypatch):
+    """The next who starts the flusher has them stored."""
+    cache = writing_cache(scene, 64, background=0.0)
+    subjects = [open_written(scene, cache=cache) for _ in range(2)]
+    for subject in subjects:
+        subject.file.pwrite(b"x" * PAGE_SIZE, 0)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="a mistake"):
+        patch.setattr(cache._zone.workqueue, "run_detached", raising(AssertionError("a mistake")))
+        cache._zone.flusher._turn(cache._zone)
+    assert not cache._zone.flusher._busy
+    for subject in subjects:
+        subject.file.fsync()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def run(*_: object) -> None:
+        raise error
+
+    return run

@@ -89,6 +89,7 @@ class Flusher:
         except BaseException:
             with self._zone.lock:
                 self._is_running = False
+                _wake_waiters(zone)  # who has kicked meanwhile took it for one that runs: he tries it himself
             raise
 
     def close(self) -> None:
@@ -152,13 +153,23 @@ class Flusher:
                 zone.dirty.wake_writers_of_others(self._busy.difference(self._resting))
             if not (self._busy or zone.dirty.writeback_pages):
                 _wake_who_waits_in_vain(zone)
-        for mapping in due:
-            try:
-                zone.workqueue.run_detached(
-                    partial(write_back, mapping, Sync.NONE), partial(self._ended, zone, mapping)
-                )
-            except (ValueError, RuntimeError) as error:  # closed; no thread is to be had
-                self._ended(zone, mapping, None, error)
+        self._begin(zone, due)
+
+    def _begin(self, zone: Zone, due: list[AddressSpace]) -> None:
+        begun = 0
+        try:
+            for mapping in due:
+                try:
+                    zone.workqueue.run_detached(
+                        partial(write_back, mapping, Sync.NONE), partial(self._ended, zone, mapping)
+                    )
+                except (ValueError, RuntimeError, MemoryError) as error:  # closed; no thread, or no memory is to be had
+                    self._ended(zone, mapping, None, error)
+                begun += 1
+        except BaseException:  # a mistake of ours, with which the thread ends: the others must not stay busy
+            with zone.lock:
+                self._busy.difference_update(due[begun:])
+            raise
 
     def _ended(
         self, zone: Zone, mapping: AddressSpace, result: BaseException | None, error: BaseException | None
@@ -174,8 +185,8 @@ class Flusher:
                 self._busy.discard(mapping)
             else:
                 self._let_rest(mapping, zone.door.now_s(), is_declined=is_declined)
-            if failure is None and 0 < mapping.dirty_pages <= len(mapping.under_writeback):
-                return  # another pass stores all that is dirty, as it was: the end of that wakes who waits
+            if failure is None and _is_on_its_way(mapping):
+                return  # the end of that wakes who waits
             if not is_declined:  # else all who wait for it have been woken
                 _wake_waiters(zone)
             self._is_kicked |= failure is None and bool(mapping.dirty_pages) and zone.dirty.is_too_much
@@ -219,6 +230,15 @@ class Flusher:
         """Those with dirty pages, and no pass; the longest dirty first.  Zone's lock held."""
         dirty = [mapping for mapping in self._zone.mappings if mapping.dirty_pages and mapping not in self._busy]
         return sorted(dirty, key=lambda mapping: mapping.dirty_since_s)
+
+
+def _is_on_its_way(mapping: AddressSpace) -> bool:
+    """Whether all of it that is dirty is being stored, as it was, by another pass.  Zone's lock held."""
+    stored = mapping.under_writeback
+    if not 0 < mapping.dirty_pages <= len(stored):
+        return False
+    runs = mapping.dirty_runs(0, mapping.frame_count)
+    return all(index in stored for first, count in runs for index in range(first, first + count))
 
 
 def _wake_who_waits_in_vain(zone: Zone) -> None:
