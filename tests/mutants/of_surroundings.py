@@ -257,14 +257,14 @@ SURROUNDINGS = [
     ),
     mutation(
         "locking", "a hole may be made without i_rwsem",
-        '"the same", Held.YES, _LONG, "who makes the hole"\n',
-        '"the same", Held.MAY, _LONG, "who makes the hole"\n',
+        '    Held.YES,\n    _LONG,\n    "who makes the hole",\n',
+        '    Held.MAY,\n    _LONG,\n    "who makes the hole",\n',
         "mm/test_lock_order.py::test_an_operation_is_called_with_what_the_table_says",
     ),
     mutation(
         "locking", "a page may be laundered that nobody has locked",
-        '"who drops the pages", locked=True\n',
-        '"who drops the pages"\n',
+        '"who drops the pages", locked=True, stores=True\n',
+        '"who drops the pages", stores=True\n',
         "mm/test_lock_order.py::test_an_operation_is_called_with_what_the_table_says",
     ),
 ]  # fmt: skip

@@ -128,6 +128,13 @@ WRITING = [
         "mm/test_interleavings_of_writes.py::test_short_writes_and_write_back_of_their_page",
     ),
     mutation(
+        "dirty", "a store waits for room that what it is storing takes",
+        "                stores = zone.is_storing_here()",
+        "                stores = False",
+        "mm/test_dirty_limits.py::"
+        "test_a_store_that_writes_to_another_file_while_it_stores_does_not_wait_for_what_it_stores",
+    ),
+    mutation(
         "dirty", "a budget is taken back, and its writer keeps it",
         "page_count, mapping.dirty_budget = mapping.dirty_budget, 0\n",
         "page_count = mapping.dirty_budget\n",

@@ -1,9 +1,10 @@
 """How much is dirty, how much may be, and how writers are slowed down.  Linux: balance_dirty_pages.
 
-Guarantees: dirty pages, and what writers may make dirty without asking (their budgets), never exceed the hard limit;
-below the middle between the two limits nobody waits; above, a writer waits until so many pages have been cleaned as
-is in proportion to what he made dirty: none at the middle, as many at the limit.  So he is slowed to the pace of the
-store, and no clock or estimate is needed.  If nothing can be cleaned because the store fails, he hears why.
+Guarantees: dirty pages, and what writers may make dirty without asking (their budgets), never exceed the hard limit,
+but by what stores write to other files while they store; below the middle between the two limits nobody waits; above,
+a writer waits until so many pages have been cleaned as is in proportion to what he made dirty: none at the middle, as
+many at the limit.  So he is slowed to the pace of the store, and no clock or estimate is needed.  If nothing can be
+cleaned because the store fails, he hears why.
 Assumes: the zone's lock guards every field.
 Not here: who cleans (writeback.py, flusher.py).
 """
@@ -111,7 +112,7 @@ class DirtyState:
     def grant_steps(self, mapping: AddressSpace, want_pages: int, make_waiter: MakeWaiter) -> Steps[int]:
         """Leave to make up to *want_pages* dirty: how many, at least 1.  What is not used `give_back` takes.
 
-        Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty.
+        Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty; a store's thread while it stores, never.
         Raises: the OSError of the store if nothing can be cleaned.
         """
         zone, limits = self._zone, self.limits
@@ -124,10 +125,11 @@ class DirtyState:
                 if room_pages < 1:
                     self._recall_budgets()
                     room_pages = limits.limit_pages - self.pages - self.writeback_pages
-                if room_pages > 0:
-                    granted = min(want_pages, room_pages)
+                stores = zone.is_storing_here()  # what would have to be cleaned first may be just what it stores
+                if room_pages > 0 or stores:
+                    granted = want_pages if stores else min(want_pages, room_pages)
                     self.pages += granted
-                    wait_pages = self._pause_pages(granted)
+                    wait_pages = 0 if stores else self._pause_pages(granted)
                 elif (failure := self._hopeless(mapping, failures, own_failures)) is not None:
                     raise again(failure)
                 else:
