@@ -337,6 +337,29 @@ def test_several_threads_may_close_a_cache_with_unwritten_data_at_once() -> None
         assert disk.objects["a"] == b"new"
 
 
+def test_a_cache_is_closed_though_what_follows_from_a_file_that_was_left_has_failed(
+    own_cache: PageCache, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who closes it waits for who writes such files out, and would for ever."""
+    with binary(own_cache.open((disk, "a"), "r+b")):
+        (inode,) = own_cache._table.written
+        inode.open_count += 1  # as `take_left` counts it
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(own_cache._table, "follow_up", raising(MemoryError()))
+            patch.setattr(own_cache._zone.workqueue, "run_detached", raising(RuntimeError("no thread")))
+            follow_up._write_out_behind(own_cache, inode)
+    assert not own_cache._table.behind._count
+    own_cache.close()
+    assert disk.all_closed()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def run(*_: object) -> None:
+        raise error
+
+    return run
+
+
 def test_a_cache_that_discards_what_comes_to_its_store_in_this_moment_is_closed(
     own_cache: PageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
