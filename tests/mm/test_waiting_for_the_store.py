@@ -10,6 +10,7 @@ import pytest
 from tests.contract.harness import Scene, Task
 from tests.contract.writing import Written, open_written, writing_cache
 
+from pagein.mm import reclaim
 from pagein.mm.flusher import Flusher
 from pagein.testing.stores import started
 from pagein.testing.writable import WritableOps, WritableRunOps, run_store_started
@@ -59,6 +60,17 @@ def test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored(scene, ki
     assert reader.result() == subject.content(3)
     fsync.result()
     assert len(kicks) == 1
+
+
+def test_a_reader_waits_for_memory_that_somebody_who_appends_makes_ready(scene, kicks):
+    """It is clean, and may be evicted at once."""
+    cache = writing_cache(scene, 2)
+    appended, other = open_written(scene, size_bytes=0, cache=cache), open_written(scene, cache=cache)
+    assert reclaim.try_reserve(cache._zone, 2) == 2
+    reader = scene.start(other.file.pread, PAGE_SIZE, 0)
+    scene.until(lambda: len(cache._zone.memory_waiters) == 1)
+    assert appended.mapping.admit_zeros(0, 2) == 2
+    assert reader.result() == other.content(0)
 
 
 def test_a_writer_at_the_limit_waits_until_something_has_been_stored(scene, kicks):

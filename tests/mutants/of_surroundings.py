@@ -171,6 +171,18 @@ SURROUNDINGS = [
         "test_fork.py::test_a_child_reads_every_byte_through_an_empty_cache_and_the_parent_keeps_its_own",
     ),
     mutation(
+        "fork", "who forks under the lock of a cache has it no more",
+        "        if takes and zone.lock.held_here():\n",
+        "        if zone.lock.held_here():\n",
+        "test_fork.py::test_who_forks_under_a_lock_of_ours_has_it_still",
+    ),
+    mutation(
+        "mapping", "pages that were made ready wake nobody who waits for memory",
+        "                self.zone.wake_memory_waiter()  # what was reserved has become pages that may be evicted\n",
+        "",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_that_somebody_who_appends_makes_ready",
+    ),
+    mutation(
         "fork", "a child goes on with its parent's pages",
         "            zone.start_anew()\n",
         "            pass\n",
