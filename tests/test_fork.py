@@ -117,3 +117,15 @@ def test_two_threads_that_fork_at_once_both_let_go_of_what_they_locked(
     assert forked == ["second"]
     assert not cache._lock._lock.locked()  # type: ignore[attr-defined]
     assert not cache._zone.lock._lock.locked()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+def test_who_forks_under_a_lock_of_ours_has_it_still(debug: bool) -> None:
+    """A finalizer may, that came in there: what its holder was about to change others must not see half changed."""
+    with pagein.PageCache("256 KiB", debug=debug) as cache, cache.open((MemoryStore({"a": DATA}), "a")) as file:
+        for lock in (cache._zone.lock, cache._table.lock):
+            with lock:
+                in_child(lambda: None)
+                assert lock.held_here()
+        in_child(lambda: file.pread(1, 0))
+        assert file.pread(5000, 100) == DATA[100:5100]

@@ -347,7 +347,8 @@ class PageCache:
 
         A view that is still open keeps its pages.  A reader in another thread gets ValueError; a writer, too, unless he
         has begun to change a file: he is waited for.
-        *discard* gives up what is not written, instead.
+        *discard* gives up what is not written, instead; but what a store is being given at this moment is waited for:
+        it reads our memory, and would store what comes there.
         Blocks: interruptibly, and then it goes on behind.
         Raises: UnwrittenDataError, and then the cache is as it was, and open: the store may heal, or `File.save_as` or
         *discard* settle it.  With debug, ContractViolation if an operation started a read and has not ended it.

@@ -63,7 +63,7 @@ def close(cache: PageCache, *, discard: bool) -> list[str]:
     if not discard and not cache._zone.closed:
         write_out_all(cache)  # first, since afterwards the files are closed
     with cache._table.closing():
-        if discard:  # out of turn: it does not wait until another has stored what is given up here
+        if discard:  # not in turn: another may wait for a store that declines, or fails again and again
             return _close_all(cache, discard=True)
         with cache._table.turns.turn(CLOSE_TURN):
             return _close_all(cache, discard=False)

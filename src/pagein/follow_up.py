@@ -103,11 +103,13 @@ def _write_out_behind(cache: PageCache, inode: Inode) -> None:
 
     def done(_: None, error: BaseException | None) -> None:
         cache._table.released.append(Released(inode, None, 0, wrote=False))
-        cache._table.follow_up()
-        cache._table.behind.end()
+        try:
+            cache._table.follow_up()
+        finally:  # who closes the cache waits for that
+            cache._table.behind.end()
 
-    cache._table.behind.begin()
     file = OpenFile(inode.mapping, writable=True)
+    cache._table.behind.begin()
     try:
         cache._zone.workqueue.run_detached(partial(unwritten.close_steps, file), done)
     except (RuntimeError, ValueError):  # no thread is left, or the cache was closed: then sync and close do it

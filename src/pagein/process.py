@@ -32,8 +32,9 @@ class _Forking(PerThread):
     """Of each thread that forks: two may do so at once, and the second waits for the first."""
 
     def __init__(self) -> None:
-        self.caches: list[PageCache] = []
-        """Those whose lock it holds, or is about to take."""
+        self.caches: list[tuple[PageCache, bool]] = []
+        """Those whose lock it holds, or is about to take; and whether for the fork: else a finalizer forks that came in
+        under it, and its holder goes on to hold it."""
 
 
 _forking = _Forking()
@@ -41,15 +42,18 @@ _forking = _Forking()
 
 def _before_fork() -> None:
     for cache in sorted(caches, key=id):  # in one order: another may be about to fork
-        _forking.caches.append(cache)  # first, in case that a signal raises in here
+        takes = not cache._table.lock.held_here()
+        _forking.caches.append((cache, takes))  # first, in case that a signal raises in here
         held.enter("a fork")  # none is compared with another
-        cache._table.lock.__enter__()
+        if takes:
+            cache._table.lock.__enter__()
 
 
 def _after_fork_in_parent() -> None:
     while _forking.caches:
-        lock = _forking.caches.pop()._table.lock
-        if lock.held_here():
+        cache, takes = _forking.caches.pop()
+        lock = cache._table.lock
+        if takes and lock.held_here():
             lock.__exit__(None, None, None)
         held.leave(None)
 

@@ -221,6 +221,7 @@ def write_out_at_exit(inode: Inode, file: OpenFile) -> None:
 def discard(table: InodeTable, inode: Inode) -> int:
     """Give up what its store does not have; return how many bytes.  The file is what the store has, then.
 
+    Blocks: as long as the store takes for what it is being given: it reads our memory.
     Raises: OSError(EBUSY) if a view shows some of it: that stays.
     """
     mapping = inode.mapping

@@ -5,19 +5,28 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.harness import Task
 from tests.file.sources import DATA, assert_nothing_left, binary, open_fds, outcome_of, run_in_threads
 from tests.file.writable import Disk
 
 import pagein
 from pagein import PageCache, UnwrittenDataError, closing, follow_up, unwritten
+from pagein.mm import truncate
+from pagein.mm.page import Page
+from pagein.mm.sync import Steps
+from pagein.mm.walk import wait_on_writeback
+from pagein.mm.wbc import WritebackControl
 from pagein.testing import DurableStore, FaultyStore
 from pagein.testing.writable import WritableOps, store_failing
 from pagein.units import PAGE_SIZE
+
+TIMEOUT_S = 10
 
 
 @pytest.fixture
@@ -337,6 +346,29 @@ def test_several_threads_may_close_a_cache_with_unwritten_data_at_once() -> None
         assert disk.objects["a"] == b"new"
 
 
+def test_a_cache_is_closed_though_what_follows_from_a_file_that_was_left_has_failed(
+    own_cache: PageCache, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who closes it waits for who writes such files out, and would for ever."""
+    with binary(own_cache.open((disk, "a"), "r+b")):
+        (inode,) = own_cache._table.written
+        inode.open_count += 1  # as `take_left` counts it
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(own_cache._table, "follow_up", raising(MemoryError()))
+            patch.setattr(own_cache._zone.workqueue, "run_detached", raising(RuntimeError("no thread")))
+            follow_up._write_out_behind(own_cache, inode)
+    assert not own_cache._table.behind._count
+    own_cache.close()
+    assert disk.all_closed()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def run(*_: object) -> None:
+        raise error
+
+    return run
+
+
 def test_a_cache_that_discards_what_comes_to_its_store_in_this_moment_is_closed(
     own_cache: PageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,6 +395,36 @@ def test_a_cache_that_discards_what_comes_to_its_store_in_this_moment_is_closed(
 def test_limits_that_make_no_sense_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="dirty_"):
         PageCache("1 MiB", **arguments)  # type: ignore[arg-type]
+
+
+def test_a_cache_that_discards_waits_for_what_its_store_is_being_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the cache's memory: what comes there next is not what was to be stored."""
+    waits = threading.Event()
+    closers: list[Task[None]] = []
+
+    def waiting(*arguments: Any) -> Steps[None]:
+        waits.set()
+        return wait_on_writeback(*arguments)
+
+    def store(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        page.set_writeback()
+        page.unlock()
+        closers.append(Task(lambda: cache.close(discard=True)))
+        assert waits.wait(TIMEOUT_S)
+        assert closers[0].running
+        ops.keep(page)
+        page.end_writeback()
+        return 0
+
+    monkeypatch.setattr(truncate, "wait_on_writeback", waiting)
+    cache = PageCache("1 MiB")
+    ops = WritableOps(PAGE_SIZE, default_store=store)
+    ops.blocking = True
+    file = cache.inode(ops, size_bytes=PAGE_SIZE).open("r+b")
+    file.write(b"x" * PAGE_SIZE)
+    file.fsync()
+    closers[0].result()
+    assert ops.data == b"x" * PAGE_SIZE
 
 
 def test_a_cache_that_discards_what_a_view_shows_lets_go_of_the_store_all_the_same(disk: Disk) -> None:

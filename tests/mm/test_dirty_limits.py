@@ -17,7 +17,7 @@ from pagein.mm.dirty import Limits
 from pagein.mm.page import Page
 from pagein.mm.writeback import WritebackControl
 from pagein.testing.leaks import assert_nothing_left
-from pagein.testing.writable import WritableOps, WritableRunOps
+from pagein.testing.writable import WritableOps, WritableRunOps, stored
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 PAGES = 6
@@ -31,10 +31,11 @@ class Counted(WritableRunOps):
         super().__init__(size_bytes)
         self.is_full = False
         self._dirty = cache._zone.dirty
+        self.limit_pages = self._dirty.limits.limit_pages
 
     def writepages(self, wbc: WritebackControl) -> None:
         dirty = self._dirty
-        assert dirty.pages + dirty.writeback_pages <= dirty.limits.limit_pages
+        assert dirty.pages + dirty.writeback_pages <= self.limit_pages
         if self.is_full:
             wbc.take()
             raise OSError(errno.ENOSPC, "full")
@@ -216,3 +217,48 @@ def test_a_store_that_declines_all_the_time_does_not_let_a_writer_wait_for_ever(
     assert asked.is_set()
     Task(cache.close).result()
     assert ops.data == b"x" * PAGES * PAGE_SIZE
+
+
+# -- a store that writes to another file of the cache ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "inline"])
+@pytest.mark.parametrize("operation", ["writepage", "set_size"])
+def test_a_store_that_writes_to_another_file_while_it_stores_does_not_wait_for_what_it_stores(
+    operation, blocking, debug
+):
+    """All that may be dirty is its own, and stays so until the operation returns: it goes beyond the limit."""
+    cache = PageCache(64 * PAGE_SIZE, dirty_background=0.05, dirty_limit=PAGES / 64, debug=debug)
+    under, under_ops = opened(cache, blocking=blocking)
+    most_pages: list[int] = []
+
+    def write_below(data: bytes, offset: int) -> None:
+        under.pwrite(data, offset)
+        most_pages.append(cache._zone.dirty.pages + cache._zone.dirty.writeback_pages)
+
+    def store(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        page.set_writeback()
+        page.unlock()
+        write_below(bytes(page.content), page.offset)
+        page.end_writeback()
+        return 0
+
+    ops = WritableOps(PAGES * PAGE_SIZE, default_store=store if operation == "writepage" else stored)
+    ops.blocking = blocking
+    file = cache.inode(ops, size_bytes=PAGES * PAGE_SIZE).open("r+b")
+    under_ops.limit_pages = PAGES * 2
+    if operation == "set_size":
+        file.truncate(0)
+        ops.before_set_size.append(lambda _: write_below(b"x" * PAGE_SIZE, 0))
+
+    def write() -> None:
+        file.pwrite(b"x" * PAGES * PAGE_SIZE, 0)
+        file.fsync()
+        under.fsync()
+        file.pwrite(b"y", 0)  # who writes to any file waits, at most, until there is room again
+
+    Task(write).result()
+    assert under_ops.data[:PAGE_SIZE] == b"x" * PAGE_SIZE
+    assert PAGES < max(most_pages) <= 2 * PAGES
+    Task(cache.close).result()

@@ -23,7 +23,6 @@ from pagein.inode import Inode
 from pagein.mm import direct, on_io, size_owed, truncate, walk, write, writeback
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.dirty import DirtyState
-from pagein.mm.flusher import Flusher
 from pagein.mm.mapping import AddressSpace
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
@@ -73,6 +72,10 @@ class SlowStore(AddressSpaceOperations):
         self.declines_until_s = 0.0
         """It takes nothing before."""
         self.refusals = 0
+        self.fails_until_s = 0.0
+        """It stores nothing before..."""
+        self.failures = 0
+        """...and has failed so often: no more than a hundred times, so that who asks without end is found out."""
         self.answers_after_s = 0.0
         self.fsyncs = 0
         self._scheduler = scheduler
@@ -130,6 +133,9 @@ class SlowStore(AddressSpaceOperations):
             self._scheduler.switch("with half a run stored")
             if self.answers_after_s:
                 self._scheduler.sleep(self.answers_after_s)
+            if self._scheduler.now_s() < self.fails_until_s and self.failures < 100:
+                self.failures += 1
+                raise OSError(errno.ENOSPC, "full")
             if self.failures_left:
                 self.failures_left -= 1
                 raise OSError(errno.ENOSPC, "full")
@@ -387,59 +393,6 @@ def test_a_page_that_is_declined_to_either_of_two_who_store_it(scheduler: Schedu
         scene.run()
         assert all(is_stored)
         scene.settle(scene.expected((0, b"dirty"), (2 * PAGE_SIZE, b"dirty")))
-
-
-@pytest.mark.schedules(15, [Flusher._turn, Flusher._ended, Flusher._wait])
-@on_every_kind
-def test_a_store_that_declines_everything_for_a_second_is_asked_ten_times(scheduler: Scheduler, kind: str) -> None:
-    """Who waits for room, and who for memory, does not have it asked again and again; and a file of a store that takes
-    what it is given is not kept waiting (time passes only where everybody sleeps)."""
-
-    def write() -> None:
-        declining.file.pwrite(b"y" * 2 * PAGE_SIZE, 4 * PAGE_SIZE)
-        assert scheduler.now_s() >= 1
-
-    def read() -> None:
-        assert len(declining.file.pread(2 * PAGE_SIZE, 6 * PAGE_SIZE)) == 2 * PAGE_SIZE
-
-    def write_another() -> None:
-        another.pwrite(b"z" * PAGE_SIZE, 0)
-        another.fsync()
-        assert scheduler.now_s() < 1
-
-    with Scene(scheduler, kind, pages=8, cap_pages=6, background=0.1, limit=5 / 6) as declining:
-        another_store = SlowStore(scheduler, PAGE_SIZE, blocking=kind == "blocking", asynchronous=kind == "later")
-        another = declining.cache.inode(another_store, size_bytes=PAGE_SIZE).open("r+b")
-        declining.store.declines_until_s = 1.0
-        declining.spawn(first=lambda: declining.file.pwrite(b"x" * 4 * PAGE_SIZE, 0), another=write_another)
-        scheduler.run()
-        declining.spawn(writer=write, reader=read)
-        declining.run()
-        assert declining.store.refusals <= 11
-        declining.settle(declining.expected((0, b"x" * 4 * PAGE_SIZE), (4 * PAGE_SIZE, b"y" * 2 * PAGE_SIZE)))
-
-
-@pytest.mark.schedules(15, [Flusher._turn, Flusher._ended, Flusher._wait])
-@on_every_kind
-def test_what_a_store_declines_is_tried_again_where_only_memory_is_short(scheduler: Scheduler, kind: str) -> None:
-    """Nor is it old, nor too much: who waits for memory has sent for it, once.  Another store may not have answered."""
-
-    def read() -> None:
-        with scene.file.view(PAGE_SIZE, 6 * PAGE_SIZE):  # the last of the memory that is not dirty
-            assert len(scene.file.pread(PAGE_SIZE, 7 * PAGE_SIZE)) == PAGE_SIZE
-        assert 1 <= scheduler.now_s() < 2
-
-    with Scene(scheduler, kind, pages=8, cap_pages=6, background=1.0, limit=1.0) as scene:
-        another_store = SlowStore(scheduler, PAGE_SIZE, blocking=kind == "blocking", asynchronous=kind == "later")
-        another_store.answers_after_s = 100.0
-        another = scene.cache.inode(another_store, size_bytes=PAGE_SIZE).open("r+b")
-        scene.file.pwrite(b"x" * 4 * PAGE_SIZE, 0)
-        another.pwrite(b"z" * PAGE_SIZE, 0)
-        scene.store.declines_until_s = 1.0
-        scene.spawn(reader=read)
-        scene.run()
-        assert scene.store.refusals <= 11
-        scene.settle(scene.expected((0, b"x" * 4 * PAGE_SIZE)))
 
 
 @pytest.mark.schedules(20, SHORT + WRITE_BACK)

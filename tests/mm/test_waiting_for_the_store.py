@@ -4,12 +4,13 @@ slow store has answered."""
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.contract.harness import Scene, Task
 from tests.contract.writing import Written, open_written, writing_cache
 
+from pagein.mm import reclaim
 from pagein.mm.flusher import Flusher
 from pagein.testing.stores import started
 from pagein.testing.writable import WritableOps, WritableRunOps, run_store_started
@@ -27,7 +28,7 @@ def kicks(monkeypatch: pytest.MonkeyPatch) -> list[Flusher]:
     """Each time that somebody kicks the flusher, who is not there: his turns are the test's."""
     kicked: list[Flusher] = []
 
-    def kick(self: Flusher) -> None:
+    def kick(self: Flusher, **how: bool) -> None:
         kicked.append(self)
 
     monkeypatch.setattr(Flusher, "kick", kick)
@@ -59,6 +60,17 @@ def test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored(scene, ki
     assert reader.result() == subject.content(3)
     fsync.result()
     assert len(kicks) == 1
+
+
+def test_a_reader_waits_for_memory_that_somebody_who_appends_makes_ready(scene, kicks):
+    """It is clean, and may be evicted at once."""
+    cache = writing_cache(scene, 2)
+    appended, other = open_written(scene, size_bytes=0, cache=cache), open_written(scene, cache=cache)
+    assert reclaim.try_reserve(cache._zone, 2) == 2
+    reader = scene.start(other.file.pread, PAGE_SIZE, 0)
+    scene.until(lambda: len(cache._zone.memory_waiters) == 1)
+    assert appended.mapping.admit_zeros(0, 2) == 2
+    assert reader.result() == other.content(0)
 
 
 def test_a_writer_at_the_limit_waits_until_something_has_been_stored(scene, kicks):
@@ -208,3 +220,76 @@ def test_a_writer_who_has_leave_does_not_wait_for_another_file_s_store(scene, ki
     slow.ops.complete_store(0)
     fsync.result()
     other.fsync_and_assert_clean()
+
+
+def test_the_flusher_goes_on_with_what_has_become_dirty_though_another_stores_something_else(scene, kicks):
+    """What is stored of the same file may take for ever: its end wakes nobody who waits for other pages."""
+    cache = writing_cache(scene, 64, background=0.0, limit=16 / 64)
+    slow, flusher = open_slow(scene, cache=cache), cache._zone.flusher
+    fsync = being_stored(slow, 2)
+    slow.file.pwrite(b"y" * PAGE_SIZE, 3 * PAGE_SIZE)  # behind a pass that has found nothing more
+    flusher._busy.add(slow.mapping)
+    flusher._ended(cache._zone, slow.mapping, None, None)
+    assert flusher._is_kicked
+    slow.ops.complete_store(0)
+    fsync.result()
+    slow.fsync_and_assert_clean()
+
+
+def test_who_kicked_while_another_could_not_start_the_flusher_tries_it_himself(scene, monkeypatch):
+    """He took it for one that runs, and would wait for ever for nobody."""
+    subject = open_slow(scene, cache=writing_cache(scene, 64, background=0.0, limit=2 / 64))
+    dirty, waiters = subject.zone.dirty, []
+    one, other = (dirty.grant_steps(subject.mapping, 1, scene.door.waiter) for _ in range(2))
+    comes_by = [other]
+
+    def refuse(name: str, run: object) -> None:
+        assert name == "pagein-flush"
+        if comes_by:
+            waiters.append(next(comes_by.pop()))
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(scene.door, "start_thread", refuse)
+    dirty.pages = 2  # somebody has all the leave that there is
+    try:
+        with pytest.raises(RuntimeError, match="new thread"):
+            next(one)
+        assert waiters[0].wait(0)
+        with pytest.raises(RuntimeError, match="new thread"):
+            next(other)
+    finally:
+        other.close()
+        dirty.give_back(2)
+
+
+def test_a_pass_that_cannot_be_begun_for_want_of_memory_is_told_and_tried_again_later(scene, kicks, monkeypatch):
+    subject = open_written(scene, cache=writing_cache(scene, 64, background=0.0))
+    zone, flusher = subject.zone, subject.zone.flusher
+    subject.file.pwrite(b"x" * PAGE_SIZE, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(zone.workqueue, "run_detached", raising(MemoryError()))
+        flusher._turn(zone)
+    assert isinstance(subject.mapping.last_failure, MemoryError)
+    assert set(flusher._resting) == {subject.mapping}
+    subject.fsync_and_assert_clean()
+
+
+def test_files_of_which_no_pass_was_begun_after_a_mistake_of_ours_do_not_count_as_busy(scene, kicks, monkeypatch):
+    """The next who starts the flusher has them stored."""
+    cache = writing_cache(scene, 64, background=0.0)
+    subjects = [open_written(scene, cache=cache) for _ in range(2)]
+    for subject in subjects:
+        subject.file.pwrite(b"x" * PAGE_SIZE, 0)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="a mistake"):
+        patch.setattr(cache._zone.workqueue, "run_detached", raising(AssertionError("a mistake")))
+        cache._zone.flusher._turn(cache._zone)
+    assert not cache._zone.flusher._busy
+    for subject in subjects:
+        subject.file.fsync()
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def run(*_: object) -> None:
+        raise error
+
+    return run

@@ -236,9 +236,9 @@ PAGES = [
         "contract/test_memory.py::test_a_store_that_reads_through_the_full_cache_has_an_error_and_not_a_hang",
     ),
     mutation(
-        "reclaim", "there is said to be no memory while pages are under write-back",
-        "    return zone.dirty.writeback_pages > 0 or any(",
-        "    return any(",
+        "dirty", "there is said to be no memory while pages are under write-back",
+        "        return self.writeback_pages > 0 or any(\n",
+        "        return any(\n",
         "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_until_what_is_in_it_has_been_stored",
     ),
     mutation(

@@ -181,6 +181,18 @@ SURROUNDINGS = [
         "test_fork.py::test_a_child_reads_every_byte_through_an_empty_cache_and_the_parent_keeps_its_own",
     ),
     mutation(
+        "fork", "who forks under the lock of a cache has it no more",
+        "        if takes and zone.lock.held_here():\n",
+        "        if zone.lock.held_here():\n",
+        "test_fork.py::test_who_forks_under_a_lock_of_ours_has_it_still",
+    ),
+    mutation(
+        "mapping", "pages that were made ready wake nobody who waits for memory",
+        "                self.zone.wake_memory_waiter()  # what was reserved has become pages that may be evicted\n",
+        "",
+        "mm/test_waiting_for_the_store.py::test_a_reader_waits_for_memory_that_somebody_who_appends_makes_ready",
+    ),
+    mutation(
         "fork", "a child goes on with its parent's pages",
         "            zone.start_anew()\n",
         "            pass\n",
@@ -267,14 +279,14 @@ SURROUNDINGS = [
     ),
     mutation(
         "locking", "a hole may be made without i_rwsem",
-        '"the same", Held.YES, _LONG, "who makes the hole"\n',
-        '"the same", Held.MAY, _LONG, "who makes the hole"\n',
+        '    Held.YES,\n    _LONG,\n    "who makes the hole",\n',
+        '    Held.MAY,\n    _LONG,\n    "who makes the hole",\n',
         "mm/test_lock_order.py::test_an_operation_is_called_with_what_the_table_says",
     ),
     mutation(
         "locking", "a page may be laundered that nobody has locked",
-        '"who drops the pages", locked=True\n',
-        '"who drops the pages"\n',
+        '"who drops the pages", locked=True, stores=True\n',
+        '"who drops the pages", stores=True\n',
         "mm/test_lock_order.py::test_an_operation_is_called_with_what_the_table_says",
     ),
 ]  # fmt: skip

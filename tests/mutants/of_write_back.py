@@ -124,27 +124,78 @@ WRITE_BACK = [
     ),
     mutation(
         "flusher", "a file whose pass has ended counts as busy for ever",
-        "            self._busy.discard(mapping)\n",
-        "",
+        "                self._rests_s.pop(mapping, None)\n                self._busy.discard(mapping)\n",
+        "                self._rests_s.pop(mapping, None)\n",
         "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
     ),
     mutation(
-        "flusher", "a store that declines everything is asked again at once",
-        " + DECLINED_PAUSE_S\n",
-        "\n",
-        "mm/test_interleavings_of_writes.py::test_a_store_that_declines_everything_for_a_second_is_asked_ten_times",
+        "flusher", "a file does not rest of which the store declines everything",
+        "_Rest(now_s + rest_s,",
+        "_Rest(now_s,",
+        "mm/test_resting_files.py::test_a_store_that_declines_everything_for_a_second_is_asked_four_times",
+    ),
+    mutation(
+        "flusher", "a file does not rest whose pass has failed",
+        "            if failure is None or self._is_closed:\n",
+        "            if not is_declined or self._is_closed:\n",
+        "mm/test_resting_files.py::"
+        "test_a_store_that_fails_is_tried_again_less_and_less_often_and_found_when_it_is_well[inline]",
+    ),
+    mutation(
+        "flusher", "rests do not become longer",
+        "min(max(2 * last_s, REST_S), longest_s)",
+        "REST_S",
+        "mm/test_resting_files.py::"
+        "test_a_store_that_fails_is_tried_again_less_and_less_often_and_found_when_it_is_well[inline]",
+    ),
+    mutation(
+        "flusher", "a file rests though something of it has been stored since it failed",
+        "self.until_s <= now_s or has_healed\n",
+        "self.until_s <= now_s\n",
+        "mm/test_resting_files.py::test_a_file_of_which_an_fsync_has_stored_something_rests_no_more[inline]",
+    ),
+    mutation(
+        "flusher", "who finds nothing but what has failed waits until it has rested",
+        " or (tries_again and not rest.is_declined):\n",
+        ":\n",
+        "mm/test_resting_files.py::test_who_finds_nothing_but_what_has_failed_has_it_tried_again_at_once[inline]",
+    ),
+    mutation(
+        "flusher", "who has leave waits until a file has rested",
+        "(self._busy.difference(self._resting))\n",
+        "(self._busy)\n",
+        "mm/test_resting_files.py::test_who_has_leave_does_not_wait_until_a_file_has_rested[inline]",
+    ),
+    mutation(
+        "flusher", "files that rest stay when their cache is closed",
+        "            self._resting.clear()\n",
+        "",
+        "mm/test_resting_files.py::test_a_cache_that_is_closed_while_a_file_rests_keeps_nothing_of_it",
     ),
     mutation(
         "flusher", "what was declined is not tried again where memory is short",
-        " or mapping in rested:",
+        " or mapping in due_before:",
         ":",
-        "mm/test_interleavings_of_writes.py::test_what_a_store_declines_is_tried_again_where_only_memory_is_short",
+        "mm/test_resting_files.py::test_what_a_store_declines_is_tried_again_where_only_memory_is_short",
     ),
     mutation(
         "flusher", "a kick while the flusher works is lost",
-        "            self._is_kicked = True\n            self._wake()\n        self.start()",
-        "            self._wake()\n        self.start()",
+        "            self._is_kicked = True\n            self._is_memory_short |= for_memory\n",
+        "            self._is_memory_short |= for_memory\n",
         "mm/test_dirty_limits.py::test_eight_threads_write_four_files_in_a_small_cache",
+    ),
+    mutation(
+        "reclaim", "a reader has no memory where one store fails, though another is about to store what is in it",
+        "    if zone.dirty.may_be_cleaned():\n        return True\n",
+        "",
+        "mm/test_resting_files.py::"
+        "test_a_reader_waits_for_what_may_be_cleaned_though_another_file_s_store_fails[inline]",
+    ),
+    mutation(
+        "reclaim", "a reader waits for ever for what fails again and again",
+        "    return zone.dirty.failures == failures and any(",
+        "    return any(",
+        "mm/test_resting_files.py::test_who_finds_nothing_but_what_has_failed_has_it_tried_again_at_once[inline]",
     ),
     # -- what becomes of a run that a store was given ----------------------------------------------------------
     mutation(

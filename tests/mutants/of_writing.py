@@ -47,9 +47,29 @@ WRITING = [
     ),
     mutation(
         "flusher", "it goes round and round while another pass stores all that is dirty",
-        "            if is_well and 0 < mapping.dirty_pages <= len(mapping.under_writeback):\n",
+        "            if failure is None and _is_on_its_way(mapping):\n",
         "            if False:\n",
         "mm/test_waiting_for_the_store.py::test_the_flusher_rests_while_another_stores_all_that_is_dirty",
+    ),
+    mutation(
+        "flusher", "what another stores is taken for all that is dirty if it is as much",
+        "    return all(index in stored for first, count in runs for index in range(first, first + count))\n",
+        "    return bool(runs)\n",
+        "mm/test_waiting_for_the_store.py::"
+        "test_the_flusher_goes_on_with_what_has_become_dirty_though_another_stores_something_else",
+    ),
+    mutation(
+        "flusher", "who has kicked while another could not start the flusher waits for ever",
+        "                _wake_waiters(zone)  # who has kicked meanwhile took it for one that runs: he tries it himself\n",
+        "",
+        "mm/test_waiting_for_the_store.py::test_who_kicked_while_another_could_not_start_the_flusher_tries_it_himself",
+    ),
+    mutation(
+        "flusher", "after a mistake of ours files count as busy for ever",
+        "                self._busy.difference_update(due[begun:])\n",
+        "                pass\n",
+        "mm/test_waiting_for_the_store.py::"
+        "test_files_of_which_no_pass_was_begun_after_a_mistake_of_ours_do_not_count_as_busy",
     ),
     mutation(
         "sync", "a store's code is taken for a finalizer's",
@@ -112,6 +132,13 @@ WRITING = [
         "        zone.dirty.pages += max(0, budget - mapping.dirty_budget)\n",
         "",
         "mm/test_interleavings_of_writes.py::test_short_writes_and_write_back_of_their_page",
+    ),
+    mutation(
+        "dirty", "a store waits for room that what it is storing takes",
+        "                stores = zone.is_storing_here()",
+        "                stores = False",
+        "mm/test_dirty_limits.py::"
+        "test_a_store_that_writes_to_another_file_while_it_stores_does_not_wait_for_what_it_stores",
     ),
     mutation(
         "dirty", "a budget is taken back, and its writer keeps it",

@@ -305,15 +305,15 @@ def called(
     not_stored: range | None = None,
 ) -> Callable[[], T]:
     """How to call ``run()``, that operation of a store.  None of the pages *not_stored* is under write-back then."""
-    checks = zone.checks
+    checks, stores_in = zone.checks, zone if operation.stores else None
 
     def call() -> T:
         if checks is None:
-            with outside(mapping or zone):
+            with outside(mapping or zone, stores_in=stores_in):
                 return run()
         if mapping is not None and not_stored is not None:
             checks.check_not_stored(operation, mapping, not_stored)
-        with checks.in_operation(operation, zone, mapping, page), outside(mapping or zone):
+        with checks.in_operation(operation, zone, mapping, page), outside(mapping or zone, stores_in=stores_in):
             return run()
 
     return call

@@ -1,9 +1,10 @@
 """How much is dirty, how much may be, and how writers are slowed down.  Linux: balance_dirty_pages.
 
-Guarantees: dirty pages, and what writers may make dirty without asking (their budgets), never exceed the hard limit;
-below the middle between the two limits nobody waits; above, a writer waits until so many pages have been cleaned as
-is in proportion to what he made dirty: none at the middle, as many at the limit.  So he is slowed to the pace of the
-store, and no clock or estimate is needed.  If nothing can be cleaned because the store fails, he hears why.
+Guarantees: dirty pages, and what writers may make dirty without asking (their budgets), never exceed the hard limit,
+but by what stores write to other files while they store; below the middle between the two limits nobody waits; above,
+a writer waits until so many pages have been cleaned as is in proportion to what he made dirty: none at the middle, as
+many at the limit.  So he is slowed to the pace of the store, and no clock or estimate is needed.  If nothing can be
+cleaned because the store fails, he hears why.
 Assumes: the zone's lock guards every field.
 Not here: who cleans (writeback.py, flusher.py).
 """
@@ -111,7 +112,7 @@ class DirtyState:
     def grant_steps(self, mapping: AddressSpace, want_pages: int, make_waiter: MakeWaiter) -> Steps[int]:
         """Leave to make up to *want_pages* dirty: how many, at least 1.  What is not used `give_back` takes.
 
-        Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty.
+        Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty; a store's thread while it stores, never.
         Raises: the OSError of the store if nothing can be cleaned.
         """
         zone, limits = self._zone, self.limits
@@ -124,20 +125,22 @@ class DirtyState:
                 if room_pages < 1:
                     self._recall_budgets()
                     room_pages = limits.limit_pages - self.pages - self.writeback_pages
-                if room_pages > 0:
-                    granted = min(want_pages, room_pages)
+                stores = zone.is_storing_here()  # what would have to be cleaned first may be just what it stores
+                if room_pages > 0 or stores:
+                    granted = want_pages if stores else min(want_pages, room_pages)
                     self.pages += granted
-                    wait_pages = self._pause_pages(granted)
+                    wait_pages = 0 if stores else self._pause_pages(granted)
                 elif (failure := self._hopeless(mapping, failures, own_failures)) is not None:
                     raise again(failure)
                 else:
                     granted, wait_pages = 0, 1
+                tries_again = not granted and not self.may_be_cleaned()
                 waiter = make_waiter() if wait_pages else None
                 if waiter is not None:
                     self._waiters.append(_Slowed(self.cleaned_pages + wait_pages, waiter, mapping, granted > 0))
             if waiter is not None:
                 try:
-                    zone.flusher.kick()
+                    zone.flusher.kick(tries_again=tries_again)
                     before_wait(zone, DIRTY_ROOM, mapping.name)
                     with waiting(zone, "the store to take what is dirty", mapping.name):
                         yield waiter
@@ -162,10 +165,14 @@ class DirtyState:
             return mapping.last_failure
         if self.failures == failures:
             return None
-        may_be_cleaned = any(
-            other.under_writeback or (other.dirty_pages and other.last_failure is None) for other in self._zone.mappings
+        return None if self.may_be_cleaned() else self.last_failure
+
+    def may_be_cleaned(self) -> bool:
+        """Whether something is being stored, or is dirty and did not fail the last time: then what becomes of that
+        wakes who waits.  Zone's lock held."""
+        return self.writeback_pages > 0 or any(
+            mapping.dirty_pages and mapping.last_failure is None for mapping in self._zone.mappings
         )
-        return None if may_be_cleaned else self.last_failure
 
     def _pause_pages(self, granted: int) -> int:
         """So many pages have to be cleaned before a writer who was granted so many goes on."""

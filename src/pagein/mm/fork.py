@@ -40,12 +40,21 @@ class _Shown(NamedTuple):
     content: bytes
 
 
+class _Locked(NamedTuple):
+    """A zone whose lock the thread that forks holds, or is about to take."""
+
+    zone: Zone
+    shown: list[_Shown] | None
+    """None if it could not be copied."""
+    takes: bool
+    """It is taken for the fork.  Else a finalizer forks that came in under it: its holder goes on to hold it."""
+
+
 class _Forking(PerThread):
     """Of each thread that forks: two may do so at once, and the second waits for the first."""
 
     def __init__(self) -> None:
-        self.zones: list[tuple[Zone, list[_Shown] | None]] = []
-        """Those whose lock it holds; without what is shown there, if it could not be copied."""
+        self.zones: list[_Locked] = []
 
 
 _forking = _Forking()
@@ -56,10 +65,12 @@ def _before() -> None:
         if not zone.closed:
             # Python prints what is raised in here, and forks all the same; so what is held has to be known first, and a
             # zone that could not be copied has to be known as such.
-            _forking.zones.append((zone, None))
+            takes = not zone.lock.held_here()
+            _forking.zones.append(_Locked(zone, None, takes))
             held.enter("a fork")  # which takes the locks of all zones: none is compared with another
-            zone.lock.__enter__()
-            _forking.zones[-1] = zone, _shown(zone)
+            if takes:
+                zone.lock.__enter__()
+            _forking.zones[-1] = _Locked(zone, _shown(zone), takes)
 
 
 def _shown(zone: Zone) -> list[_Shown]:
@@ -76,15 +87,15 @@ def _shown(zone: Zone) -> list[_Shown]:
 
 def _after_in_parent() -> None:
     while _forking.zones:
-        zone, _ = _forking.zones.pop()
-        if zone.lock.held_here():
+        zone, _, takes = _forking.zones.pop()
+        if takes and zone.lock.held_here():
             zone.lock.__exit__(None, None, None)
         held.leave(None)
 
 
 def _after_in_child() -> None:
     failure: BaseException | None = None
-    zones, copied = list(_zones), {id(zone): shown for zone, shown in _forking.zones}
+    zones, copied = list(_zones), {id(zone): shown for zone, shown, _ in _forking.zones}
     _forking.zones.clear()
     held.start_anew()
     sync.start_anew()

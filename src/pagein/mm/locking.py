@@ -32,6 +32,8 @@ class Operation(NamedTuple):
     runs: str
     locked: bool = False
     """A store's: it is given a page, or a run of pages, that the calling thread has locked."""
+    stores: bool = False
+    """A store's: until it returns, what is dirty may stay so, also by a lock of its own."""
 
 
 _LONG = "as long as it likes"
@@ -63,6 +65,7 @@ WRITEPAGES = Operation(
     _LONG,
     "an I/O worker; if it does not block, whoever writes back",
     locked=True,
+    stores=True,
 )
 WRITEPAGE = Operation(
     "writepage",
@@ -72,6 +75,7 @@ WRITEPAGE = Operation(
     _LONG,
     "inside `writepages`, unless the store has its own",
     locked=True,
+    stores=True,
 )
 SET_SIZE = Operation(
     "set_size",
@@ -80,16 +84,29 @@ SET_SIZE = Operation(
     Held.MAY,
     _LONG,
     "an I/O worker, before anything more of the file is stored",
+    stores=True,
 )
 PUNCH_HOLE = Operation(
-    "punch_hole", "none; nothing of the range under write-back", "the same", Held.YES, _LONG, "who makes the hole"
+    "punch_hole",
+    "none; nothing of the range under write-back",
+    "the same",
+    Held.YES,
+    _LONG,
+    "who makes the hole",
+    stores=True,
 )
-FSYNC = Operation("fsync", "none", "none", Held.MAY, _LONG, "an I/O worker")
+FSYNC = Operation("fsync", "none", "none", Held.MAY, _LONG, "an I/O worker", stores=True)
 DIRECT_WRITE = Operation(
-    "direct_write", "none; the range counts as under write-back", "the same", Held.YES, _LONG, "an I/O worker"
+    "direct_write",
+    "none; the range counts as under write-back",
+    "the same",
+    Held.YES,
+    _LONG,
+    "an I/O worker",
+    stores=True,
 )
 LAUNDER_PAGE = Operation(
-    "launder_page", "locked, dirty", "the same", Held.MAY, _LONG, "who drops the pages", locked=True
+    "launder_page", "locked, dirty", "the same", Held.MAY, _LONG, "who drops the pages", locked=True, stores=True
 )
 UNCOMMITTED_BYTES = Operation(
     "uncommitted_bytes", "none", "none", Held.MAY, "no: `InodeTable.lock` may be held", "who asks what is unwritten"

@@ -319,6 +319,7 @@ class AddressSpace:
                 self._admit(index, absent, read_ahead=False)
                 frame = self.base + index
                 self.arena.uptodate[frame : frame + absent] = ones(absent)
+                self.zone.wake_memory_waiter()  # what was reserved has become pages that may be evicted
             return absent
 
     def absent_run(self, index: int, page_count: int) -> int:

@@ -71,11 +71,12 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
                     if granted:
                         return granted
                     raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=pinned_bytes(zone))
+            tries_again = help_comes is Help.CLEANING and not zone.dirty.may_be_cleaned()
             waiter = make_waiter()
             zone.memory_waiters.insert(0 if was_served else len(zone.memory_waiters), waiter)
         try:
             if help_comes is Help.CLEANING:
-                zone.flusher.kick_for_memory()
+                zone.flusher.kick(for_memory=True, tries_again=tries_again)
             before_wait(zone, MEMORY)
             with waiting(zone, "memory"):
                 yield waiter
@@ -118,7 +119,7 @@ def _help(zone: Zone, failures: int) -> Help | None:
     """None: nothing does, and who waited would wait for ever.  *failures*: of write-back, when he began to wait."""
     if _waiting_can_help(zone):
         return Help.OTHERS
-    return Help.CLEANING if zone.dirty.failures == failures and _cleaning_can_help(zone) else None
+    return Help.CLEANING if _cleaning_can_help(zone, failures) else None
 
 
 def _waiting_can_help(zone: Zone) -> bool:
@@ -133,11 +134,16 @@ def _waiting_can_help(zone: Zone) -> bool:
     return zone.reserved_pages > 0 or bool(zone.locked)
 
 
-def _cleaning_can_help(zone: Zone) -> bool:
-    """Whether pages would be released if they were written back.  The end of each write-back wakes who waits here."""
+def _cleaning_can_help(zone: Zone, failures: int) -> bool:
+    """Whether pages would be released if they were written back.  The end of each write-back wakes who waits here.
+
+    What fails is no reason to give up while something else may be cleaned; if that is all there is, it is tried once.
+    """
     if zone.is_in_store_code():
         return False
-    return zone.dirty.writeback_pages > 0 or any(mapping.dirty_pages for mapping in zone.mappings)
+    if zone.dirty.may_be_cleaned():
+        return True
+    return zone.dirty.failures == failures and any(mapping.dirty_pages for mapping in zone.mappings)
 
 
 def sweep_pins(zone: Zone) -> None:

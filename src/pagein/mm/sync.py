@@ -31,6 +31,8 @@ class _Here(PerThread):
     """How deep (`is_inside`); and `STORE` for each operation of a store that it runs: a short way asks only once."""
     calling: tuple[object, ...] = ()
     """Of which mappings these operations are; for what is no mapping's, of which zone."""
+    storing: tuple[object, ...] = ()
+    """In which zones those of them are that store."""
 
 
 STORE = 1 << 16
@@ -100,16 +102,18 @@ gc.callbacks.append(_note_who_collects)
 
 
 @contextmanager
-def outside(what: object) -> Iterator[None]:
+def outside(what: object, *, stores_in: object = None) -> Iterator[None]:
     """The calling thread runs a store's code, for that mapping, or for something else in that zone: it may use other
-    files of ours as anybody may."""
-    depth, calling = HERE.depth, HERE.calling
+    files of ours as anybody may.  *stores_in*: the zone whose pages may stay dirty until it returns."""
+    depth, calling, storing = HERE.depth, HERE.calling, HERE.storing
     try:
         SOMEBODY[_thread.get_ident()] = None
         HERE.depth, HERE.calling = STORE * (len(calling) + 1), (*calling, what)
+        if stores_in is not None:
+            HERE.storing = (*storing, stores_in)
         yield
     finally:
-        HERE.calling = calling
+        HERE.calling, HERE.storing = calling, storing
         come_out_to(depth)
 
 

@@ -247,15 +247,18 @@ class Zone:
     @contextmanager
     def in_store_code(self, operation: Operation, page: Page) -> Iterator[None]:
         """This thread calls an operation: what it reads through the cache meanwhile, others wait for already."""
-        checks = self.checks
+        checks, stores_in = self.checks, self if operation.stores else None
         here = self.door.thread_id()
         self._in_store_code[here] = self._in_store_code.get(here, 0) + 1
         try:
             if checks is None:
-                with outside(page.mapping):
+                with outside(page.mapping, stores_in=stores_in):
                     yield
             else:
-                with checks.in_operation(operation, self, page.mapping, page), outside(page.mapping):
+                with (
+                    checks.in_operation(operation, self, page.mapping, page),
+                    outside(page.mapping, stores_in=stores_in),
+                ):
                     yield
         finally:
             depth = self._in_store_code.pop(here, 1) - 1  # gone in a child that the operation has forked
@@ -265,6 +268,10 @@ class Zone:
     def is_in_store_code(self) -> bool:
         """Whether the calling thread is inside an operation of a store."""
         return self.door.thread_id() in self._in_store_code
+
+    def is_storing_here(self) -> bool:
+        """Whether the calling thread is inside an operation that stores, until whose end pages may stay dirty."""
+        return any(zone is self for zone in HERE.storing)
 
     def is_calling_here(self) -> bool:
         """Whether the calling thread runs code of a store for any of its files, also such as opens or closes one."""
