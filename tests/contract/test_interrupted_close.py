@@ -97,7 +97,7 @@ def interrupted(run: Callable[[], object], at_line: int) -> bool:
 def is_in_finalizer(frame: FrameType | None) -> bool:
     """Whether Python itself would swallow what is raised here."""
     while frame is not None:
-        if frame.f_code.co_name in ("__del__", "_sweep_afterlife"):
+        if frame.f_code.co_name in ("__del__", "_sweep_afterlife", "_note_who_collects"):
             return True
         frame = frame.f_back
     return False

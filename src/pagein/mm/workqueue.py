@@ -73,6 +73,8 @@ class Workqueue:
         """The numbers of those that were started, and have neither taken work nor said that they are idle."""
         self._to_prepare = deque([True])
         """A token for who has workers started beforehand: one at a time, or each would have his own started."""
+        self._are_more_wanted = False
+        """Whether somebody has found that there are too few since they were counted."""
         self._closed = False
 
     # -- for a caller who waits ------------------------------------------------------------------------
@@ -216,23 +218,39 @@ class Workqueue:
         of threads.  Those on their way count, so that any number of callers have so many, together.  Blocks: no."""
 
         def start_them() -> None:
-            try:
-                with suppress(RuntimeError):  # no thread is to be had: who needs one will hear
-                    for _ in range(count - len(self._idle) - len(self._starting)):
-                        self._start_worker()
-            finally:
-                self._to_prepare.append(True)
+            while True:
+                self._are_more_wanted = False  # before they are counted
+                try:
+                    are_started = all(self._start_worker() for _ in range(count - self._ready_count()))
+                except RuntimeError:  # no thread is to be had: who needs one will hear
+                    are_started = False
+                finally:
+                    self._to_prepare.append(True)
+                # Those that he counted on may have taken work meanwhile, whose caller found no token.
+                if not (are_started and self._are_more_wanted and self._takes_token()):
+                    return
 
-        if len(self._idle) + len(self._starting) >= count:
+        if self._ready_count() >= count:
             return
-        try:
-            self._to_prepare.pop()
-        except IndexError:  # another is about to
+        self._are_more_wanted = True  # first: who has the token looks at it after he has given it back
+        if not self._takes_token():
             return
         try:
             self.start(start_them)
         except (ValueError, RuntimeError):
             self._to_prepare.append(True)
+
+    def _ready_count(self) -> int:
+        """How many have nothing to do, or are on their way, counted twice rather than not at all: one who has begun
+        says that he is idle first, and then that he is no longer on his way."""
+        return len(self._starting) + len(self._idle)
+
+    def _takes_token(self) -> bool:
+        try:
+            self._to_prepare.pop()
+        except IndexError:
+            return False
+        return True
 
     @property
     def queued_count(self) -> int:
@@ -259,13 +277,14 @@ class Workqueue:
 
     # -- workers -----------------------------------------------------------------------------------------
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> bool:
+        """Whether one more is on its way.  Raises: RuntimeError if none can be had, and none is there."""
         if self._door.is_finalizing():
             raise shutting_down()  # a thread that is started now does not run any more
         try:
             number = self._vacancies.popleft()
         except IndexError:  # enough of them: whoever is done first looks at the line
-            return
+            return False
         self._starting.append(number)
         try:
             self._door.start_thread(f"{self._name}-{number}", lambda: self._serve(number))
@@ -276,6 +295,8 @@ class Workqueue:
             # asks may be the only worker, and would wait for himself.
             if len(self._vacancies) == self._workers_max or "shutdown" in str(error):
                 raise
+            return False
+        return True
 
     def _serve(self, number: int) -> None:
         with inside():  # between any two lines it may have what others wait for
