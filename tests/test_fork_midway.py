@@ -164,6 +164,27 @@ def test_a_child_can_resize_what_a_thread_of_its_parent_is_resizing(cache: PageC
     assert file.size_bytes == 2 * PAGE_SIZE
 
 
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_what_somebody_will_need_is_brought_by_the_parent_and_keeps_nothing_open_in_the_child(
+    is_counted: bool, cache: PageCache
+) -> None:
+    ops = ScriptedOps({5: [started]})
+    inode, file = open_file(cache, ops)
+    file.advise("willneed", 5 * PAGE_SIZE, PAGE_SIZE)
+    ops.started_page(5)
+
+    if is_counted:
+        inode.open().close()
+
+    def check() -> None:
+        file.close()
+        assert (inode.open_count, cache.stats().open_files) == (0, 0)
+
+    assert cache.stats().open_files == 1
+    in_child(check)
+    ops.complete(5)
+
+
 def test_a_child_can_open_what_a_thread_of_its_parent_is_opening(cache: PageCache) -> None:
     class Slow:
         key = name = "slow"

@@ -254,23 +254,13 @@ class HitReader(PageReader):
     def _view_missing(self, size: int, offset: int) -> memoryview:
         return None  # type: ignore[return-value]  # AsyncFile knows
 
-    def _bring_behind(self, start_index: int, stop_index: int) -> None:
-        def bring() -> None:
-            with suppress(ValueError, RuntimeError):  # closed meanwhile
-                self._owner.read_in_background(start_index, stop_index)
-
-        self._advise_behind(bring)
-
     def _drop(self, start_index: int, stop_index: int) -> None:
-        # With this reader, closed or not, its mapping keeps its frames until then.
-        self._advise_behind(partial(self._drop_here, start_index, stop_index))
-
-    def _advise_behind(self, do: Callable[[], object]) -> None:
         """By a worker: the zone's lock, and the memory that goes under it, are not for an event loop's thread."""
         zone = self._mapping.zone
         if filemap.takes_advice(zone):
             with suppress(ValueError, RuntimeError):  # closed, or no thread is to be had: it was advice
-                zone.workqueue.start(do)
+                # With this reader, closed or not, its mapping keeps its frames until then.
+                zone.workqueue.start(partial(self._drop_here, start_index, stop_index))
 
 
 class _WatchingHitReader(Watching, HitReader):

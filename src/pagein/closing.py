@@ -76,6 +76,7 @@ def _close_all(cache: PageCache, *, discard: bool) -> list[str]:
         files = list(cache._files)
     for file in files:
         file._release()
+    cache._table.end_ahead()
     if not cache._zone.closed:
         if discard:
             _discard_all(cache, list(cache._table.written))

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import follow_up, unwritten
+from . import ahead, follow_up, unwritten
 from .errors import closed_cache
-from .mm import filemap
-from .reader import PageReader
 from .table import Released
 
 if TYPE_CHECKING:
@@ -26,18 +24,22 @@ if TYPE_CHECKING:
 class CacheOwner:
     """For one file."""
 
-    __slots__ = ("_cache", "_inode", "_wrote", "is_counted_out")
+    __slots__ = ("_cache", "_inode", "_is_counted_out", "_wrote")
 
     def __init__(self, cache: PageCache, inode: Inode, *, wrote: bool) -> None:
         self._cache = cache
         self._inode = inode
         self._wrote = wrote
-        self.is_counted_out: bool = False
-        """Whether the table has counted that the file let go, under its lock."""
+        self._is_counted_out = False
 
     def let_go(self, hits: int) -> None:
         """The file has let go of its inode.  A single step; told twice, it counts once."""
         self._cache._table.released.append(Released(self._inode, self, hits, self._wrote))
+
+    def count_out(self) -> bool:
+        """Whether that counts: the first time.  By the table, under its lock."""
+        is_counted, self._is_counted_out = not self._is_counted_out, True
+        return is_counted
 
     def closed(self) -> None:
         """It was closed: do what follows.  Raises: what a store's close has raised."""
@@ -47,25 +49,9 @@ class CacheOwner:
         """As `closed`, by a worker for who waits for it."""
         follow_up.sweep(self._cache)
 
-    def read_in_background(self, start_index: int, stop_index: int) -> None:
-        """Bring pages for whoever will need them: by a file of their own, as the one that asked may be closed by then.
-
-        Advice: where too many wait for a worker it is not taken, nor where the inode has been let go of by now.
-        Blocks: no.
-        Raises: ValueError if the cache was closed; RuntimeError if no thread can be started.
-        """
-        cache = self._cache
-        if not filemap.takes_advice(cache._zone):
-            return
-        inode = cache._table.hold_if_held(self._inode)
-        if inode is None:
-            return
-        reader = cache._file_of(inode, PageReader)
-        try:
-            filemap.read_in_background(reader._file, start_index, stop_index, lambda *_: cache._close_unwanted(reader))
-        except BaseException:
-            reader._release()
-            raise
+    def will_need(self, start_index: int, stop_index: int) -> None:
+        """Bring pages for whoever will need them, also when the file is closed by then.  Single steps."""
+        ahead.will_need(self._cache, self._inode, start_index, stop_index)
 
     def write_out(self, file: OpenFile) -> None:
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""

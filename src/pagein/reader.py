@@ -268,7 +268,7 @@ class PageReader(io.BufferedIOBase):
         self._check_open()
         mapping, file = self._mapping, self._file
         if advice == "willneed":
-            self._bring_behind(offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
+            self._owner.will_need(offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
         elif advice == "dontneed":
             # Whole pages only, but the file's last page counts as whole.
             start_index = page_count_for(offset)
@@ -279,9 +279,6 @@ class PageReader(io.BufferedIOBase):
             file.ra_scale = 2.0 if advice == "sequential" else 1.0
         else:
             raise ValueError(f"unknown advice {advice!r}: accepted are {', '.join(ADVICE)}")
-
-    def _bring_behind(self, start_index: int, stop_index: int) -> None:
-        self._owner.read_in_background(start_index, stop_index)
 
     def _drop(self, start_index: int, stop_index: int) -> None:
         self._mapping.zone.workqueue.shielded(partial(self._drop_here, start_index, stop_index))

@@ -30,6 +30,7 @@ from .stores.source import Opened, Source, WritableSource
 from .turns import Busy, Turns
 
 if TYPE_CHECKING:
+    from .ahead import Ahead
     from .cache import PageCache
     from .mm.mapping import AddressSpace
     from .mm.sync import OwnedLock
@@ -42,7 +43,7 @@ class Released(NamedTuple):
     """A file that was closed."""
 
     inode: Inode
-    by: CacheOwner | None
+    by: CacheOwner | Ahead | None
     """The file's, which may tell it twice; it counts once.  None for what is told once."""
     hits: int
     wrote: bool
@@ -83,6 +84,10 @@ class InodeTable:
         self.looks: Looks = Looks(self.zone)
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
+        self.ahead_begun: deque[Ahead] = deque()
+        """What counts as a file from now on: before it can be released, who counts that looks here."""
+        self.ahead: set[Ahead] = set()
+        """What has, and has not ended."""
         self.late: deque[Inode] = deque()
         """Those for which a finalizer had something to write (`AddressSpace.late`), until somebody does it."""
         self.orphans: deque[AddressSpace] = deque()
@@ -126,11 +131,21 @@ class InodeTable:
             self.check_open()
             return self.counted(inode)
 
-    def hold_if_held(self, inode: Inode) -> Inode | None:
-        """Count a file more, if there is one: else the store's side may be closed by now."""
+    def end_ahead(self) -> None:
+        """End all that is being brought because somebody will need it."""
         with self.lock:
-            self.check_open()
-            return self.counted(inode) if inode.open_count else None
+            self._count_ahead()
+            ending = list(self.ahead)
+        for ahead in ending:
+            ahead.end()
+
+    def _count_ahead(self) -> None:
+        """Under the lock."""
+        while self.ahead_begun:
+            ahead = self.ahead_begun.popleft()
+            ahead.is_counted_in = True
+            self.ahead.add(ahead)
+            self.counted(ahead.inode)
 
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
         """An inode for operations that the user has; the one that is there for *key*, if that is the same file."""
@@ -319,10 +334,9 @@ class InodeTable:
         """What to close of the inodes that have lost their last file.  Under the lock."""
         while self.released:
             inode, by, hits, wrote = self.released.popleft()
-            if by is not None:
-                if by.is_counted_out:
-                    continue  # told before
-                by.is_counted_out = True
+            self._count_ahead()  # what a file has begun that is closed now
+            if by is not None and not by.count_out():
+                continue
             self.hits += hits
             inode.open_count -= 1
             inode.writer_count -= wrote
@@ -479,6 +493,9 @@ class InodeTable:
         self.behind.start_anew()
         self._closing_count = 0
         self.late.clear()
+        self.ahead_begun.clear()
+        for ahead in self.ahead:  # nobody goes on with it here
+            ahead.end()
         written, self.written = self.written, {}
         self._left.clear()
         self._left_and_begun.clear()

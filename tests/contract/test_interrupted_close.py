@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
@@ -153,6 +154,24 @@ def test_a_second_close_finishes_one_that_was_interrupted_with_a_page_in_flight(
         ops.complete(3)
         assert_closed(cache, place, line=line)
         if not was_interrupted:
+            return
+    raise AssertionError("it never came to its end")
+
+
+def test_advice_that_was_interrupted_anywhere_keeps_no_lock_and_no_file_open() -> None:
+    for line in range(1, LINES_MAX):
+        place = Place()
+        with PageCache(16 * PAGE_SIZE) as cache:
+            file = cache.open((place, "path"))
+            was_interrupted = interrupted(partial(file.advise, "willneed"), line)
+            file.close()
+            deadline_s = time.monotonic() + PATIENCE_S
+            while not place.closes and time.monotonic() < deadline_s:
+                cache.stats()  # which follows up
+                time.sleep(0.001)
+            assert place.closes == 1, f"interrupted at line {line}"
+        if not was_interrupted:
+            assert line > 3
             return
     raise AssertionError("it never came to its end")
 

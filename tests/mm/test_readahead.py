@@ -14,7 +14,9 @@ from tests.contract.harness import Scene, Subject
 from pagein.errors import ContractViolation
 from pagein.mm import credit, filemap, readahead, reclaim, truncate
 from pagein.mm.arena import MARKED
+from pagein.mm.debug import called
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
+from pagein.mm.locking import OPEN
 from pagein.mm.lru import READ_AHEAD, SMALL
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
@@ -663,6 +665,24 @@ def test_populate_does_not_wait_for_what_others_ask_for_meanwhile(scene):
     subject.ops.complete(0)
     for task in (reader, another):
         task.result()
+
+
+def test_what_populate_lets_through_the_line_is_handed_over_also_if_its_file_is_closed_meanwhile(scene):
+    """By a store's code: it waits for one page after the other, and lets the next through when it waits for that."""
+    subject = scene.open({0: [started]}, page_count=64, cap_pages=128, requests_max=1)
+    readers = [scene.start(read_page, subject, 0)]
+    subject.ops.started_page(0)
+    readers += [scene.start(read_page, subject.another(), index) for index in (10, 20, 30)]
+    scene.until(lambda: subject.mapping.device.queued_count == 3)
+    other = subject.another().file
+    populated = scene.start(called(OPEN, subject.zone, other.populate))
+    scene.until(lambda: subject.waiting_for(0) == 2)
+    other.close()
+    subject.ops.complete(0)
+    assert isinstance(populated.error(), ValueError)
+    for reader in readers:
+        reader.result()
+    assert not subject.mapping.in_flight
 
 
 def test_after_errors_a_reader_s_windows_are_a_sixteenth_at_least_and_grow_again_as_what_is_ahead_comes(scene):

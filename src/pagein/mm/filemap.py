@@ -30,7 +30,7 @@ from .lru import Run, use_read_ahead
 from .pin import Pin
 from .readahead import hit_marker, populate, take_marker
 from .sync import MakeWaiter, Steps, is_inside, run_steps
-from .workqueue import Done, MakeSteps
+from .workqueue import MakeSteps
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
@@ -266,23 +266,16 @@ def populate_range(file: OpenFile, start_index: int, stop_index: int) -> None:
     Half a cache at most: more would only evict what came first.  Errors are nobody's: the reader of a page that did not
     come asks for it, and hears.  Linux: MADV_POPULATE_READ.
     """
-    file.mapping.zone.shielded_steps(_populating(file, start_index, stop_index))
+    file.mapping.zone.shielded_steps(populating(file, start_index, stop_index))
 
 
 def takes_advice(zone: Zone) -> bool:
-    """Whether `read_in_background` is worth it: fewer than `ADVICE_MAX` others wait for a worker."""
+    """Whether advice is taken: fewer than `ADVICE_MAX` others wait for a worker."""
     return zone.workqueue.queued_count < ADVICE_MAX
 
 
-def read_in_background(file: OpenFile, start_index: int, stop_index: int, done: Done[None]) -> None:
-    """`populate_range`, without the wait: *done* is called at the end.
-
-    Raises: ValueError if the cache was closed; RuntimeError if no thread can be started.
-    """
-    file.mapping.zone.workqueue.run_detached(_populating(file, start_index, stop_index), done)
-
-
-def _populating(file: OpenFile, start_index: int, stop_index: int) -> MakeSteps[None]:
+def populating(file: OpenFile, start_index: int, stop_index: int) -> MakeSteps[None]:
+    """`populate_range`, for who does not wait."""
     most_pages = max(1, file.mapping.zone.cap_pages // 2)
     return partial(populate, file, start_index, min(stop_index, start_index + most_pages))
 

@@ -227,10 +227,11 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     if mapping.zone.is_in_store_code():
         return
     with mapping.zone.lock:
-        in_flight = {page: at for at, page in mapping.in_flight.items() if start_index <= at < stop_index}
-        waits.extend(page.join(at, make_waiter, wants_lock=False) for page, at in in_flight.items())
-    while waits and not file.closed:
-        yield from waits.popleft().steps()
+        in_flight = {held for at, held in mapping.in_flight.items() if start_index <= at < stop_index}
+    for held in in_flight:
+        if file.closed:
+            return
+        yield from held.wait_steps(make_waiter)  # joins it now: who joins several lets them through the line at once
 
 
 # -- how much ------------------------------------------------------------------------------------------------
