@@ -29,8 +29,8 @@ def cp(source: str, target: str) -> None:
     it was under those.
 
     A file that is a mount of its own, as containers have them, cannot be replaced: it is written in place, once all of
-    SOURCE is beside it, and after an error then it may be part old, part new.  What a process has open (/dev/stdout,
-    /dev/fd/3) is refused: `pagein cat SOURCE` writes to stdout.
+    SOURCE is beside it, and after an error or Ctrl-C then it may be part old, part new.  What a process has open
+    (/dev/stdout, /dev/fd/3) is refused: `pagein cat SOURCE` writes to stdout.
     """
     source = place_of(source)
     target = target_of(source, place_of(target))
