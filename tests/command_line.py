@@ -17,10 +17,10 @@ PAGE = ROOT / "docs/reference/command-line.md"
 WIDTH = 125
 NUMBERS = {"integer": "N", "float": "SECONDS"}
 INTRODUCTION = """
-`pip install 'pagein[cli]'` brings the command `pagein`; `python -m pagein` is the same. `pagein COMMAND --help` prints
-what stands here of one. A SOURCE is a path, a URL or a chain of URLs, as for
-[`pagein.open`](../how-to/open-a-source.md). A SIZE is a number of bytes, with or without a unit: 4096, 128K, 1.5 GiB.
-(This page is written by `python -m tests.command_line`.)
+`pip install 'pagein[cli]'` ([from the checkout](../../README.md#install)) brings the command `pagein`;
+`python -m pagein` is the same. `pagein COMMAND --help` prints what stands here of one. A SOURCE is a path, a URL or a
+chain of URLs, as for [`pagein.open`](../how-to/open-a-source.md). A SIZE is a number of bytes, with or without a unit:
+4096, 128K, 1.5 GiB. (This page is written by `python -m tests.command_line`.)
 """
 STATUSES = """
 | exit status | |

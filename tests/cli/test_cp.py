@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import zipfile
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "data"
     path.write_bytes(DATA)
     return path
+
+
+def umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager
@@ -140,6 +147,7 @@ def test_a_local_file_is_as_it_was_if_the_source_breaks_off(path: Path, tmp_path
 def test_what_is_replaced_keeps_its_permissions_and_what_is_new_has_those_of_its_source(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """As far as the umask lets it."""
     path.chmod(0o750)
     (tmp_path / "there").write_bytes(b"older")
     (tmp_path / "there").chmod(0o640)
@@ -149,7 +157,7 @@ def test_what_is_replaced_keeps_its_permissions_and_what_is_new_has_those_of_its
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "there").read_bytes() == DATA
     assert (tmp_path / "there").stat().st_mode & 0o7777 == 0o640
-    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o750 & ~umask()
 
 
 def test_a_file_system_without_permissions_takes_a_copy(
@@ -165,6 +173,143 @@ def test_a_file_system_without_permissions_takes_a_copy(
     for _ in range(2):
         assert run_here(capsys, "cp", path, tmp_path / "copy").status == 0
     assert (tmp_path / "copy").read_bytes() == DATA
+
+
+def test_a_new_file_has_no_permission_that_the_umask_denies(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.chmod(0o666)
+    before = os.umask(0o077)
+    try:
+        assert run_here(capsys, "cp", path, tmp_path / "new").status == 0
+        with RangeServer({"a": DATA}) as server:
+            assert run_here(capsys, "cp", server.url("a"), tmp_path / "far").status == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o600
+    assert (tmp_path / "far").stat().st_mode & 0o7777 == 0o600
+
+
+@pytest.fixture
+def another_group() -> int:
+    """Which this process may give a file to."""
+    if os.geteuid() == 0:
+        return 65534
+    others = set(os.getgroups()) - {os.getegid()}
+    if not others:
+        pytest.skip("needs to be in two groups, or root")
+    return min(others)
+
+
+@pytest.mark.parametrize(("mode", "left"), [(0o660, 0o600), (0o664, 0o644), (0o604, 0o600), (0o644, 0o644)])
+def test_who_cannot_keep_a_files_group_gives_its_access_to_nobody(
+    mode: int, left: int, another_group: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = path.with_name("there")
+    there.write_bytes(b"older")
+    os.chown(there, -1, another_group)
+    there.chmod(mode)
+    chown = os.chown
+    with PageCache("16 MiB") as cache:
+        copying.copy(cache, str(path), str(there), lambda _: None)
+    assert (there.stat().st_gid, there.stat().st_mode & 0o7777) == (another_group, mode), "who may give it keeps it"
+
+    def refused(path: str, uid: int, gid: int) -> None:
+        if gid == another_group:
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        chown(path, uid, gid)
+
+    monkeypatch.setattr(os, "chown", refused)
+    with PageCache("16 MiB") as cache:
+        copying.copy(cache, str(path), str(there), lambda _: None)
+    assert there.read_bytes() == DATA
+    assert there.stat().st_gid != another_group
+    assert there.stat().st_mode & 0o7777 == left
+
+
+def test_what_a_process_has_open_is_refused_and_nothing_is_written_elsewhere(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link"
+    with open(gone, "w+b") as file:
+        link.symlink_to(f"/proc/self/fd/{file.fileno()}")
+        for is_gone in (False, True):
+            if is_gone:
+                gone.unlink()
+            for place in (f"/proc/self/fd/{file.fileno()}", f"/dev/fd/{file.fileno()}", link):
+                ended = run_here(capsys, "cp", path, place)
+                assert ended.complaint == (
+                    f"pagein: {place}: is what a process has open, which a copy cannot replace; "
+                    "`pagein cat SOURCE` writes to stdout"
+                )
+                assert ended.status == 1
+            assert file.read() == b""
+            assert gone.exists() != is_gone
+    assert sorted(os.listdir(tmp_path)) == ["data", "elsewhere"]
+
+
+def test_a_file_of_an_open_directory_is_copied_to(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of that, unlike a file, what is below has a name."""
+    (tmp_path / "into").mkdir()
+    (tmp_path / "link").symlink_to("into/new")
+    directory = os.open(tmp_path / "into", os.O_RDONLY)
+    try:
+        assert run_here(capsys, "cp", path, f"/proc/self/fd/{directory}").status == 0
+    finally:
+        os.close(directory)
+    assert run_here(capsys, "cp", path, tmp_path / "link").status == 0
+    assert (tmp_path / "into" / "data").read_bytes() == (tmp_path / "into" / "new").read_bytes() == DATA
+
+
+@pytest.fixture
+def mounted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As rename() answers where the destination is a mount of its own."""
+
+    def busy(new: str, path: str) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", new, None, path)
+
+    monkeypatch.setattr(os, "replace", busy)
+
+
+@pytest.mark.usefixtures("mounted")
+def test_a_file_that_is_mounted_is_written_in_place(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there"
+    for size in (2 * len(DATA), 5):
+        there.write_bytes(bytes(size))
+        os.utime(there, (1, 1))
+        number = there.stat().st_ino
+        ended = run_here(capsys, "sync", path, there)
+        assert (ended.status, ended.err) == (0, "")
+        assert there.read_bytes() == DATA
+        assert (there.stat().st_ino, there.stat().st_mtime_ns) == (number, path.stat().st_mtime_ns)
+    assert sorted(os.listdir(tmp_path)) == ["data", "there"]
+
+
+@pytest.mark.usefixtures("mounted")
+def test_a_file_that_is_mounted_is_as_it_was_if_the_source_breaks_off(path: Path) -> None:
+    with breaking_off() as url, PageCache("16 MiB") as cache, pytest.raises(OSError, match="403"):
+        copying.copy(cache, url, str(path), lambda _: None)
+    assert path.read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("mounted")
+def test_an_error_while_a_mounted_file_is_written_says_what_is_there(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(whole: object, there: object, size_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "there").write_bytes(b"older")
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    ended = run_here(capsys, "cp", path, tmp_path / "there")
+    assert ended.status == 1
+    assert ended.complaint.startswith(f"pagein: {tmp_path / 'there'}: No space left on device; as it is mounted")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to everything")

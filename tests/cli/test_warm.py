@@ -155,13 +155,14 @@ def test_the_room_of_a_source_that_breaks_off_is_for_the_others(
     assert resident["good"] == MIB // 2
 
 
-def test_what_there_is_no_room_for_is_not_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_there_is_no_room_for_is_not_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor whether it is there."""
     objects = {str(number): DATA[:MIB] for number in range(100)}
     with RangeServer(objects) as server:
-        ended = run_here(capsys, "warm", "--cache", "4M", *map(server.url, objects))
+        ended = run_here(capsys, "warm", "--cache", "4M", *map(server.url, objects), server.url("absent"))
         assert len({record.path for record in server.stats().log}) <= 4 + SIDE_BY_SIDE_MAX
     assert (ended.status, ended.err) == (0, "")
-    assert re.search("the cache is full: [0-9]+ of 100 were not opened", ended.out)
+    assert re.search("the cache is full: [0-9]+ of 101 were not opened", ended.out)
 
 
 def test_on_a_terminal_it_shows_how_far_it_is_how_fast_and_how_long_it_will_take() -> None:

@@ -21,8 +21,16 @@ def cp(source: str, target: str) -> None:
     """Copy SOURCE to DESTINATION, or into it, if that is a directory or ends with a slash.
 
     What is there is replaced as a whole, once all of SOURCE has been read, and is on the disk: after an error or Ctrl-C
-    it is as it was.  A local file keeps its permissions; a new one has those of SOURCE, if that is local.  For the
-    moment that takes room for both, and a right to write to the directory.
+    it is as it was.  For the moment that takes room for both, and a right to write to the directory.
+
+    A local file keeps its permissions, and its group and owner where that may be; what only its group might do nobody
+    may, if that cannot be kept.  A new one has the permissions of SOURCE, if that is local, but for what the umask
+    denies.  Not kept are ACLs, extended attributes, setuid and setgid; and what has other names (hard links) stays as
+    it was under those.
+
+    A file that is a mount of its own, as containers have them, cannot be replaced: it is written in place, once all of
+    SOURCE is beside it, and after an error or Ctrl-C then it may be part old, part new.  What a process has open
+    (/dev/stdout, /dev/fd/3) is refused: `pagein cat SOURCE` writes to stdout.
     """
     source = place_of(source)
     target = target_of(source, place_of(target))

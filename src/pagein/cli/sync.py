@@ -42,7 +42,7 @@ def sync(source: str, target: str, *, checksum: bool, dry_run: bool) -> int:
 
     Files differ if their sizes do.  Two local files of the same size and time of change are taken to be equal, as rsync
     takes them; of all others the bytes are compared, which reads both.  A copy that is a local file gets the time of
-    change of its source, if that is local; it is on the disk before it replaces what was there.
+    change of its source, if that is local; it replaces what was there, and keeps of that what `pagein cp` does.
 
     A file that cannot be read or written, or cannot have its name below DESTINATION, is named on stderr and passed
     over, and so is a directory; the exit status is 1 then.

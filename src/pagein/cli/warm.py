@@ -42,7 +42,8 @@ def warm(sources: tuple[str, ...], *, cap_bytes: int | None, as_json: bool) -> i
     `file.populate()`, or `file.advise("willneed")`, that warms its cache.
 
     A source that is named twice is brought once.  One that cannot be read is named on stderr and passed over; the exit
-    status is 1 then.  After Ctrl-C, what has come is told.
+    status is 1 then.  Once the cache is full, the others are not looked at, not even whether they are there: how many
+    they are is told, and the exit status is that of those before.  After Ctrl-C, what has come is told.
     """
     with ExitStack() as stack:
         cache = stack.enter_context(pagein.PageCache(cap_bytes))
