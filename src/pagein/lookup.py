@@ -83,8 +83,8 @@ class Lookup:
         self, source: Source, key: Hashable, look: Look, look_at: Callable[[], T], make_waiter: MakeWaiter
     ) -> Steps[T]:
         """What ``look_at()`` returns, which blocks: it is called by who has a thread for that; where the store takes no
-        more, by an I/O worker when its turn has come.  Raises: what it raises; those who wait for this look, too, are
-        told of that."""
+        more, by an I/O worker when its turn has come.  Raises: what it raises, or *source* when it is asked for its
+        store; those who wait for this look, too, are told of that."""
         outcome: list[tuple[T | None, BaseException | None]] = []
 
         turn, table = look.turn, self._table
@@ -114,7 +114,12 @@ class Lookup:
             ended_with(None, error, hands_on=False)  # who has called this starts the next
 
         turn.is_for(run, fail)
-        if not hasattr(source, "device_key") or turn.begin(self._zone.device_of(cast("AsksStore", source))):
+        try:
+            is_turn = not hasattr(source, "device_key") or turn.begin(self._zone.device_of(cast("AsksStore", source)))
+        except BaseException as error:  # what it says of its store is wrong: it is in no line, and nobody else ends it
+            ended_with(None, error, hands_on=False)
+            is_turn = False
+        if is_turn:
             yield Errand(turn.look_here, turn.start)
         yield from self._looks.ended_steps(look, make_waiter)
         result, failure = outcome.pop()

@@ -65,7 +65,6 @@ def assert_line_is_empty(subject: Subject) -> None:
     assert (device.in_flight, device.queued_count, device._ahead_in_flight) == (0, 0, 0)
     assert not device._wanted
     assert not device._ahead
-    assert not device._streams
     assert not device._ahead_in_flight_of
     assert subject.zone.streams == {}
 

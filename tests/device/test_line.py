@@ -118,6 +118,42 @@ def test_a_stream_that_begins_later_has_its_share_of_what_is_in_flight():
         assert_line_is_empty(subject)
 
 
+def test_who_asks_for_no_more_leaves_all_the_rest_of_the_pipe_to_who_does():
+    """A single request of his that does not end is one place less for them, and no share."""
+    with Scene(debug=True) as scene:
+        subject = scene.open(default=started, page_count=64)
+        slow, only = subject.another(), subject.another()
+        ask(slow, 60)
+        for index in range(0, 20, 2):
+            ask(only, index)
+        assert [call.index for call in subject.ops.calls] == [60, 0, 2, 4]
+        for done, index in enumerate(range(0, 20, 2)):
+            assert device_of(subject).in_flight == min(WIDTH_START, 1 + 10 - done)
+            subject.ops.complete(index)
+        subject.ops.complete(60)
+        assert_line_is_empty(subject)
+
+
+def test_what_those_keep_who_ask_for_no_more_is_not_shared_once_more():
+    """Of four, two are in flight for one who asks for no more: each of two others gets one, whoever comes first."""
+    with Scene(debug=True) as scene:
+        subject = scene.open(default=started, page_count=64)
+        slow, first, second = (subject.another() for _ in range(3))
+        for index in (60, 62):
+            ask(slow, index)
+        for index in range(0, 8, 2):
+            ask(first, index)
+        for index in range(20, 28, 2):
+            ask(second, index)
+        assert [call.index for call in subject.ops.calls] == [60, 62, 0, 2]
+        complete_all_of(subject, 0, 2)
+        assert [call.index for call in subject.ops.calls[4:]] == [20, 4]
+        complete_all_of(subject, 60, 62)
+        assert [call.index for call in subject.ops.calls[6:]] == [22, 6], "two each, when he keeps nothing"
+        complete_all_of(subject, 20, 4, 22, 6, 24, 26)
+        assert_line_is_empty(subject)
+
+
 def test_two_files_of_one_store_take_turns(one_at_a_time):
     subject = one_at_a_time
     other = subject.scene.open(default=started, runs=[], page_count=8, cache=subject.cache)

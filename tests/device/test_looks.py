@@ -107,6 +107,65 @@ def test_a_look_that_fails_gives_its_turn_back(subject: Subject) -> None:
     assert_line_is_empty(subject)
 
 
+class Nameless:
+    """A source that says which store it asks, and not all that has to be said of it."""
+
+    key: Hashable = "nameless"
+    name = "nameless"
+    device_key: Hashable = "nowhere"
+    requests_max = 1
+
+    def source(self, path: str) -> Nameless:
+        return self
+
+    def open(self) -> Opened:
+        raise AssertionError("it is not known which store's turn that would be")
+
+
+class Unlimited(Nameless):
+    device_name = "nowhere"
+    requests_max = 0
+
+
+class Unsaid(Nameless):
+    """Whose store cannot be told; those who ask for it wait at *gate*."""
+
+    device_name = "nowhere"
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+
+    @property
+    def device_key(self) -> Hashable:  # type: ignore[override]
+        self.gate.pass_through()
+        raise PermissionError("no")
+
+
+@pytest.mark.parametrize(("kind", "error"), [(Nameless, AttributeError), (Unlimited, ValueError)])
+def test_a_look_whose_turn_cannot_begin_has_ended_for_who_opens_it_later(
+    subject: Subject, kind: type[Nameless], error: type[Exception]
+) -> None:
+    """Each time it is opened, that is said, and nobody waits for the one before."""
+    for _ in range(3):
+        opening = subject.scene.start(subject.cache.open, (kind(), ""))
+        assert isinstance(opening.error(), error)
+    assert not subject.cache._table.looks._under_way
+    assert_line_is_empty(subject)
+
+
+def test_those_who_wait_for_a_look_whose_turn_cannot_begin_are_told(subject: Subject) -> None:
+    gate, looks = subject.scene.gate(), subject.cache._table.looks
+    source = Unsaid(gate)
+    openings = [subject.scene.start(subject.cache.open, (source, ""))]
+    gate.wait_for_arrivals()
+    openings += [subject.scene.start(subject.cache.open, (source, "")) for _ in range(3)]
+    subject.scene.until(lambda: len(looks._under_way[source.key].waiters) == 3)
+    gate.open()
+    assert {type(opening.error()) for opening in openings} == {PermissionError}
+    assert not looks._under_way
+    assert_line_is_empty(subject)
+
+
 def test_a_source_that_reads_through_the_store_it_looks_at_is_let_through(subject: Subject) -> None:
     """The only request that the store takes is the look itself."""
     place = Place("a", run=partial(read_page, subject, 3))

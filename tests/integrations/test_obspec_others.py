@@ -19,6 +19,7 @@ from tests.forking import in_child
 
 import pagein
 from pagein.integrations.obspec import CachedStore
+from pagein.integrations.obspec.asking import OtherAsker
 
 DATA = random.Random(1).randbytes(300_001)
 
@@ -249,3 +250,11 @@ def test_a_registry_cuts_off_what_the_store_below_begins_with(cache: pagein.Page
 def test_a_store_that_has_a_cache_gets_no_other(cache: pagein.PageCache) -> None:
     with pytest.raises(TypeError, match="store must be one without a cache, not CachedStore"):
         CachedStore(CachedStore(MemoryStore(), cache=cache))
+
+
+def test_a_source_says_of_its_store_what_its_operations_say() -> None:
+    """All of it, so that a look at it may have its turn in the line of that store."""
+    source = OtherAsker(Own(DATA)).source("a")
+    ops = source.open().ops
+    assert (source.device_key, source.device_name) == (ops.device_key, ops.device_name)
+    assert source.requests_max == ops.requests_max

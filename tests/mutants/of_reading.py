@@ -220,9 +220,22 @@ READING = [
     ),
     mutation(
         "device", "whoever reads ahead first may fill the pipe alone",
-        "        return -(-self.pipe.width // max(len(self._streams), 1))\n",
+        "        return -(-(self.pipe.width - kept) // max(len(asking), 1))\n",
         "        return self.pipe.width\n",
         "device/test_line.py::test_a_stream_that_begins_later_has_its_share_of_what_is_in_flight",
+    ),
+    mutation(
+        "device", "who has a single request ahead has as large a share as who has a line of them",
+        "        return -(-(self.pipe.width - kept) // max(len(asking), 1))\n",
+        "        return -(-self.pipe.width // len(asking | self._ahead_in_flight_of.keys()))\n",
+        "device/test_line.py::test_who_asks_for_no_more_leaves_all_the_rest_of_the_pipe_to_who_does",
+        "testing/test_simulated.py::test_a_request_ahead_that_hangs_does_not_keep_a_stream_of_its_store_from_filling_the_pipe",
+    ),
+    mutation(
+        "device", "what those have in flight who ask for no more is shared once more",
+        "        return -(-(self.pipe.width - kept) // max(len(asking), 1))\n",
+        "        return -(-self.pipe.width // max(len(asking), 1))\n",
+        "device/test_line.py::test_what_those_keep_who_ask_for_no_more_is_not_shared_once_more",
     ),
     mutation(
         "device", "a page whose reader has given up stays locked",

@@ -450,3 +450,29 @@ def test_a_stream_that_begins_later_soon_gets_as_much_as_the_one_that_was_first(
 
             clock.together(lambda: scan(0, a, 0.001), lambda: scan(1, b, 1.0))
     assert min(read_mib) * 1.25 > max(read_mib) > 10
+
+
+def test_a_request_ahead_that_hangs_does_not_keep_a_stream_of_its_store_from_filling_the_pipe() -> None:
+    """It takes one place of it: the pipe widens all the same, where each connection is slow, and is filled."""
+    took_s = dict[bool, float]()
+    for hangs in (False, True):
+        slow = Link(latency_s=0.05, connection_bytes_s=20e6, stall_s=1000.0)
+        with VirtualClock() as clock:
+            store = SimulatedStore({"a": MIB, "b": 256 * MIB}, slow, clock=clock)
+            with (
+                PageCache("512 MiB", door=clock) as cache,
+                cache.open((store, "a")) as a,
+                cache.open((store, "b")) as b,
+            ):
+                if hangs:
+                    slow.stalls = 1.0
+                    a.advise("willneed", 0, PAGE_SIZE)
+                    clock.sleep(0.001)  # until it is under way
+                    slow.stalls = ()
+                began_s = clock.now_s()
+                for at in range(0, 256 * MIB, MIB):
+                    b.pread(MIB, at)
+                took_s[hangs] = clock.now_s() - began_s
+                assert sum(one.answered_s == math.inf for one in fetches(store)) == hangs, "all that time"
+    assert took_s[False] < 256 * MIB / (WIDTH_START * 20e6), "more than those that are in flight at first"
+    assert took_s[True] < 1.1 * took_s[False]

@@ -26,7 +26,7 @@ from .sync import HERE, MakeWaiter, Steps, inside
 from .turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Collection, Hashable
 
     from .openfile import OpenFile
     from .zone import Zone
@@ -65,8 +65,6 @@ class BackingDevice:
         self._ahead_in_flight = 0
         self._ahead_in_flight_of: Counter[OpenFile] = Counter()
         """The same, of each open file that has any."""
-        self._streams: Counter[OpenFile] = Counter()
-        """Open files that have anything ahead in flight or in line, and how many requests."""
         self.turns_in_flight: int = 0
         """Looks, of which the pipe knows nothing."""
         self._turns_in_line = 0
@@ -102,8 +100,6 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file, 1)
-            if not request.wanted:
-                self._streams[request.file] += 1
             needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
             if not (needed or self.has_room_for(request)):
                 request.reader_calls = False  # whoever makes room for it hands it over
@@ -229,13 +225,20 @@ class BackingDevice:
             return False
         if isinstance(request, Turn) or request.wanted:
             return True
-        return self._ahead_in_flight < self.pipe.width and self._ahead_in_flight_of[request.file] < self._share
+        if self._ahead_in_flight >= self.pipe.width:
+            return False
+        return self._ahead_in_flight_of[request.file] < self._share(self._ahead.keys() | {request.file})
 
-    @property
-    def _share(self) -> int:
-        """How many requests ahead of one open file may be in flight, so that another that begins later finds room: else
-        who was first would fill the pipe for as long as he reads, and all turns in the line would be his as well."""
-        return -(-self.pipe.width // max(len(self._streams), 1))
+    def _share(self, asking: Collection[OpenFile]) -> int:
+        """How many requests ahead each open file of *asking* may have in flight, so that another that begins later
+        finds room: else who was first would fill the pipe for as long as he reads, and all turns would be his as well.
+
+        Files that ask for no more keep what they have in flight; all the rest of the pipe is shared (max-min fairness).
+        So while anything ahead stands in line, no share leaves room in the pipe, which would seem the reader's pace.
+        """
+        # Few have any in flight, however many stand in line.
+        kept = sum(count for file, count in self._ahead_in_flight_of.items() if file not in asking)
+        return -(-(self.pipe.width - kept) // max(len(asking), 1))
 
     def _begin(self, request: Request) -> None:
         if not request.wanted:
@@ -271,7 +274,6 @@ class BackingDevice:
         if not request.wanted:
             self._ahead_in_flight -= 1
             _count_down(self._ahead_in_flight_of, request.file)
-            _count_down(self._streams, request.file)
         now_s = self.zone.door.now_s()
         mapping = request.page.mapping
         if request._brought_bytes and mapping.ops.validates:
@@ -319,7 +321,7 @@ class BackingDevice:
             return self._wanted[0]
         if self.zone.closed:
             return next((line[0] for line in self._ahead.values()), None)
-        share = self._share
+        share = self._share(self._ahead.keys())
         return next((line[0] for file, line in self._ahead.items() if self._ahead_in_flight_of[file] < share), None)
 
     def _begin_next(self, first: Request | Turn) -> Callable[[], object]:
@@ -376,8 +378,6 @@ class BackingDevice:
     def _join(self, head: Request, tail: Request) -> None:
         head.page.absorb(tail.page)
         self.zone.count_stream(tail.file, -1)
-        if not tail.wanted:
-            _count_down(self._streams, tail.file)
         tail._merged_into = head
 
 

@@ -173,12 +173,15 @@ class OtherAsker:
 class OtherSource:
     """One object of a store that is not obstore's."""
 
+    requests_max = 32
+
     def __init__(self, store: Any, path: str, head: Callable[..., Any], get_range: Callable[..., Any]) -> None:
         self.path = path
         self.device_key: Hashable = ("obspec", Same(store))
         self.key: Hashable = (self.device_key, path)
         self.place: str = f"<{type(store).__name__}>"
         self.name: str = f"{self.place}:{path}"
+        self.device_name: str = self.place
         self.get_range = get_range
         self._head = head
 
@@ -195,11 +198,11 @@ class OtherSource:
 class OtherOperations(RangeOperations):
     """An object of a store that is not obstore's, range by range."""
 
-    requests_max = 32
+    requests_max = OtherSource.requests_max
 
     def __init__(self, source: OtherSource) -> None:
         self._source = source
-        self.device_name: str = source.place
+        self.device_name: str = source.device_name
 
     @property
     def device_key(self) -> Hashable:
