@@ -113,13 +113,13 @@ class DirtyState:
         """Leave to make up to *want_pages* dirty: how many, at least 1.  What is not used `give_back` takes.
 
         Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty; a store's thread while it stores, never.
-        Raises: the OSError of the store if nothing can be cleaned.
+        Raises: the OSError of the store if nothing can be cleaned; ValueError if all that is dirty is given up.
         """
         zone, limits = self._zone, self.limits
         failures, own_failures = self.failures, mapping.write_failures
         while True:
             with zone.lock:
-                if zone.closed:
+                if zone.is_given_up:
                     raise closed_cache()
                 room_pages = limits.limit_pages - self.pages - self.writeback_pages
                 if room_pages < 1:
