@@ -20,6 +20,7 @@ from .lockorder import MEMORY
 from .lru import (
     GHOST,
     MAIN,
+    PAID,
     READ_AHEAD,
     SMALL,
     SPARED,
@@ -268,6 +269,8 @@ class _Heads:
         self.examined_pages += run.page_count
         if head.flags & READ_AHEAD and not target & READ_AHEAD:
             self._zone.counters["read_ahead_used"] += run.page_count
+        elif target & READ_AHEAD:
+            target |= head.flags & PAID  # nothing may have said yet that it was used
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
         self._zone.queues.push(run, target, queue)
 
