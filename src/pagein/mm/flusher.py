@@ -239,7 +239,7 @@ def _is_on_its_way(mapping: AddressSpace) -> bool:
     if not 0 < mapping.dirty_pages <= len(stored):
         return False
     runs = mapping.dirty_runs(0, mapping.frame_count)
-    return all(index in stored for first, count in runs for index in range(first, first + count))
+    return all(all(map(stored.__contains__, range(first, first + count))) for first, count in runs)
 
 
 def _wake_who_waits_in_vain(zone: Zone) -> None:

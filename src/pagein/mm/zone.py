@@ -248,7 +248,7 @@ class Zone:
     @contextmanager
     def in_store_code(self, operation: Operation, page: Page) -> Iterator[None]:
         """This thread calls an operation: what it reads through the cache meanwhile, others wait for already."""
-        checks, stores_in = self.checks, self if operation.stores else None
+        checks, stores_in = self.checks, operation.stores_in(self)
         here = self.door.thread_id()
         self._in_store_code[here] = self._in_store_code.get(here, 0) + 1
         try:
