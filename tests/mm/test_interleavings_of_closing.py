@@ -12,7 +12,7 @@ import pytest
 from tests.mm.schedules import LOCKS
 from tests.mm.test_interleavings_of_writes import Scene, on_every_kind
 
-from pagein import PageCache, UnwrittenDataError
+from pagein import PageCache, UnwrittenDataError, unwritten
 from pagein.mm import reclaim, write
 from pagein.mm.dirty import DirtyState
 from pagein.mm.flusher import Flusher
@@ -125,5 +125,26 @@ def test_a_close_that_discards_tells_a_writer_who_waits_for_what_a_store_decline
     scene.store.declines_until_s = 100.0
     closers = {"closer": close, "discarder": discard} if is_closing_already else {"discarder": discard}
     scene.spawn(writer=write, reader=read, **closers)
+    scheduler.run()
+    assert scene.store.data == scene.expected()
+
+
+@pytest.mark.schedules(10, [DirtyState.grant_steps])
+@on_every_kind
+def test_a_close_that_discards_does_not_wait_for_what_a_finalizer_had_to_write(scheduler: Scheduler, kind: str) -> None:
+    """Nor has that a file which could be closed."""
+
+    def write() -> None:
+        assert isinstance(unwritten.write_late(scene.cache._table, scene.inode, waits=True), ValueError)
+
+    def discard() -> None:
+        scheduler.sleep(3.0)
+        scene.cache.close(discard=True)
+        assert scheduler.now_s() < 5
+
+    scene = Scene(scheduler, kind, pages=8, cap_pages=4, background=0.0, limit=0.5)
+    scene.store.declines_until_s = 100.0
+    scene.mapping.late.append((0, b"x" * 8 * PAGE_SIZE))
+    scene.spawn(writer=write, discarder=discard)
     scheduler.run()
     assert scene.store.data == scene.expected()
