@@ -79,7 +79,8 @@ def _close_all(cache: PageCache, *, discard: bool) -> list[str]:
     cache._table.end_ahead()
     if not cache._zone.closed:
         if discard:
-            _discard_all(cache, list(cache._table.written))
+            with cache._zone.giving_up():  # what is left of it nobody waits for
+                _discard_all(cache, list(cache._table.written))
         else:
             write_out_all(cache)  # what others have written meanwhile...
             # ...and what they were about to write when their files were closed.  The others' data are in their stores

@@ -5,14 +5,17 @@ end, or who makes it is told that it is not.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.mm.schedules import LOCKS
 from tests.mm.test_interleavings_of_writes import Scene, on_every_kind
 
-from pagein import PageCache
-from pagein.mm import write
+from pagein import PageCache, UnwrittenDataError, unwritten
+from pagein.mm import reclaim, write
+from pagein.mm.dirty import DirtyState
+from pagein.mm.flusher import Flusher
 from pagein.mm.page import LockedPage, Page
 from pagein.mm.sync import Steps
 from pagein.testing.schedule import Scheduler
@@ -88,3 +91,60 @@ def test_a_write_in_the_middle_of_which_a_finalizer_closes_the_cache_is_told_so(
     with pytest.raises(ValueError, match="closed"):
         file.pwrite(b"late", 8)
     assert ops.done == []
+
+
+@pytest.mark.schedules(10, [DirtyState.grant_steps, reclaim.reserve_steps, Flusher._turn])
+@on_every_kind
+@pytest.mark.parametrize("limit", [0.5, 1.0], ids=["room", "memory"])
+@pytest.mark.parametrize("is_closing_already", [False, True])
+def test_a_close_that_discards_tells_a_writer_who_waits_for_what_a_store_declines(
+    scheduler: Scheduler, kind: str, limit: float, is_closing_already: bool
+) -> None:
+    """He has ``i_rwsem``, and so would be waited for; and with him, perhaps, by who has begun to close the cache."""
+
+    def write() -> None:
+        with pytest.raises(ValueError, match="closed PageCache"):
+            scene.file.pwrite(b"x" * 8 * PAGE_SIZE, 0)
+
+    def read() -> None:
+        scheduler.sleep(1.0)
+        with suppress(ValueError):
+            scene.file.pread(2 * PAGE_SIZE, 6 * PAGE_SIZE)
+
+    def close() -> None:
+        scheduler.sleep(2.0)
+        with suppress(UnwrittenDataError):
+            scene.cache.close()
+
+    def discard() -> None:
+        scheduler.sleep(3.0)
+        scene.cache.close(discard=True)
+        assert scheduler.now_s() < 5
+
+    scene = Scene(scheduler, kind, pages=8, cap_pages=4, background=0.0, limit=limit)
+    scene.store.declines_until_s = 100.0
+    closers = {"closer": close, "discarder": discard} if is_closing_already else {"discarder": discard}
+    scene.spawn(writer=write, reader=read, **closers)
+    scheduler.run()
+    assert scene.store.data == scene.expected()
+
+
+@pytest.mark.schedules(10, [DirtyState.grant_steps])
+@on_every_kind
+def test_a_close_that_discards_does_not_wait_for_what_a_finalizer_had_to_write(scheduler: Scheduler, kind: str) -> None:
+    """Nor has that a file which could be closed."""
+
+    def write() -> None:
+        assert isinstance(unwritten.write_late(scene.cache._table, scene.inode, waits=True), ValueError)
+
+    def discard() -> None:
+        scheduler.sleep(3.0)
+        scene.cache.close(discard=True)
+        assert scheduler.now_s() < 5
+
+    scene = Scene(scheduler, kind, pages=8, cap_pages=4, background=0.0, limit=0.5)
+    scene.store.declines_until_s = 100.0
+    scene.mapping.late.append((0, b"x" * 8 * PAGE_SIZE))
+    scene.spawn(writer=write, discarder=discard)
+    scheduler.run()
+    assert scene.store.data == scene.expected()

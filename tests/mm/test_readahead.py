@@ -701,6 +701,23 @@ def test_after_errors_a_reader_s_windows_are_a_sixteenth_at_least_and_grow_again
     assert file.ra_scale == 1
 
 
+@pytest.mark.parametrize(("cap_pages", "window_pages"), [(128, 2), (64, 1), (32, 0)])
+@pytest.mark.parametrize("page_count", [1, 8])
+def test_after_errors_windows_grow_again_also_where_they_are_too_small_for_a_marker(
+    scene, cap_pages, window_pages, page_count
+):
+    subject = scene.open(runs=[], page_count=4096, cap_pages=cap_pages, random=False)
+    file, normal = subject.file._file, readahead.window_pages_max(subject.file._file)
+    for index in (1000, 1002):
+        subject.ops.script(index, completed_with(OSError(errno.EIO, "an outage")))
+        with pytest.raises(OSError, match="an outage"):
+            subject.file.pread(PAGE_SIZE, index * PAGE_SIZE)
+    assert readahead.window_pages_max(file) == window_pages
+    for at in range(2000, 2200, page_count):
+        read_page(subject, at, page_count)
+    assert readahead.window_pages_max(file) == normal
+
+
 def test_a_reader_earns_what_he_has_used_of_a_window_longer_than_the_next_may_be(scene, monkeypatch):
     """The largest window may have become shorter meanwhile: he has not jumped for that."""
     subject = scene.open(runs=[], page_count=6_000, cap_pages=24_000, random=False)

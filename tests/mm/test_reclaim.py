@@ -15,7 +15,7 @@ from pagein import PageCache
 from pagein.mm import filemap, reclaim, removal, truncate
 from pagein.mm.arena import REGION_PAGES, Arena
 from pagein.mm.filemap import LOST_RACES_MAX
-from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, READ_AHEAD, SMALL, SPARED, Run
+from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, PAID, READ_AHEAD, SMALL, SPARED, Run, pay_for_used
 from pagein.mm.pin import Pins
 from pagein.mm.victims import Head, Occupancy, Verdict, fifo, s3fifo
 from pagein.testing.leaks import assert_nothing_left
@@ -109,6 +109,19 @@ def test_a_scan_leaves_what_was_read_ahead_and_used_once_to_the_next_scan(scene)
     lru, base = subject.mapping.arena.lru, subject.mapping.base
     main = [index for index in subject.uptodate() if lru[base + index] & ~READ_AHEAD == MAIN]
     assert len(main) <= 2, f"{main} of a scan took a place among pages that are used again"
+
+
+def test_a_page_that_is_spared_is_not_paid_for_again(scene):
+    """Its reader has earned by it when he came to its marker, before anything said that he has used it."""
+    subject = scene.open(runs=[], page_count=1000, cap_pages=4096, random=False)
+    read_pages(subject, 0)
+    run = Run(subject.mapping.arena, subject.mapping.base + 1, 3)
+    with subject.zone.lock:
+        assert pay_for_used(run, now_pages=3) == 3
+        assert reclaim.shrink(subject.zone, 2) == 2
+        assert list(run.arena.lru[run.frame : run.frame + 3]).count(SMALL | READ_AHEAD | SPARED | PAID) == 2
+        assert pay_for_used(run, now_pages=3) == 0
+    assert len(subject.uptodate()) == 2
 
 
 def test_reclaim_frees_a_batch(scene):

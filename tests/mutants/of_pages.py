@@ -212,6 +212,12 @@ PAGES = [
         "mm/test_arena.py::test_punching_gives_memory_back_and_leaves_zeros",
     ),
     mutation(
+        "reclaim", "a page that is spared is paid for again",
+        "            target |= head.flags & PAID  # nothing may have said yet that it was used\n",
+        "            pass\n",
+        "mm/test_reclaim.py::test_a_page_that_is_spared_is_not_paid_for_again",
+    ),
+    mutation(
         "reclaim", "memory that is granted is not counted as reserved",
         "    zone.reserved_pages += granted\n",
         "",

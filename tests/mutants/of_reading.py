@@ -143,6 +143,12 @@ READING = [
     ),
     # -- readahead and the line before the store ---------------------------------------------------------------
     mutation(
+        "readahead", "windows that are too small for a marker stay so",
+        "index):\n        _grow_again(file)",
+        "index):\n        pass",
+        "mm/test_readahead.py::test_after_errors_windows_grow_again_also_where_they_are_too_small_for_a_marker",
+    ),
+    mutation(
         "readahead", "a marker that is taken off is not looked at again under the lock",
         "        if arena.uptodate[frame] != MARKED:  #",
         "        if False:  #",

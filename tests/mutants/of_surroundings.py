@@ -80,9 +80,16 @@ SURROUNDINGS = [
     ),
     mutation(
         "zone", "who waits for memory is not told that the cache was closed",
-        "            while self.memory_waiters:\n                self.wake_memory_waiter()\n",
+        "        while self.memory_waiters:\n            self.wake_memory_waiter()\n",
         "",
         "mm/test_reclaim.py::test_memory_of_a_closed_cache_is_not_given",
+    ),
+    mutation(
+        "zone", "who waits for what is given up is not told",
+        "            self._discarders += 1  # under the lock: whoever has looked before is among those who wait\n",
+        "",
+        "mm/test_interleavings_of_closing.py::"
+        "test_a_close_that_discards_tells_a_writer_who_waits_for_what_a_store_declines",
     ),
     # -- what a store is, and how much is asked of it ----------------------------------------------------------
     mutation(

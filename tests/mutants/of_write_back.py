@@ -179,6 +179,13 @@ WRITE_BACK = [
         "mm/test_resting_files.py::test_what_a_store_declines_is_tried_again_where_only_memory_is_short",
     ),
     mutation(
+        "flusher", "what has failed and rested is not tried again where memory is short",
+        " or self._zone.memory_waiters:",
+        ":",
+        "mm/test_resting_files.py::"
+        "test_who_waits_for_memory_is_served_as_soon_as_a_file_that_has_failed_and_rested_is_well[inline]",
+    ),
+    mutation(
         "flusher", "a kick while the flusher works is lost",
         "            self._is_kicked = True\n            self._is_memory_short |= for_memory\n",
         "            self._is_memory_short |= for_memory\n",

@@ -53,7 +53,7 @@ WRITING = [
     ),
     mutation(
         "flusher", "what another stores is taken for all that is dirty if it is as much",
-        "    return all(index in stored for first, count in runs for index in range(first, first + count))\n",
+        "    return all(all(map(stored.__contains__, range(first, first + count))) for first, count in runs)\n",
         "    return bool(runs)\n",
         "mm/test_waiting_for_the_store.py::"
         "test_the_flusher_goes_on_with_what_has_become_dirty_though_another_stores_something_else",

@@ -305,7 +305,7 @@ def called(
     not_stored: range | None = None,
 ) -> Callable[[], T]:
     """How to call ``run()``, that operation of a store.  None of the pages *not_stored* is under write-back then."""
-    checks, stores_in = zone.checks, zone if operation.stores else None
+    checks, stores_in = zone.checks, operation.stores_in(zone)
 
     def call() -> T:
         if checks is None:

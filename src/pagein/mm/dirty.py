@@ -1,10 +1,10 @@
 """How much is dirty, how much may be, and how writers are slowed down.  Linux: balance_dirty_pages.
 
 Guarantees: dirty pages, and what writers may make dirty without asking (their budgets), never exceed the hard limit,
-but by what stores write to other files while they store; below the middle between the two limits nobody waits; above,
-a writer waits until so many pages have been cleaned as is in proportion to what he made dirty: none at the middle, as
-many at the limit.  So he is slowed to the pace of the store, and no clock or estimate is needed.  If nothing can be
-cleaned because the store fails, he hears why.
+but by what an operation that stores writes to other files on the thread that was called; below the middle between the
+two limits nobody waits; above, a writer waits until so many pages have been cleaned as is in proportion to what he made
+dirty: none at the middle, as many at the limit.  So he is slowed to the pace of the store, and no clock or estimate is
+needed.  If nothing can be cleaned because the store fails, he hears why.
 Assumes: the zone's lock guards every field.
 Not here: who cleans (writeback.py, flusher.py).
 """
@@ -112,14 +112,15 @@ class DirtyState:
     def grant_steps(self, mapping: AddressSpace, want_pages: int, make_waiter: MakeWaiter) -> Steps[int]:
         """Leave to make up to *want_pages* dirty: how many, at least 1.  What is not used `give_back` takes.
 
-        Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty; a store's thread while it stores, never.
-        Raises: the OSError of the store if nothing can be cleaned.
+        Locks: none held but ``i_rwsem``.  Blocks: while too much is dirty; but never in an operation that stores, on
+        the thread that was called: a thread of the store's own, which nobody can tell from others, waits as they do.
+        Raises: the OSError of the store if nothing can be cleaned; ValueError if all that is dirty is given up.
         """
         zone, limits = self._zone, self.limits
         failures, own_failures = self.failures, mapping.write_failures
         while True:
             with zone.lock:
-                if zone.closed:
+                if zone.is_given_up:
                     raise closed_cache()
                 room_pages = limits.limit_pages - self.pages - self.writeback_pages
                 if room_pages < 1:

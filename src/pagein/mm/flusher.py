@@ -204,8 +204,9 @@ class Flusher:
     def _end_rests(self, now_s: float) -> set[AddressSpace]:
         """Those that have rested are no longer busy; those of them that are due.  Zone's lock held.
 
-        What was declined is: it was before, perhaps only for who waits for memory.  What has failed is as any other:
-        who waited has been told.
+        What was declined is: it was before, perhaps only for who waits for memory.  What has failed is where somebody
+        waits for memory: he may have sent for it in vain while it rested.  Else it is as any other: who waited has been
+        told.
         """
         tries_again, self._tries_again = self._tries_again, False
         due = set()
@@ -213,7 +214,7 @@ class Flusher:
             if rest.is_over(mapping, now_s) or (tries_again and not rest.is_declined):
                 del self._resting[mapping]
                 self._busy.discard(mapping)
-                if rest.is_declined:
+                if rest.is_declined or self._zone.memory_waiters:
                     due.add(mapping)
         for mapping in list(self._rests_s):
             if not (mapping in self._busy or mapping.dirty_pages or mapping.under_writeback):
@@ -238,7 +239,7 @@ def _is_on_its_way(mapping: AddressSpace) -> bool:
     if not 0 < mapping.dirty_pages <= len(stored):
         return False
     runs = mapping.dirty_runs(0, mapping.frame_count)
-    return all(index in stored for first, count in runs for index in range(first, first + count))
+    return all(all(map(stored.__contains__, range(first, first + count))) for first, count in runs)
 
 
 def _wake_who_waits_in_vain(zone: Zone) -> None:

@@ -8,7 +8,10 @@ Source: Linux's Documentation/filesystems/locking.rst.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .zone import Zone
 
 
 class Held(Enum):
@@ -34,6 +37,10 @@ class Operation(NamedTuple):
     """A store's: it is given a page, or a run of pages, that the calling thread has locked."""
     stores: bool = False
     """A store's: until it returns, what is dirty may stay so, also by a lock of its own."""
+
+    def stores_in(self, zone: Zone) -> Zone | None:
+        """Where that is so, if it stores: for `sync.outside`."""
+        return zone if self.stores else None
 
 
 _LONG = "as long as it likes"

@@ -48,7 +48,7 @@ class OpenFile:
         self.ra: ReadaheadState = _NOTHING_ASKED_FOR
         self.ra_scale: float = 1.0
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read, and
-        twice as much again with each window that comes."""
+        twice as much again with each window that comes, or page that he reads on behind."""
         self.ra_credit: int | None = None
         """So many pages he may be lent; None before the first.  Below 0, he has to read so many before."""
         self.ra_allowance: int = 0

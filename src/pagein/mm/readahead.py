@@ -72,6 +72,8 @@ def sync_readahead(
     Blocks: for memory.  Raises: OSError(ENOMEM).
     """
     mapping, zone = file.mapping, file.mapping.zone
+    if file.ra_scale < 1 and _history_pages(mapping, max(0, index - 1), index):
+        _grow_again(file)  # windows may be so small that none bears a marker
     window = _window(file, index, req_pages, hit_marker=False)
     assert window is not None, "a miss always asks for something"
     file.ra = window.state
@@ -110,11 +112,16 @@ def hit_marker(file: OpenFile, index: int, req_pages: int) -> None:
     if mapping.arena.writeback[mapping.base + index]:
         return
     if file.ra_scale < 1 and mapping.is_uptodate(index):  # what is ahead of him comes again
-        file.ra_scale = min(1.0, 2 * file.ra_scale)
+        _grow_again(file)
     window = _window(file, index, req_pages, hit_marker=True)
     if window is not None:
         file.ra = window.state
         _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
+
+
+def _grow_again(file: OpenFile) -> None:
+    """Something came for a reader whose windows are smaller after an error."""
+    file.ra_scale = min(1.0, 2 * file.ra_scale)
 
 
 def take_marker(mapping: AddressSpace, start_index: int, stop_index: int) -> int:

@@ -20,6 +20,7 @@ from .lockorder import MEMORY
 from .lru import (
     GHOST,
     MAIN,
+    PAID,
     READ_AHEAD,
     SMALL,
     SPARED,
@@ -46,7 +47,8 @@ def reserve(zone: Zone, page_count: int) -> int:
     """Charge between 1 and *page_count* pages to the caller, and return how many.
 
     Locks: none held on entry, no page lock either (a thread that waits for memory holds nothing others want).
-    Blocks: while nothing can be taken but another thread's page is in flight.  Raises: OSError(ENOMEM).
+    Blocks: while nothing can be taken but another thread's page is in flight, or may be written back.
+    Raises: OSError(ENOMEM); ValueError if what might be written back is given up, since the cache is closed.
     """
     return run_steps(reserve_steps(zone, page_count, zone.door.waiter))
 
@@ -71,6 +73,9 @@ def reserve_steps(zone: Zone, page_count: int, make_waiter: MakeWaiter) -> Steps
                     if granted:
                         return granted
                     raise no_memory(cap_bytes=zone.cap_pages << PAGE_SHIFT, pinned_bytes=pinned_bytes(zone))
+            if help_comes is Help.CLEANING and zone.is_given_up:
+                zone.wake_memory_waiter()
+                raise closed_cache()
             tries_again = help_comes is Help.CLEANING and not zone.dirty.may_be_cleaned()
             waiter = make_waiter()
             zone.memory_waiters.insert(0 if was_served else len(zone.memory_waiters), waiter)
@@ -264,6 +269,8 @@ class _Heads:
         self.examined_pages += run.page_count
         if head.flags & READ_AHEAD and not target & READ_AHEAD:
             self._zone.counters["read_ahead_used"] += run.page_count
+        elif target & READ_AHEAD:
+            target |= head.flags & PAID  # nothing may have said yet that it was used
         run.arena.referenced[run.frame : run.frame + run.page_count] = bytes(run.page_count)
         self._zone.queues.push(run, target, queue)
 

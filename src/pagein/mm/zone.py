@@ -115,6 +115,7 @@ class Zone:
         self.streams: dict[OpenFile, int] = {}
         """Open files that are being read into the cache, and how many requests each has in flight or in line."""
         self._in_store_code: dict[int, int] = {}
+        self._discarders = 0
         self.queues: lru.Queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
         self.dirty: DirtyState = DirtyState(self, self.dirty_limits)
         self.flusher: Flusher = Flusher(self)
@@ -247,7 +248,7 @@ class Zone:
     @contextmanager
     def in_store_code(self, operation: Operation, page: Page) -> Iterator[None]:
         """This thread calls an operation: what it reads through the cache meanwhile, others wait for already."""
-        checks, stores_in = self.checks, self if operation.stores else None
+        checks, stores_in = self.checks, operation.stores_in(self)
         here = self.door.thread_id()
         self._in_store_code[here] = self._in_store_code.get(here, 0) + 1
         try:
@@ -277,6 +278,36 @@ class Zone:
         """Whether the calling thread runs code of a store for any of its files, also such as opens or closes one."""
         calling = HERE.calling
         return bool(calling) and any(what is self or getattr(what, "zone", None) is self for what in calling)
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether what is dirty is about to be given up: who waits until it is stored would wait in vain.  Zone's lock
+        held."""
+        return self._discarders > 0 or self.closed
+
+    @contextmanager
+    def giving_up(self) -> Iterator[None]:
+        """All that is dirty is given up in here, and who makes more of it, or waits until some of it is stored, is told
+        that the cache is closed: who discards waits for ``i_rwsem``, which a writer has who waits for room.
+
+        Locks: takes the zone's lock.
+        """
+        with self.lock:
+            self._discarders += 1  # under the lock: whoever has looked before is among those who wait
+            self._wake_all()
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._discarders = max(0, self._discarders - 1)  # 0 in a child that was forked in here
+
+    def _wake_all(self) -> None:
+        """Let everybody look again who waits for room, or for memory.  Zone's lock held."""
+        self.dirty.wake_all()
+        while self.memory_waiters:
+            self.wake_memory_waiter()
 
     # -- charges -----------------------------------------------------------------------------------------
 
@@ -314,10 +345,8 @@ class Zone:
         """Let go of every arena.  The caller has removed every page."""
         with self.lock:
             self.closed = True
-            self.dirty.wake_all()
+            self._wake_all()
             self.arenas.clear()
-            while self.memory_waiters:
-                self.wake_memory_waiter()
             devices = list(self.devices.values())
         for device in devices:
             device.start_queued()  # which lets the pages go of what stands in line
