@@ -176,7 +176,6 @@ WITHIN = timedelta(milliseconds=10)
 @pytest.fixture
 def slow(objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
     """Half of a piece takes longer than is tried again."""
-    monkeypatch.setattr(object_store, "RETRY_TIMEOUT_S", WITHIN.total_seconds())
     monkeypatch.setattr(object_store, "PIECE_BYTES", MIB // 4)
     with RangeServer(objects, bandwidth_bytes_s=5e6) as slow:
         yield slow
@@ -193,12 +192,22 @@ def test_what_breaks_off_after_obstore_has_stopped_trying_is_asked_for_in_pieces
 
 
 @pytest.mark.usefixtures("fetches_here")
-@pytest.mark.parametrize(("faults", "size_bytes"), [(["weak-etag"], MIB), ([], MIB // 4)], ids=["weak", "small"])
-def test_but_not_what_has_no_strong_etag_nor_what_is_no_larger_than_a_piece(
-    slow: RangeServer, faults: list[str], size_bytes: int
+@pytest.mark.parametrize(
+    ("faults", "size_bytes", "options"),
+    [
+        (["weak-etag"], MIB, tried(5, WITHIN)),
+        ([], MIB // 4, tried(5, WITHIN)),
+        ([], MIB, tried(0, WITHIN)),
+        ([], MIB, tried(5, timedelta(0))),
+    ],
+    ids=["weak", "small", "no retry", "no time for one"],
+)
+def test_but_not_what_has_no_strong_etag_nor_what_is_no_larger_than_a_piece_nor_where_no_retry_is_wanted(
+    slow: RangeServer, faults: list[str], size_bytes: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(object_store, "RETRY_TIMEOUT_S", 1e-3)  # it is for those who say nothing else
     slow.faults.set("a", *faults)
-    with opened(object_store.source_of_url(slow.url("a"), tried(0, WITHIN))) as version:
+    with opened(object_store.source_of_url(slow.url("a"), options)) as version:
         slow.faults.set("a", *faults, "truncate")
         slow.reset()
         with raises_errno(errno.EIO, "broke off"):
