@@ -88,7 +88,7 @@ def open(
         try:
             return cache.open(source, mode, encoding=encoding, errors=errors, newline=newline, **store_options)
         except ValueError:  # another thread may have closed it since
-            if not cache.closed or "x" in mode:  # what may have been created is not there to be created again
+            if not cache._table.is_over or "x" in mode:  # what may have been created is not there to be created again
                 raise
         cache = default_cache()
     elif not isinstance(cache, PageCache):

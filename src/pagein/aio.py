@@ -56,7 +56,7 @@ async def open(source: Any, mode: str = "rb", *, cache: PageCache | None = None,
         try:
             return await _opened(cache, stores.source_of(source, **store_options))
         except ValueError:  # another thread may have closed it since
-            if not cache.closed:
+            if not cache._table.is_over:
                 raise
         cache = default_cache()
     return await _opened(cache, stores.source_of(source, **store_options))

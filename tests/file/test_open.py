@@ -208,6 +208,23 @@ def test_so_it_is_for_asyncio(closed_when_found: PageCache, path: Path) -> None:
         assert another is not closed_when_found
 
 
+def test_a_default_cache_that_is_being_closed_is_followed_by_another(default_cache: PageCache, path: Path) -> None:
+    with default_cache._table.closing():
+        assert not default_cache.closed
+        with pagein.open(path) as file:
+            assert file.read() == CONTENT
+        with pagein.default_cache() as another:
+            assert another is not default_cache
+
+
+def test_but_not_while_it_has_what_its_store_has_not(default_cache: PageCache, path: Path) -> None:
+    with binary(pagein.open(path, "r+b")) as file:
+        file.write(b"FIRST")
+        with default_cache._table.closing(), pytest.raises(ValueError, match="closed PageCache"):
+            pagein.open(path)
+        assert pagein.default_cache() is default_cache
+
+
 @pytest.mark.usefixtures("closed_when_found")
 def test_what_an_open_has_perhaps_created_is_not_created_again(path: Path) -> None:
     with pytest.raises(ValueError, match="closed PageCache"):

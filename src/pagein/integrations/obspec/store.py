@@ -103,7 +103,7 @@ class CachedStore:
     def _known_now(self) -> KnownObjects:
         """Those of the cache of this moment."""
         known = self._known
-        if self._reference is None and known.cache.closed:
+        if self._reference is None and known.cache._table.is_over:
             # Without a lock: should two come here, both begin with nothing, and what the one knows is looked at anew.
             self._known = known = self._known_in(default_cache())
         return known
@@ -415,7 +415,7 @@ class CachedStore:
 
     def _was_closed(self, known: KnownObjects) -> bool:
         """Whether another has closed a cache that nobody has named, and there may be another."""
-        return self._reference is None and known.cache.closed
+        return self._reference is None and known.cache._table.is_over
 
 
 def _read(known: Known, look: Look | None, start: int, stop: int) -> Parts[bytes]:
