@@ -85,6 +85,12 @@ def open(
     """Open *source* through *cache*, by default the process's own: see `PageCache.open`."""
     if cache is None:
         cache = default_cache()
+        try:
+            return cache.open(source, mode, encoding=encoding, errors=errors, newline=newline, **store_options)
+        except ValueError:  # another thread may have closed it since
+            if not cache._table.is_over or "x" in mode:  # what may have been created is not there to be created again
+                raise
+        cache = default_cache()
     elif not isinstance(cache, PageCache):
         raise not_a_cache(cache)
     return cache.open(source, mode, encoding=encoding, errors=errors, newline=newline, **store_options)

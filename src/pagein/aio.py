@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .mm.sync import MakeWaiter, Steps
     from .mm.workqueue import MakeSteps
     from .mm.zone import Zone
+    from .stores import Source
 
 T = TypeVar("T")
 
@@ -50,8 +51,18 @@ async def open(source: Any, mode: str = "rb", *, cache: PageCache | None = None,
     """
     if parse_mode(mode) != (READ, False):
         raise only_reads_bytes(mode)
-    cache = default_cache() if cache is None else cache
-    found = stores.source_of(source, **store_options)
+    if cache is None:
+        cache = default_cache()
+        try:
+            return await _opened(cache, stores.source_of(source, **store_options))
+        except ValueError:  # another thread may have closed it since
+            if not cache._table.is_over:
+                raise
+        cache = default_cache()
+    return await _opened(cache, stores.source_of(source, **store_options))
+
+
+async def _opened(cache: PageCache, found: Source) -> AsyncFile:
     zone = cache._zone
 
     def open_steps(make_waiter: MakeWaiter) -> Steps[HitReader]:

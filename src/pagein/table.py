@@ -462,6 +462,17 @@ class InodeTable:
         if self._closing_count or self.zone.closed:
             raise closed_cache()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is opened any more, and stores have all that they will get: another cache may take its place.
+
+        (Should the close fail all the same, both are there.)  Locks: ours, while the cache is being closed.
+        """
+        if not self._closing_count:  # who sees it too late is refused (`check_open`), and looks again
+            return self.zone.closed
+        with self.lock:
+            return self.zone.closed or (self._closing_count > 0 and not self.written)
+
     def forget_all(self) -> None:
         """The cache is being closed."""
         with self.lock:

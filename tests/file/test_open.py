@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
@@ -13,6 +14,7 @@ import pytest
 from tests.file.sources import Bytes, binary, inode_of, outcome_of
 
 import pagein
+import pagein.aio
 from pagein import File, PageCache
 from pagein.stores import MemoryStore
 
@@ -169,6 +171,64 @@ def test_a_default_cache_that_was_closed_is_followed_by_another(default_cache: P
         assert another is pagein.default_cache() is not default_cache
         assert file.read() == CONTENT
     assert another.closed
+
+
+@pytest.fixture
+def closed_when_found(default_cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> PageCache:
+    """The default cache, which another thread closes as soon as it has been found."""
+
+    def found_and_closed() -> PageCache:
+        cache = default()
+        if cache is default_cache:
+            cache.close()
+        return cache
+
+    default = pagein.default_cache
+    monkeypatch.setattr(pagein, "default_cache", found_and_closed)
+    monkeypatch.setattr(pagein.aio, "default_cache", found_and_closed)
+    return default_cache
+
+
+def test_a_default_cache_that_is_closed_before_the_open_is_followed_by_another(
+    closed_when_found: PageCache, path: Path
+) -> None:
+    with pagein.open(path) as file:
+        assert file.read() == CONTENT
+    with pagein.default_cache() as another:
+        assert another is not closed_when_found
+
+
+def test_so_it_is_for_asyncio(closed_when_found: PageCache, path: Path) -> None:
+    async def main() -> bytes:
+        async with await pagein.aio.open(path) as file:
+            return await file.read()
+
+    assert asyncio.run(main()) == CONTENT
+    with pagein.default_cache() as another:
+        assert another is not closed_when_found
+
+
+def test_a_default_cache_that_is_being_closed_is_followed_by_another(default_cache: PageCache, path: Path) -> None:
+    with default_cache._table.closing():
+        assert not default_cache.closed
+        with pagein.open(path) as file:
+            assert file.read() == CONTENT
+        with pagein.default_cache() as another:
+            assert another is not default_cache
+
+
+def test_but_not_while_it_has_what_its_store_has_not(default_cache: PageCache, path: Path) -> None:
+    with binary(pagein.open(path, "r+b")) as file:
+        file.write(b"FIRST")
+        with default_cache._table.closing(), pytest.raises(ValueError, match="closed PageCache"):
+            pagein.open(path)
+        assert pagein.default_cache() is default_cache
+
+
+@pytest.mark.usefixtures("closed_when_found")
+def test_what_an_open_has_perhaps_created_is_not_created_again(path: Path) -> None:
+    with pytest.raises(ValueError, match="closed PageCache"):
+        pagein.open(path.with_name("new"), "xb")
 
 
 def test_pagein_open_uses_the_cache_it_is_given(default_cache: PageCache, cache: PageCache, path: Path) -> None:

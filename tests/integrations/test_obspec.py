@@ -24,6 +24,7 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 
 import pagein
 from pagein.integrations.obspec import CachedStore
+from pagein.integrations.obspec.known import KnownObjects
 
 SIZE = 100_003
 DATA = random.Random(1).randbytes(SIZE)
@@ -414,6 +415,66 @@ def test_a_copy_has_the_same_cache_and_elsewhere_one_of_the_same_size(tmp_path: 
         assert child.stdout == DATA
     assert pickle.loads(pickle.dumps(store)).cache is copy.copy(store).cache is cache, "also when it is closed"
     assert pickle.loads(pickle.dumps(CachedStore(bare))).cache is pagein.default_cache()
+
+
+@pytest.fixture
+def own_default(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("pagein.default._cache", None)
+    yield
+    pagein.default_cache().close()
+
+
+@pytest.mark.usefixtures("own_default")
+def test_in_the_cache_of_the_process_it_goes_on_in_another_once_that_is_closed(
+    bare: Any, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    store = CachedStore(bare)
+    same, code = CachedStore(bare), hash(store)
+    first = store.cache
+    assert store.get("d/a").bytes() == DATA
+    for ask in (
+        lambda: store.get_range("d/a", start=5, end=105) == DATA[5:105],
+        lambda: store.get("d/a").bytes() == DATA,
+        lambda: store.get_ranges("d/a", starts=[5], ends=[105]) == [DATA[5:105]],
+        lambda: store.head("d/a")["size"] == SIZE,
+        lambda: run(store.get_range_async("d/a", start=5, end=105)) == DATA[5:105],
+        lambda: store.put("d/c", b"new") and run(store.put_async("d/c", b"newer")),
+        lambda: store.get("d/c").bytes() == b"newer",
+    ):
+        pagein.default_cache().close()
+        assert ask()
+    assert store.cache is pagein.default_cache() is not first
+    assert store == same
+    assert hash(store) == hash(same) == code
+    assert store.cache.stats().inodes
+
+
+@pytest.mark.usefixtures("own_default")
+def test_what_is_asked_for_while_that_is_being_closed_is_asked_for_once_more(
+    bare: Any, monkeypatch: pytest.MonkeyPatch, run: Callable[[Coroutine[Any, Any, Any]], Any]
+) -> None:
+    store = CachedStore(bare)
+    find = KnownObjects.find
+
+    def close_and_find(self: KnownObjects, path: str) -> Any:
+        """Once it has been decided which cache is asked."""
+        if self is known:
+            self.cache.close()
+        return find(self, path)
+
+    monkeypatch.setattr(KnownObjects, "find", close_and_find)
+    known = store._known
+    assert store.head("d/a")["size"] == SIZE
+    known = store._known
+    assert run(store.head_async("d/a"))["size"] == SIZE
+
+
+def test_a_cache_that_was_given_is_no_other_when_it_is_closed(bare: Any) -> None:
+    with pagein.PageCache("1 MiB") as given:
+        store = CachedStore(bare, cache=given)
+    with pytest.raises(ValueError, match="closed"):
+        store.get_range("d/a", start=0, end=1)
+    assert store.cache is given
 
 
 def test_its_repr_names_the_store_and_keeps_its_secrets() -> None:

@@ -95,3 +95,16 @@ def test_the_cache_and_the_provider_of_the_process_are_taken_by_default(monkeypa
         monkeypatch.setattr("pagein.integrations.opentelemetry.get_meter_provider", lambda: provider)
         instrument()
         assert collected(reader)["pagein.size", (("cache", "default"),)] == 3 << 20
+
+
+def test_the_cache_of_the_process_is_the_one_that_it_has_when_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagein.default._cache", None)
+    with provided() as (provider, reader):
+        instrument(meter_provider=provider)
+        with pagein.default_cache() as first, first.open((MemoryStore({"d": b"x"}), "d")) as file:
+            file.read()
+            assert collected(reader)["pagein.misses", (("cache", "default"),)] == 1
+        points = collected(reader)
+        with pagein.default_cache() as second:
+            assert points["pagein.misses", (("cache", "default"),)] == 0
+            assert points["pagein.size", (("cache", "default"),)] == second.size_bytes

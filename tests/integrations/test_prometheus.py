@@ -114,3 +114,16 @@ def test_the_cache_of_the_process_is_what_it_tells_of_by_default(monkeypatch: py
         registry = CollectorRegistry()
         registry.register(PageCacheCollector())
         assert samples(generate_latest(registry).decode())["pagein_size_bytes", (("cache", "default"),)] == 3 << 20
+
+
+def test_it_is_the_one_that_the_process_has_at_the_scrape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagein.default._cache", None)
+    registry = CollectorRegistry()
+    registry.register(PageCacheCollector())
+    with pagein.default_cache() as first, first.open((MemoryStore({"d": b"x"}), "d")) as file:
+        file.read()
+        assert samples(generate_latest(registry).decode())["pagein_misses_total", (("cache", "default"),)] == 1
+    found = samples(generate_latest(registry).decode())
+    with pagein.default_cache() as second:
+        assert found["pagein_misses_total", (("cache", "default"),)] == 0
+        assert found["pagein_size_bytes", (("cache", "default"),)] == second.size_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 import pytest
@@ -59,8 +60,33 @@ def test_waits_are_bounded_and_each_bound_can_be_set_alone() -> None:
     assert store.retry_config["retry_timeout"] == timedelta(seconds=policy.RETRY_TIMEOUT_S)
 
 
-@pytest.mark.parametrize("options", [{"endpoint": "http://host:1"}, {"config": {"aws_endpoint": "http://host:1"}}])
-def test_an_endpoint_without_tls_is_allowed_by_being_named(options: dict[str, object]) -> None:
+class OwnMapping(Mapping[str, str]):
+    """No dict, nor what can be joined with one."""
+
+    def __getitem__(self, name: str) -> str:
+        return {"aws_endpoint": "http://host:1"}[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["aws_endpoint"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"endpoint": "http://host:1"},
+        {"endpoint": "HTTP://host:1"},
+        {"config": {"aws_endpoint": "http://host:1"}},
+        {"config": OwnMapping()},
+    ],
+    ids=["option", "in capitals", "config", "mapping"],
+)
+def test_an_endpoint_without_tls_is_allowed_by_being_named(
+    options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_clients", clients._Clients())
     store = client_of("s3://bucket/a", region="r", **options)
     assert isinstance(store, clients.STORES[0])
     assert dict(store.client_options or {})["allow_http"] == "true"

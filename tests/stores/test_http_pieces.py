@@ -78,6 +78,39 @@ def test_what_has_come_before_the_server_falls_silent_is_not_asked_for_again() -
         assert "Range: bytes=17-29" in server.requests[2]
 
 
+PART = response(206, BODY[10:17], length=20, etag=ETAG, content_range="bytes 10-29/100")
+ALL = response(206, BODY[10:30], etag=ETAG, content_range="bytes 10-29/100")
+
+
+def without_etag(answer: bytes) -> bytes:
+    return answer.replace(f"Etag: {ETAG}\r\n".encode(), b"")
+
+
+def test_a_rest_that_tells_no_etag_may_be_another_versions_and_is_not_taken_for_one() -> None:
+    """Of a server that ignores If-Match, too."""
+    rest = response(206, OTHER[17:30], content_range="bytes 17-29/100")
+    with ScriptedServer(HEAD, PART, rest, ALL) as server:
+        with opened(server.url("a"), **IMPATIENT) as version:
+            assert fill(version, 20, 10) == BODY[10:30]
+        ranges = ["Range: bytes=10-29", "Range: bytes=17-29", "Range: bytes=10-29"]
+        assert [one in asked for one, asked in zip(ranges, server.requests[1:], strict=True)] == [True] * 3
+
+
+def test_to_what_told_no_etag_no_rest_is_asked_for() -> None:
+    with ScriptedServer(HEAD, without_etag(PART), ALL) as server:
+        with opened(server.url("a"), **IMPATIENT) as version:
+            assert fill(version, 20, 10) == BODY[10:30]
+        assert "Range: bytes=10-29" in server.requests[2]
+
+
+def test_a_server_whose_rests_never_tell_an_etag_is_asked_no_more_often_than_others() -> None:
+    rest = response(206, OTHER[17:30], content_range="bytes 17-29/100")
+    with ScriptedServer(HEAD, *[PART, rest] * 9) as server:
+        with opened(server.url("a"), **IMPATIENT) as version, raises_errno(errno.EIO, "broke off"):
+            fill(version, 20, 10)
+        assert len(server.requests) == 1 + 1 + IMPATIENT["retry_config"]["max_retries"]
+
+
 # -- an object that comes only whole -----------------------------------------------------------------
 
 HALF = response(200, BODY[:40], length=100, etag=ETAG)
@@ -116,6 +149,15 @@ def test_nothing_is_put_together_that_does_not_belong_together(rest: bytes, numb
         assert len(server.requests) == 6
 
 
+def test_a_whole_object_whose_rest_tells_no_etag_begins_anew() -> None:
+    rest = response(206, OTHER[:60], content_range="bytes 40-99/100")
+    with ScriptedServer(HEAD, RANGE_LESS, HALF, rest, RANGE_LESS) as server:
+        with opened(server.url("a"), **IMPATIENT) as version:
+            assert fill(version, 90, 5) == BODY[5:95]
+        assert "Range: bytes=40-99" in server.requests[3]
+        assert "Range" not in server.requests[4]
+
+
 def test_without_a_strong_etag_a_whole_object_begins_anew() -> None:
     def weak(answer: bytes) -> bytes:
         return answer.replace(ETAG.encode(), b"W/" + ETAG.encode())
@@ -134,7 +176,6 @@ WITHIN = timedelta(milliseconds=10)
 @pytest.fixture
 def slow(objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
     """Half of a piece takes longer than is tried again."""
-    monkeypatch.setattr(object_store, "RETRY_TIMEOUT_S", WITHIN.total_seconds())
     monkeypatch.setattr(object_store, "PIECE_BYTES", MIB // 4)
     with RangeServer(objects, bandwidth_bytes_s=5e6) as slow:
         yield slow
@@ -151,12 +192,22 @@ def test_what_breaks_off_after_obstore_has_stopped_trying_is_asked_for_in_pieces
 
 
 @pytest.mark.usefixtures("fetches_here")
-@pytest.mark.parametrize(("faults", "size_bytes"), [(["weak-etag"], MIB), ([], MIB // 4)], ids=["weak", "small"])
-def test_but_not_what_has_no_strong_etag_nor_what_is_no_larger_than_a_piece(
-    slow: RangeServer, faults: list[str], size_bytes: int
+@pytest.mark.parametrize(
+    ("faults", "size_bytes", "options"),
+    [
+        (["weak-etag"], MIB, tried(5, WITHIN)),
+        ([], MIB // 4, tried(5, WITHIN)),
+        ([], MIB, tried(0, WITHIN)),
+        ([], MIB, tried(5, timedelta(0))),
+    ],
+    ids=["weak", "small", "no retry", "no time for one"],
+)
+def test_but_not_what_has_no_strong_etag_nor_what_is_no_larger_than_a_piece_nor_where_no_retry_is_wanted(
+    slow: RangeServer, faults: list[str], size_bytes: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(object_store, "RETRY_TIMEOUT_S", 1e-3)  # it is for those who say nothing else
     slow.faults.set("a", *faults)
-    with opened(object_store.source_of_url(slow.url("a"), tried(0, WITHIN))) as version:
+    with opened(object_store.source_of_url(slow.url("a"), options)) as version:
         slow.faults.set("a", *faults, "truncate")
         slow.reset()
         with raises_errno(errno.EIO, "broke off"):

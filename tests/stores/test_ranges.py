@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import types
 from array import array
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 from tests.stores.reading import DATA, MIB, raises_errno
 
@@ -79,6 +81,16 @@ def test_a_fill_may_return_how_many_bytes_came_and_too_few_are_an_error_that_lea
             assert file.resident() == []
 
 
+@pytest.mark.parametrize("number", [numpy.int64, numpy.uint32])
+def test_what_a_fill_returns_may_be_a_number_of_numpys(number: Callable[[int], Any]) -> None:
+    whole, short = Returning(lambda part: number(len(part))), Returning(lambda part: number(len(part)), 1000)
+    with pagein.PageCache("16M") as cache, cache.inode(whole, size_bytes=len(DATA)).open() as file:
+        assert file.read() == DATA
+    error = raises_errno(errno.EIO, "got 1000 of the 4096 bytes at offset 0")
+    with pagein.PageCache("16M") as cache, cache.inode(short, size_bytes=len(DATA)).open() as file, error:
+        file.pread(10, 0)
+
+
 async def _coroutine() -> None:
     pass
 
@@ -88,6 +100,11 @@ async def _coroutine() -> None:
     [
         (bytes, "Returning.fill must fill the buffer, and return None or its length, not b'.*bytes"),
         (lambda part: len(part) + 1, r"not \d+ \(int\)"),
+        (lambda part: -1, r"not -1 \(int\)"),
+        (lambda part: True, r"not True \(bool\)"),
+        (lambda part: False, r"not False \(bool\)"),
+        (lambda part: numpy.frombuffer(part, numpy.uint8), r"not array.* \(ndarray\)"),
+        (lambda part: float(len(part)), r"not \d+\.0 \(float\)"),
         (lambda part: _coroutine(), "AsyncRangeOperations take a coroutine"),
     ],
 )
@@ -236,6 +253,18 @@ class FetchingNone(AsyncRangeOperations):
 class FetchingAtOnce(AsyncRangeOperations):
     def fetch(self, offset_bytes: int, size_bytes: int) -> Any:
         return DATA[offset_bytes : offset_bytes + size_bytes]
+
+
+class FetchingByGenerator(AsyncRangeOperations):
+    @types.coroutine
+    def fetch(self, offset_bytes: int, size_bytes: int) -> Any:
+        yield
+        return DATA[offset_bytes : offset_bytes + size_bytes]
+
+
+def test_a_fetch_may_be_all_that_can_be_awaited() -> None:
+    with pagein.PageCache("16M") as cache, cache.inode(FetchingByGenerator(), size_bytes=len(DATA)).open() as file:
+        assert file.pread(10, 5) == DATA[5:15]
 
 
 class FetchingTextHere(FetchingNone):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import fsspec
+import numpy
 import obstore.store
 import pytest
 from tests.naming import without_address
@@ -103,7 +106,8 @@ def test_a_url_that_is_wrong_is_a_valueerror_that_says_what_is_wrong_and_no_more
     assert "accepted" not in str(raised.value)
 
 
-WAIT = "a timedelta or a number of seconds above 0"
+WAIT = "a timedelta or a number of seconds above 0, and 24 days at most"
+WAIT_OR_NONE = "a timedelta or a number of seconds, at least 0, and 24 days at most"
 
 
 @pytest.mark.parametrize("url", ["http://h/a", "s3://b/a"])
@@ -115,9 +119,17 @@ WAIT = "a timedelta or a number of seconds above 0"
         ({"retry_config": {"backoff": 5}}, TypeError, "retry_config['backoff'] must be a mapping"),
         ({"retry_config": {"max_retries": "x"}}, TypeError, "retry_config['max_retries'] must be a number"),
         ({"retry_config": {"max_retries": -1}}, ValueError, "retry_config['max_retries'] must be a number"),
-        ({"retry_config": {"retry_timeout": None}}, TypeError, f"retry_config['retry_timeout'] must be {WAIT}"),
+        ({"retry_config": {"retry_timeout": None}}, TypeError, f"retry_config['retry_timeout'] must be {WAIT_OR_NONE}"),
+        ({"retry_config": {"retry_timeout": -1}}, ValueError, f"retry_config['retry_timeout'] must be {WAIT_OR_NONE}"),
+        ({"retry_config": {"max_retries": True}}, TypeError, "retry_config['max_retries'] must be a number"),
+        ({"retry_config": {"max_retries": 1.0}}, TypeError, "retry_config['max_retries'] must be a number"),
         ({"retry_config": {"backoff": {"init_backoff": 0}}}, ValueError, f"['init_backoff'] must be {WAIT}, not 0"),
         ({"client_options": {"timeout": -5}}, ValueError, f"client_options['timeout'] must be {WAIT}, not -5"),
+        ({"client_options": {"timeout": 1e15}}, ValueError, f"client_options['timeout'] must be {WAIT}, not 1000"),
+        ({"client_options": {"connect_timeout": 1e12}}, ValueError, f"['connect_timeout'] must be {WAIT}, not 1000"),
+        ({"client_options": {"connect_timeout": 1e-9}}, ValueError, f"['connect_timeout'] must be {WAIT}, not 1e-09"),
+        ({"client_options": {"timeout": 10**400}}, ValueError, f"client_options['timeout'] must be {WAIT}, not 1000"),
+        ({"client_options": {"timeout": math.nan}}, ValueError, f"['timeout'] must be {WAIT}, not nan"),
         ({"client_options": {"timeout": True}}, TypeError, f"client_options['timeout'] must be {WAIT}, not True"),
         ({"client_options": {"default_headers": 5}}, TypeError, "client_options['default_headers'] must be a mapping"),
         (
@@ -164,6 +176,24 @@ def test_a_wait_may_be_a_number_of_seconds() -> None:
     assert key(5) == key(5.0) == key(timedelta(seconds=5)) != key(6)
     assert isinstance(source_of("http://h/a", client_options={"timeout": 0.5}), HTTPSource)
     source_of("s3://b/a", region="r", client_options={"timeout": 5, "connect_timeout": "5s"})
+
+
+@pytest.mark.parametrize("url", ["http://h/a", "s3://b/a"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retry_config": {"retry_timeout": timedelta(0)}},
+        {"retry_config": {"retry_timeout": 0}},
+        {"retry_config": {"max_retries": numpy.int64(3)}},
+        {"client_options": {"timeout": numpy.int64(3), "read_timeout": numpy.float32(3)}},
+        {"client_options": {"timeout": timedelta(days=24), "default_headers": None}},
+        {"client_options": MappingProxyType({"default_headers": MappingProxyType({"a": "b"})})},
+    ],
+    ids=without_address,
+)
+def test_an_option_that_makes_sense_is_taken_however_it_is_written(url: str, options: Any) -> None:
+    source = source_of(url, **options)
+    assert isinstance(source, HTTPSource) == url.startswith("http:")
 
 
 @pytest.mark.parametrize("source", ["/a", b"/a", Path("/a"), "file:///a", (MemoryStore(), "a")], ids=without_address)

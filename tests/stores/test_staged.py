@@ -139,6 +139,24 @@ def test_a_fill_with_stored_pieces_in_it_is_one_request_of_the_base(version: Ope
     assert base.fetches == 1
 
 
+class Short(Base):
+    def fill(self, buffer: memoryview, offset_bytes: int) -> int:  # type: ignore[override]
+        super().fill(buffer, offset_bytes)
+        return len(buffer) - 1
+
+
+def test_what_the_base_has_left_out_is_neither_read_nor_uploaded() -> None:
+    target = Target(Short(DATA))
+    version = staged(target, truncate=False)
+    store(version, b"new", 0)
+    with raises_errno(errno.EIO, "got 99 of the 100 bytes at offset 1000"):
+        fill(version, 100, 1000)
+    with raises_errno(errno.EIO, "got "):
+        ops_of(version).fsync()
+    assert not target.uploads
+    version.close()
+
+
 def test_an_fsync_without_a_change_uploads_nothing(version: Opened, target: Target) -> None:
     ops = ops_of(version)
     ops.fsync()

@@ -71,13 +71,14 @@ def instrument(
 ) -> None:
     """Let *cache*, by default `pagein.default_cache()`, be observed through *meter_provider*, by default the process's.
 
+    The default is asked for at each collection.
     *name* is the attribute ``cache`` of what it tells.  OpenTelemetry has no way to end it; a cache that is gone tells
     nothing any more.
     """
-    cache = default_cache() if cache is None else cache
     provider = get_meter_provider() if meter_provider is None else meter_provider
     meter = provider.get_meter("pagein", version("pagein"))
-    reference = weakref.ref(cache)
+    # The process's own is another once it is closed.
+    reference: Callable[[], PageCache | None] = default_cache if cache is None else weakref.ref(cache)
     del cache
     for counters, gauges, of in (
         (_COUNTERS, _GAUGES, _of_cache),
@@ -90,7 +91,10 @@ def instrument(
 
 
 def _observing(
-    reference: weakref.ref[PageCache], name: str, key: str, of: Callable[[CacheStats, str, str], list[Observation]]
+    reference: Callable[[], PageCache | None],
+    name: str,
+    key: str,
+    of: Callable[[CacheStats, str, str], list[Observation]],
 ) -> Observe:
     def observe(options: CallbackOptions) -> list[Observation]:
         cache = reference()

@@ -13,7 +13,7 @@ Assumes: the extra [prometheus].
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -69,15 +69,17 @@ _CACHE_LABELS, _STORE_LABELS = ("cache",), ("cache", "store")
 class PageCacheCollector(Collector):
     """To be registered with a registry of prometheus_client.
 
-    *caches*: one, which is labelled "default"; or several by their names; by default `pagein.default_cache()`.  A
-    registry takes one collector of the kind.
+    *caches*: one, which is labelled "default"; or several by their names; by default `pagein.default_cache()`,
+    which is asked for at each scrape.  A registry takes one collector of the kind.
     """
 
     def __init__(self, caches: PageCache | Mapping[str, PageCache] | None = None) -> None:
+        self._caches: dict[str, Callable[[], PageCache | None]]
         if caches is None:
-            caches = default_cache()
-        named = caches if isinstance(caches, Mapping) else {"default": caches}
-        self._caches = {name: weakref.ref(cache) for name, cache in named.items()}
+            self._caches = {"default": default_cache}  # it is another once it is closed
+        else:
+            named = caches if isinstance(caches, Mapping) else {"default": caches}
+            self._caches = {name: weakref.ref(cache) for name, cache in named.items()}
 
     def describe(self) -> Iterable[Metric]:
         """The metrics, without samples."""

@@ -106,12 +106,16 @@ def client_for(base_url: str, options: Mapping[str, Any], *, name: str, upload_b
 def _make_client(base_url: str, options: Mapping[str, Any], timeout_s: int | None) -> ObjectStore:
     initial_s, longest_s = BACKOFF_S
     given = dict(options)
+    if given.get("config") is not None:
+        given["config"] = dict(given["config"])  # obstore takes no other mapping
     client_options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
         "read_timeout": timedelta(seconds=timeout_s or READ_TIMEOUT_S),
         "timeout": timedelta(seconds=timeout_s or REQUEST_TIMEOUT_S),
     }
-    if base_url.startswith("http:") or _names_plain_endpoint(_environment() | (given.get("config") or {}) | given):
+    if base_url.startswith("http:") or _names_plain_endpoint(
+        {**_environment(), **(given.get("config") or {}), **given}
+    ):
         client_options["allow_http"] = True  # whoever writes http: means it
     client_options |= given.pop("client_options", None) or {}
     retry_config = {
@@ -135,7 +139,7 @@ def _environment() -> dict[str, Any]:
 
 
 def _names_plain_endpoint(options: Mapping[str, Any]) -> bool:
-    return any("endpoint" in name.lower() and str(one).startswith("http:") for name, one in options.items())
+    return any("endpoint" in name.lower() and str(one).lower().startswith("http:") for name, one in options.items())
 
 
 def with_basic_auth(options: Mapping[str, Any], user_info: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ Guarantees: a fetch is one GET of one range, which is received straight into the
 while the answer is on its way.  It is asked for by If-Match where the object has a strong ETag, and every answer is
 checked: its status, the range it says it has, its length, and its ETag, or else its date and size, against the version
 that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer breaks off the rest of it is
-asked for, if there is a strong ETag, and for as long as more of it comes each time (policy.py); if not, all of it.  A
-weak ETag is never sent, only compared.
+asked for, if it told a strong ETag, and for as long as more of it comes each time (policy.py); if not, all of it.  Only
+what tells the same strong ETag is put together (RFC 9110, 15.3.7.3).  A weak ETag is never sent, only compared.
 Assumes: as validators.py.  An object with neither ETag nor Last-Modified may have changed at each open, so its version
 never recurs; while it is open, only its size is compared.
 A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MAX, is fetched once (whole.py), and every
@@ -72,8 +72,8 @@ if TYPE_CHECKING:
 HEAD_BYTES = 128 << 10
 """Of an object of which nothing is known yet, so much is asked for at once."""
 CHUNK_BYTES = 1 << 20
-REQUESTS_MAX = 64
 """Of an object that comes whole, so much is written at once."""
+REQUESTS_MAX = 64
 _CONTENT_RANGE = re.compile("bytes {0}-{0}/{0}".format(rf"(\d{{1,{DIGITS_MAX}}})"))
 
 
@@ -412,13 +412,17 @@ class HTTPOperations(RangeOperations):
     def _receive(self, buffer: memoryview, start: int, page: Page | None) -> None:
         """Fill *buffer*, perhaps that of *page*; what has come before an answer broke off is not asked for again."""
         stop, got_bytes, meanwhile = start + len(buffer), 0, page.populate if page else None
+        can_go_on = False
 
         def receive() -> None:
-            nonlocal got_bytes, meanwhile
-            if not is_strong(self._etag):
+            nonlocal got_bytes, meanwhile, can_go_on
+            if not can_go_on:
                 got_bytes = 0
             at, only_once, meanwhile = start + got_bytes, meanwhile, None
             with self._asked(at, stop, only_once) as answer:
+                can_go_on = self._tells_etag(answer)
+                if got_bytes and not can_go_on:  # the next try begins anew
+                    raise self._ask.broken_off(start, stop) from _BrokenOff("the rest comes without its ETag")
                 try:
                     with buffer[at - start :] as rest:
                         answer.readinto(rest)
@@ -427,7 +431,11 @@ class HTTPOperations(RangeOperations):
                 if answer.received_bytes < stop - at:
                     raise self._ask.broken_off(start, stop) from _BrokenOff()
 
-        retrying(receive, self._ask.retries, got_bytes=lambda: got_bytes if is_strong(self._etag) else 0)
+        retrying(receive, self._ask.retries, got_bytes=lambda: got_bytes if can_go_on else 0)
+
+    def _tells_etag(self, answer: Any) -> bool:
+        """Whether a checked answer tells a strong ETag, and so can be put together with another that does."""
+        return is_strong(self._etag) and answer.getheader("ETag") == self._etag
 
     @contextmanager
     def _asked(
@@ -493,15 +501,18 @@ class HTTPOperations(RangeOperations):
     def _download_to(self, whole: WholeObject) -> None:
         """Where an answer broke off it goes on, should the server send a range after all (not every one behind a name
         need be alike); else it begins anew."""
-        size_bytes, got_bytes = self._size_bytes, 0
+        size_bytes, got_bytes, can_go_on = self._size_bytes, 0, False
 
         def download() -> None:
-            nonlocal got_bytes
-            if not is_strong(self._etag):
+            nonlocal got_bytes, can_go_on
+            if not can_go_on:
                 got_bytes = 0
             with self._asked(got_bytes, size_bytes, or_all=True) as answer, memoryview(bytearray(CHUNK_BYTES)) as chunk:
                 if answer.status == 200:
                     got_bytes = 0
+                can_go_on = self._tells_etag(answer)
+                if got_bytes and not can_go_on:  # as in _receive
+                    raise self._ask.broken_off(0, size_bytes) from _BrokenOff("the rest comes without its ETag")
                 whole.go_on_at(got_bytes)
                 while got_bytes < size_bytes:
                     before_bytes = answer.received_bytes
@@ -513,7 +524,7 @@ class HTTPOperations(RangeOperations):
                     if not received_bytes:
                         raise self._ask.broken_off(0, size_bytes) from _BrokenOff()
 
-        retrying(download, self._ask.retries, got_bytes=lambda: got_bytes if is_strong(self._etag) else 0)
+        retrying(download, self._ask.retries, got_bytes=lambda: got_bytes if can_go_on else 0)
 
 
 def _range_header(start: int, stop: int) -> str:

@@ -83,7 +83,7 @@ def _retries_of(retry: Mapping[str, Any]) -> Retries | None:
     if not retry.keys() <= _RETRIES or not isinstance(backoff, Mapping) or backoff.get("base", 2) != 2:
         return None
     pauses = _durations(backoff, _BACKOFF)
-    until = _durations(retry, {"retry_timeout": "timeout_s"})
+    until = _durations(retry, {"retry_timeout": "timeout_s"}, may_be_zero=True)
     count_max = retry.get("max_retries", _USUAL.count_max)
     if pauses is None or until is None or not isinstance(count_max, int) or count_max < 0:
         return None
@@ -92,11 +92,14 @@ def _retries_of(retry: Mapping[str, Any]) -> Retries | None:
     return _USUAL._replace(count_max=count_max, **until, **pauses)
 
 
-def _durations(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float] | None:
+def _durations(
+    given: Mapping[str, Any], names: Mapping[str, str], *, may_be_zero: bool = False
+) -> dict[str, float] | None:
     found: dict[str, float] = {}
     for theirs, ours in names.items():
         if theirs in given:
-            if not isinstance(given[theirs], timedelta) or given[theirs] <= timedelta():
+            wait = given[theirs]
+            if not isinstance(wait, timedelta) or wait < timedelta() or not (wait or may_be_zero):
                 return None
-            found[ours] = given[theirs].total_seconds()
+            found[ours] = wait.total_seconds()
     return found

@@ -5,8 +5,8 @@ the cache's memory by a system call, while other threads run.  It is asked for b
 strong ETag, and every answer is checked: the range it says it has, its length, and its ETag, or else its date and
 size, against the version that was opened.  412, 416, or an answer of another version is ESTALE.  Where an answer
 breaks off, obstore asks for the rest of it, if there is an ETag, and accepts only that range of an answer with the
-same ETag; but only for RETRY_TIMEOUT_S from the start: what breaks off later is asked for anew, in pieces small enough.
-A weak ETag is never sent, only compared.
+same ETag; but only for the time that it is told to try again, from the start: what breaks off later is asked for anew,
+in pieces that come in RETRY_TIMEOUT_S, unless the user wants no retry.  A weak ETag is never sent, only compared.
 Assumes: equal ETags, even weak ones, mean equal bytes, or else dates differ.  A server may omit a validator in some
 answers; those that both have are compared.  An object with neither ETag nor Last-Modified may have changed at each
 open, so its version never recurs; while it is open, only its size is compared.
@@ -26,6 +26,7 @@ import re
 import time
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -37,7 +38,7 @@ from ..errors import exists, is_directory, not_a_url, not_found, stale, store_fa
 from . import clients
 from .clients import ObjectStore
 from .options import Same, frozen
-from .policy import RETRY_TIMEOUT_S, SLOWEST_BYTES_S
+from .policy import RETRIES_MAX, RETRY_TIMEOUT_S, SLOWEST_BYTES_S
 from .ranges import AsyncRangeOperations, require_length
 from .source import Opened
 from .validators import bytes_of, has_validator, is_same_version, is_strong, require_same_version, version_of
@@ -369,8 +370,9 @@ class ObjectOperations(AsyncRangeOperations):
 
     def _broke_off_late(self, error: OSError, size_bytes: int, began_s: float) -> bool:
         """Whether an answer, of which obstore has kept nothing, might have come to its end in pieces."""
-        is_late = time.monotonic() - began_s > RETRY_TIMEOUT_S
-        if not (is_late and self._if_match and size_bytes > PIECE_BYTES):
+        count_max, timeout_s = _retries_of(self._store)
+        is_late = time.monotonic() - began_s > timeout_s > 0
+        if not (is_late and count_max and self._if_match and size_bytes > PIECE_BYTES):
             return False
         return isinstance(error.__cause__, Exception) and clients.is_broken_off(error.__cause__)
 
@@ -446,6 +448,14 @@ class ObjectOperations(AsyncRangeOperations):
 
     def _require_opened_version(self, now: ObjectMeta) -> None:
         require_same_version(self._name, version=self.version, was=self._opened, now=now)
+
+
+def _retries_of(store: ObjectStore) -> tuple[int, float]:
+    """How often it tries again, and for how many seconds: as it was told, or as we would have told it."""
+    told: Mapping[str, Any] = getattr(store, "retry_config", None) or {}  # a local one has none
+    timeout = told.get("retry_timeout")
+    timeout_s = timeout.total_seconds() if isinstance(timeout, timedelta) else RETRY_TIMEOUT_S
+    return told.get("max_retries", RETRIES_MAX), timeout_s
 
 
 def _pieces(start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -6,9 +6,10 @@ Not here: which of them our own HTTP client knows (http_options.py); what only o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import timedelta
+from numbers import Real
+from operator import index as as_int
 from typing import Any
 
 from ..errors import bad_setting
@@ -18,6 +19,10 @@ _CLIENT_WAITS = (
     "connect_timeout", "read_timeout", "timeout", "pool_idle_timeout", "http2_keep_alive_interval",
     "http2_keep_alive_timeout",
 )  # fmt: skip
+WAIT_MAX = timedelta(days=24)
+"""poll(2) is told milliseconds, in an int: 2^31 of them are 24.8 days."""
+_WAIT = f"a timedelta or a number of seconds above 0, and {WAIT_MAX.days} days at most"
+_WAIT_OR_NONE = f"a timedelta or a number of seconds, at least 0, and {WAIT_MAX.days} days at most"
 
 
 def checked(given: Mapping[str, Any], url: str) -> dict[str, Any]:
@@ -29,17 +34,15 @@ def checked(given: Mapping[str, Any], url: str) -> dict[str, Any]:
     client = options["client_options"] = _group(options.get("client_options"), "client_options")
     retry = options["retry_config"] = _group(options.get("retry_config"), "retry_config")
     _to_timedeltas(client, "client_options", _CLIENT_WAITS)
-    _to_timedeltas(retry, "retry_config", ("retry_timeout",))
+    _to_timedeltas(retry, "retry_config", ("retry_timeout",), may_be_zero=True)  # no retry begins
     if "default_headers" in client:
-        _require_headers(_group(client["default_headers"], "client_options['default_headers']"))
+        client["default_headers"] = _group(client["default_headers"], "client_options['default_headers']")
+        _require_headers(client["default_headers"])
     if "backoff" in retry:
         retry["backoff"] = _group(retry["backoff"], "retry_config['backoff']")
         _to_timedeltas(retry["backoff"], "retry_config['backoff']", ("init_backoff", "max_backoff"))
-    count_max = retry.get("max_retries", 0)
-    if isinstance(count_max, bool) or not isinstance(count_max, int):
-        raise _wrong("retry_config['max_retries']", "a number of attempts, at least 0", count_max)
-    if count_max < 0:
-        raise bad_setting("retry_config['max_retries']", "a number of attempts, at least 0", count_max)
+    if "max_retries" in retry:
+        retry["max_retries"] = _count(retry["max_retries"], "retry_config['max_retries']")
     return {name: one for name, one in options.items() if one or name not in _GROUPS}
 
 
@@ -67,17 +70,39 @@ def _group(value: object, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _to_timedeltas(group: dict[str, Any], where: str, names: tuple[str, ...]) -> None:
-    accepted = "a timedelta or a number of seconds above 0"
+def _count(value: Any, where: str) -> int:
+    accepted = "a number of attempts, at least 0"
+    try:
+        count = as_int(value)
+    except TypeError:
+        raise _wrong(where, accepted, value) from None
+    if isinstance(value, bool):
+        raise _wrong(where, accepted, value)
+    if count < 0:
+        raise bad_setting(where, accepted, value)
+    return count
+
+
+def _to_timedeltas(group: dict[str, Any], where: str, names: tuple[str, ...], *, may_be_zero: bool = False) -> None:
+    accepted = _WAIT_OR_NONE if may_be_zero else _WAIT
     for name in names:
         if name not in group or isinstance(value := group[name], str):  # "5s": obstore's own way to write it
             continue
-        if isinstance(value, bool) or not isinstance(value, timedelta | int | float):
+        if isinstance(value, bool) or not isinstance(value, timedelta | Real):
             raise _wrong(f"{where}[{name!r}]", accepted, value)
-        seconds = value.total_seconds() if isinstance(value, timedelta) else value
-        if not 0 < seconds < math.inf:
+        wait = value if isinstance(value, timedelta) else _as_wait(value)
+        # What is below a microsecond is 0 by now.
+        if wait is None or not timedelta() <= wait <= WAIT_MAX or not (wait or may_be_zero):
             raise bad_setting(f"{where}[{name!r}]", accepted, value)
-        group[name] = timedelta(seconds=seconds)
+        group[name] = wait
+
+
+def _as_wait(seconds: Real) -> timedelta | None:
+    """None for what no timedelta can be: it is no number, or too large."""
+    try:
+        return timedelta(seconds=float(seconds))
+    except (OverflowError, ValueError):
+        return None
 
 
 def _require_headers(headers: Mapping[Any, Any]) -> None:

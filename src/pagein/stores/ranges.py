@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable
+from operator import index as as_int
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
@@ -85,15 +86,28 @@ def fill_all(ops: RangeOperations, buffer: memoryview, offset_bytes: int, *, nam
     Blocks: as long as the store takes.  Raises: as `RangeOperations.fill`; OSError(EIO) if fewer bytes came; TypeError
     for what it cannot return, such as the bytes.
     """
-    got_bytes = ops.fill(buffer, offset_bytes)
-    if got_bytes is not None and got_bytes != len(buffer):
-        if isinstance(got_bytes, int) and got_bytes < len(buffer):
-            raise short_fetch(name, offset_bytes=offset_bytes, wanted_bytes=len(buffer), got_bytes=got_bytes)
+    answer = ops.fill(buffer, offset_bytes)
+    if answer is None:
+        return
+    got_bytes, wanted_bytes = _as_count(answer), len(buffer)
+    if got_bytes is not None and 0 <= got_bytes < wanted_bytes:
+        raise short_fetch(name, offset_bytes=offset_bytes, wanted_bytes=wanted_bytes, got_bytes=got_bytes)
+    if got_bytes != wanted_bytes:
         accepted = "fill the buffer, and return None or its length"
-        if isinstance(got_bytes, CoroutineType):
-            got_bytes.close()  # nobody awaits it, and this says so
+        if isinstance(answer, CoroutineType):
+            answer.close()  # nobody awaits it, and this says so
             accepted += " (AsyncRangeOperations take a coroutine)"
-        raise wrong_return(f"{type(ops).__name__}.fill", got_bytes, accepted)
+        raise wrong_return(f"{type(ops).__name__}.fill", answer, accepted)
+
+
+def _as_count(answer: object) -> int | None:
+    """A number of bytes, also one of numpy's; None for what is no number, or a bool: that it went well is no count."""
+    if isinstance(answer, bool):
+        return None
+    try:
+        return as_int(answer)  # type: ignore[arg-type]  # this is to be seen
+    except TypeError:
+        return None
 
 
 def read_range(ops: AddressSpaceOperations, offset_bytes: int, size_bytes: int) -> bytes:
@@ -171,7 +185,10 @@ async def _fetch_all(ops: AsyncRangeOperations, name: str, offset_bytes: int, si
     called = f"{type(ops).__name__}.fetch"
     answer = ops.fetch(offset_bytes, size_bytes)
     if not isinstance(answer, Awaitable):
-        raise wrong_return(called, answer, "be a coroutine: async def")
+        from inspect import isawaitable  # knows generators that types.coroutine has marked
+
+        if not isawaitable(answer):
+            raise wrong_return(called, answer, "be a coroutine: async def")
     data = await answer
     require_length(name, offset_bytes, size_bytes, _nbytes(data, called))
     return data

@@ -24,7 +24,7 @@ from typing import Protocol
 from ..errors import conflict, too_large
 from .intervals import Intervals
 from .layer import Layer, Whole
-from .ranges import RangeOperations, read_range
+from .ranges import RangeOperations, fill_all, read_range
 from .source import Opened
 from .writing import require_owner, write_all, zero
 
@@ -157,7 +157,7 @@ class StagedOperations(RangeOperations):
             start, fetched_stop = fetched[0][0], fetched[-1][1]
             try:  # one request, though some of it is staged
                 with buffer[start - offset_bytes : fetched_stop - offset_bytes] as part:
-                    _fill_from(base, part, start)
+                    _fill_from(base, part, start, name=self._target.name)
                 break
             except OSError:
                 # A commit fetches all, and then the base is no longer there: what it has fetched is staged.
@@ -327,7 +327,7 @@ class StagedOperations(RangeOperations):
                 data = bytearray(min(CHUNK_BYTES, cut - at))
                 with memoryview(data) as buffer:
                     try:
-                        _fill_from(self._base, buffer, at)
+                        _fill_from(self._base, buffer, at, name=self._target.name)
                     except FileNotFoundError as error:
                         raise conflict(self._target.name, was=self.version, now="deleted") from error
                     write_all(lowest.fd, buffer, at)
@@ -345,10 +345,10 @@ def staged(target: Target, *, truncate: bool) -> Opened:
     return Opened(ops, ops.size_bytes, ops.version, close=ops.close)
 
 
-def _fill_from(base: Opened | None, buffer: memoryview, offset_bytes: int) -> None:
+def _fill_from(base: Opened | None, buffer: memoryview, offset_bytes: int, *, name: str) -> None:
     assert base is not None  # else no byte of it would be wanted
     if isinstance(base.ops, RangeOperations):
-        base.ops.fill(buffer, offset_bytes)
+        fill_all(base.ops, buffer, offset_bytes, name=name)
     else:
         buffer[:] = read_range(base.ops, offset_bytes, len(buffer))
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ...cache import PageCache
     from ...mm.filemap import Parts
     from ...mm.sync import MakeWaiter, Steps, Waiter
+    from ...mm.zone import Zone
     from .ranges import Wanted
 
 
@@ -109,7 +110,8 @@ class KnownObjects:
         self, asker: ObstoreAsker | OtherAsker, cache: PageCache, *, lifetime_s: float, objects_max: int
     ) -> None:
         self._asker = asker
-        self._cache = cache
+        self.cache: PageCache = cache
+        self.zone: Zone = cache._zone
         self._lifetime_s = lifetime_s
         self._objects_max = objects_max
         self._begin_anew()
@@ -142,7 +144,7 @@ class KnownObjects:
 
         Raises: what the store raises.
         """
-        before_wait(self._cache._zone, LOOK, path)
+        before_wait(self.zone, LOOK, path)
         oldest_s = monotonic() - self._lifetime_s
         too_old: Look | None = None
         while True:
@@ -163,8 +165,8 @@ class KnownObjects:
                 if waiter is not None:
                     look.waiters.append(waiter)
             if is_first:
-                look.ends_before = self._cache._table.ends_of_writing
-                look.aside = self._cache._table.looks.begin_aside(self._asker.source(path).key)
+                look.ends_before = self.cache._table.ends_of_writing
+                look.aside = self.cache._table.looks.begin_aside(self._asker.source(path).key)
                 yield Errand(partial(self._ask, path, look), partial(self._start, path, look))
             if waiter is not None:
                 yield waiter
@@ -187,7 +189,7 @@ class KnownObjects:
                 self._looks.pop(path, None)
                 self._known.pop(path, None)
         for key in {self._asker.source(path).key for path in each}:
-            self._cache._table.note_written_past(key)
+            self.cache._table.note_written_past(key)
 
     def forget_version(self, path: str, known: Known) -> None:
         """This one is no more."""
@@ -198,7 +200,7 @@ class KnownObjects:
     # -- a look --------------------------------------------------------------------------------------------
 
     def _ask(self, path: str, look: Look) -> None:
-        zone = self._cache._zone
+        zone = self.zone
         with having(zone, LOOK, path):
             try:
                 look.answer = called(OPEN, zone, partial(self._asker.ask, path, look.wanted, look.was_known))()
@@ -208,7 +210,7 @@ class KnownObjects:
 
     def _start(self, path: str, look: Look) -> None:
         """As `_ask`, and nobody waits for it here."""
-        zone, asker = self._cache._zone, self._asker
+        zone, asker = self.zone, self._asker
 
         def done(answer: Answer | None, error: BaseException | None) -> None:
             """On the loop, which must not be held up."""
@@ -247,7 +249,7 @@ class KnownObjects:
             if not look.aside.is_outdated:
                 known.looked_at_s = look.began_s
             return known
-        cache = self._cache
+        cache = self.cache
         inode = cache._lookup.hold_looked_at(self._asker.source(path), answer.opened, look.ends_before, look.aside)
         if inode is None:
             return None
@@ -259,7 +261,7 @@ class KnownObjects:
 
     def _wake(self, path: str, look: Look) -> None:
         assert look.aside is not None, "it was begun before the store was asked"
-        self._cache._table.looks.end_aside(look.aside)
+        self.cache._table.looks.end_aside(look.aside)
         with self._own_lock():
             if self._looks.get(path) is look:  # else it was forgotten meanwhile
                 del self._looks[path]
@@ -270,7 +272,7 @@ class KnownObjects:
             waiters, look.waiters = look.waiters, []
         for waiter in waiters:
             waiter.wake()
-        self._cache._zone.workqueue.kick_if_possible()  # for those who wait without a thread
+        self.zone.workqueue.kick_if_possible()  # for those who wait without a thread
 
     def _leave_some(self) -> None:
         """Under the lock."""

@@ -59,7 +59,7 @@ TOLD_OF_THE_STORE = frozenset({"prefix", "url", "config", "client_options", "cre
 
 
 class CachedStore:
-    """*store* read through *cache*, by default the process's own.
+    """*store* read through *cache*, by default the process's own, which is another once it is closed.
 
     *store*: one of obstore's, or any with obspec's Head and GetRange (or HeadAsync and GetRangeAsync).
     *revalidate*: how many seconds an object is taken for what it was when it was last looked at; "always" looks at each
@@ -89,15 +89,28 @@ class CachedStore:
             raise ValueError(f"objects_max must be 1 or more, not {objects_max}")
         self.store: Any = store
         """The store itself."""
-        self.cache: PageCache = default_cache() if cache is None else cache
-        """Where the pages are."""
         self._reference = None if cache is None else to_cache(cache)
         self.revalidate = revalidate
         self.objects_max = objects_max
         self._asker = asker_of(store)
-        self._zone = self.cache._zone
-        lifetime_s = _lifetime_of(self.cache) if revalidate is None else _lifetime_s(revalidate)
-        self._known = KnownObjects(self._asker, self.cache, lifetime_s=lifetime_s, objects_max=objects_max)
+        self._known = self._known_in(default_cache() if cache is None else cache)
+
+    @property
+    def cache(self) -> PageCache:
+        """Where the pages are: the one that was given, or the process's own, which is another once it is closed."""
+        return self._known_now().cache
+
+    def _known_now(self) -> KnownObjects:
+        """Those of the cache of this moment."""
+        known = self._known
+        if self._reference is None and known.cache._table.is_over:
+            # Without a lock: should two come here, both begin with nothing, and what the one knows is looked at anew.
+            self._known = known = self._known_in(default_cache())
+        return known
+
+    def _known_in(self, cache: PageCache) -> KnownObjects:
+        lifetime_s = _lifetime_of(cache) if self.revalidate is None else _lifetime_s(self.revalidate)
+        return KnownObjects(self._asker, cache, lifetime_s=lifetime_s, objects_max=self.objects_max)
 
     def __repr__(self) -> str:
         return f"CachedStore({place_of(self.store)}, revalidate={self.revalidate!r})"
@@ -112,10 +125,12 @@ class CachedStore:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, CachedStore):
             return NotImplemented
-        return bool(self.store == other.store) and (self.cache, self.revalidate) == (other.cache, other.revalidate)
+        if not (bool(self.store == other.store) and self.revalidate == other.revalidate):
+            return False
+        return self._reference is other._reference is None or self.cache is other.cache
 
     def __hash__(self) -> int:
-        return hash((type(self.store), id(self.cache), self.revalidate))  # obstore's own stores have no hash
+        return hash((type(self.store), self.revalidate))  # obstore's own stores have no hash; a cache may be another
 
     def __reduce__(self) -> tuple[Callable[..., CachedStore], tuple[Any, ...]]:
         return _unpickled, (self.store, self._reference, self.revalidate, self.objects_max)
@@ -127,12 +142,12 @@ class CachedStore:
 
         What the store answers itself, it gives a result of its own.
         """
-        result = self._run(self._get_parts(path, options))
+        result = self._run(partial(self._get_parts, path, options))
         return cast(CachedResult, self.store.get(path, options=options)) if result is None else result
 
     async def get_async(self, path: str, *, options: GetOptions | None = None) -> CachedResult:
         """As `get`."""
-        result = await self._run_async(self._get_parts(path, options))
+        result = await self._run_async(partial(self._get_parts, path, options))
         if result is None:
             return cast(CachedResult, await self.store.get_async(path, options=options))
         return result
@@ -142,7 +157,7 @@ class CachedStore:
         interruptibly."""
         data = self._hit_range(path, start, end, length)
         if data is None:
-            data = self._run(self._range_parts(path, between(start, end, length)))
+            data = self._run(partial(self._range_parts, path, between(start, end, length)))
         if data is None:
             return bytes(self.store.get_range(path, start=start, end=end, length=length))
         return data
@@ -153,7 +168,7 @@ class CachedStore:
         """As `get_range`.  A hit does not leave the event loop."""
         data = self._hit_range(path, start, end, length)
         if data is None:
-            data = await self._run_async(self._range_parts(path, between(start, end, length)))
+            data = await self._run_async(partial(self._range_parts, path, between(start, end, length)))
         if data is None:
             return bytes(await self.store.get_range_async(path, start=start, end=end, length=length))
         return data
@@ -168,7 +183,7 @@ class CachedStore:
     ) -> list[bytes]:
         """Several ranges, of one version.  Those that are missing are fetched side by side, neighbours as one.
         Blocks: interruptibly."""
-        found: list[bytes] | None = self._run(self._ranges_parts(path, each_between(starts, ends, lengths)))
+        found: list[bytes] | None = self._run(partial(self._ranges_parts, path, each_between(starts, ends, lengths)))
         if found is None:
             return [bytes(one) for one in self.store.get_ranges(path, starts=starts, ends=ends, lengths=lengths)]
         return found
@@ -182,7 +197,8 @@ class CachedStore:
         lengths: Sequence[int] | None = None,
     ) -> list[bytes]:
         """As `get_ranges`."""
-        found: list[bytes] | None = await self._run_async(self._ranges_parts(path, each_between(starts, ends, lengths)))
+        parts = partial(self._ranges_parts, path, each_between(starts, ends, lengths))
+        found: list[bytes] | None = await self._run_async(parts)
         if found is None:
             answer = await self.store.get_ranges_async(path, starts=starts, ends=ends, lengths=lengths)
             return [bytes(one) for one in answer]
@@ -190,12 +206,12 @@ class CachedStore:
 
     def head(self, path: str) -> ObjectMeta:
         """What the object is: its size, ETag, …  Blocks: interruptibly."""
-        meta = self._run(self._head_parts(path))
+        meta = self._run(partial(self._head_parts, path))
         return cast("ObjectMeta", self.store.head(path)) if meta is None else meta
 
     async def head_async(self, path: str) -> ObjectMeta:
         """As `head`."""
-        meta = await self._run_async(self._head_parts(path))
+        meta = await self._run_async(partial(self._head_parts, path))
         return cast("ObjectMeta", await self.store.head_async(path)) if meta is None else meta
 
     # -- listing: passed on --------------------------------------------------------------------------------
@@ -263,34 +279,36 @@ class CachedStore:
         try:
             return write()
         finally:  # also what failed may have been written
-            self._zone.shielded(partial(self._known.forget, paths))
+            known = self._known_now()
+            known.zone.shielded(partial(known.forget, paths))
 
     async def _writing_async(self, paths: Sequence[str], write: Any) -> Any:
         try:
             return await write
         finally:
+            known = self._known_now()
             try:
-                await self._run_async(self._forget_parts(paths))
+                await aio.run_parts(known.zone, self._forget_parts(paths, known))
             except ValueError:
-                if not self._zone.closed:  # else nothing is known any more
+                if not known.cache.closed:  # else nothing is known any more
                     raise
 
-    def _forget_parts(self, paths: Sequence[str]) -> Parts[None]:
-        yield partial(_no_wait, partial(self._known.forget, paths))
+    def _forget_parts(self, paths: Sequence[str], objects: KnownObjects) -> Parts[None]:
+        yield partial(_no_wait, partial(objects.forget, paths))
 
     # -- through the cache: None where the store has to answer -----------------------------------------------
 
     def _answered(
-        self, path: str, part: Wanted | None, read: Callable[[Known, Look | None], Parts[T]]
+        self, path: str, part: Wanted | None, read: Callable[[Known, Look | None], Parts[T]], objects: KnownObjects
     ) -> Parts[T | None]:
         """What *read* makes of the object as it is known, or as it is found."""
         if not self._asker.takes(path):
             return None
         for may_have_changed in (True, False):
             look: Look | None = None
-            known = self._known.find(path)
+            known = objects.find(path)
             if known is None:
-                look = yield partial(self._known.look_steps, path, part)
+                look = yield partial(objects.look_steps, path, part)
                 known = look.known
             if known is None:  # it is being written in the same cache, or has changed while it was looked at
                 return None
@@ -299,7 +317,7 @@ class CachedStore:
             except OSError as error:
                 if not may_have_changed or error.errno not in CHANGED:
                     raise
-            yield partial(_no_wait, partial(self._known.forget_version, path, known))
+            yield partial(_no_wait, partial(objects.forget_version, path, known))
         raise AssertionError("the second time, it returns or raises")
 
     def _hit_range(self, path: str, start: int, end: int | None, length: int | None) -> bytes | None:
@@ -317,14 +335,16 @@ class CachedStore:
         except TypeError:
             return None
 
-    def _head_parts(self, path: str) -> Parts[ObjectMeta | None]:
+    def _head_parts(self, path: str, objects: KnownObjects) -> Parts[ObjectMeta | None]:
         def read(known: Known, look: Look | None) -> Parts[ObjectMeta]:
             return known.meta
             yield
 
-        return self._answered(path, None, read)
+        return self._answered(path, None, read, objects)
 
-    def _get_parts(self, path: str, options: GetOptions | None) -> Generator[Any, Any, CachedResult | None]:
+    def _get_parts(
+        self, path: str, options: GetOptions | None, objects: KnownObjects
+    ) -> Generator[Any, Any, CachedResult | None]:
         given = {name: value for name, value in (options or {}).items() if value is not None}
         part = wanted(given["range"]) if "range" in given else WHOLE
         if part is None or not given.keys() <= ANSWERED_OPTIONS:
@@ -338,9 +358,9 @@ class CachedStore:
             first = yield from _read(known, look, start, min(stop, start + REQUEST_BYTES_MAX))
             return CachedResult(known, start, stop, first)
 
-        return (yield from self._answered(path, part, read))
+        return (yield from self._answered(path, part, read, objects))
 
-    def _range_parts(self, path: str, part: Wanted | None) -> Parts[bytes | None]:
+    def _range_parts(self, path: str, part: Wanted | None, objects: KnownObjects) -> Parts[bytes | None]:
         if part is None:
             return None
 
@@ -348,9 +368,9 @@ class CachedStore:
             here = part.within(known.size_bytes)
             return None if here is None else (yield from _read(known, look, *here))
 
-        return (yield from self._answered(path, part, read))
+        return (yield from self._answered(path, part, read, objects))
 
-    def _ranges_parts(self, path: str, parts: Sequence[Wanted] | None) -> Parts[Any | None]:
+    def _ranges_parts(self, path: str, parts: Sequence[Wanted] | None, objects: KnownObjects) -> Parts[Any | None]:
         if not parts:
             return None
 
@@ -369,15 +389,33 @@ class CachedStore:
             return cast(Sequence[bytes], found)
 
         part = parts[0]
-        if self._known.find(path) is None:  # what is asked for while looking
+        if objects.find(path) is None:  # what is asked for while looking
             part = Wanted(*merged((one.start, cast(int, one.stop)) for one in parts)[0])
-        return (yield from self._answered(path, part, read))
+        return (yield from self._answered(path, part, read, objects))
 
-    def _run(self, parts: Parts[T]) -> T:
-        return filemap.run_parts(self._zone, parts)
+    def _run(self, parts_of: Callable[[KnownObjects], Parts[T]]) -> T:
+        known = self._known_now()
+        try:
+            return filemap.run_parts(known.zone, parts_of(known))
+        except ValueError:
+            if not self._was_closed(known):
+                raise
+        known = self._known_now()
+        return filemap.run_parts(known.zone, parts_of(known))
 
-    async def _run_async(self, parts: Parts[T]) -> T:
-        return await aio.run_parts(self._zone, parts)
+    async def _run_async(self, parts_of: Callable[[KnownObjects], Parts[T]]) -> T:
+        known = self._known_now()
+        try:
+            return await aio.run_parts(known.zone, parts_of(known))
+        except ValueError:
+            if not self._was_closed(known):
+                raise
+        known = self._known_now()
+        return await aio.run_parts(known.zone, parts_of(known))
+
+    def _was_closed(self, known: KnownObjects) -> bool:
+        """Whether another has closed a cache that nobody has named, and there may be another."""
+        return self._reference is None and known.cache._table.is_over
 
 
 def _read(known: Known, look: Look | None, start: int, stop: int) -> Parts[bytes]:
