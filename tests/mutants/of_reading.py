@@ -158,10 +158,10 @@ READING = [
         "readahead", "a window ends a page early",
         "        file.ra = window.state\n"
         "        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)\n\n\n"
-        "def take_marker",
+        "def _grow_again",
         "        file.ra = window.state\n"
         "        _submit_ahead(file, window.start, window.start + window.page_count - 1, window.marker_index)\n\n\n"
-        "def take_marker",
+        "def _grow_again",
         "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
     ),
     mutation(

@@ -198,7 +198,7 @@ class OtherSource:
 class OtherOperations(RangeOperations):
     """An object of a store that is not obstore's, range by range."""
 
-    requests_max = OtherSource.requests_max
+    requests_max: int = OtherSource.requests_max
 
     def __init__(self, source: OtherSource) -> None:
         self._source = source
