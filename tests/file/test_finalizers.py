@@ -7,6 +7,8 @@ import errno
 import gc
 import io
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -371,3 +373,19 @@ def test_who_rests_is_known_before_the_collector_runs_a_finalizer_on_his_thread(
     thread.start()
     thread.join(TIMEOUT_S)
     assert told == [True, False]
+
+
+def test_a_garbage_collection_runs_no_python_code_of_ours() -> None:
+    """In it CPython swallows what a signal handler raises: Ctrl-C would be lost."""
+    program = """
+import gc, sys, pagein
+with pagein.PageCache("1 MiB") as cache, cache.open(sys.argv[1]) as file:
+    file.read()
+    seen = []
+    gc.disable()
+    sys.settrace(lambda frame, event, argument: seen.append(frame.f_code.co_filename))
+    gc.collect()
+    sys.settrace(None)
+assert not [name for name in seen if "pagein" in name], seen
+"""
+    subprocess.run([sys.executable, "-c", program, __file__], check=True, timeout=TIMEOUT_S)

@@ -83,10 +83,13 @@ class Locked(RangeOperations):
         buffer[:] = data
 
 
-def test_who_keeps_the_other_out_is_held_for_a_moment_only(holds: list[Hold]) -> None:
+def test_who_keeps_the_other_out_is_held_for_a_moment_only(holds: list[Hold], monkeypatch: pytest.MonkeyPatch) -> None:
+    for moment in ("HOLD_S", "HOLD_LEAST_S"):
+        monkeypatch.setattr(overtaking, moment, 0.3)  # a busy machine lets the other come late, and he is not kept out
+    monkeypatch.setattr(overtaking, "TRIES_S", 30.0)
     assert broken_in(meeting.concurrency, Locked, content=CONTENT) == set()
     in_vain = [hold.where for hold in holds if hold.was_in_vain]
-    assert len(in_vain) >= 2  # the lines under the lock; on a machine with other work another, whose other is late
+    assert 2 <= len(in_vain) <= 2 * 3  # each line under the lock, once each way; its end is on the line of its begin
     assert any(hold.where and not hold.was_in_vain for hold in holds)
 
 

@@ -1,4 +1,5 @@
-"""What options and arguments are on the command line: sizes, with or without a unit; seconds; places.
+"""What options and arguments are on the command line: sizes, with or without a unit; seconds; places; and the options
+that several commands have.
 
 Guarantees: what cannot be meant is wrong usage, and the option is named.
 """
@@ -6,11 +7,15 @@ Guarantees: what cannot be meant is wrong usage, and the option is named.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from ..units import PAGE_SIZE, parse_size
+from .pattern import PATTERNS
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def size(text: str) -> int:
@@ -53,3 +58,39 @@ def place(text: str) -> str:
     if not text:
         raise click.BadParameter("it is empty")
     return text
+
+
+def cache_option(command: Command) -> Command:
+    """``--cache``, as *cap_bytes*."""
+    return click.option(
+        "--cache",
+        "cap_bytes",
+        type=cache_size,
+        metavar="SIZE",
+        help="Bytes of the cache.  [default: as `pagein config` shows]",
+    )(command)
+
+
+def reading_options(command: Command) -> Command:
+    """How sources are read (readers.py), through a cache of which size."""
+    patterns = click.Choice(list(PATTERNS))
+    for option in (
+        click.option("--seed", type=int, default=0, show_default=True, help="Of the patterns random and zipf."),
+        cache_option,
+        click.option(
+            "--size", "size_bytes", type=size, help="Bytes to read in all.  [default: 256M, or 100,000 reads]"
+        ),
+        click.option(
+            "--block",
+            "block_bytes",
+            type=positive_size,
+            metavar="SIZE",
+            default="128K",
+            show_default=True,
+            help="Bytes a read.",
+        ),
+        click.option("--pattern", type=patterns, default="sequential", show_default=True, help="In which order."),
+        click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Readers at once."),
+    ):  # the last is shown first
+        command = option(command)
+    return command

@@ -17,8 +17,7 @@ from ..publishing import Request, told
 from ..units import format_size
 from . import screen
 from .complaints import complain
-from .options import cache_size, positive_size, size
-from .pattern import PATTERNS
+from .options import reading_options
 from .processes import ask_all
 from .readers import Order, Readers
 from .top import HINT
@@ -31,28 +30,7 @@ REQUEST = Request(files_max=20, cells_max=400)
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--pid", type=int, help="Of this process, instead of reading SOURCEs.")
 @click.option("-o", "--output", default="pagein.png", show_default=True, help="A name that ends in .png, .svg or .pdf.")
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Readers at once.")
-@click.option(
-    "--pattern", type=click.Choice(list(PATTERNS)), default="sequential", show_default=True, help="In which order."
-)
-@click.option(
-    "--block",
-    "block_bytes",
-    type=positive_size,
-    metavar="SIZE",
-    default="128K",
-    show_default=True,
-    help="Bytes a read.",
-)
-@click.option("--size", "size_bytes", type=size, help="Bytes to read in all.  [default: 256M, or 100,000 reads]")
-@click.option(
-    "--cache",
-    "cap_bytes",
-    type=cache_size,
-    metavar="SIZE",
-    help="Bytes of the cache.  [default: as `pagein config` shows]",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the patterns random and zipf.")
+@reading_options
 def plot(
     sources: tuple[str, ...],
     *,

@@ -18,35 +18,13 @@ from ..file import File
 from ..stats import CacheStats
 from ..units import format_size
 from . import screen
-from .options import cache_size, positive_size, size
-from .pattern import PATTERNS
+from .options import reading_options
 from .readers import Order, Readers
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Readers at once.")
-@click.option(
-    "--pattern", type=click.Choice(list(PATTERNS)), default="sequential", show_default=True, help="In which order."
-)
-@click.option(
-    "--block",
-    "block_bytes",
-    type=positive_size,
-    metavar="SIZE",
-    default="128K",
-    show_default=True,
-    help="Bytes a read.",
-)
-@click.option("--size", "size_bytes", type=size, help="Bytes to read in all.  [default: 256M, or 100,000 reads]")
-@click.option(
-    "--cache",
-    "cap_bytes",
-    type=cache_size,
-    metavar="SIZE",
-    help="Bytes of the cache.  [default: as `pagein config` shows]",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the patterns random and zipf.")
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def read(
     sources: tuple[str, ...],

@@ -21,19 +21,13 @@ from ..stats import CacheStats
 from ..units import format_size
 from . import screen
 from .complaints import EXIT_ERROR, complain
-from .options import cache_size
+from .options import cache_option
 from .warming import ToWarm, Warming
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option(
-    "--cache",
-    "cap_bytes",
-    type=cache_size,
-    metavar="SIZE",
-    help="Bytes of the cache.  [default: as `pagein config` shows]",
-)
+@cache_option
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def warm(sources: tuple[str, ...], *, cap_bytes: int | None, as_json: bool) -> int:
     """Bring SOURCEs into a cache: all of them, or as much as fits.

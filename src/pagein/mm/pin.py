@@ -56,6 +56,8 @@ class Pins:
             return
         if self.spans():
             _AFTERLIFE[id(self)] = self
+            if _sweep_afterlife not in gc.callbacks:
+                gc.callbacks.append(_sweep_afterlife)
 
 
 class Pin:
@@ -86,10 +88,9 @@ _AFTERLIFE: dict[int, Pins] = {}
 
 
 def _sweep_afterlife(phase: str, info: object) -> None:
+    """Called around each garbage collection once there is anything: in Python code that the collector calls, what a
+    signal handler raises is lost."""
     if phase == "stop" and _AFTERLIFE:
         for pins in list(_AFTERLIFE.values()):
             if not pins.spans():
                 _AFTERLIFE.pop(id(pins), None)
-
-
-gc.callbacks.append(_sweep_afterlife)

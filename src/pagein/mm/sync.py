@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -37,11 +38,28 @@ class _Here(PerThread):
 
 STORE = 1 << 16
 HERE = _Here()
-SOMEBODY: dict[int, None] = {}
-"""The threads whose `depth` is not 0, but for those that rest (`resting`): while there is none, a short way need not
-ask where its own is, which takes a tenth of its time.  What one leaves behind that was cut off costs only time.
+SOMEBODY: dict[object, object] = {}
+"""The threads whose `depth` is not 0, but for those that rest (`resting`), and a garbage collection: while there is
+none, a short way need not ask where its own is, which takes a tenth of its time.  What one leaves behind that was cut
+off costs only time.
 
 No lock: each thread changes its own entry only, also without the GIL."""
+
+
+class _Collection:
+    """What is called around each garbage collection: `setattr`, with its phase and what is known of it.
+
+    Before it runs a finalizer, which must not be taken for somebody outside in a thread that rests: he may wait for a
+    file's position, which a writer may have who waits for just this thread.  No Python code of ours, in which the main
+    thread would look for signals: CPython swallows what a handler raises there, and Ctrl-C would be lost.
+    """
+
+    __slots__ = ()
+    start = property(None, SOMEBODY.__setitem__)
+    stop = property(None, SOMEBODY.pop)  # type: ignore[arg-type]  # what it returns nobody asks for
+
+
+gc.callbacks.append(partial(setattr, _Collection()))
 
 
 def is_inside() -> bool:
@@ -82,23 +100,13 @@ def inside() -> Iterator[None]:
 def resting() -> Iterator[None]:
     """A thread of ours waits for work: it has nothing, and runs nothing.
 
-    What may run here all the same is a finalizer, right before or behind the wait: `_note_who_collects` comes first.
+    What may run here all the same is a finalizer, right before or behind the wait: `_Collection` comes first.
     """
     SOMEBODY.pop(_thread.get_ident(), None)
     try:
         yield
     finally:
         SOMEBODY[_thread.get_ident()] = None
-
-
-def _note_who_collects(phase: str, info: object) -> None:
-    """Before the garbage collector runs a finalizer, which must not be taken for somebody outside: he may wait for a
-    file's position, which a writer may have who waits for just this thread."""
-    if HERE.depth:
-        SOMEBODY[_thread.get_ident()] = None
-
-
-gc.callbacks.append(_note_who_collects)
 
 
 @contextmanager
