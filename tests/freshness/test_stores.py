@@ -14,7 +14,7 @@ from obstore.store import HTTPStore, S3Store
 from tests.freshness.places import AGE_S, Clock, cache_with, errno_of, open_file, read_once
 from tests.stores.moto import moto_server
 
-from pagein.stores import MemoryStore, http
+from pagein.stores import MemoryStore, http_asking
 from pagein.testing.httpserver import RangeServer
 from pagein.units import PAGE_SIZE
 
@@ -170,16 +170,16 @@ def test_over_http_with_neither_etag_nor_date_only_the_size_tells_who_has_it_ope
 def test_over_http_who_ignores_conditions_is_asked_by_head_from_then_on(
     server: RangeServer, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
-    get, ask = obstore.get, http._Asker.asked
+    get, ask = obstore.get, http_asking.Asker.asked
 
     def get_without_condition(store: Any, path: str, *, options: Any) -> Any:
         return get(store, path, options={"range": options["range"]})
 
-    def ask_without_condition(self: http._Asker, method: str, headers: dict[str, str], **options: Any) -> Any:
+    def ask_without_condition(self: http_asking.Asker, method: str, headers: dict[str, str], **options: Any) -> Any:
         return ask(self, method, {name: one for name, one in headers.items() if name != "If-None-Match"}, **options)
 
     monkeypatch.setattr(obstore, "get", get_without_condition)
-    monkeypatch.setattr(http._Asker, "asked", ask_without_condition)
+    monkeypatch.setattr(http_asking.Asker, "asked", ask_without_condition)
     source: Any = server.url("a")
     if client == "obstore":
         source = HTTPStore.from_url(server.base_url, client_options={"allow_http": True}), "a"

@@ -12,33 +12,24 @@ A server without ranges (it answers 200): the whole object, up to WHOLE_BYTES_MA
 page comes from there until the object is closed.  Small objects never come to that: what is asked for whole is asked
 for without a range.  An answer without Content-Length, or in a transfer coding, does not say where it ends, and is
 refused (EOPNOTSUPP).
-Not here: obstore, which reads what it is asked for with options that only it knows (object.py).
+Not here: what an answer is, and says (http_asking.py); obstore, which reads what it is asked for with options that only
+it knows (object.py).
 """
 
 from __future__ import annotations
 
 import errno
-import http.client
 import os
-import re
-import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import (
-    no_ranges,
-    no_size,
     not_a_url,
-    not_found,
-    permission,
     short_fetch,
     stale,
     store_failed,
@@ -46,13 +37,11 @@ from ..errors import (
 )
 from ..mm.aops import AOP_UPDATED_PAGE
 from ..mm.pipe import WIDTH_START
-from .http_answer import DIGITS_MAX
-from .http_connections import ProxyError, RedirectError, client_for
-from .policy import Retries, retrying
+from .http_asking import Asker, BrokenOff, NoRanges, range_header, status_of
+from .policy import retrying
 from .ranges import RangeOperations
 from .source import Opened
 from .validators import (
-    NEVER,
     Meta,
     bytes_of,
     has_validator,
@@ -74,24 +63,6 @@ HEAD_BYTES = 128 << 10
 CHUNK_BYTES = 1 << 20
 """Of an object that comes whole, so much is written at once."""
 REQUESTS_MAX = 64
-_CONTENT_RANGE = re.compile("bytes {0}-{0}/{0}".format(rf"(\d{{1,{DIGITS_MAX}}})"))
-
-
-class _Refused(Exception):
-    """The server has answered with a status that is no success."""
-
-    def __init__(self, method: str, answer: Any) -> None:
-        super().__init__(f"{method}: the server answered {answer.status} {answer.reason}".rstrip())
-        self.status: int = answer.status
-        self.retry_after_s = _retry_after_s(answer.getheader("Retry-After"))
-
-
-class _BrokenOff(ConnectionError):
-    """An answer that ended before it was complete."""
-
-
-class _NoRanges(Exception):
-    """The server has sent the whole object."""
 
 
 def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
@@ -121,7 +92,7 @@ class HTTPSource:
 
     def __init__(self, url: str, options: HTTPOptions) -> None:
         self.key: Hashable = ("http", url, options)
-        self._ask = _Asker(url, options)
+        self._ask = Asker(url, options)
         self._ignores_conditions = False
         """Whether the server has sent what it was asked for only if it is another version."""
 
@@ -188,16 +159,16 @@ class HTTPSource:
         try:
             found = retrying(partial(self._first_bytes, known), self._ask.retries)
         except OSError as error:
-            status = _status_of(error)
+            status = status_of(error)
             if status == 304 and known is not None:
                 return None
-            if isinstance(error.__cause__, _BrokenOff | _NoRanges) or status == 416:  # another question may be answered
+            if isinstance(error.__cause__, BrokenOff | NoRanges) or status == 416:  # another question may be answered
                 return self.open() if known is None else self._looked_at(known)
             raise
         return None if found is None else self._opened(*found)
 
     def _first_bytes(self, known: Meta | None) -> tuple[Meta, bytearray] | None:
-        headers = {"Range": _range_header(0, HEAD_BYTES)}
+        headers = {"Range": range_header(0, HEAD_BYTES)}
         if known is not None and known["e_tag"]:
             headers["If-None-Match"] = known["e_tag"]
         with self._ask.asked("GET", headers) as answer:
@@ -206,11 +177,11 @@ class HTTPSource:
                 self._ignores_conditions = True
                 return None  # the bytes are left unread
             if (start, stop) != (0, min(HEAD_BYTES, meta["size"])) or answer.length != stop:
-                raise store_failed(self.name, "other bytes than the first") from _NoRanges()
+                raise store_failed(self.name, "other bytes than the first") from NoRanges()
             data = bytearray(stop)
             with memoryview(data) as buffer:
                 if (got_bytes := answer.readinto(buffer)) != stop:
-                    raise self._ask.broken_off(0, stop) from _BrokenOff(f"after {got_bytes} bytes")
+                    raise self._ask.broken_off(0, stop) from BrokenOff(f"after {got_bytes} bytes")
         return meta, data
 
     def _meta(self) -> Meta:
@@ -218,7 +189,7 @@ class HTTPSource:
             meta = retrying(lambda: self._ask.meta("HEAD"), self._ask.retries)
         except OSError as error:
             # Some servers refuse HEAD: with 405 or 501, or 403 where a URL is signed for GET.
-            status = _status_of(error) or 0
+            status = status_of(error) or 0
             if error.errno != errno.EOPNOTSUPP and not (status == 501 or (400 <= status < 500 and status != 429)):
                 raise
             return self._meta_of_get()
@@ -228,114 +199,9 @@ class HTTPSource:
         try:
             return retrying(lambda: self._ask.meta("GET", (0, 1)), self._ask.retries)
         except OSError as error:
-            if not isinstance(error.__cause__, _NoRanges) and _status_of(error) != 416:
+            if not isinstance(error.__cause__, NoRanges) and status_of(error) != 416:
                 raise
         return retrying(lambda: self._ask.meta("GET"), self._ask.retries)  # the body is left unread
-
-
-class _Asker:
-    """Questions about one URL, and what is not an answer to them as an OSError."""
-
-    __slots__ = ("_client", "_url", "name")
-
-    def __init__(self, url: str, options: HTTPOptions) -> None:
-        self._url = url
-        before_query, has_query, _ = url.partition("?")
-        self.name: str = f"{before_query}?…" if has_query else url
-        self._client = client_for(options)
-
-    @property
-    def place(self) -> str:
-        """The server."""
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.netloc}"
-
-    @property
-    def retries(self) -> Retries:
-        """How often it is asked again."""
-        return self._client.options.retries
-
-    def meta(self, method: str, range_: tuple[int, int] | None = None) -> Meta:
-        """What the headers of an answer say of the object.  Raises: OSError."""
-        with self.asked(method, {} if range_ is None else {"Range": _range_header(*range_)}) as answer:
-            return self._meta_of(answer, self._length_of(answer)) if range_ is None else self.part(answer)[0]
-
-    @contextmanager
-    def asked(
-        self, method: str, headers: dict[str, str], *, meanwhile: Callable[[], object] | None = None
-    ) -> Iterator[Any]:
-        """An answer that is a success.  Raises: OSError, also for what the block raises."""
-        try:
-            with self._client.asked(method, self._url, headers, meanwhile=meanwhile) as answer:
-                if not 200 <= answer.status < 300:
-                    raise _Refused(method, answer)
-                yield answer
-        except (OSError, http.client.HTTPException, RedirectError, ProxyError, _Refused) as error:
-            if isinstance(error, OSError) and error.filename == self.name:
-                raise  # it says what it should
-            raise self._os_error(method, error) from error
-
-    def part(self, answer: Any) -> tuple[Meta, int, int]:
-        """What an answer says of the object, and which bytes of it come.  Raises: OSError: EIO; from _NoRanges."""
-        if answer.status == 200:
-            raise no_ranges(self.name) from _NoRanges()
-        self._length_of(answer)
-        said = answer.getheader("Content-Range") or ""
-        match = _CONTENT_RANGE.fullmatch(said)
-        if answer.status != 206 or match is None:
-            raise wrong_range(self.name, asked="a range", got=f"{answer.status} and the Content-Range {said!r}")
-        start, last, size = map(int, match.groups())
-        if not start <= last < size:
-            raise wrong_range(self.name, asked="a range", got=f"the Content-Range {said!r}")
-        return self._meta_of(answer, size), start, last + 1
-
-    def whole(self, answer: Any) -> Meta:
-        """What an answer says of the object that it is all of."""
-        if answer.status != 200:
-            raise wrong_range(self.name, asked="all of the object", got=f"the status {answer.status}")
-        return self._meta_of(answer, self._length_of(answer))
-
-    def broken_off(self, start: int, stop: int) -> OSError:
-        """The answer ended too soon."""
-        return store_failed(self.name, f"the answer broke off before all of {bytes_of(start, stop)} had come")
-
-    def _length_of(self, answer: Any) -> int:
-        size_bytes: int | None = answer.body_bytes
-        if size_bytes is None:
-            raise no_size(self.name)
-        return size_bytes
-
-    def _meta_of(self, answer: Any, size_bytes: int) -> Meta:
-        etag, modified = answer.getheader("ETag"), answer.getheader("Last-Modified")
-        return Meta(size=size_bytes, e_tag=etag or None, last_modified=_date(modified))
-
-    def _os_error(self, method: str, error: Exception) -> OSError:
-        name = self.name
-        match error:
-            case _Refused(status=404 | 410):
-                return not_found(name)
-            case _Refused(status=401 | 403):
-                return permission(name, str(error))
-            case _Refused():
-                return store_failed(name, str(error))
-            case RedirectError():
-                return store_failed(name, f"{method}: {error}", errno.ELOOP)
-            case ProxyError():
-                return store_failed(name, str(error), errno.EPROTONOSUPPORT)
-            case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-                return store_failed(name, f"{method}: the server closed the connection", errno.ECONNRESET)
-            case TimeoutError():
-                return store_failed(name, f"timed out: {method}", errno.ETIMEDOUT)
-            case http.client.RemoteDisconnected():
-                return store_failed(name, f"{method}: the server closed the connection without an answer")
-            case http.client.HTTPException():
-                return store_failed(name, f"{method}: the answer is not HTTP: {type(error).__name__}")
-        reason, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None) or 0
-        if isinstance(error, socket.gaierror):  # their numbers are not errno's
-            number = errno.EHOSTUNREACH if number == socket.EAI_AGAIN else errno.EIO
-        elif isinstance(error, ssl.SSLError) or number not in errno.errorcode:
-            number = errno.EIO
-        return store_failed(name, f"{method}: {reason}", number)
 
 
 class HTTPOperations(RangeOperations):
@@ -353,7 +219,7 @@ class HTTPOperations(RangeOperations):
         self.validates: bool = has_validator(opened)
 
     @property
-    def _ask(self) -> _Asker:
+    def _ask(self) -> Asker:
         return self._source._ask
 
     @property
@@ -401,7 +267,7 @@ class HTTPOperations(RangeOperations):
             try:
                 self._receive(buffer, start, page)
             except OSError as error:
-                if not isinstance(error.__cause__, _NoRanges) or self._size_bytes > WHOLE_BYTES_MAX:
+                if not isinstance(error.__cause__, NoRanges) or self._size_bytes > WHOLE_BYTES_MAX:
                     raise
                 self._fetch_whole()
             else:
@@ -422,14 +288,14 @@ class HTTPOperations(RangeOperations):
             with self._asked(at, stop, only_once) as answer:
                 can_go_on = self._tells_etag(answer)
                 if got_bytes and not can_go_on:  # the next try begins anew
-                    raise self._ask.broken_off(start, stop) from _BrokenOff("the rest comes without its ETag")
+                    raise self._ask.broken_off(start, stop) from BrokenOff("the rest comes without its ETag")
                 try:
                     with buffer[at - start :] as rest:
                         answer.readinto(rest)
                 finally:
                     got_bytes += answer.received_bytes
                 if answer.received_bytes < stop - at:
-                    raise self._ask.broken_off(start, stop) from _BrokenOff()
+                    raise self._ask.broken_off(start, stop) from BrokenOff()
 
         retrying(receive, self._ask.retries, got_bytes=lambda: got_bytes if can_go_on else 0)
 
@@ -446,7 +312,7 @@ class HTTPOperations(RangeOperations):
         opened, size_bytes = self._opened, self._size_bytes
         condition = {"If-Match": self._etag} if self._etag and is_strong(self._etag) else {}
         is_whole = (start, stop) == (0, size_bytes)  # any server can answer that
-        headers = condition if is_whole else condition | {"Range": _range_header(start, stop)}
+        headers = condition if is_whole else condition | {"Range": range_header(start, stop)}
         try:
             with self._ask.asked("GET", headers, meanwhile=meanwhile) as answer:
                 if is_whole or (or_all and answer.status == 200):
@@ -460,7 +326,7 @@ class HTTPOperations(RangeOperations):
                 self._require_length(answer, start, stop)
                 yield answer
         except OSError as error:
-            match _status_of(error):
+            match status_of(error):
                 case 412:
                     raise stale(self._ask.name, was=self.version, now="another version") from error
                 case 416:
@@ -512,7 +378,7 @@ class HTTPOperations(RangeOperations):
                     got_bytes = 0
                 can_go_on = self._tells_etag(answer)
                 if got_bytes and not can_go_on:  # as in _receive
-                    raise self._ask.broken_off(0, size_bytes) from _BrokenOff("the rest comes without its ETag")
+                    raise self._ask.broken_off(0, size_bytes) from BrokenOff("the rest comes without its ETag")
                 whole.go_on_at(got_bytes)
                 while got_bytes < size_bytes:
                     before_bytes = answer.received_bytes
@@ -522,30 +388,6 @@ class HTTPOperations(RangeOperations):
                         whole.append(chunk[: answer.received_bytes - before_bytes])
                         got_bytes += answer.received_bytes - before_bytes
                     if not received_bytes:
-                        raise self._ask.broken_off(0, size_bytes) from _BrokenOff()
+                        raise self._ask.broken_off(0, size_bytes) from BrokenOff()
 
         retrying(download, self._ask.retries, got_bytes=lambda: got_bytes if can_go_on else 0)
-
-
-def _range_header(start: int, stop: int) -> str:
-    return f"bytes={start}-{stop - 1}"
-
-
-def _status_of(error: OSError) -> int | None:
-    return error.__cause__.status if isinstance(error.__cause__, _Refused) else None
-
-
-def _date(text: str | None) -> datetime:
-    try:
-        found = parsedate_to_datetime(text or "")
-    except (ValueError, OverflowError):
-        return NEVER
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _retry_after_s(text: str | None) -> float:
-    """Seconds, or until a date; 0 for what is neither."""
-    if text is not None and text.isascii() and text.isdecimal():
-        return float(text)
-    date = _date(text)
-    return 0.0 if date == NEVER else max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -3,7 +3,7 @@
 Guarantees: a body is received straight into the memory that it is for; where the connection is plain, the system fills
 all of it in one call, without a turn of the interpreter's lock for each packet.  A head that can be read in two ways is
 refused, or says nothing of the body's length; one that ends with its connection is none.
-Not here: connections, and who may use one again (http_connections.py); what an answer has to be (http.py).
+Not here: connections, and who may use one again (http_connections.py); what an answer has to be (http_asking.py).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ to no other host, and nothing from https: to http:.  Proxies are those of the en
 all_proxy, no_proxy).  A forked child uses no connection of its parent.
 The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
-Not here: reading an answer (http_answer.py); what one has to be (http.py); retries (policy.py).
+Not here: reading an answer (http_answer.py); what one has to be (http_asking.py); retries (policy.py).
 """
 
 from __future__ import annotations
