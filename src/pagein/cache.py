@@ -20,7 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from . import closing, config, follow_up, notebook, process, stores
+from . import closing, config, follow_up, lookup_for_writing, notebook, process, stores
 from .errors import ContractViolation, closed_cache, not_operations
 from .file import File
 from .freshness import Revalidate, parse_revalidate
@@ -256,7 +256,10 @@ class PageCache:
 
     def _look_up_for_writing(self, source: Source, mode: Mode) -> Inode:
         follow_up.write_late(self, source.key)
-        return self._table.look_up_for_writing(source, mode)
+        return lookup_for_writing.look_up_for_writing(self._table, source, mode)
+
+    def _hold_for_writing(self, inode: Inode, mode: Mode) -> Inode:
+        return lookup_for_writing.hold_for_writing(self._table, inode, mode)
 
     def _file_of(self, inode: Inode, kind: Callable[..., R]) -> R:
         """A reader of *inode*, which was held for it."""

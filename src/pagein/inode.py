@@ -208,7 +208,7 @@ class Inode:
         if parsed.exclusive:
             raise exists(self.name)
         return cache._opened_to_write(
-            lambda: wrap(cache._open_file(cache._table.hold_for_writing(self, parsed), parsed)), self, self.key
+            lambda: wrap(cache._open_file(cache._hold_for_writing(self, parsed), parsed)), self, self.key
         )
 
     def resize(self, size_bytes: int) -> None:

@@ -3,8 +3,8 @@
 Guarantees: one inode for one version of one source, however often it is opened; a version that another has replaced is
 not found any more, and whoever has to know that it was is told (ESTALE).
 Assumes: runs where no signal can interrupt it.  Steps may be interrupted.
-Not here: who has an inode, finding one to write (table.py); who asks, of several (looks.py); how old an answer may be
-(freshness.py).
+Not here: who has an inode (table.py); finding one to write (lookup_for_writing.py); who asks, of several (looks.py);
+how old an answer may be (freshness.py).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Lookup:
                 return None
             if inode.opened is not None:
                 return self._table.counted(inode)
-            again, ends_before = inode.again, self._table.ends_of_writing
+            again, ends_before = inode.again, self._table.written.ends
         # No I/O, but a store's code.
         return None if again is None else self._held_again(inode, called(OPEN, self._zone, again)(), ends_before)
 
@@ -158,7 +158,7 @@ class Lookup:
         with self._table.lock:
             self._table.check_open()
             known = self._table.by_key.get(source.key)
-            ends_before = self._table.ends_of_writing
+            ends_before = self._table.written.ends
             ask, again = (known.look, known.again) if known is not None and known.has_validator else (None, None)
             # One that is idle has to be opened anew: by what is known of it, or by asking what it is.
             if known is not None and known.opened is None and again is None:
@@ -253,7 +253,7 @@ class Lookup:
 
     def hold_looked_at(self, source: Source, opened: Opened, ends_before: int, look: Look) -> Inode | None:
         """The inode of what somebody has looked at himself (`Looks.begin_aside`), held for one file that never sees
-        what is written through this cache: *ends_before* was the table's `ends_of_writing` when he asked.  None while
+        what is written through this cache: *ends_before* was the table's `written.ends` when he asked.  None while
         it is being written, or if what he was told may be older than what is known here.
         """
         is_needed = False

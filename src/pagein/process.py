@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import closing
 from .mm import fork as fork, held  # fork's hooks have to be registered before those here
 from .mm.sync import PerThread
-from .table import caches_with_data
+from .written import caches_with_data
 
 if TYPE_CHECKING:
     from .cache import PageCache

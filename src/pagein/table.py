@@ -6,7 +6,8 @@ when nobody reads, waits for, or shows a page of it, and its store's side is clo
 Assumes: sources with equal keys are one object (stores/source.py); everything here runs where no signal can interrupt
 it, but for what a finalizer appends to `released`, `late` and `orphans`.
 Lock order: ``InodeTable.lock`` is taken before a zone's lock and never held across a store's I/O.
-Not here: finding one to read, and looking at sources (lookup.py); writing back what was left (unwritten.py).
+Not here: finding one, and looking at sources (lookup.py, lookup_for_writing.py); which are written (written.py);
+writing back what was left (unwritten.py).
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import closed_cache, exists, read_only_source
+from .errors import closed_cache
 from .idle import IdleInodes
 from .inode import Inode
 from .looks import Looks
 from .mm import truncate
 from .mm.debug import called, owned_lock
-from .mm.locking import DISCARD, OPEN
-from .mm.lockorder import SOURCE_TURN, TABLE_LOCK
-from .stores.source import Opened, Source, WritableSource
+from .mm.locking import OPEN
+from .mm.lockorder import TABLE_LOCK
+from .stores.source import Opened
 from .turns import Busy, Turns
+from .written import WrittenInodes
 
 if TYPE_CHECKING:
     from .ahead import Ahead
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from .mm.mapping import AddressSpace
     from .mm.sync import OwnedLock
     from .mm.zone import Zone
-    from .modes import Mode
     from .owner import CacheOwner
 
 
@@ -57,12 +57,7 @@ class InodeTable:
         self.zone: Zone = cache._zone
         self.lock: OwnedLock = owned_lock(self.zone, TABLE_LOCK)
         self.by_key: dict[Hashable, Inode] = {}
-        self.written: dict[Inode, None] = {}
-        """Inodes that are open for writing, or have unwritten data: in the order in which they were opened."""
-        self._left: set[Inode] = set()
-        """Those of them that nobody has open for writing any more..."""
-        self._left_and_begun: set[Inode] = set()
-        """...and whose data somebody has begun to hand over since."""
+        self.written: WrittenInodes = WrittenInodes(self._cache_ref)
         self._idle = IdleInodes(idle_max)
         self._lingering: set[Inode] = set()
         """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
@@ -79,8 +74,6 @@ class InodeTable:
         self.close_failures: deque[Exception] = deque()
         """What stores have raised when they were closed, until somebody is told who closes something."""
         self.hits: int = 0
-        self.ends_of_writing: int = 0
-        """How often an inode that was written became as any other."""
         self.looks: Looks = Looks(self.zone)
         # The garbage collector may close a file or drop an inode inside any of our locks: all it does is append.
         self.released: deque[Released] = deque()
@@ -125,6 +118,11 @@ class InodeTable:
         inode.open_count += 1
         return inode
 
+    def counted_for_writing(self, inode: Inode) -> Inode:
+        """For a file that writes it.  Under the lock."""
+        self.written.begin(inode)
+        return self.counted(inode)
+
     def hold(self, inode: Inode) -> Inode:
         """Count a file more of an inode that the user has."""
         with self.lock:
@@ -157,105 +155,6 @@ class InodeTable:
             if key is not None:
                 self._idle.add(self.replace(inode))
                 self._forget_the_longest_idle()
-        return inode
-
-    # -- finding one to write ------------------------------------------------------------------------------
-
-    def look_up_for_writing(self, source: Source, mode: Mode) -> Inode:
-        """The inode of *source*, which *mode* may make, or make empty, held for one file that writes it.
-
-        Of one that nobody writes, and whose data the store does not take because another has changed the object, they
-        are given up by a mode that would cut them off anyway.
-        Blocks: as long as the store takes.  Raises: OSError: EROFS, and as the store says, or the built-in `open`.
-        """
-        if self.released:
-            self.follow_up()  # who still writes
-        if not isinstance(source, WritableSource):
-            raise read_only_source(source.name)
-        with self.turns.turn(SOURCE_TURN, source.key):
-            with self.lock:
-                self.check_open()
-                inode = self.by_key.get(source.key)
-                is_written = inode is not None and inode in self.written
-                lost = inode if is_written and mode.truncates else None
-                if lost is not None and lost.is_stale and not lost.writer_count:
-                    is_written = False
-                else:
-                    lost = None
-                if inode is not None and is_written:
-                    if mode.exclusive:
-                        raise exists(source.name)
-                    self._counted_for_writing(inode)
-            if inode is not None and is_written:
-                return self._as_asked(inode, mode)
-            began_s = self.zone.door.now_s()
-            opens = partial(
-                source.open_for_writing, create=mode.creates, exclusive=mode.exclusive, truncate=mode.truncates
-            )
-            opened = called(OPEN, self.zone, opens)()
-            if lost is not None:
-                self._give_up_stale(lost)
-            inode = self._held_for_writing(source, opened, began_s)
-        self.follow_up()
-        return inode
-
-    def _give_up_stale(self, inode: Inode) -> None:
-        with self.lock:
-            self.forget(inode)
-        inode.mapping.late.clear()
-        with suppress(OSError):  # a view shows some of it, which stays
-            truncate.discard(inode.mapping)
-        called(DISCARD, self.zone, inode.mapping.ops.discard, mapping=inode.mapping)()
-        self.give_up([inode])
-
-    def _held_for_writing(self, source: Source, opened: Opened, began_s: float) -> Inode:
-        is_needed = False
-        try:
-            with self.lock:
-                self.check_open()
-                inode = self.by_key.get(source.key)
-                if inode is None or not inode.can_be_written_on(opened):
-                    inode = self.replace(Inode(self.cache, opened, key=source.key, name=source.name, has_room=True))
-                    inode.source = source
-                # What is written counts from here on: whether others change it meanwhile a commit would say, but not
-                # who writes nothing, or has written long ago.
-                inode.looked_s = max(inode.looked_s, began_s)
-                if inode.opened is None:
-                    inode.mapping.resume(opened.ops)
-                    inode.opened, is_needed = opened, True
-                return self._counted_for_writing(inode)
-        finally:
-            if not is_needed:
-                self.close_all([opened])
-
-    def hold_for_writing(self, inode: Inode, mode: Mode) -> Inode:
-        """Count one more that writes an inode which is known; make it empty if *mode* says so.  Blocks: then."""
-        with self.lock:
-            self.check_open()
-            self._counted_for_writing(inode)
-        return self._as_asked(inode, mode)
-
-    def _as_asked(self, inode: Inode, mode: Mode) -> Inode:
-        if mode.truncates:
-            try:
-                truncate.truncate(inode.mapping, 0)
-            except BaseException:
-                self.released.append(Released(inode, None, 0, wrote=True))
-                raise
-        return inode
-
-    def _counted_for_writing(self, inode: Inode) -> Inode:
-        """Under the lock."""
-        self.counted(inode)
-        inode.has_one_writer_so_far = inode not in self.written
-        inode.writer_count += 1
-        inode.mapping.expect_late()
-        inode.look = inode.again = None  # they are about what was there before
-        self._left.discard(inode)
-        self._left_and_begun.discard(inode)
-        self.written[inode] = None
-        inode.mapping.allow_short_writes(True)
-        _caches_with_data[self.cache] = None
         return inode
 
     def is_written(self, key: Hashable) -> bool:
@@ -297,7 +196,7 @@ class InodeTable:
             or self._unfound
             or self._leaving
             or self._lingering
-            or self._left
+            or self.written.has_left
         )
 
     def follow_up(self) -> None:
@@ -339,18 +238,19 @@ class InodeTable:
                 continue
             self.hits += hits
             inode.open_count -= 1
-            inode.writer_count -= wrote
-            if wrote and not inode.writer_count and inode in self.written:
-                self._left.add(inode)
+            if wrote:
+                self.written.leave(inode)
             if not inode.open_count and inode not in self.written:
                 self._let_go(inode)
-        for inode in list(self._left):
-            inode.mapping.allow_short_writes(False)  # also for who was about to write when his file was closed
-            # In this order: who is in the middle of a write leaves what is dirty before he gives the lock back.
-            if not inode.mapping.i_rwsem.held and inode.unwritten_bytes is None:
-                self._end_writing(inode)
+        self._let_go_idle(self.written.end_left())
         self._forget_the_longest_idle()
         return self._close_lingering()
+
+    def _let_go_idle(self, inodes: list[Inode]) -> None:
+        """Those that are not written any more.  Under the lock."""
+        for inode in inodes:
+            if not inode.open_count:
+                self._let_go(inode)
 
     def _let_go(self, inode: Inode) -> None:
         """It has no file.  Under the lock."""
@@ -366,38 +266,17 @@ class InodeTable:
         with self.lock:
             if self.zone.closed or self._closing_count:
                 return []  # who closes the cache sees to it
-            left = [one for one in self._left - self._left_and_begun if one.unwritten_bytes is not None]
-            self._left_and_begun.update(left)
-            return [self.counted(inode) for inode in left]
+            return [self.counted(inode) for inode in self.written.take_left()]
 
     def note_begun(self, inode: Inode) -> None:
         """Who wrote it last has tried to hand its data over, and was told why not."""
         with self.lock:
-            self._left_and_begun.add(inode)
-
-    def _end_writing(self, inode: Inode) -> None:
-        """Its store has everything, and nobody writes it: it is as any other now.  Under the lock."""
-        self._left.discard(inode)
-        self._left_and_begun.discard(inode)
-        self.written.pop(inode, None)
-        if not self.written:
-            _caches_with_data.pop(self.cache, None)
-        inode.note_version()
-        self.ends_of_writing += 1
-        inode.written_at = self.ends_of_writing
-        if not inode.open_count:
-            self._let_go(inode)
+            self.written.note_begun(inode)
 
     def give_up(self, written: list[Inode]) -> None:
         """Nothing more is written to these."""
         with self.lock:
-            for inode in written:
-                if inode in self.written:
-                    self._left.discard(inode)
-                    self._left_and_begun.discard(inode)
-                    del self.written[inode]
-                    if not inode.open_count:
-                        self._let_go(inode)
+            self._let_go_idle(self.written.give_up(written))
 
     def _close_lingering(self) -> list[Opened]:
         """Under the lock."""
@@ -492,9 +371,6 @@ class InodeTable:
             self._unfound.clear()
             self._leaving.clear()
             self.written.clear()
-            self._left.clear()
-            self._left_and_begun.clear()
-            _caches_with_data.pop(self.cache, None)
 
     def start_anew(self) -> None:
         """After a fork, in the child: locks that a thread may have held which stayed in the parent.  What was being
@@ -507,21 +383,8 @@ class InodeTable:
         self.ahead_begun.clear()
         for ahead in self.ahead:  # nobody goes on with it here
             ahead.end()
-        written, self.written = self.written, {}
-        self._left.clear()
-        self._left_and_begun.clear()
-        _caches_with_data.pop(self.cache, None)
-        for inode in written:
+        for inode in self.written.clear():
             self.forget(inode)
             inode.leave_to_parent()
             if not inode.open_count:
                 self._lingering.add(inode)
-
-
-_caches_with_data: dict[PageCache, None] = {}
-"""Caches with `InodeTable.written` inodes: nothing else need refer to them, and what was written is not lost."""
-
-
-def caches_with_data() -> list[PageCache]:
-    """Those that have, or may have, data that no store has."""
-    return list(_caches_with_data)

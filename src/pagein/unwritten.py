@@ -2,7 +2,7 @@
 
 Guarantees: what fails stays in the cache, and is named.
 Assumes: runs where no signal can interrupt it; may block.  Steps may be interrupted.
-Not here: how pages are written back (mm/writeback.py); who is open for writing (table.py).
+Not here: how pages are written back (mm/writeback.py); who is open for writing (written.py).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import pytest
 from tests.file.sources import DATA, TIMEOUT_S, binary
 from tests.file.writable import Disk
 
-from pagein import PageCache, UnwrittenDataError, table
+from pagein import PageCache, UnwrittenDataError, written
 
 
 @pytest.fixture(params=["in place", "whole"])
@@ -114,11 +114,11 @@ def test_a_cache_that_nobody_has_is_kept_until_its_data_are_written(disk: Disk) 
     disk.hold()
     del cache
     gc.collect()
-    (cache,) = [one for one in table.caches_with_data() if ("disk", disk, "b") in one._inodes]
+    (cache,) = [one for one in written.caches_with_data() if ("disk", disk, "b") in one._inodes]
     disk.release()
     cache.sync()
     assert disk.objects["b"] == b"written"
-    assert cache not in table.caches_with_data()
+    assert cache not in written.caches_with_data()
     cache.close()
 
 

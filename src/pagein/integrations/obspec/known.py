@@ -84,7 +84,7 @@ class Look:
         self.aside: looks.Look | None = None
         """As the cache knows it, from when the store is asked."""
         self.ends_before = 0
-        """The table's `ends_of_writing` then."""
+        """The table's `written.ends` then."""
         self.waiters: list[Waiter] = []
         self.has_ended = False
         self.follower: Look | None = None
@@ -165,7 +165,7 @@ class KnownObjects:
                 if waiter is not None:
                     look.waiters.append(waiter)
             if is_first:
-                look.ends_before = self.cache._table.ends_of_writing
+                look.ends_before = self.cache._table.written.ends
                 look.aside = self.cache._table.looks.begin_aside(self._asker.source(path).key)
                 yield Errand(partial(self._ask, path, look), partial(self._start, path, look))
             if waiter is not None:
