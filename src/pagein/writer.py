@@ -54,7 +54,8 @@ class PageWriter(PageReader):
     def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
         """Write all of *data* at byte *offset*; return how many bytes that were.  A gap before it becomes zeros.
 
-        With *direct* it goes straight to the store, where the store can; the cache stays coherent.
+        With *direct* it goes straight to the store, where the store can (most take whole pages only); the cache stays
+        coherent.
         Blocks: interruptibly, if a page has to be brought, or while too much is dirty.
         Raises: OSError: EFBIG, ENOMEM; the store's, if a page cannot be brought or nothing can be written back: some of
         the data may be written then; ValueError, TypeError; io.UnsupportedOperation if not open for writing.

@@ -287,3 +287,46 @@ def test_a_fetch_that_returns_what_it_cannot_is_told_so(kind: Any, words: str) -
         with pytest.raises(TypeError, match=words):
             file.pread(10, 0)
         assert file.resident() == []
+
+
+class InPages(RangeOperations):
+    """Holds whole pages by their number, as a table of rows does."""
+
+    writable = True
+
+    def __init__(self) -> None:
+        self.pages = {at: DATA[at << 12 : at + 1 << 12] for at in range(4)}
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        for at in range(0, len(buffer), 4096):
+            data = self.pages.get((offset_bytes + at) // 4096, b"").ljust(4096, b"\0")
+            buffer[at : at + 4096] = data[: len(buffer) - at]
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        for at in range(0, len(buffer), 4096):
+            self.pages[(offset_bytes + at) // 4096] = bytes(buffer[at : at + 4096])
+
+    def set_size(self, size_bytes: int) -> None:
+        self.pages = {at: data for at, data in self.pages.items() if at << 12 < size_bytes}
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"), [(100, 10), (4096, 10), (100, 4096), (4096, 4096), (4000, 8192), (16384, 100), (16000, 8192)]
+)
+def test_a_store_that_knows_whole_pages_only_is_given_whole_pages_by_direct_writes_too(offset: int, size: int) -> None:
+    expected = bytearray(DATA[: 4 << 12])
+    expected[offset : offset + size] = b"d" * size
+    ops = InPages()
+    with pagein.PageCache("1 MiB", debug=True) as cache, cache.inode(ops, size_bytes=4 << 12).open("r+b") as file:
+        file.pwrite(b"d" * size, offset, direct=True)
+        file.fsync()
+        assert file.pread(1 << 20, 0) == expected
+    assert b"".join(ops.pages[at] for at in sorted(ops.pages)) == expected
+
+
+def test_a_direct_write_of_whole_pages_goes_straight_to_the_store() -> None:
+    ops = InPages()
+    with pagein.PageCache("1 MiB", debug=True) as cache, cache.inode(ops, size_bytes=4 << 12).open("r+b") as file:
+        file.pwrite(b"d" * 8192, 4096, direct=True)
+        assert ops.pages[1] == ops.pages[2] == b"d" * 4096
+        assert cache.stats().resident_bytes == 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import short_fetch, wrong_range, wrong_return
 from ..mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
+from ..units import PAGE_OFFSET_MASK
 from . import loop
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class RangeOperations(AddressSpaceOperations):
     def store(self, buffer: memoryview, offset_bytes: int) -> None:
         """Write all of *buffer* from *offset_bytes* on; the file becomes longer if it reaches beyond its end.
 
-        *buffer* is not kept.  What it holds may change meanwhile: then it is stored again.
+        They are whole pages, but for the last of the file.  *buffer* is not kept.  What it holds may change meanwhile:
+        then it is stored again.
         Called by up to `walk.REQUESTS_MAX` I/O workers at once, for ranges that do not overlap.
         Blocks: as long as the store takes.  Raises: OSError: the pages stay dirty.
         """
@@ -75,7 +77,9 @@ class RangeOperations(AddressSpaceOperations):
         page.end_writeback()
 
     def direct_write(self, data: memoryview, offset_bytes: int) -> int:
-        """Straight to `store`."""
+        """Straight to `store` if they are whole pages, since `store` is given no others within a file."""
+        if (offset_bytes | len(data)) & PAGE_OFFSET_MASK:
+            return 0
         self.store(data, offset_bytes)
         return len(data)
 
