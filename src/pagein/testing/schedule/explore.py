@@ -257,8 +257,7 @@ def _undisturbed() -> Iterator[None]:
     """On one processor, where handing over the turn is four times as fast, and without the garbage collector."""
     processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     was_enabled = gc.isenabled()
-    gc.collect()
-    gc.disable()
+    gc.disable()  # and no collection of everything before: where much is imported it takes longer than many schedules
     try:
         if processors:
             os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})  # of this thread and its children
