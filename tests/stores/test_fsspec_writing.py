@@ -22,6 +22,8 @@ from tests.stores.reading import DATA, MIB, OTHER, opened, raises_errno
 from tests.stores.writing import as_nobody, content, small_disk, store, writing
 
 from pagein.stores import policy, source_of
+from pagein.stores.fsspec_writing import FsspecTarget
+from pagein.stores.layer import Whole
 
 
 class PlainFileSystem(LocalFileSystem):  # type: ignore[misc]
@@ -211,6 +213,48 @@ def test_an_upload_whose_answer_was_lost_is_ours(tmp_path: Path, monkeypatch: py
         with raises_errno(errno.ESTALE):
             version.ops.fsync()
     assert place.get("a") == OTHER
+
+
+@pytest.mark.parametrize("is_changed_meanwhile", [False, True], ids=["ours", "somebody_elses"])
+@pytest.mark.parametrize("writes_more", [False, True], ids=["the_same", "more"])
+def test_an_upload_that_could_not_be_confirmed_is_ours_for_the_next_one_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, writes_more: bool, is_changed_meanwhile: bool
+) -> None:
+    """The file is there, and then the filesystem does not say what it is: no retry may help, but the next fsync."""
+    place.put("a", DATA)
+    inner = place.fs.fs if isinstance(place.fs, DirFileSystem) else place.fs
+    name = "_info" if getattr(inner, "async_impl", False) else "info"
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with writing(place.source("a")) as version:
+        store(version, b"mine", 0)
+        with monkeypatch.context() as patch:
+            put = FsspecTarget._write
+
+            def put_and_break(target: FsspecTarget, whole: Whole) -> None:
+                put(target, whole)
+                patch.setattr(inner, name, fail)
+
+            patch.setattr(FsspecTarget, "_write", put_and_break)
+            with raises_errno(errno.EIO, "a"):
+                version.ops.fsync()
+        assert place.get("a") == b"mine" + DATA[4:]
+        if writes_more:
+            store(version, b"more", 4)
+        if is_changed_meanwhile:
+            place.put("a", OTHER[: len(DATA)])
+            with raises_errno(errno.ESTALE, "a"):
+                version.ops.fsync()
+            assert place.get("a") == OTHER[: len(DATA)]
+            return
+        version.ops.fsync()
+        expected = (b"minemore" if writes_more else b"mine" + DATA[4:8]) + DATA[8:]
+        assert place.get("a") == expected == content(version, len(DATA))
+        store(version, b"last", 0)
+        version.ops.fsync()
+    assert place.get("a") == b"last" + expected[4:]
 
 
 def test_filesystems_that_are_known_not_to_write_are_erofs(tmp_path: Path) -> None:

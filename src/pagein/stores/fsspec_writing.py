@@ -1,8 +1,8 @@
 """Files replaced through fsspec: written aside and renamed, or uploaded where a file appears only when it is complete.
 
 Guarantees: nobody sees a half-written file.  The version is looked at just before, and another than what was opened is
-ESTALE; **fsspec has no conditional write: who else writes in that moment is overwritten**.  An upload that failed and
-may have been carried out all the same is recognised by its content.
+ESTALE; **fsspec has no conditional write: who else writes in that moment is overwritten**.  An upload that failed, or
+could not be confirmed, and may have been carried out all the same is recognised by its content, also by later ones.
 Assumes: a filesystem that is not in WHOLE_PROTOCOLS renames onto an existing file at once, or does as well by copying.
 Waits: as fsspec.py says, in proportion to the size.
 Not here: what is written (staged.py).
@@ -25,9 +25,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from ..errors import conflict, read_only_source, short_fetch
 from . import policy
 from .fsspec_asking import Reader, Seen
-from .layer import Whole
+from .layer import Whole, digest
 from .source import Opened
-from .staged import CHUNK_BYTES
 
 WHOLE_PROTOCOLS = frozenset(
     {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "oci", "ocilake", "hf", "lakefs"}
@@ -67,6 +66,8 @@ class FsspecTarget:
         self.device_name: str = reader.device_name
         self._reader = reader
         self._expected = expected
+        self._sent: set[tuple[int, bytes]] = set()
+        """Size and digest of what may yet turn out to have been put in its place."""
         self._fs, self._path = _inside(reader.fs, reader.path)
 
     @property
@@ -84,26 +85,38 @@ class FsspecTarget:
 
     def replace(self, whole: Whole) -> None:
         """Raises: OSError: ESTALE, EACCES, ENOSPC, …"""
-        failed = False
+        policy.retrying(lambda: self._try(whole))
 
-        def attempt() -> None:
-            nonlocal failed
-            now = self._reader.look_or_none()
-            if now != self._expected:
-                if failed and now is not None and self._is_content(whole, now.size_bytes):
-                    self._expected = now  # an upload whose answer was lost
-                    return
-                raise conflict(self.name, was=self.version, now=str(now) if now else "absent")
-            failed = True
+    def _try(self, whole: Whole) -> None:
+        if self._is_there(whole):
+            return  # by a try of which nobody knew that it was carried out
+        try:
             with self._reader.calling():
                 self._write(whole)
             now = self._reader.look_or_none()
             if now is None or now.size_bytes != whole.size_bytes:
                 got_bytes = now.size_bytes if now else 0
                 raise short_fetch(self.name, offset_bytes=0, wanted_bytes=whole.size_bytes, got_bytes=got_bytes)
-            self._expected = now
+        except BaseException:  # it may have been carried out; what the next try has to put there may be something else
+            self._sent.add((whole.size_bytes, whole.digest))
+            raise
+        self._expect(now)
 
-        policy.retrying(attempt)
+    def _is_there(self, whole: Whole) -> bool:
+        """Whether *whole* is there already.  Raises: OSError(ESTALE) if there is neither what we expect nor ours."""
+        now = self._reader.look_or_none()
+        if now == self._expected:
+            return False
+        if now is not None and any(size_bytes == now.size_bytes for size_bytes, _ in self._sent):
+            found = now.size_bytes, digest(now.size_bytes, self._reader.read_anew)
+            if found in self._sent:
+                self._expect(now)
+                return found == (whole.size_bytes, whole.digest)
+        raise conflict(self.name, was=self.version, now=str(now) if now else "absent")
+
+    def _expect(self, now: Seen) -> None:
+        self._expected = now
+        self._sent.clear()  # should somebody put there what an older one of ours held, that is a change
 
     def _write(self, whole: Whole) -> None:
         fs, path = self._fs, self._path
@@ -139,12 +152,3 @@ class FsspecTarget:
             sync(self._fs.loop, self._fs._put_file, whole.path, path, timeout=timeout_s)
         else:
             self._fs.put_file(whole.path, path)
-
-    def _is_content(self, whole: Whole, size_bytes: int) -> bool:
-        if size_bytes != whole.size_bytes:
-            return False
-        for at in range(0, size_bytes, CHUNK_BYTES):
-            part_bytes = min(CHUNK_BYTES, size_bytes - at)
-            if self._reader.read_anew(at, part_bytes) != os.pread(whole.fd, part_bytes, at):
-                return False
-        return True

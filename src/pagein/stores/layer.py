@@ -13,8 +13,10 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from .intervals import Intervals
@@ -22,6 +24,9 @@ from .local import pread_up_to
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+CHUNK_BYTES = 8 << 20
+"""So much is fetched, or copied, at once."""
 
 
 class Whole:
@@ -35,6 +40,11 @@ class Whole:
     def path(self) -> str:
         """Where it can be opened, in this process only: it has no name."""
         return f"/proc/self/fd/{self.fd}"
+
+    @cached_property
+    def digest(self) -> bytes:
+        """By which its bytes are known again."""
+        return digest(self.size_bytes, lambda at, part_bytes: os.pread(self.fd, part_bytes, at))
 
     @contextmanager
     def mapped(self) -> Iterator[ReadableBuffer]:
@@ -55,6 +65,14 @@ class Whole:
                 mapped.close()
             except BufferError:  # a request that was given up lets go of it in a moment, and with that it ends
                 pass
+
+
+def digest(size_bytes: int, read: Callable[[int, int], bytes]) -> bytes:
+    """SHA-256 of what ``read(offset_bytes, size_bytes)`` brings of so many bytes."""
+    sha = sha256()
+    for at in range(0, size_bytes, CHUNK_BYTES):
+        sha.update(read(at, min(CHUNK_BYTES, size_bytes - at)))
+    return sha.digest()
 
 
 class Layer:

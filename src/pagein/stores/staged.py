@@ -23,13 +23,10 @@ from typing import Protocol
 
 from ..errors import conflict, too_large
 from .intervals import Intervals
-from .layer import Layer, Whole
+from .layer import CHUNK_BYTES, Layer, Whole
 from .ranges import RangeOperations, fill_all, read_range
 from .source import Opened
 from .writing import require_owner, write_all, zero
-
-CHUNK_BYTES = 8 << 20
-"""So much is fetched, or copied, at once."""
 
 
 class Target(Protocol):
