@@ -250,26 +250,29 @@ class File(PageWriter):
                 if self._pos == end:
                     self._pos = offset
                 if isinstance(error, OSError):
-                    self._keep_for_text(buffer, offset)
+                    self._keep_for_text(bytes(buffer), offset)
                 raise
 
-    def _keep_for_text(self, buffer: ReadableBuffer, offset: int | None) -> None:
+    def _keep_for_text(self, data: bytes, offset: int | None) -> None:
         """Text forgets what it could not write, where a buffer of Python's own keeps it."""
         if self._is_below_text:
-            data = bytes(buffer)
             self._owner.write_late(offset, data)
             self._pos += len(data)
 
     def _write_at_end(self, buffer: ReadableBuffer) -> int:
         if buffer.__class__ is bytes and self._append_short(buffer):
             return len(buffer)
+        written: list[range] = []
         try:
-            count = self._pwrite_long(buffer, None)
+            count = self._pwrite_long(buffer, None, written=written)
         except OSError:
-            self._keep_for_text(buffer, None)
+            if self._is_below_text:
+                if written:
+                    self._pos = written[-1].stop
+                self._keep_for_text(bytes(buffer)[sum(map(len, written)) :], None)
             raise
-        if count:
-            self._pos = self._mapping.i_size
+        if count:  # not i_size: another may have appended meanwhile
+            self._pos = written[-1].stop if written else self._mapping.i_size
         return count
 
     def _append_short(self, data: bytes) -> bool:
@@ -302,9 +305,11 @@ class File(PageWriter):
             mapping.i_size = self._pos = offset + size  # after the bytes: they may be read now
             return True
 
-    def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
+    def _pwrite_long(
+        self, data: ReadableBuffer, offset: int | None, *, direct: bool = False, written: list[range] | None = None
+    ) -> int:
         if self._may_wait_here() or self.closed or not self._writes:
-            return super()._pwrite_long(data, offset, direct=direct)
+            return super()._pwrite_long(data, offset, direct=direct, written=written)
         return self._write_behind(None if offset is None else checked("offset", offset), data)
 
     def _write_behind(self, offset: int | None, data: ReadableBuffer, *, moves: bool = False) -> int:

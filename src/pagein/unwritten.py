@@ -166,7 +166,7 @@ def _write_first_late(mapping: AddressSpace) -> None:
     with memoryview(data) as view:
         while done < len(data):
             at = None if offset is None else offset + done
-            done += run_steps(perform_write(file, view[done:], at, mapping.zone.door.waiter))
+            done += len(run_steps(perform_write(file, view[done:], at, mapping.zone.door.waiter)))
             mapping.late[0] = None if offset is None else offset + done, data[done:]
     mapping.late.pop(0)
 
@@ -202,7 +202,7 @@ def write_at_exit(file: OpenFile, offset: int | None, data: bytes) -> None:
     with memoryview(data) as view:
         while done < len(data):
             at = None if offset is None else offset + done
-            done += _run_alone(file.mapping.zone, perform_write(file, view[done:], at, _NobodyWakes))
+            done += len(_run_alone(file.mapping.zone, perform_write(file, view[done:], at, _NobodyWakes)))
 
 
 def write_out_at_exit(inode: Inode, file: OpenFile) -> None:

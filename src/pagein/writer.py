@@ -129,13 +129,19 @@ class PageWriter(PageReader):
                 mapping.i_size = end  # after the bytes: they may be read now
             return True
 
-    def _pwrite_long(self, data: ReadableBuffer, offset: int | None, *, direct: bool = False) -> int:
-        """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None."""
+    def _pwrite_long(
+        self, data: ReadableBuffer, offset: int | None, *, direct: bool = False, written: list[range] | None = None
+    ) -> int:
+        """`pwrite` of what cannot go the short way; at the end of the file if *offset* is None.
+
+        *written* has then which bytes of the file it is, in pieces, also if it fails half way; but for direct ones.
+        """
         self._begin_change()
         if offset is not None:
             offset = checked("offset", offset)
         with memoryview(data) as view, view.cast("B") as source:
-            steps = partial(_write_all, self._file, source, offset, is_direct=direct)
+            pieces = [] if written is None else written
+            steps = partial(_write_all, self._file, source, offset, is_direct=direct, pieces=pieces)
             return self._mapping.zone.change(self._mapping, steps)
 
     def punch_hole(self, offset: int, length: int) -> None:
@@ -187,7 +193,13 @@ class PageWriter(PageReader):
 
 
 def _write_all(
-    file: OpenFile, source: memoryview, offset: int | None, make_waiter: MakeWaiter, *, is_direct: bool
+    file: OpenFile,
+    source: memoryview,
+    offset: int | None,
+    make_waiter: MakeWaiter,
+    *,
+    is_direct: bool,
+    pieces: list[range],
 ) -> Steps[int]:
     done = 0
     while True:
@@ -195,7 +207,8 @@ def _write_all(
             done += yield from direct.direct_write(file, source[done:], offset + done, make_waiter)
         else:
             at = None if offset is None else offset + done
-            done += yield from write.perform_write(file, source[done:], at, make_waiter)
+            pieces.append((yield from write.perform_write(file, source[done:], at, make_waiter)))
+            done += len(pieces[-1])
         if done >= len(source):
             return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tempfile
 import threading
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.file.sources import SMALL_CACHE_BYTES, TIMEOUT_S, outcome_of
+from tests.file.writable import Disk
 
 from pagein import File, PageCache
 
@@ -131,6 +133,24 @@ def test_text_that_is_detached_leaves_a_file_that_closes_itself(cache: PageCache
     assert cache.stats().open_files == 0
     cache.sync()
     assert (tmp_path / "file").read_bytes() == b"text and bytes"
+
+
+@pytest.mark.parametrize("mode", ["w", "a"])
+def test_text_whose_write_has_failed_half_way_is_written_once(small_cache: PageCache, mode: str) -> None:
+    disk, lines = Disk({"log": b""}), "".join(f"{number:07d}\n" for number in range(10_000))
+    disk.error = OSError(errno.ENOSPC, "No space left on device")
+    with small_cache.open((disk, "log"), mode) as text:
+        assert isinstance(text, io.TextIOWrapper)
+        file: Any = text.buffer
+        with pytest.raises(OSError, match="No space left"):
+            text.write(lines)
+        assert 0 < file.size_bytes < len(lines) == file.tell()
+        disk.error = None
+        with pytest.raises(OSError, match="No space left"):
+            file.fsync()  # tells of it, and has stored all
+        assert disk.objects["log"] == lines.encode()
+        text.write("the end")
+    assert disk.objects["log"] == f"{lines}the end".encode()
 
 
 def test_of_two_who_close_a_cache_at_once_the_second_leaves_a_file_open_that_the_first_writes_text_to(

@@ -17,6 +17,7 @@ from tests.file.sources import SMALL_CACHE_BYTES, assert_nothing_left, binary, i
 from tests.file.writable import Disk
 
 from pagein import File, PageCache
+from pagein.mm.zone import Zone
 from pagein.stores import MemoryStore
 from pagein.units import PAGE_SIZE
 
@@ -261,6 +262,25 @@ def test_an_append_goes_behind_what_another_file_has_written(cache: PageCache) -
         writing.truncate(1)
         assert (appending.write(b"8"), appending.tell()) == (1, 2)
     assert disk.objects["a"] == b"18"
+
+
+@pytest.mark.parametrize("size_bytes", [7, 3 * PAGE_SIZE])
+def test_after_an_append_the_position_is_behind_it_whoever_has_appended_meanwhile(
+    cache: PageCache, monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    disk, change = Disk({"a": b"12"}), Zone.change
+    with binary(cache.open((disk, "a"), "ab")) as file, binary(cache.open((disk, "a"), "ab")) as other:
+
+        def then_another(*arguments: Any) -> Any:
+            done = change(*arguments)
+            patch.undo()
+            other.write(b"another's")
+            return done
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Zone, "change", then_another)
+            file.write(b"x" * size_bytes)
+        assert (file.tell(), other.tell()) == (2 + size_bytes, 2 + size_bytes + 9)
 
 
 # -- how far a file may grow -------------------------------------------------------------------------

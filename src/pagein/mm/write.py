@@ -33,8 +33,9 @@ AHEAD_SHARE = 32
 """...but no more than this share of the cache."""
 
 
-def perform_write(file: OpenFile, data: memoryview, offset: int | None, make_waiter: MakeWaiter) -> Steps[int]:
-    """Write *data* at *offset*, or, if that is None, at the end as it is when its turn comes (O_APPEND); how many.
+def perform_write(file: OpenFile, data: memoryview, offset: int | None, make_waiter: MakeWaiter) -> Steps[range]:
+    """Write *data* at *offset*, or, if that is None, at the end as it is when its turn comes (O_APPEND); which bytes of
+    the file it is now.
 
     Fewer only if an error came after some: it comes to the next write.
     Blocks: for other writers, for pages that are read, for memory, and while too much is dirty.
@@ -44,7 +45,8 @@ def perform_write(file: OpenFile, data: memoryview, offset: int | None, make_wai
     yield from mapping.i_rwsem.acquire_steps(make_waiter)
     try:
         require_open(file)
-        return (yield from write_locked(file, data, mapping.i_size if offset is None else offset, make_waiter))
+        start = mapping.i_size if offset is None else offset
+        return range(start, start + (yield from write_locked(file, data, start, make_waiter)))
     finally:
         mapping.i_rwsem.release()
 
@@ -57,7 +59,7 @@ def require_open(file: OpenFile) -> None:
 
 
 def write_locked(file: OpenFile, data: memoryview, offset: int, make_waiter: MakeWaiter) -> Steps[int]:
-    """`perform_write`, by who holds ``i_rwsem``."""
+    """`perform_write`, by who holds ``i_rwsem``; how many bytes."""
     mapping = file.mapping
     require_room(mapping, offset + len(data) if len(data) else 0)  # of nothing, no place is too far (POSIX)
     appends = offset == mapping.i_size
