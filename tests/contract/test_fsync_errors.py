@@ -10,7 +10,7 @@ from tests.contract.writing import Written, open_written
 from pagein import UnwrittenDataError
 from pagein.mm.writeback import Sync
 from pagein.testing.stores import pattern
-from pagein.testing.writable import WritableOps, store_failed, store_failing, store_started
+from pagein.testing.writable import WritableOps, redirtied, store_failed, store_failing, store_started
 from pagein.units import PAGE_SIZE
 
 FULL = OSError(errno.ENOSPC, "full")
@@ -102,6 +102,22 @@ def test_item_56_close_tells_what_nobody_has_told(scene):
     subject.assert_dirty(0)
     assert [fsyncs(subject.file), fsyncs(subject.file)] == ["full", None]
     subject.assert_clean(EXPECTED)
+
+
+@pytest.mark.parametrize("end", ["fsync", "close"])
+def test_item_56_an_error_is_told_though_the_store_declines_when_it_is_asked_again(scene, end):
+    subject = written(scene, store_failing(FULL), redirtied, redirtied)
+    with subject.inode.open("r+b") as other:
+        fail_in_background(subject)
+        assert fsyncs(other) == "full", "and not that it is declined now"
+        if end == "close":
+            with pytest.raises(OSError, match="full"):
+                subject.file.close()
+        else:
+            assert fsyncs(subject.file) == "full"
+        assert [fsyncs(file) for file in (other, other)] == [None, None]
+    if end == "fsync":
+        subject.assert_clean(EXPECTED)
 
 
 def test_item_56_each_hearer_has_an_error_of_his_own(scene):

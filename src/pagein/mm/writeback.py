@@ -93,12 +93,14 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
     """Everything that was written before this is in the store, and *durable*, once it returns without an error.
 
     Raises: the first error of this write-back; else an error of an earlier one that this open file has not been told
-    of.  What failed stays dirty: another fsync tries again.  Linux: vfs_fsync, file_check_and_advance_wb_err.
+    of, which also goes before EAGAIN.  What failed stays dirty: another fsync tries again.  Linux: vfs_fsync,
+    file_check_and_advance_wb_err.
     """
     error = yield from sync_steps(file.mapping, make_waiter, durable=durable)
     with file.mapping.zone.lock:
         earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)
-    error = error or earlier
+    if error is None or isinstance(error, Declined):  # that the next one finds out by itself; this is told once
+        error = earlier or error
     if error is not None:
         try:
             raise again(error)
