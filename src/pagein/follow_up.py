@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from . import unwritten
-from .mm.openfile import OpenFile
 from .mm.sync import is_inside
 from .table import Released
 
@@ -99,19 +98,21 @@ def has_late(cache: PageCache, key: Hashable) -> bool:
 
 
 def _write_out_behind(cache: PageCache, inode: Inode) -> None:
-    """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is."""
+    """Write out what was left without a close.  What fails stays, and is told as any failure of write-back is: here
+    nobody hears of it."""
 
-    def done(_: None, error: BaseException | None) -> None:
+    def done(_: BaseException | None, error: BaseException | None) -> None:
         cache._table.released.append(Released(inode, None, 0, wrote=False))
         try:
             cache._table.follow_up()
         finally:  # who closes the cache waits for that
             cache._table.behind.end()
 
-    file = OpenFile(inode.mapping, writable=True)
+    mapping = inode.mapping
+    steps = partial(unwritten.write_out_steps, mapping, durable=mapping.ops.commits, behind_writers=True)
     cache._table.behind.begin()
     try:
-        cache._zone.workqueue.run_detached(partial(unwritten.close_steps, file), done)
+        cache._zone.workqueue.run_detached(steps, done)
     except (RuntimeError, ValueError):  # no thread is left, or the cache was closed: then sync and close do it
         done(None, None)
 

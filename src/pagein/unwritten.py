@@ -68,14 +68,17 @@ def write_out_all(
         # Not for himself: a store may close the cache in the middle of a read that a writer waits for, or a finalizer
         # in the middle of a write.
         waits = behind_writers and not (mapping.is_calling_here() or mapping.i_rwsem.is_held_here)
-        return partial(_write_out_steps, mapping, durable=durable or mapping.ops.commits, behind_writers=waits)
+        return partial(write_out_steps, mapping, durable=durable or mapping.ops.commits, behind_writers=waits)
 
     return _run_all(zone, [all_steps(inode.mapping) for inode in inodes])
 
 
-def _write_out_steps(
+def write_out_steps(
     mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, behind_writers: bool
 ) -> Steps[BaseException | None]:
+    """Hand what is dirty to the store: the first error, of which whoever has it open, or opens it, is still to be told.
+    *behind_writers*: who has begun to change it is waited for.
+    """
     if behind_writers:
         yield from _behind_writers_steps(mapping, make_waiter)
     return (yield from sync_steps(mapping, make_waiter, durable=durable))

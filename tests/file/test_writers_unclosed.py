@@ -83,6 +83,25 @@ def test_what_nobody_closed_is_handed_to_the_store_without_anybody_s_asking(
         assert disk.names_of_calls() == calls
 
 
+@pytest.mark.parametrize("leave", [leave_open, leave_text_open])
+def test_why_what_nobody_closed_could_not_be_written_is_told_to_the_next_who_opens_it(
+    leave: Callable[[PageCache, Disk], None], disk: Disk
+) -> None:
+    with PageCache("1 MiB", debug=True) as cache:
+        disk.error = OSError(errno.EDQUOT, "quota exceeded")
+        leave(cache, disk)
+        gc.collect()
+        cache.stats()  # follows up, if no worker has
+        cache._table.behind.wait()
+        disk.error = None
+        with binary(cache.open((disk, "b"), "r+b")) as file, binary(cache.open((disk, "b"), "r+b")) as other:
+            for one in (file, other):
+                with pytest.raises(OSError, match="quota exceeded"):
+                    one.fsync()
+                one.fsync()
+        assert disk.objects["b"] == b"written"
+
+
 def test_text_that_was_collected_is_older_than_what_is_written_afterwards(disk: Disk) -> None:
     with PageCache("1 MiB", debug=True) as cache, binary(cache.open((disk, "a"), "r+b")) as file:
         file.pwrite(b"here", 0)
