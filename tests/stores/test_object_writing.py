@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +439,71 @@ def test_a_server_without_conditional_put_gets_a_plain_one(moto: str, options: d
         store(version, b"mine", 0)
         version.ops.fsync()
         assert bytes_of(bucket, "plain") == b"mine"
+
+
+class Generations(BaseHTTPRequestHandler):
+    """One object as GCS has it: the ETag is of its bytes, and each PUT makes another generation."""
+
+    data, generation = DATA, 1
+
+    def do_GET(self) -> None:
+        begin = int(asked.removeprefix("bytes=").split("-")[0]) if (asked := self.headers["Range"]) else 0
+        self._answer(206 if asked else 200, type(self).data[begin:], begin)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        kind, data = type(self), self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["x-goog-if-generation-match"] not in (None, str(kind.generation)):
+            self._answer(412)
+            return
+        kind.data, kind.generation = data, kind.generation + 1
+        self._answer(200)
+
+    def _answer(self, status: int, body: bytes = b"", begin: int = 0) -> None:
+        self.send_response(status)
+        self.send_header("ETag", f'"{hashlib.md5(type(self).data).hexdigest()}"')
+        self.send_header("x-goog-generation", str(type(self).generation))
+        self.send_header("Last-Modified", "Sun, 29 Nov 2026 12:00:00 GMT")
+        self.send_header("Content-Length", str(len(body)))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {begin}-{begin + len(body) - 1}/{begin + len(body)}")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("theirs", [DATA, OTHER], ids=["the_same", "another"])
+def test_what_somebody_has_put_there_once_more_is_no_change_though_its_generation_is_another(theirs: bytes) -> None:
+    class Object(Generations):
+        pass
+
+    with HTTPServer(("127.0.0.1", 0), Object) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        key = {"gcs_base_url": f"http://127.0.0.1:{server.server_port}", "disable_oauth": True}
+        key |= {"client_email": "", "private_key": "", "private_key_id": ""}
+        made = GCSStore("bucket", service_account_key=json.dumps(key), client_options={"allow_http": True})
+        try:
+            with writing((made, "a")) as version:
+                for mine in b"mine", b"more":
+                    store(version, mine, 0)
+                    Object.generation += 1  # their PUT, of what is there by then, or of something else
+                    if theirs is DATA:
+                        version.ops.fsync()
+                        assert Object.data == mine + DATA[4:]
+                        continue
+                    Object.data = theirs
+                    with raises_errno(errno.ESTALE):
+                        version.ops.fsync()
+                    assert Object.data == theirs
+        finally:
+            server.shutdown()
+            serving.join(WAIT_S)
 
 
 def test_a_full_disk_below_a_local_store_is_enospc_and_the_old_object_stays(tmp_path: Path) -> None:
