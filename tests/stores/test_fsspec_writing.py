@@ -35,6 +35,13 @@ class PlainFileSystem(LocalFileSystem):  # type: ignore[misc]
     put_file = fsspec.AbstractFileSystem.put_file
 
 
+class CopyingFileSystem(PlainFileSystem):
+    """That cannot rename: fsspec moves by copying, and takes names for patterns."""
+
+    protocol = "copying"
+    mv = fsspec.AbstractFileSystem.mv
+
+
 class Place:
     """A directory of some filesystem, and how to look at it from outside."""
 
@@ -255,6 +262,22 @@ def test_an_upload_that_could_not_be_confirmed_is_ours_for_the_next_one_too(
         store(version, b"last", 0)
         version.ops.fsync()
     assert place.get("a") == b"last" + expected[4:]
+
+
+@pytest.mark.parametrize("name", ["a", "a[1]", "a?", "a*", "[a]*?"])
+def test_a_name_is_no_pattern_where_fsspec_moves_by_copying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    place = Place(CopyingFileSystem(), str(tmp_path))
+    monkeypatch.setattr("pagein.stores.fsspec_writing.LocalFileSystem", ZipFileSystem)  # not known to be local
+    (tmp_path / "a1").write_bytes(OTHER)
+    with writing(place.source(name), create=True) as version:
+        for data in b"first", b"second":
+            store(version, data, 0)
+            version.ops.fsync()
+            assert (tmp_path / name).read_bytes() == data
+    assert sorted(place.names()) == sorted(["a1", name])
+    assert (tmp_path / "a1").read_bytes() == OTHER
 
 
 def test_filesystems_that_are_known_not_to_write_are_erofs(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ WHOLE_PROTOCOLS = frozenset(
 """Where a file is an object, which appears when its upload is complete."""
 _READ_ONLY_PROTOCOLS = frozenset({"http", "https", "git", "github", "data", "reference"})
 
+_PATTERN_CHARACTERS = frozenset("*?[")
+
 
 def require_writable(fs: AbstractFileSystem, name: str) -> None:
     """Raise OSError(EROFS) for a filesystem that is known not to replace files."""
@@ -135,6 +137,9 @@ class FsspecTarget:
                 if self._expected is not None:
                     os.chmod(aside, os.stat(path).st_mode & 0o7777)
                 os.replace(aside, path)  # mv() would copy where it may not rename
+            elif type(fs).mv is AbstractFileSystem.mv and _PATTERN_CHARACTERS.intersection(path):
+                fs.cp_file(aside, path)  # as fsspec's own mv() does, for which such a name is a pattern
+                fs.rm_file(aside)
             else:
                 fs.mv(aside, path)
         except BaseException as error:
