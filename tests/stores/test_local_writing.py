@@ -19,7 +19,7 @@ import pytest
 from tests.stores.reading import DATA, MIB, OTHER, fill, opened, raises_errno
 from tests.stores.writing import as_nobody, content, run_script, small_disk, store, writing
 
-from pagein.stores import LocalStore, local, writing as store_writing
+from pagein.stores import LocalStore, local, local_names, writing as store_writing
 
 BLOCK = 4096
 WAIT_S = 30.0
@@ -152,9 +152,8 @@ def test_zeros_are_written_where_there_are_no_holes(file: Path, monkeypatch: pyt
     assert file.read_bytes() == DATA[:100] + bytes(2 * MIB) + DATA[100 + 2 * MIB :]
 
 
-def test_fsync_is_of_the_file_and_of_the_directory_of_a_new_one_once(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def noted_fsyncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of what, from now on."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -163,6 +162,13 @@ def test_fsync_is_of_the_file_and_of_the_directory_of_a_new_one_once(
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", noted)
+    return synced
+
+
+def test_fsync_is_of_the_file_and_of_the_directory_of_a_new_one_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = noted_fsyncs(monkeypatch)
     with writing(file) as version:
         version.ops.fsync()
     assert synced == [str(file)]
@@ -173,6 +179,37 @@ def test_fsync_is_of_the_file_and_of_the_directory_of_a_new_one_once(
         version.ops.fsync()
         version.ops.fsync()
     assert synced == [str(new), str(file.parent), str(new)]
+
+
+def test_a_name_that_was_made_and_closed_without_fsync_is_durable_after_that_of_who_opens_the_file_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = noted_fsyncs(monkeypatch)
+    for name in "a", "b":
+        with writing(tmp_path / name, create=True):
+            pass
+    assert synced == []
+    (tmp_path / "b").rename(tmp_path / "c")
+    for name in "a", "c":
+        for _ in range(2):
+            with writing(tmp_path / name) as version:
+                version.ops.fsync()
+    assert synced == [f"{tmp_path}/a", str(tmp_path), f"{tmp_path}/a", f"{tmp_path}/c", str(tmp_path), f"{tmp_path}/c"]
+
+
+def test_when_more_names_were_made_than_are_known_any_may_be_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_names, "NAMES_MAX", 2)
+    monkeypatch.setattr(local_names, "_new", {})
+    monkeypatch.setattr(local_names, "_forgotten", [])
+    for name in "abc":
+        with writing(tmp_path / name, create=True):
+            pass
+    synced = noted_fsyncs(monkeypatch)
+    with writing(tmp_path / "a") as version:
+        version.ops.fsync()
+    assert synced == [f"{tmp_path}/a", str(tmp_path)]
 
 
 # -- threads -----------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from functools import partial
 
 from ..errors import conflict, is_directory, no_size, not_regular, permission, same_file, stale, store_failed
 from ..mm.aops import AddressSpaceOperations
+from .local_names import file_id_of, fsync_directory, may_be_new, note_durable, note_new
 from .local_version import FileVersion, look, note_own, stamp_of
 from .ranges import RangeOperations, require_length
 from .source import Opened, Source
@@ -108,6 +109,8 @@ class LocalSource:
                 if truncate:
                     os.ftruncate(fd, 0)
                 status, version = look(fd)
+                if is_new:
+                    note_new(file_id_of(status))
                 if (truncate or is_new) and not status.st_size:
                     version = note_own(status)
             except BaseException:
@@ -116,7 +119,7 @@ class LocalSource:
         except OSError as error:
             error.filename = self.name
             raise
-        directory = os.path.dirname(_real_path(self._path)) if is_new else None
+        directory = os.path.dirname(_real_path(self._path)) if may_be_new(file_id_of(status)) else None
         ops = _WritableOperations(fd, status, self.name, directory, version)
         return Opened(
             ops, status.st_size, ops.version, close=lambda: os.close(fd), has_validator=not version.is_racy
@@ -229,6 +232,7 @@ class _WritableOperations(_LocalOperations):
         self._racy_mark = version.mark if version.is_racy else ""
         """What is read through these operations may be older than what it lies beside, whatever is written then."""
         self._pid = os.getpid()
+        self._file = file_id_of(opened)
         self._new_in = directory
         self._fsync_failed: OSError | None = None
         self._fsync_lock = threading.Lock()  # held across I/O: of two at once, the one that fails must tell the other
@@ -283,7 +287,8 @@ class _WritableOperations(_LocalOperations):
                     self._fsync_failed = error.with_traceback(None)
                     raise
                 if self._new_in is not None:
-                    _fsync_directory(self._new_in)
+                    fsync_directory(self._new_in)
+                    note_durable(self._file)
                     self._new_in = None
 
     @contextmanager
@@ -339,7 +344,7 @@ class _AsideOperations(_WritableOperations):
                     os.fchmod(self._fd, self._mode)
                 os.replace(self._aside, self._path)
                 self._aside = None
-                _fsync_directory(os.path.dirname(self._path))
+                fsync_directory(os.path.dirname(self._path))
 
     def close(self) -> None:
         """Nobody uses it any more."""
@@ -347,17 +352,6 @@ class _AsideOperations(_WritableOperations):
         if self._aside is not None:
             with suppress(OSError):  # somebody else has removed it
                 os.unlink(self._aside)
-
-
-def _fsync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that does so by itself, or not at all
-            raise
-    finally:
-        os.close(fd)
 
 
 def _real_path(path: str) -> str:
