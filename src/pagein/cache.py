@@ -334,7 +334,8 @@ class PageCache:
     # -- what is written, and the end ----------------------------------------------------------------------
 
     def sync(self) -> None:
-        """`File.fsync` of every file with data that its store does not have, also of those that are closed.
+        """`File.fsync` of every file with data that its store does not have, also of those that are closed; and of each
+        local file that was written to through this cache, and closed, before.
 
         Blocks: interruptibly.  Raises: UnwrittenDataError naming the files that their stores do not have; else OSError:
         the first error of a store that has all of a file, but not durably; ValueError if the cache is closed.
@@ -342,6 +343,7 @@ class PageCache:
         if self._zone.closed:
             raise closed_cache()
         self._zone.shielded(partial(closing.write_out_all, self, durable=True))
+        self._zone.io.shielded(self._table.written.closed_files.fsync)
         follow_up.sweep(self)
 
     def close(self, *, discard: bool = False) -> None:

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from .stores.local_fsync import ClosedFile, ClosedFiles
+
 if TYPE_CHECKING:
     from .cache import PageCache
     from .inode import Inode
@@ -27,6 +29,8 @@ class WrittenInodes:
         """Those of them that nobody has open for writing any more..."""
         self._left_and_begun: set[Inode] = set()
         """...and whose data somebody has begun to hand over since."""
+        self.closed_files: ClosedFiles = ClosedFiles()
+        """What of them is in the system, but not on the disk for certain."""
         self.ends: int = 0
         """How often one became as any other."""
 
@@ -73,6 +77,9 @@ class WrittenInodes:
             if not inode.mapping.i_rwsem.held and inode.unwritten_bytes is None:
                 self._remove(inode)
                 inode.note_version()
+                closed_file = getattr(inode.mapping.ops, "closed_file", None)
+                if isinstance(closed_file, ClosedFile):
+                    self.closed_files.note(closed_file)
                 self.ends += 1
                 inode.written_at = self.ends
                 ended.append(inode)
@@ -108,6 +115,7 @@ class WrittenInodes:
         self._all.clear()
         self._left.clear()
         self._left_and_begun.clear()
+        self.closed_files = ClosedFiles()
         self._let_cache_go()
         return written
 

@@ -19,7 +19,7 @@ import pytest
 from tests.stores.reading import DATA, MIB, OTHER, fill, opened, raises_errno
 from tests.stores.writing import as_nobody, content, run_script, small_disk, store, writing
 
-from pagein.stores import LocalStore, local, local_names, writing as store_writing
+from pagein.stores import LocalStore, local, local_fsync, writing as store_writing
 
 BLOCK = 4096
 WAIT_S = 30.0
@@ -200,9 +200,9 @@ def test_a_name_that_was_made_and_closed_without_fsync_is_durable_after_that_of_
 def test_when_more_names_were_made_than_are_known_any_may_be_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_names, "NAMES_MAX", 2)
-    monkeypatch.setattr(local_names, "_new", {})
-    monkeypatch.setattr(local_names, "_forgotten", [])
+    monkeypatch.setattr(local_fsync, "NAMES_MAX", 2)
+    monkeypatch.setattr(local_fsync, "_new", {})
+    monkeypatch.setattr(local_fsync, "_forgotten", [])
     for name in "abc":
         with writing(tmp_path / name, create=True):
             pass

@@ -163,6 +163,7 @@ OTHERS = (
     Other("stores/layer.py", "_fd_lock", "LEAF: a temporary file is made"),
     Other("stores/local.py", "_fsync_lock", "across an fsync, so that whoever comes second hears that it failed"),
     Other("stores/local.py", "_lock", "LEAF: the version of a local file, and who changes it"),
+    Other("stores/local_fsync.py", "_lock", "LEAF: which local files were closed and not fsynced"),
     Other("stores/loop.py", "_lock", "LEAF: the event loop's thread is started"),
     Other("stores/memory.py", "_lock", "LEAF: the objects"),
     Other("stores/staged.py", "_commit_lock", "across a commit; takes the next"),

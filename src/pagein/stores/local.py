@@ -28,7 +28,7 @@ from functools import partial
 
 from ..errors import conflict, is_directory, no_size, not_regular, permission, same_file, stale, store_failed
 from ..mm.aops import AddressSpaceOperations
-from .local_names import file_id_of, fsync_directory, may_be_new, note_durable, note_new
+from .local_fsync import ClosedFile, file_id_of, fsync_directory, may_be_new, note_durable, note_new
 from .local_version import FileVersion, look, note_own, stamp_of
 from .ranges import RangeOperations, require_length
 from .source import Opened, Source
@@ -120,7 +120,7 @@ class LocalSource:
             error.filename = self.name
             raise
         directory = os.path.dirname(_real_path(self._path)) if may_be_new(file_id_of(status)) else None
-        ops = _WritableOperations(fd, status, self.name, directory, version)
+        ops = _WritableOperations(fd, status, self.name, directory, version, closed_as=self._path, is_cut=truncate)
         return Opened(
             ops, status.st_size, ops.version, close=lambda: os.close(fd), has_validator=not version.is_racy
         )  # fmt: skip
@@ -226,7 +226,17 @@ class _LocalOperations(RangeOperations):
 class _WritableOperations(_LocalOperations):
     writable = True
 
-    def __init__(self, fd: int, opened: os.stat_result, name: str, directory: str | None, version: FileVersion) -> None:
+    def __init__(
+        self,
+        fd: int,
+        opened: os.stat_result,
+        name: str,
+        directory: str | None,
+        version: FileVersion,
+        *,
+        closed_as: str,
+        is_cut: bool = False,
+    ) -> None:
         super().__init__(fd, opened, name)
         self._version = version
         self._racy_mark = version.mark if version.is_racy else ""
@@ -239,12 +249,20 @@ class _WritableOperations(_LocalOperations):
         self._lock = threading.Lock()  # of the version and these two
         self._writers = 0
         self._changes = 0
+        self._synced_changes = -1 if is_cut else 0
+        self._closed = ClosedFile(self._file, closed_as)
 
     @property
     def version(self) -> str:
         """The version that the file has, as far as we know."""
         version = self._version  # one step
         return f"{version}{self._racy_mark}" if version.is_own else str(version)
+
+    @property
+    def closed_file(self) -> ClosedFile | None:
+        """What is to be fsynced yet, also after it was closed; None if everything has been.  Blocks: no."""
+        is_synced = self._changes == self._synced_changes and self._new_in is None
+        return None if is_synced else self._closed
 
     def fill(self, buffer: memoryview, offset_bytes: int) -> None:
         require_owner(self._pid, self._name)
@@ -281,6 +299,8 @@ class _WritableOperations(_LocalOperations):
                 text = f"what was written may be lost, since an fsync has failed ({failed.strerror}): save it elsewhere"
                 raise store_failed(self._name, text, failed.errno or errno.EIO) from failed
             with self._named():
+                with self._lock:
+                    changes = self._changes  # those that are under way count once more when they end
                 try:
                     os.fsync(self._fd)
                 except OSError as error:
@@ -290,6 +310,7 @@ class _WritableOperations(_LocalOperations):
                     fsync_directory(self._new_in)
                     note_durable(self._file)
                     self._new_in = None
+                self._synced_changes = changes
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -330,7 +351,7 @@ class _AsideOperations(_WritableOperations):
 
     def __init__(self, fd: int, aside: str, path: str, replaced: os.stat_result | None, name: str) -> None:
         status = os.fstat(fd)
-        super().__init__(fd, status, name, None, note_own(status))
+        super().__init__(fd, status, name, None, note_own(status), closed_as=path)
         self._aside: str | None = aside
         self._path = path
         self._mode = None if replaced is None else replaced.st_mode & 0o777
