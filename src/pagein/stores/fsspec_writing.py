@@ -1,8 +1,10 @@
 """Files replaced through fsspec: written aside and renamed, or uploaded where a file appears only when it is complete.
 
 Guarantees: nobody sees a half-written file.  The version is looked at just before, and another than what was opened is
-ESTALE; **fsspec has no conditional write: who else writes in that moment is overwritten**.  An upload that failed, or
-could not be confirmed, and may have been carried out all the same is recognised by its content, also by later ones.
+ESTALE; **fsspec has no conditional write: who else writes in that moment is overwritten**, and who does so between the
+upload and the look that confirms it, with as many bytes, is taken for us, and overwritten by the next one.  An upload
+that failed, or could not be confirmed, and may have been carried out all the same is recognised by its content, also by
+later ones.
 Assumes: a filesystem that is not in WHOLE_PROTOCOLS renames onto an existing file at once, or does as well by copying.
 Waits: as fsspec.py says, in proportion to the size.
 Not here: what is written (staged.py).

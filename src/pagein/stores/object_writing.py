@@ -6,7 +6,8 @@ as ours by a tag in the object's metadata (COMMIT_ATTRIBUTE): it is neither repe
 Content-Type and whatever else the object's metadata say are kept.
 Where a store has no conditional PUT (obstore's LocalStore, S3 with ``conditional_put="disabled"``), or the object is
 larger than one PUT takes (PUT_BYTES_MAX, then it is a multipart upload), the version is looked at just before: **who
-else writes in that moment is overwritten**.  It is looked at before each upload, so that a lost cause costs none, and
+else writes in that moment is overwritten**; and where a PUT is answered without a strong ETag, what is there a moment
+later is taken for ours.  It is looked at before each upload, so that a lost cause costs none, and
 servers that ignore If-Match do no more harm than those that have no such thing.
 Waits: an upload by URL may take what policy.upload_timeout_s says; in a store that the user has made, what that says.
 Not here: what is put (staged.py).
