@@ -47,6 +47,12 @@ WRITE_BACK = [
         "contract/test_fsync_errors.py::test_item_56_two_files_that_were_open_before_hear_once_each",
     ),
     mutation(
+        "writeback", "an error that is to be told is not where the store declines by then",
+        "    if error is None or isinstance(error, Declined):  #",
+        "    if error is None:  #",
+        "contract/test_fsync_errors.py::test_item_56_an_error_is_told_though_the_store_declines_when_it_is_asked_again",
+    ),
+    mutation(
         "walk", "fsync does not wait for what another has begun to store since it looked",
         "                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
         "                pass\n",

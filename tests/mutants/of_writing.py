@@ -86,9 +86,10 @@ WRITING = [
     mutation(
         "write", "the end of the file is read before the lock of who appends",
         "    mapping = file.mapping\n    yield from mapping.i_rwsem.acquire_steps(make_waiter)\n    try:\n"
-        "        require_open(file)\n        return",
+        "        require_open(file)\n        start = mapping",
         "    mapping = file.mapping\n    offset = mapping.i_size if offset is None else offset\n"
-        "    yield from mapping.i_rwsem.acquire_steps(make_waiter)\n    try:\n        require_open(file)\n        return",
+        "    yield from mapping.i_rwsem.acquire_steps(make_waiter)\n    try:\n"
+        "        require_open(file)\n        start = mapping",
         "mm/test_interleavings_of_writes.py::test_two_who_append_lose_nothing_of_one_another",
     ),
     mutation(
