@@ -93,7 +93,7 @@ def left_behind(rig: Rig) -> None:
 
 
 def _open_read_close(rig: Rig) -> None:
-    once = Rig(rig.subject, {}, rig.record)
+    once = rig.anew()
     try:
         once.open_to_read()
         with once.cache() as cache, once.file(cache) as file:

@@ -39,6 +39,8 @@ class Report(NamedTuple):
     subject: str
     findings: tuple[Finding, ...]
     duration_s: float
+    gave_up: bool = False
+    """Whether the store was waited for in vain: threads of its may never end."""
 
     @property
     def passed(self) -> bool:
