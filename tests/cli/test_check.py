@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 from pathlib import Path
 from xml.etree import ElementTree as Tree
@@ -50,6 +51,10 @@ class Stuck(AddressSpaceOperations):
 
 def failing():
     raise KeyError("no configuration")
+
+
+def exits():
+    raise SystemExit(0)
 
 
 class Shut:
@@ -121,6 +126,26 @@ def test_a_module_that_fails_is_one_line_and_2(capsys: pytest.CaptureFixture[str
     assert ended.status == 2
     assert "cannot import checked_fails: ZeroDivisionError: division by zero at " in ended.complaint
     assert "checked_fails.py:1" in ended.complaint
+
+
+def test_a_module_that_ends_python_is_2_and_not_a_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As a script does that does not ask whether it is the main one."""
+    (tmp_path / "checked_exits.py").write_text("import sys\nsys.exit(0)\n")
+    ended = run_here(capsys, "check", "checked_exits:Ops")
+    assert (ended.status, ended.out) == (2, "")
+    assert "cannot import checked_exits: SystemExit: 0 at " in ended.complaint
+
+
+def test_what_ends_python_when_it_is_made_is_2_and_not_a_pass(check, module: str) -> None:
+    ended = check("exits")
+    assert (ended.status, ended.out) == (2, "")
+    assert f"cannot check {module}:exits: SystemExit: 0 at " in ended.complaint
+
+
+def test_a_sigterm_while_the_module_is_imported_ends_the_command_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "checked_killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    ended = run_process("check", "checked_killed:Ops")
+    assert (ended.status, ended.out, ended.err) == (128 + signal.SIGTERM, "", "")
 
 
 def test_json(check) -> None:

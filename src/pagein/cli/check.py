@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..stores.source import Opened
-from .ending import leave_within
+from .ending import Terminated, leave_within
 from .options import Seconds, size
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def check(
         _amend(subject, size_bytes, content, writes)
         made = first_made(subject, patience_s)
         _require_there(made)
-    except Exception as error:  # whatever makes it
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:  # whatever makes it
         raise _cannot_check(target, error) from error
     if output is not None and (os.path.isfile(output) or not os.path.exists(output)):  # a pipe is opened once
         _write(output, "", mode="a")  # before the check, which takes its time
@@ -100,8 +102,11 @@ def check(
     return 0 if report.passed else EXIT_BROKEN
 
 
-def _cannot_check(target: str, error: Exception) -> click.UsageError:
-    return click.UsageError(f"cannot check {target}: {str(error) or repr(error)}")
+def _cannot_check(target: str, error: BaseException) -> click.UsageError:
+    from ..testing.contract.record import where_raised
+
+    said = where_raised(error) if isinstance(error, SystemExit) else str(error) or repr(error)
+    return click.UsageError(f"cannot check {target}: {said}")
 
 
 def _write(output: str, text: str, *, mode: str = "w") -> None:
@@ -121,7 +126,9 @@ def _found(target: str) -> Any:
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module does
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the module does
         if os.path.isfile(module_name):
             raise click.UsageError(_not_a_file(module_name, path)) from error
         raise click.UsageError(f"cannot import {module_name}: {where_raised(error)}") from error
