@@ -25,7 +25,7 @@ from tests.kit.reading_mistakes import (
     RightUnlockingLater,
     RightWithReadahead,
 )
-from tests.kit.source_mistakes import Place
+from tests.kit.source_mistakes import Object, Place
 from tests.kit.sources_that_keep import (
     EndsItsPoolWithoutWaiting,
     GrowsAPoolForAll,
@@ -52,7 +52,7 @@ import pagein
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.writeback import WritebackControl
-from pagein.stores import LocalStore, MemoryStore
+from pagein.stores import LocalStore, MemoryStore, Opened
 from pagein.testing import Link, RangeServer, SimulatedStore
 from pagein.testing.contract import Subject, check
 from pagein.testing.contract.probe import probe_of
@@ -227,6 +227,45 @@ def test_right_operations_of_which_something_ends_a_little_later(right: Any) -> 
 def test_a_right_source_that_keeps_something(kind: Any) -> None:
     with ended(kind()) as place:
         assert {"L2", "L3"} <= require_kept(Subject((place, "a"), content=CONTENT))
+
+
+class Blob(pagein.RangeOperations):
+    """Over a descriptor, which is good until it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.closes = 0
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> int:
+        return os.preadv(self.file.fileno(), [buffer], offset_bytes)
+
+    def close(self) -> None:
+        self.closes += 1
+        self.file.close()
+
+
+def test_an_opened_that_all_exercises_share_is_closed_once_after_the_last(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(CONTENT)
+    blob = Blob(tmp_path / "a")
+    kept = require_kept(Subject(Opened(blob, len(CONTENT), "v1", close=blob.close), content=CONTENT))
+    assert {"R9", "C1", "L3", "O9"} <= kept
+    assert blob.closes == 1
+
+
+class Session(Object):
+    """A source that is closed by whoever has made it."""
+
+    closes = 0
+
+    def close(self) -> None:
+        self.closes += 1
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_source_with_a_close_of_its_own_is_not_closed(is_made_anew: bool) -> None:
+    session = Session(Place(), "a")
+    require_kept(Subject((lambda: session) if is_made_anew else session, content=CONTENT))
+    assert session.closes == 0
 
 
 def test_memory() -> None:

@@ -251,6 +251,15 @@ def test_where_source_open_hangs_is_told(never: threading.Event) -> None:
     assert breach.where == "source.open()"
 
 
+def test_an_opened_that_all_exercises_share_and_that_cannot_be_closed_is_told() -> None:
+    def close() -> None:
+        raise KeyError("not open")
+
+    report = check(Subject(Opened(Right(), len(CONTENT), "", close=close)))
+    assert report.broken == ["O9"]
+    assert report.of("R9").verdict == "passed"
+
+
 def test_operations_whose_close_hangs_do_not_hang_the_check(never: threading.Event) -> None:
     def close() -> None:
         never.wait()

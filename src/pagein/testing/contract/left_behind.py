@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from ...stores.source import Opened
 from .record import Record
-from .rig import Rig
+from .rig import NotApplicable, Rig
 
 CYCLES = 4
 """So often it is opened, read and closed."""
@@ -90,6 +91,14 @@ def left_behind(rig: Rig) -> None:
     gc.collect()
     _look_again(cycles)
     _accuse(rig.record, cycles[:-1])
+
+
+def closed_at_last(rig: Rig) -> None:
+    """What all exercises have used."""
+    made = rig.made()
+    if not rig.subject.is_shared or not isinstance(made, Opened):
+        raise NotApplicable("each exercise has opened its own")
+    rig.shut(made)
 
 
 def _open_read_close(rig: Rig) -> None:

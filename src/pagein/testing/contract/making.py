@@ -43,8 +43,11 @@ def first_made(subject: Subject, patience_s: float) -> Source | Opened | Breach:
 
 
 def close_first_made(subject: Subject, made: Source | Opened, patience_s: float) -> None:
-    """What was made only to be looked at.  Who raises or hangs here does it in the exercises, too, which name it."""
-    if not isinstance(made, Opened):
+    """What was made only to be looked at.  Who raises or hangs here does it in the exercises, too, which name it.
+
+    Of a source nothing was opened, whatever a ``close`` of its own is for.
+    """
+    if not isinstance(made, Opened) or subject.is_shared:
         return
 
     def close() -> None:

@@ -226,10 +226,11 @@ class Rig:
         return cache.inode(self.probe, size_bytes=size_bytes, name=self.subject.name)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close what was opened for this exercise."""
         if self.is_open:
             self.is_open = False
-            self.shut(self.opened)
+            if not self.subject.is_shared:
+                self.shut(self.opened)
 
     # -- what to read --------------------------------------------------------------------------------------
 

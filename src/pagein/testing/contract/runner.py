@@ -75,6 +75,7 @@ EXERCISES = (
     Exercise(writing.laundered, ("W18",), (*_STORED, writing.rewritten)),
     Exercise(writing.write_failure, ("F3", "W20"), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
+    Exercise(left_behind.closed_at_last, ("O9",)),  # the last of all, and whatever was found before
 )
 
 
@@ -101,8 +102,8 @@ def _in_order(subject: Subject, made: Source | Opened) -> list[Exercise]:
     if not isinstance(made, Opened) or made.size_bytes or subject.why_not_written(made) is not None:
         return list(EXERCISES)
     first = [one for one in EXERCISES if one.run in (sources.opening, reading.attributes, writing.written_back)]
-    rest = [one._replace(needs=(*one.needs, *_STORED)) for one in EXERCISES if one not in first]
-    return first + rest
+    rest = [one._replace(needs=(*one.needs, *_STORED)) for one in EXERCISES[:-1] if one not in first]
+    return [*first, *rest, EXERCISES[-1]]
 
 
 class _Check:
