@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from pathlib import Path
 from xml.etree import ElementTree as Tree
@@ -85,12 +86,27 @@ class TestPair(ContractSuite):
 """
 
 
+LAZY = """
+from pagein import RangeOperations
+
+
+class Lazy(RangeOperations):
+    size_bytes = 22590
+
+    def fill(self, buffer, offset_bytes):
+        import {codec}
+
+        buffer[:] = {codec}.decode(len(buffer))
+"""
+
+
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """A module of its own for each test, in the working directory."""
     name = f"checked_{abs(hash(request.node.nodeid))}"
     (tmp_path / f"{name}.py").write_text(STORES)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])  # what the command adds goes with the test
     return name
 
 
@@ -146,6 +162,16 @@ def test_a_sigterm_while_the_module_is_imported_ends_the_command_as_any_other(tm
     (tmp_path / "checked_killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
     ended = run_process("check", "checked_killed:Ops")
     assert (ended.status, ended.out, ended.err) == (128 + signal.SIGTERM, "", "")
+
+
+def test_operations_may_import_what_is_in_the_working_directory_when_they_are_called(
+    tmp_path: Path, module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the console script runs it: Python's own path does not have that directory."""
+    (tmp_path / f"codec_of_{module}.py").write_text("def decode(size): return bytes(size)\n")
+    (tmp_path / f"lazy_{module}.py").write_text(LAZY.format(codec=f"codec_of_{module}"))
+    ended = run_here(capsys, "check", f"lazy_{module}:Lazy")
+    assert ended.status == 0, ended.out
 
 
 def test_json(check) -> None:

@@ -123,7 +123,7 @@ def _found(target: str) -> Any:
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
         raise click.UsageError(f"{target!r} is no MODULE:NAME, as in package.module:Operations")
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.getcwd())  # to stay there: operations may import when they are called
     try:
         found: Any = importlib.import_module(module_name)
     except Terminated:
@@ -132,8 +132,6 @@ def _found(target: str) -> Any:
         if os.path.isfile(module_name):
             raise click.UsageError(_not_a_file(module_name, path)) from error
         raise click.UsageError(f"cannot import {module_name}: {where_raised(error)}") from error
-    finally:
-        sys.path.pop(0)
     for name in path.split("."):
         try:
             found = getattr(found, name)
