@@ -43,7 +43,8 @@ NOTES = {
     "E2": "The checker tells the cache of a longer file than there is. A store that has bytes everywhere keeps this "
     "clause.",
     "E3": "An advice: told, and no failure. It matters for objects that may be cut by others while they are open.",
-    "F1": "F1 to F3 need `Subject(failing=...)`, a context manager within which the store fails.",
+    "F1": "F1 to F3 need `Subject(failing=...)`, a context manager within which the store fails. Who brings the right "
+    "bytes all the same, kept from before, breaks nothing.",
     "W1": "What is stored after page.unlock() without page.set_writeback() may be another page's memory by then.",
     "W3": "A page that `writepages` has taken and left locked counts as stored without `PAGEIN_DEBUG=1`, and its bytes "
     "are lost.",
