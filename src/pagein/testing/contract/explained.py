@@ -56,8 +56,9 @@ NOTES = {
     "W20": "All that an operation took which raises, and did not end, is dirty again, and may be stored anew at once: "
     "what lands late may land over what is newer. Needs `Subject(failing=...)`; told if the store ends such a page, or "
     "takes its content, later.",
-    "L2": "Opened, read and closed four times. Only if threads of each time are still there five seconds later, it is "
-    "done forty times: what all share, a pool that is not full yet, and threads that end by themselves are no breach.",
+    "L2": "Opened, read and closed four times; the same while the store fails (`Subject(failing=...)`), and written to "
+    "where it may be. Only if threads of each time are still there five seconds later, it is done forty times: what "
+    "all share, a pool that is not full yet, and threads that end by themselves are no breach.",
     "L3": "Found as threads are: a descriptor that all share, and a cache of connections, are no breach.",
     "X1": "Also told of a mistake of the checker's.",
 }

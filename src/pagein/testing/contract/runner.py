@@ -61,6 +61,7 @@ EXERCISES = (
     Exercise(meeting.truncation, ("T2",), (reading.pages_alone, reading.runs, meeting.concurrency)),
     Exercise(meeting.failure, ("F1", "F2"), (reading.pages_alone, reading.runs)),
     Exercise(left_behind.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
+    Exercise(left_behind.left_by_errors, ("L2", "L3"), (left_behind.left_behind, meeting.failure)),
     Exercise(sources.changed, ("O5", "O6"), (reading.pages_alone,)),
     Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17", "W19"), (reading.attributes,)),
     Exercise(writing.rewritten, ("W6",), _STORED),
@@ -75,6 +76,7 @@ EXERCISES = (
     Exercise(writing.laundered, ("W18",), (*_STORED, writing.rewritten)),
     Exercise(writing.write_failure, ("F3", "W20"), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
+    Exercise(left_behind.left_by_writing, ("L2", "L3"), (left_behind.left_behind, *_STORED)),
     Exercise(left_behind.closed_at_last, ("O9",)),  # the last of all, and whatever was found before
 )
 
