@@ -117,6 +117,72 @@ def test_a_deadlock_says_who_waits_for_whom_and_where() -> None:
     assert "> take, line " in message
 
 
+def cross_locking_behind(scheduler: Scheduler) -> None:
+    """The same by threads for whose end nobody waits."""
+    first, second = scheduler.lock(), scheduler.lock()
+
+    def take(outer: Lock, inner: Lock) -> None:
+        with outer, inner:
+            pass
+
+    def main() -> None:
+        scheduler.start_thread("a", lambda: take(first, second))
+        scheduler.start_thread("b", lambda: take(second, first))
+
+    scheduler.spawn("main", main)
+    scheduler.run()
+
+
+def test_a_deadlock_of_threads_in_the_background_is_found() -> None:
+    with pytest.raises(FailedSchedule) as failed:
+        explore_all(cross_locking_behind, preemptions_max=2)
+    assert isinstance(failed.value.__cause__, Deadlock)
+    message = str(failed.value)
+    assert "a, which waits for a lock held by b in " in message
+    assert "b, which waits for a lock held by a in " in message
+
+
+def test_a_lock_whose_holder_has_ended_is_a_deadlock_in_the_background_too() -> None:
+    with pytest.raises(Deadlock, match="b, which waits for a lock held by a in"), Scheduler(Oldest()) as scheduler:
+        lock = scheduler.lock()
+
+        def take() -> None:
+            lock.__enter__()
+
+        def main() -> None:
+            scheduler.start_thread("a", take)
+            scheduler.start_thread("b", take)
+
+        scheduler.spawn("main", main)
+        scheduler.run()
+
+
+def test_who_waits_in_the_background_for_what_the_scenario_holds_up_goes_on_with_the_next_run() -> None:
+    with Scheduler(Oldest()) as scheduler:
+        lock, waiter, held, done = scheduler.lock(), scheduler.waiter(), scheduler.lock(), list[str]()
+
+        def first() -> None:
+            with lock:
+                waiter.wait()
+            done.append("first")
+
+        def second() -> None:
+            with lock, held:
+                done.append("second")
+
+        def main() -> None:
+            scheduler.start_thread("first", first)
+            scheduler.start_thread("second", second)
+
+        with held:
+            scheduler.spawn("main", main)
+            scheduler.run()
+            waiter.wake()
+            scheduler.run()
+        scheduler.run()
+        assert done == ["first", "second"]
+
+
 def test_a_lock_that_is_taken_twice_is_a_deadlock() -> None:
     with pytest.raises(Deadlock, match="a, which waits for a lock held by a"), Scheduler(Oldest()) as scheduler:
         lock = scheduler.lock()

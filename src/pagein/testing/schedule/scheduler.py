@@ -10,8 +10,8 @@
 Guarantees: the same choices give the same run.  Tasks switch at *points* only: locks taken and released, waits,
 wakes, sleeps, thread starts, `Scheduler.switch`, and, in the functions of *preempt*, before each instruction that can
 touch what threads share (`ByLine`: once a line).  Time is virtual: it passes only when every task sleeps.  Tasks that
-wait for one another are reported (`Deadlock`), so are tasks that never end (`Livelock`); no thread outlives the
-scheduler.
+wait for one another are reported, also in the background (`Deadlock`), so are tasks that never end (`Livelock`); no
+thread outlives the scheduler.
 Assumes: a task blocks only through the door (else `Stuck`: a lock of Python's own, say).  What a preempted function
 calls in C is one step, as it is with the GIL.
 Source: loom and shuttle, which do this for Rust.
@@ -139,8 +139,8 @@ class Scheduler(Door):
     def run(self) -> None:
         """Let the tasks go on until none can.  May be called again after more were spawned, or woken.
 
-        Raises: what a task raised; `Deadlock` if a spawned task has not ended; `Livelock`; `Stuck`, after which no task
-        goes on.
+        Raises: what a task raised; `Deadlock` if a spawned task has not ended, or one in the background waits in vain
+        for a lock; `Livelock`; `Stuck`, after which no task goes on.
         """
         if self._stopping and self.error is not None:
             raise self.error
@@ -152,7 +152,7 @@ class Scheduler(Door):
         if self.error is not None:
             raise self.error
         waiting = [task for task in self._tasks if not task.done]
-        if any(not task.background for task in waiting):
+        if any(not task.background or _is_locked_out(task) for task in waiting):
             raise Deadlock("\n  ".join(["nobody is left to wake:", *map(_where, waiting)]))
 
     def switch(self, where: str = "switch") -> None:
@@ -443,6 +443,22 @@ class _Waiter:
         self._woken = True
         self._scheduler._unblock(self)
         self._scheduler.switch("after a wake")
+
+
+def _is_locked_out(task: Task) -> bool:
+    """Whether *task* waits for a lock whose holder has ended, or waits for a lock in turn, round in a circle.
+
+    Who waits for a waiter is idle, or held up by the scenario, which may wake him and run him again.
+    """
+    line = [task]
+    while isinstance(line[-1]._blocked_on, _Lock):
+        owner = line[-1]._blocked_on._owner
+        if not isinstance(owner, Task):  # the scenario has it
+            return False
+        if owner.done or owner in line:
+            return True
+        line.append(owner)
+    return False
 
 
 # -- what to say -------------------------------------------------------------------------------------------
