@@ -353,6 +353,31 @@ def test_the_bound_is_exact(preemptions: int) -> None:
         explore_all(needs(preemptions), preemptions_max=2 * preemptions)
 
 
+@pytest.mark.parametrize("before", [lambda scheduler: None, lambda scheduler: scheduler.run()])
+@pytest.mark.parametrize("explored", [explore, explore_all, explore_pct])
+def test_a_task_that_was_never_run_is_no_pass(
+    explored: Callable[[Scenario], object], before: Callable[[Scheduler], object]
+) -> None:
+    def forgetful(scheduler: Scheduler) -> None:
+        before(scheduler)
+        scheduler.spawn("a", lambda: 1 / 0)
+
+    with pytest.raises(FailedSchedule, match="spawned, and never run: a; run"):
+        explored(forgetful)
+
+
+def test_what_a_scenario_raises_itself_comes_before_that_its_tasks_were_not_run() -> None:
+    with pytest.raises(KeyError), Scheduler(Oldest()) as scheduler:
+        scheduler.spawn("a", scheduler.switch)
+        raise KeyError
+
+
+def test_a_run_that_ends_before_what_is_prescribed_is_no_repetition() -> None:
+    replay(guarded_update, Prescribed({0: 1}))
+    with pytest.raises(SchedulerError, match=r"the run has \d+ points, and none of \[5000\]: it was another one"):
+        replay(guarded_update, Prescribed({0: 1, 5000: 1}))
+
+
 def test_a_scenario_that_is_too_large_is_refused() -> None:
     with pytest.raises(SchedulerError, match="more than 100 schedules"):
         explore_all(needs(5), preemptions_max=9, schedules_max=100)

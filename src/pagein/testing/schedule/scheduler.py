@@ -100,6 +100,7 @@ class Task:
 class Scheduler(Door):
     """A `Door` whose threads, locks and clock *strategy* rules.  Used as a context manager: leaving it ends all tasks.
 
+    A spawned task that was never run is a SchedulerError then: nothing of it was tried.
     Every switch is noted in *journal*, which takes time.
     """
 
@@ -180,6 +181,7 @@ class Scheduler(Door):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        unrun = [task.name for task in self._tasks if task._thread is None and not task.background]
         stuck = self._running  # it ends by itself, at its next point, should it come to one
         self._stopping = True
         hangs: Task | None = None
@@ -202,6 +204,8 @@ class Scheduler(Door):
             raise self._stuck(hangs)
         if isinstance(error, _Stopped) and self.error is not None:  # whatever cleaned up after it came to a point
             raise self.error from None
+        if unrun and error is None and self.error is None:
+            raise SchedulerError(f"spawned, and never run: {', '.join(unrun)}; run() comes after the last spawn")
 
     # -- the door ----------------------------------------------------------------------------------------
 
