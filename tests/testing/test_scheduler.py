@@ -345,6 +345,25 @@ def needs(preemptions: int) -> Scenario:
     return scenario
 
 
+def test_schedules_that_differ_only_in_who_comes_first_are_told_apart() -> None:
+    """After that the two that share the work go on alike."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        todo = [1, 2, 3]
+
+        def work() -> None:
+            while todo:
+                todo.pop()
+                scheduler.switch()
+
+        for name, run in ("a", work), ("b", scheduler.switch), ("c", work):
+            scheduler.spawn(name, run)
+        scheduler.run()
+
+    explored = explore_all(scenario, preemptions_max=1)
+    assert explored.distinct == explored.schedules
+
+
 @pytest.mark.parametrize("preemptions", [1, 2])
 def test_the_bound_is_exact(preemptions: int) -> None:
     # a and b in turns: each change but the last one takes the turn from a task that could go on.

@@ -147,6 +147,7 @@ class Scheduler(Door):
             raise self.error
         first = self._next(None)
         if first is not None:
+            self._note("the scenario", "to let them run", first)
             self._give_turn(first)
             if (stuck := self._acquire(self._controller)) is not None:
                 self.error, self._stopping = self._stuck(stuck), True
@@ -366,7 +367,7 @@ class Scheduler(Door):
             self.error = error
             self._give_turn(None)
 
-    def _note(self, me: Task, where: object, chosen: Task | None) -> None:
+    def _note(self, me: Task | str, where: object, chosen: Task | None) -> None:
         self.fingerprint = hash((self.fingerprint, self.point_count, chosen.number if chosen else -1))
         if self._journal is not None:
             place = at_instruction(where) if isinstance(where, FrameType) else where
