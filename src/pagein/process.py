@@ -1,7 +1,7 @@
 """What becomes of the caches when the process forks, and when the interpreter ends.
 
 Guarantees: a child inherits no cache's lock that a thread of its parent held; what was written is handed to its store
-before the interpreter ends, and what cannot be is told.
+before the interpreter ends, and what cannot be is told.  (But for a cache that the checker of stores has given up.)
 Not here: the pages of a child (mm/fork.py).
 """
 

@@ -127,8 +127,15 @@ class WrittenInodes:
 
 _caches_with_data: dict[PageCache, None] = {}
 """Caches of which any inode is written: nothing else need refer to them, and what was written is not lost."""
+_given_up: weakref.WeakSet[PageCache] = weakref.WeakSet()
+
+
+def give_up_at_exit(cache: PageCache) -> None:
+    """What is in *cache* may be lost when the interpreter ends: its store may never take it.  For good: a thread of its
+    may be about to write.  Locks: none."""
+    _given_up.add(cache)
 
 
 def caches_with_data() -> list[PageCache]:
-    """Those that have, or may have, data that no store has."""
-    return list(_caches_with_data)
+    """Those that have, or may have, data that no store has, and that nobody has given up."""
+    return [cache for cache in list(_caches_with_data) if cache not in _given_up]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import sys
 import threading
 from pathlib import Path
 from xml.etree import ElementTree as Tree
@@ -52,6 +54,10 @@ def failing():
     raise KeyError("no configuration")
 
 
+def exits():
+    raise SystemExit(0)
+
+
 class Shut:
     key, name = "shut", "shut"
 
@@ -80,12 +86,27 @@ class TestPair(ContractSuite):
 """
 
 
+LAZY = """
+from pagein import RangeOperations
+
+
+class Lazy(RangeOperations):
+    size_bytes = 22590
+
+    def fill(self, buffer, offset_bytes):
+        import {codec}
+
+        buffer[:] = {codec}.decode(len(buffer))
+"""
+
+
 @pytest.fixture(autouse=True)
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """A module of its own for each test, in the working directory."""
     name = f"checked_{abs(hash(request.node.nodeid))}"
     (tmp_path / f"{name}.py").write_text(STORES)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])  # what the command adds goes with the test
     return name
 
 
@@ -121,6 +142,36 @@ def test_a_module_that_fails_is_one_line_and_2(capsys: pytest.CaptureFixture[str
     assert ended.status == 2
     assert "cannot import checked_fails: ZeroDivisionError: division by zero at " in ended.complaint
     assert "checked_fails.py:1" in ended.complaint
+
+
+def test_a_module_that_ends_python_is_2_and_not_a_pass(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """As a script does that does not ask whether it is the main one."""
+    (tmp_path / "checked_exits.py").write_text("import sys\nsys.exit(0)\n")
+    ended = run_here(capsys, "check", "checked_exits:Ops")
+    assert (ended.status, ended.out) == (2, "")
+    assert "cannot import checked_exits: SystemExit: 0 at " in ended.complaint
+
+
+def test_what_ends_python_when_it_is_made_is_2_and_not_a_pass(check, module: str) -> None:
+    ended = check("exits")
+    assert (ended.status, ended.out) == (2, "")
+    assert f"cannot check {module}:exits: SystemExit: 0 at " in ended.complaint
+
+
+def test_a_sigterm_while_the_module_is_imported_ends_the_command_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "checked_killed.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    ended = run_process("check", "checked_killed:Ops")
+    assert (ended.status, ended.out, ended.err) == (128 + signal.SIGTERM, "", "")
+
+
+def test_operations_may_import_what_is_in_the_working_directory_when_they_are_called(
+    tmp_path: Path, module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the console script runs it: Python's own path does not have that directory."""
+    (tmp_path / f"codec_of_{module}.py").write_text("def decode(size): return bytes(size)\n")
+    (tmp_path / f"lazy_{module}.py").write_text(LAZY.format(codec=f"codec_of_{module}"))
+    ended = run_here(capsys, "check", f"lazy_{module}:Lazy")
+    assert ended.status == 0, ended.out
 
 
 def test_json(check) -> None:

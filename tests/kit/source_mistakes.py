@@ -484,6 +484,54 @@ class LeavesATemporaryFile(Place):
         return self.Bad(self, path)
 
 
+class LeavesADescriptorWhereItFails(Place):
+    breaks = "L3"
+
+    class BadOps(Operations):
+        def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+            fd = os.open(os.devnull, os.O_RDONLY)
+            try:
+                super().fill(buffer, offset_bytes)
+            except OSError:
+                LEFT.append(fd)
+                raise
+            os.close(fd)
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return LeavesADescriptorWhereItFails.BadOps(self, writing=writing)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class LeavesADescriptorInFsync(Place):
+    breaks = "L3"
+
+    class BadOps(Operations):
+        def fsync(self) -> None:
+            LEFT.append(os.open(os.devnull, os.O_RDONLY))
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return LeavesADescriptorInFsync.BadOps(self, writing=writing)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class LeavesAThreadInOpenForWriting(Place):
+    breaks = "L2"
+
+    class Bad(Object):
+        def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+            threading.Thread(target=NEVER.wait, name="keeper", daemon=True).start()
+            return super().open_for_writing(create=create, exclusive=exclusive, truncate=truncate)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
 class HidesErrors(Place):
     """Zeros, where the store has failed."""
 

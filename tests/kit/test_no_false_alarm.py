@@ -25,7 +25,7 @@ from tests.kit.reading_mistakes import (
     RightUnlockingLater,
     RightWithReadahead,
 )
-from tests.kit.source_mistakes import Place
+from tests.kit.source_mistakes import Object, Operations, Place
 from tests.kit.sources_that_keep import (
     EndsItsPoolWithoutWaiting,
     GrowsAPoolForAll,
@@ -52,7 +52,7 @@ import pagein
 from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 from pagein.mm.writeback import WritebackControl
-from pagein.stores import LocalStore, MemoryStore
+from pagein.stores import LocalStore, MemoryStore, Opened
 from pagein.testing import Link, RangeServer, SimulatedStore
 from pagein.testing.contract import Subject, check
 from pagein.testing.contract.probe import probe_of
@@ -227,6 +227,109 @@ def test_right_operations_of_which_something_ends_a_little_later(right: Any) -> 
 def test_a_right_source_that_keeps_something(kind: Any) -> None:
     with ended(kind()) as place:
         assert {"L2", "L3"} <= require_kept(Subject((place, "a"), content=CONTENT))
+
+
+def reasons(subject: Subject) -> dict[str, str]:
+    """Why what was not checked of a store without a mistake was not."""
+    report = check(subject)
+    assert report.passed, report.text()
+    return {finding.clause.number: finding.reason for finding in report.findings if finding.verdict == "skipped"}
+
+
+class KeepsChunks(Place):
+    """What it has fetched once it keeps for all who open the object, as stores do that decompress."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: dict[int, bytes] = {}
+
+    def source(self, path: str) -> Object:
+        return _KeptObject(self, path)
+
+
+class _KeptObject(Object):
+    def ops(self, *, writing: bool) -> Operations:
+        return _KeptOperations(self, writing=writing)
+
+
+class _KeptOperations(Operations):
+    def whole(self) -> bytes:
+        assert isinstance(self.place, KeepsChunks)
+        return self.place.chunks.setdefault(0, super().whole())
+
+    def require_alive(self) -> None:
+        assert isinstance(self.place, KeepsChunks)
+        if not self.place.chunks:
+            super().require_alive()
+
+
+class FailsToStore(RightWriting):
+    """`failing` is about its writing: reads go on."""
+
+    fails = False
+
+    @classmethod
+    @contextmanager
+    def failing(cls) -> Iterator[None]:
+        cls.fails = True
+        try:
+            yield
+        finally:
+            cls.fails = False
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        if self.fails:
+            raise OSError(errno.ENOSPC, "full")
+        super().store(buffer, offset_bytes)
+
+
+def test_right_bytes_while_it_is_made_to_fail_are_no_mistake() -> None:
+    place = KeepsChunks()
+    skipped = reasons(Subject((place, "a"), content=CONTENT, failing=place.failing))
+    assert skipped["F1"] == skipped["F2"]
+    assert skipped["F1"].startswith("the store brings the right bytes while it is made to fail")
+    skipped = reasons(Subject(FailsToStore, failing=FailsToStore.failing))
+    assert {"F1", "F2"} <= {*skipped}
+    assert not {"F3", "W20"} & {*skipped}
+
+
+class Blob(pagein.RangeOperations):
+    """Over a descriptor, which is good until it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("rb")
+        self.closes = 0
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> int:
+        return os.preadv(self.file.fileno(), [buffer], offset_bytes)
+
+    def close(self) -> None:
+        self.closes += 1
+        self.file.close()
+
+
+def test_an_opened_that_all_exercises_share_is_closed_once_after_the_last(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(CONTENT)
+    blob = Blob(tmp_path / "a")
+    kept = require_kept(Subject(Opened(blob, len(CONTENT), "v1", close=blob.close), content=CONTENT))
+    assert {"R9", "C1", "L3", "O9"} <= kept
+    assert blob.closes == 1
+
+
+class Session(Object):
+    """A source that is closed by whoever has made it."""
+
+    closes = 0
+
+    def close(self) -> None:
+        self.closes += 1
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_source_with_a_close_of_its_own_is_not_closed(is_made_anew: bool) -> None:
+    session = Session(Place(), "a")
+    require_kept(Subject((lambda: session) if is_made_anew else session, content=CONTENT))
+    assert session.closes == 0
 
 
 def test_memory() -> None:

@@ -177,6 +177,19 @@ def test_what_xml_has_no_place_for_is_left_out() -> None:
     assert Tree.fromstring(check(Subject(RaisesControlCharacters)).junit()) is not None
 
 
+@pytest.mark.parametrize("form", ["text", "junit", "json"])
+def test_what_no_file_takes_is_left_out(form: str) -> None:
+    """The name of a file that is no UTF-8, as os.listdir gives it."""
+
+    class CannotRead(Right):
+        def readpage(self, file: object, page: object) -> int:
+            raise OSError(errno.EIO, "cannot read \udcff.bin")
+
+    report = check(Subject(CannotRead, name="\udcff"))
+    assert report.broken == ["R15"]
+    assert "cannot read" in getattr(report, form)().encode().decode()
+
+
 def test_what_cannot_be_checked_is_an_error_that_says_what_can() -> None:
     with pytest.raises(TypeError, match="cannot check 7: accepted are an AddressSpaceOperations"):
         check(Subject(7))
@@ -249,6 +262,15 @@ def test_where_source_open_hangs_is_told(never: threading.Event) -> None:
     breach = check(Subject(Hangs(Place(), "a")), patience_s=0.5).of("D4").breaches[0]
     assert "kit/test_report.py:" in breach.seen
     assert breach.where == "source.open()"
+
+
+def test_an_opened_that_all_exercises_share_and_that_cannot_be_closed_is_told() -> None:
+    def close() -> None:
+        raise KeyError("not open")
+
+    report = check(Subject(Opened(Right(), len(CONTENT), "", close=close)))
+    assert report.broken == ["O9"]
+    assert report.of("R9").verdict == "passed"
 
 
 def test_operations_whose_close_hangs_do_not_hang_the_check(never: threading.Event) -> None:

@@ -183,6 +183,14 @@ def test_a_failure_comes_with_the_command_that_repeats_it() -> None:
     assert again.stdout.splitlines()[0] in first.stdout
 
 
+def test_a_failure_of_other_code_is_not_taken_for_mended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(explore, "cases", lambda words: [FINE])
+    assert explore.main([FINE.name, "--repeat", "Prescribed({5000: 1})"]) == 2
+    assert "it could not be repeated: the run has " in capsys.readouterr().out
+
+
 def test_it_ends_in_time_and_says_how_many_they_were() -> None:
     done = run("--minutes", "0.01", "fine")
     assert (done.returncode, done.stderr) == (0, "")

@@ -640,6 +640,25 @@ def test_what_was_created_and_not_fsynced_is_gone_after_a_crash() -> None:
         opened(store, create=True, exclusive=True)
 
 
+def test_what_is_created_after_a_crash_is_not_taken_for_what_it_has_forgotten() -> None:
+    """Equal versions have equal bytes, for who looks again."""
+    disk = DurableStore()
+
+    def create(data: bytes) -> str:
+        opened = disk.source("new").open_for_writing(create=True, exclusive=False, truncate=True)
+        opened.ops.store(memoryview(data), 0)  # type: ignore[attr-defined]  # it is a RangeOperations
+        return disk.source("new").open().version
+
+    with PageCache("1 MiB", revalidate="always") as cache:
+        forgotten = create(b"once")
+        with cache.open((disk, "new")) as file:
+            assert file.read() == b"once"
+        disk.crash()
+        assert create(b"anew") != forgotten
+        with cache.open((disk, "new")) as file:
+            assert file.read() == b"anew"
+
+
 def test_truncating_at_open_is_durable_after_fsync_only() -> None:
     store = DurableStore({"a": OLD})
     opened(store, truncate=True)

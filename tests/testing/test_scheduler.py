@@ -117,6 +117,72 @@ def test_a_deadlock_says_who_waits_for_whom_and_where() -> None:
     assert "> take, line " in message
 
 
+def cross_locking_behind(scheduler: Scheduler) -> None:
+    """The same by threads for whose end nobody waits."""
+    first, second = scheduler.lock(), scheduler.lock()
+
+    def take(outer: Lock, inner: Lock) -> None:
+        with outer, inner:
+            pass
+
+    def main() -> None:
+        scheduler.start_thread("a", lambda: take(first, second))
+        scheduler.start_thread("b", lambda: take(second, first))
+
+    scheduler.spawn("main", main)
+    scheduler.run()
+
+
+def test_a_deadlock_of_threads_in_the_background_is_found() -> None:
+    with pytest.raises(FailedSchedule) as failed:
+        explore_all(cross_locking_behind, preemptions_max=2)
+    assert isinstance(failed.value.__cause__, Deadlock)
+    message = str(failed.value)
+    assert "a, which waits for a lock held by b in " in message
+    assert "b, which waits for a lock held by a in " in message
+
+
+def test_a_lock_whose_holder_has_ended_is_a_deadlock_in_the_background_too() -> None:
+    with pytest.raises(Deadlock, match="b, which waits for a lock held by a in"), Scheduler(Oldest()) as scheduler:
+        lock = scheduler.lock()
+
+        def take() -> None:
+            lock.__enter__()
+
+        def main() -> None:
+            scheduler.start_thread("a", take)
+            scheduler.start_thread("b", take)
+
+        scheduler.spawn("main", main)
+        scheduler.run()
+
+
+def test_who_waits_in_the_background_for_what_the_scenario_holds_up_goes_on_with_the_next_run() -> None:
+    with Scheduler(Oldest()) as scheduler:
+        lock, waiter, held, done = scheduler.lock(), scheduler.waiter(), scheduler.lock(), list[str]()
+
+        def first() -> None:
+            with lock:
+                waiter.wait()
+            done.append("first")
+
+        def second() -> None:
+            with lock, held:
+                done.append("second")
+
+        def main() -> None:
+            scheduler.start_thread("first", first)
+            scheduler.start_thread("second", second)
+
+        with held:
+            scheduler.spawn("main", main)
+            scheduler.run()
+            waiter.wake()
+            scheduler.run()
+        scheduler.run()
+        assert done == ["first", "second"]
+
+
 def test_a_lock_that_is_taken_twice_is_a_deadlock() -> None:
     with pytest.raises(Deadlock, match="a, which waits for a lock held by a"), Scheduler(Oldest()) as scheduler:
         lock = scheduler.lock()
@@ -279,12 +345,56 @@ def needs(preemptions: int) -> Scenario:
     return scenario
 
 
+def test_schedules_that_differ_only_in_who_comes_first_are_told_apart() -> None:
+    """After that the two that share the work go on alike."""
+
+    def scenario(scheduler: Scheduler) -> None:
+        todo = [1, 2, 3]
+
+        def work() -> None:
+            while todo:
+                todo.pop()
+                scheduler.switch()
+
+        for name, run in ("a", work), ("b", scheduler.switch), ("c", work):
+            scheduler.spawn(name, run)
+        scheduler.run()
+
+    explored = explore_all(scenario, preemptions_max=1)
+    assert explored.distinct == explored.schedules
+
+
 @pytest.mark.parametrize("preemptions", [1, 2])
 def test_the_bound_is_exact(preemptions: int) -> None:
     # a and b in turns: each change but the last one takes the turn from a task that could go on.
     explore_all(needs(preemptions), preemptions_max=2 * preemptions - 1)
     with pytest.raises(FailedSchedule):
         explore_all(needs(preemptions), preemptions_max=2 * preemptions)
+
+
+@pytest.mark.parametrize("before", [lambda scheduler: None, lambda scheduler: scheduler.run()])
+@pytest.mark.parametrize("explored", [explore, explore_all, explore_pct])
+def test_a_task_that_was_never_run_is_no_pass(
+    explored: Callable[[Scenario], object], before: Callable[[Scheduler], object]
+) -> None:
+    def forgetful(scheduler: Scheduler) -> None:
+        before(scheduler)
+        scheduler.spawn("a", lambda: 1 / 0)
+
+    with pytest.raises(FailedSchedule, match="spawned, and never run: a; run"):
+        explored(forgetful)
+
+
+def test_what_a_scenario_raises_itself_comes_before_that_its_tasks_were_not_run() -> None:
+    with pytest.raises(KeyError), Scheduler(Oldest()) as scheduler:
+        scheduler.spawn("a", scheduler.switch)
+        raise KeyError
+
+
+def test_a_run_that_ends_before_what_is_prescribed_is_no_repetition() -> None:
+    replay(guarded_update, Prescribed({0: 1}))
+    with pytest.raises(SchedulerError, match=r"the run has \d+ points, and none of \[5000\]: it was another one"):
+        replay(guarded_update, Prescribed({0: 1, 5000: 1}))
 
 
 def test_a_scenario_that_is_too_large_is_refused() -> None:

@@ -22,6 +22,7 @@ from .complaints import complain
 from .config import config
 from .cp import cp
 from .demo import demo
+from .ending import Terminated
 from .plot import plot
 from .read import read
 from .stat import stat
@@ -102,4 +103,4 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
-    sys.exit(EXIT_TERMINATED)
+    raise Terminated(EXIT_TERMINATED)

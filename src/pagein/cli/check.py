@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..stores.source import Opened
+from .ending import Terminated, leave_within
 from .options import Seconds, size
 
 if TYPE_CHECKING:
     from ..stores.source import Source
     from ..testing.contract import Report, Subject
+    from ..testing.contract.record import Breach
 
 EXIT_BROKEN = 1
 PATIENCE_S = 10.0
 PATIENCE_MAX_S = 86_400
+ENDING_S = 2.0
+"""For the threads and exit handlers of a store that is known to hang, when all has been told."""
 
 
 def _explain(context: click.Context, parameter: click.Parameter, number: str | None) -> None:
@@ -68,21 +72,28 @@ def check(
     with --write.
     The exit status is 0 if every clause is kept that applies, 1 if one is broken, 2 if it could not be checked.
     """
-    from ..testing.contract import check as check_subject  # with what it tests with, which no other command needs
+    from ..testing.contract.making import first_made  # with what it tests with, which no other command needs
+    from ..testing.contract.runner import check_made
 
+    leave_within(max(patience_s, ENDING_S))
     found = _found(target)
     try:
         subject = _subject(found, target)
         _amend(subject, size_bytes, content, writes)
-        _require_there(subject.made())
-    except Exception as error:  # whatever makes it
+        made = first_made(subject, patience_s)
+        _require_there(made)
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:  # whatever makes it
         raise _cannot_check(target, error) from error
     if output is not None and (os.path.isfile(output) or not os.path.exists(output)):  # a pipe is opened once
         _write(output, "", mode="a")  # before the check, which takes its time
     try:
-        report = check_subject(subject, patience_s=patience_s)
+        report = check_made(subject, made, patience_s)
     except (TypeError, ValueError) as error:
         raise _cannot_check(target, error) from error
+    if report.gave_up or "L2" in report.broken:
+        leave_within(ENDING_S)
     text = _written(report, form)
     if output is None:
         click.echo(text, nl=False)
@@ -91,8 +102,11 @@ def check(
     return 0 if report.passed else EXIT_BROKEN
 
 
-def _cannot_check(target: str, error: Exception) -> click.UsageError:
-    return click.UsageError(f"cannot check {target}: {str(error) or repr(error)}")
+def _cannot_check(target: str, error: BaseException) -> click.UsageError:
+    from ..testing.contract.record import where_raised
+
+    said = where_raised(error) if isinstance(error, SystemExit) else str(error) or repr(error)
+    return click.UsageError(f"cannot check {target}: {said}")
 
 
 def _write(output: str, text: str, *, mode: str = "w") -> None:
@@ -109,15 +123,15 @@ def _found(target: str) -> Any:
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
         raise click.UsageError(f"{target!r} is no MODULE:NAME, as in package.module:Operations")
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, os.getcwd())  # to stay there: operations may import when they are called
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module does
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the module does
         if os.path.isfile(module_name):
             raise click.UsageError(_not_a_file(module_name, path)) from error
         raise click.UsageError(f"cannot import {module_name}: {where_raised(error)}") from error
-    finally:
-        sys.path.pop(0)
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -142,10 +156,12 @@ def _subject(found: Any, target: str) -> Subject:
     return Subject.of(found, name=target)
 
 
-def _require_there(made: Source | Opened) -> None:
+def _require_there(made: Source | Opened | Breach) -> None:
     """Raises: OSError if a source of pagein's own cannot be opened: a server that is down, or a missing key, breaks no
     clause.  (Somebody else's open() is a part of what is checked.)"""
-    if not isinstance(made, Opened) and type(made).__module__.partition(".")[0] == "pagein":
+    from ..testing.contract.record import Breach
+
+    if not isinstance(made, Opened | Breach) and type(made).__module__.partition(".")[0] == "pagein":
         made.open().close()
 
 

@@ -6,7 +6,7 @@
     store.crash(random.Random(seed))            # as a disk does, which had written some of it already
 
 Guarantees: what a crash leaves is what the last fsync that returned had found, and with *chance* any part of what came
-after it.
+after it.  No two contents of one path have the same version, whatever was forgotten between them.
 Assumes: nothing.  Every method may be called from any thread.
 Not here: operations that fail (faulty.py).
 """
@@ -14,6 +14,7 @@ Not here: operations that fail (faulty.py).
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import threading
@@ -38,14 +39,14 @@ class _Object:
     """With what was stored since the last fsync."""
     durable: bytes | None
     """None: it was created, and not fsynced."""
+    version: int
     changes: list[Change] = field(default_factory=list)
     """Since the last fsync, in order."""
-    version: int = 1
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: Change, version: int) -> None:
         _apply(self.data, change)
         self.changes.append(change)
-        self.version += 1
+        self.version = version
 
 
 def _apply(data: bytearray, change: Change) -> None:
@@ -67,7 +68,11 @@ class DurableStore:
         self.blocking = blocking
         self.crashes: int = 0
         self._lock = threading.Lock()
-        self._objects = {path: _Object(bytearray(data), bytes(data)) for path, data in (objects or {}).items()}
+        self._versions = itertools.count(1)
+        """Of all objects: one that a crash has forgotten may come again, and begins no count anew.  Under the lock."""
+        self._objects = {
+            path: _Object(bytearray(data), bytes(data), next(self._versions)) for path, data in (objects or {}).items()
+        }
 
     def source(self, path: str) -> _DurableSource:
         """The object at *path*."""
@@ -98,7 +103,7 @@ class DurableStore:
                 data = bytearray(found.durable or b"")
                 for change in _survivors(found.changes, chance) if chance else ():
                     _apply(data, change)
-                self._objects[path] = _Object(data, bytes(data), version=found.version + 1)
+                self._objects[path] = _Object(data, bytes(data), next(self._versions))
 
 
 def _survivors(changes: list[Change], chance: random.Random) -> list[Change]:
@@ -133,9 +138,9 @@ class _DurableSource:
             if found is not None and exclusive:
                 raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
             if found is None:
-                found = self._store._objects[self._path] = _Object(bytearray(), None)
+                found = self._store._objects[self._path] = _Object(bytearray(), None, next(self._store._versions))
             if truncate:
-                found.apply((0, None))
+                found.apply((0, None), next(self._store._versions))
             return Opened(_DurableOperations(self._store, found, self.name), len(found.data), f"v{found.version}")
 
 
@@ -171,7 +176,7 @@ class _DurableOperations(RangeOperations):
     def _change(self, at: int, written: bytes | None) -> None:
         with self._store._lock:
             self._require_power()
-            self._object.apply((at, written))
+            self._object.apply((at, written), next(self._store._versions))
 
     def fsync(self) -> None:
         with self._store._lock:

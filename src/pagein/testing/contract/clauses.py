@@ -374,7 +374,7 @@ _TABLE = (
     Clause(
         "L3",
         "no file descriptor is left after close",
-        "Close what you have opened in Opened.close.",
+        "Close what you have opened in Opened.close, or in the call that has opened it, also where that fails.",
     ),
     Clause(
         "X1",

@@ -43,7 +43,8 @@ NOTES = {
     "E2": "The checker tells the cache of a longer file than there is. A store that has bytes everywhere keeps this "
     "clause.",
     "E3": "An advice: told, and no failure. It matters for objects that may be cut by others while they are open.",
-    "F1": "F1 to F3 need `Subject(failing=...)`, a context manager within which the store fails.",
+    "F1": "F1 to F3 need `Subject(failing=...)`, a context manager within which the store fails. Who brings the right "
+    "bytes all the same, kept from before, breaks nothing.",
     "W1": "What is stored after page.unlock() without page.set_writeback() may be another page's memory by then.",
     "W3": "A page that `writepages` has taken and left locked counts as stored without `PAGEIN_DEBUG=1`, and its bytes "
     "are lost.",
@@ -55,8 +56,9 @@ NOTES = {
     "W20": "All that an operation took which raises, and did not end, is dirty again, and may be stored anew at once: "
     "what lands late may land over what is newer. Needs `Subject(failing=...)`; told if the store ends such a page, or "
     "takes its content, later.",
-    "L2": "Opened, read and closed four times. Only if threads of each time are still there five seconds later, it is "
-    "done forty times: what all share, a pool that is not full yet, and threads that end by themselves are no breach.",
+    "L2": "Opened, read and closed four times; the same while the store fails (`Subject(failing=...)`), and written to "
+    "where it may be. Only if threads of each time are still there five seconds later, it is done forty times: what "
+    "all share, a pool that is not full yet, and threads that end by themselves are no breach.",
     "L3": "Found as threads are: a descriptor that all share, and a cache of connections, are no breach.",
     "X1": "Also told of a mistake of the checker's.",
 }

@@ -1,4 +1,5 @@
-"""What a source leaves behind: threads and file descriptors that are still there after it was opened, read and closed.
+"""What a store leaves behind: threads and file descriptors that are still there after it was opened, used and closed:
+read, read in vain, written.
 
 Guarantees: nobody is accused who shares one of them between all times, or keeps up to `CYCLES_MAX` of them, or ends
 them soon after close: only who has left some *each* time, all of which are there to the end.
@@ -11,12 +12,13 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
+from ...stores.source import Opened
 from .record import Record
-from .rig import Rig
+from .rig import NotApplicable, Rig
 
 CYCLES = 4
 """So often it is opened, read and closed."""
@@ -69,11 +71,35 @@ class Cycle:
 
 
 def left_behind(rig: Rig) -> None:
-    """Opened, read and closed again and again: what is left each time is never given back."""
+    """Opened, read and closed."""
+    _again_and_again(rig, _read, "read")
+
+
+def left_by_errors(rig: Rig) -> None:
+    """Opened, read in vain and closed."""
+    if rig.subject.failing is None:
+        raise NotApplicable("nobody has said how to make it fail (Subject(failing=...))")
+    _again_and_again(rig, _read_in_vain, "read while it fails")
+
+
+def left_by_writing(rig: Rig) -> None:
+    """Opened for writing, written and closed."""
+    reason = rig.subject.why_not_written(rig.made())
+    if reason is not None:
+        raise NotApplicable(reason)
+    _again_and_again(rig, _write, "written")
+
+
+def _again_and_again(rig: Rig, use: Callable[[Rig], None], used: str) -> None:
+    """What is left each time is never given back."""
     cycles: list[Cycle] = []
     while len(cycles) < CYCLES_MAX:
         cycle = Cycle()
-        _open_read_close(rig)
+        once = rig.anew()
+        try:
+            use(once)
+        finally:
+            once.close()
         cycle.end()
         cycles.append(cycle)
         if len(cycles) < CYCLES:
@@ -89,17 +115,38 @@ def left_behind(rig: Rig) -> None:
             break
     gc.collect()
     _look_again(cycles)
-    _accuse(rig.record, cycles[:-1])
+    _accuse(rig.record, cycles[:-1], used)
 
 
-def _open_read_close(rig: Rig) -> None:
-    once = Rig(rig.subject, {}, rig.record)
-    try:
-        once.open_to_read()
-        with once.cache() as cache, once.file(cache) as file:
-            file.pread(1, 0)
-    finally:
-        once.close()
+def closed_at_last(rig: Rig) -> None:
+    """What all exercises have used."""
+    made = rig.made()
+    if not rig.subject.is_shared or not isinstance(made, Opened):
+        raise NotApplicable("each exercise has opened its own")
+    rig.shut(made)
+
+
+def _read(once: Rig) -> None:
+    once.open_to_read()
+    with once.cache() as cache, once.file(cache) as file:
+        file.pread(1, 0)
+
+
+def _read_in_vain(once: Rig) -> None:
+    failing = once.subject.failing
+    assert failing is not None
+    once.open_to_read()
+    failing_now = once.record.during("while the store fails")
+    with once.cache() as cache, once.file(cache) as file, failing(), failing_now, suppress(OSError):
+        file.pread(1, 0)
+
+
+def _write(once: Rig) -> None:
+    once.open(writing=True)
+    once.empty()
+    with once.cache() as cache, once.file(cache, "w+b") as file:
+        file.pwrite(b"what is left", 0)
+        once.store(file.fsync)
 
 
 def _look_again(cycles: list[Cycle]) -> None:
@@ -112,8 +159,8 @@ def _suspected(cycles: list[Cycle]) -> bool:
     return all(cycle.others_threads for cycle in cycles) or all(cycle.descriptors for cycle in cycles)
 
 
-def _accuse(record: Record, cycles: list[Cycle]) -> None:
-    where = f"opened, read and closed {len(cycles)} times"
+def _accuse(record: Record, cycles: list[Cycle], used: str) -> None:
+    where = f"opened, {used} and closed {len(cycles)} times"
     if all(cycle.others_threads for cycle in cycles):
         names = sorted({one.name for cycle in cycles for one in cycle.others_threads})
         record.breach("L2", f"threads of each time are still alive: {_some(names)}", where)

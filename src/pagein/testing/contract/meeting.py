@@ -148,6 +148,7 @@ def failure(rig: Rig) -> None:
     if failing is None:
         raise NotApplicable("nobody has said how to make it fail (Subject(failing=...))")
     rig.open_to_read()
+    has_failed = False
     for whole in (False, True):  # a page, and a run of pages
         size = rig.size_bytes if whole else rig.size_of(0)
         with rig.cache() as cache, rig.file(cache) as file:
@@ -156,11 +157,25 @@ def failure(rig: Rig) -> None:
                     data = file.pread(size, 0)
                 except OSError:
                     rig.stop_if_breached()
+                    has_failed = True
                 else:
                     rig.stop_if_breached()
-                    rig.fail("F1", f"{len(data)} bytes came, and no error", "reading from page 0")
+                    _require_right(rig, data, size)
             with rig.record.during("after the store has healed"):
                 _read_healed(rig, file, size)
+    if not has_failed:
+        raise NotApplicable("the store brings the right bytes while it is made to fail (Subject(failing=...))")
+
+
+def _require_right(rig: Rig, data: bytes, size: int) -> None:
+    """Bytes that were asked for in vain may have been kept from before; *failing* may be about writing only."""
+    pages = [data[at : at + PAGE_SIZE] for at in range(0, len(data), PAGE_SIZE)]
+    wrong = next((at for at, page in enumerate(pages) if rig.expected(at) not in (page, None)), None)
+    if wrong is not None:
+        seen = describe(pages[wrong], rig.expected(wrong) or b"", wrong * PAGE_SIZE, rig.content)
+        rig.fail("F1", f"no error came, and {seen}", f"page {wrong}")
+    if len(data) != size or rig.expected(0) is None:
+        rig.fail("F1", f"{len(data)} bytes came, and no error", "reading from page 0")
 
 
 def _read_healed(rig: Rig, file: File, size: int) -> None:

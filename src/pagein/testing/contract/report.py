@@ -30,7 +30,7 @@ class Finding(NamedTuple):
         lines += [f"  seen:     {breach.where}: {_indented(breach.seen)}" for breach in self.breaches]
         if self.breaches:
             lines += [f"  fix:      {clause.fix}", f"  see:      {clause.link}, or: {clause.command}"]
-        return "\n".join(lines)
+        return _printable("\n".join(lines))
 
 
 class Report(NamedTuple):
@@ -39,6 +39,8 @@ class Report(NamedTuple):
     subject: str
     findings: tuple[Finding, ...]
     duration_s: float
+    gave_up: bool = False
+    """Whether the store was waited for in vain: threads of its may never end."""
 
     @property
     def passed(self) -> bool:
@@ -76,7 +78,7 @@ class Report(NamedTuple):
         kept, broken, skipped_count = self.count("passed"), self.count("failed"), self.count("skipped")
         counts = f"{kept} kept, {broken} broken, {skipped_count} not checked"
         parts.append(f"{'passed' if self.passed else 'FAILED'}: {counts}, in {self.duration_s:.1f} s")
-        return "\n\n".join(parts)
+        return _printable("\n\n".join(parts))
 
     def document(self) -> dict[str, Any]:
         """For programs: what JSON holds."""
@@ -111,7 +113,7 @@ class Report(NamedTuple):
 
         suite = Tree.Element(
             "testsuite",
-            name=f"pagein check {self.subject}",
+            name=_printable(f"pagein check {self.subject}"),
             tests=str(len(self.findings)),
             failures=str(self.count("failed")),
             errors="0",
@@ -120,15 +122,16 @@ class Report(NamedTuple):
         )
         for finding in self.findings:
             name = f"{finding.clause.number}: {finding.clause.expected}"
-            case = Tree.SubElement(suite, "testcase", classname=f"pagein.{self.subject}", name=name, time="0")
+            classname = _printable(f"pagein.{self.subject}")
+            case = Tree.SubElement(suite, "testcase", classname=classname, name=name, time="0")
             if finding.verdict == "failed":
                 first = finding.breaches[0]
                 message = _printable(f"{first.where}: {first.seen}")
-                Tree.SubElement(case, "failure", message=message).text = _printable(finding.text())
+                Tree.SubElement(case, "failure", message=message).text = finding.text()
             elif finding.verdict == "skipped":
                 Tree.SubElement(case, "skipped", message=_printable(finding.reason))
             elif finding.verdict == "advice":
-                Tree.SubElement(case, "system-out").text = _printable(finding.text())
+                Tree.SubElement(case, "system-out").text = finding.text()
         root = Tree.Element("testsuites")
         root.append(suite)
         Tree.indent(root)
@@ -140,5 +143,10 @@ def _indented(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without characters that XML 1.0 has no place for."""
-    return "".join(one if one in "\t\n" or (one >= " " and one not in "\ufffe\uffff") else "�" for one in text)
+    """Without characters that XML 1.0 has no place for: control characters, and halves of surrogate pairs, which a file
+    name has where it is no UTF-8, and which no file takes."""
+    return "".join(one if one in "\t\n" or (one >= " " and not _is_none(one)) else "�" for one in text)
+
+
+def _is_none(one: str) -> bool:
+    return "\ud800" <= one <= "\udfff" or one in "\ufffe\uffff"

@@ -20,6 +20,7 @@ from ...file import File
 from ...mm.aops import AddressSpaceOperations
 from ...stores.source import Opened, Source, WritableSource
 from ...units import PAGE_SIZE, page_count_for
+from ...written import give_up_at_exit
 from ..leaks import leaks, settle
 from ..stores import pattern
 from .probe import Probe, probe_of
@@ -35,6 +36,7 @@ SAMPLE_PAGES_MAX = 24
 """So many pages of a file are read."""
 PREPARED_BYTES = 6 * PAGE_SIZE + 1234
 """What is written to an empty file to have something to read."""
+MAKING = "making what is checked"
 DECLINED_MAX = 100
 """So often in a row, and..."""
 DECLINED_S = 1.0
@@ -52,9 +54,9 @@ class NotApplicable(Exception):
 class Rig:
     """The means of one exercise."""
 
-    def __init__(self, subject: Subject, baseline: dict[int, bytes], record: Record | None = None) -> None:
+    def __init__(self, subject: Subject, baseline: dict[int, bytes]) -> None:
         self.subject = subject
-        self.record: Record = record or Record()
+        self.record: Record = Record()
         self.baseline = baseline
         """What a page held when it was read alone: what other ways of reading are compared with."""
         self.opened: Opened
@@ -62,15 +64,30 @@ class Rig:
         self.size_bytes: int = 0
         self.content: bytes | None = subject.content
         self.caches: list[PageCache] = []
+        self.given_up = threading.Event()
+        """Set when nobody waits for the exercise any more."""
         self.is_open: bool = False
         self._made: Source | Opened | None = None
+
+    def anew(self) -> Rig:
+        """Another of the same exercise, of which the subject is made anew."""
+        other = Rig(self.subject, {})
+        other.record, other.caches, other.given_up = self.record, self.caches, self.given_up
+        return other
+
+    def give_up(self) -> None:
+        """The exercise may never end: what is in its caches then is for a store that never takes it."""
+        self.given_up.set()
+        for cache in list(self.caches):
+            give_up_at_exit(cache)
 
     # -- opening -------------------------------------------------------------------------------------------
 
     def made(self) -> Source | Opened:
         """What the subject is in this exercise."""
         if self._made is None:
-            self._made = self.subject.made()
+            with self.record.call(MAKING):
+                self._made = self.subject.made()
         return self._made
 
     def open(self, *, writing: bool = False) -> Probe:
@@ -172,6 +189,8 @@ class Rig:
         """A cache that checks what the core can check."""
         cache = PageCache(CACHE_BYTES, dirty_age_s=3600.0, debug=True, revalidate="never")
         self.caches.append(cache)
+        if self.given_up.is_set():  # in this order, and the other way round in `give_up`: one of the two has seen it
+            give_up_at_exit(cache)
         try:
             yield cache
             self.stop_if_breached()
@@ -207,10 +226,11 @@ class Rig:
         return cache.inode(self.probe, size_bytes=size_bytes, name=self.subject.name)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close what was opened for this exercise."""
         if self.is_open:
             self.is_open = False
-            self.shut(self.opened)
+            if not self.subject.is_shared:
+                self.shut(self.opened)
 
     # -- what to read --------------------------------------------------------------------------------------
 

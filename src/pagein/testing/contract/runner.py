@@ -13,12 +13,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from ...errors import ContractViolation
 from ...stores.source import Opened, Source
-from . import left_behind, meeting, reading, sources, writing
+from . import left_behind, making, meeting, reading, sources, writing
 from .clauses import CLAUSES, number_of
 from .record import Breach, Record, where_raised
 from .report import Finding, Report
@@ -61,6 +61,7 @@ EXERCISES = (
     Exercise(meeting.truncation, ("T2",), (reading.pages_alone, reading.runs, meeting.concurrency)),
     Exercise(meeting.failure, ("F1", "F2"), (reading.pages_alone, reading.runs)),
     Exercise(left_behind.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
+    Exercise(left_behind.left_by_errors, ("L2", "L3"), (left_behind.left_behind, meeting.failure)),
     Exercise(sources.changed, ("O5", "O6"), (reading.pages_alone,)),
     Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17", "W19"), (reading.attributes,)),
     Exercise(writing.rewritten, ("W6",), _STORED),
@@ -75,6 +76,8 @@ EXERCISES = (
     Exercise(writing.laundered, ("W18",), (*_STORED, writing.rewritten)),
     Exercise(writing.write_failure, ("F3", "W20"), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
+    Exercise(left_behind.left_by_writing, ("L2", "L3"), (left_behind.left_behind, *_STORED)),
+    Exercise(left_behind.closed_at_last, ("O9",)),  # the last of all, and whatever was found before
 )
 
 
@@ -83,10 +86,17 @@ def check(subject: Subject, *, patience_s: float = PATIENCE_S) -> Report:
 
     Raises: TypeError, ValueError for what cannot be checked: also a file that is empty, and may not be written to.
     """
-    made = subject.made()
+    return check_made(subject, making.first_made(subject, patience_s), patience_s)
+
+
+def check_made(subject: Subject, made: Source | Opened | Breach, patience_s: float) -> Report:
+    """As `check`, after *subject* was made for the first time (making.py)."""
+    checking = _Check(subject, patience_s)
+    if isinstance(made, Breach):
+        return checking.report_unmade(made)
     order = _in_order(subject, made)
-    _close(made, patience_s)
-    return _Check(subject, patience_s).report(order)
+    making.close_first_made(subject, made, patience_s)
+    return checking.report(order)
 
 
 def _in_order(subject: Subject, made: Source | Opened) -> list[Exercise]:
@@ -94,23 +104,8 @@ def _in_order(subject: Subject, made: Source | Opened) -> list[Exercise]:
     if not isinstance(made, Opened) or made.size_bytes or subject.why_not_written(made) is not None:
         return list(EXERCISES)
     first = [one for one in EXERCISES if one.run in (sources.opening, reading.attributes, writing.written_back)]
-    rest = [one._replace(needs=(*one.needs, *_STORED)) for one in EXERCISES if one not in first]
-    return first + rest
-
-
-def _close(made: Source | Opened, patience_s: float) -> None:
-    """What was made only to be looked at.  Who raises or hangs here does it in the exercises, too, which name it."""
-    close = getattr(made, "close", None)
-    if not callable(close):
-        return
-
-    def close_quietly() -> None:
-        with suppress(Exception):
-            close()
-
-    thread = threading.Thread(target=close_quietly, name="pagein-check", daemon=True)
-    thread.start()
-    thread.join(patience_s)
+    rest = [one._replace(needs=(*one.needs, *_STORED)) for one in EXERCISES[:-1] if one not in first]
+    return [*first, *rest, EXERCISES[-1]]
 
 
 class _Check:
@@ -123,13 +118,24 @@ class _Check:
         self.reasons: dict[str, str] = {}
         self.blocked: dict[Callable[[Rig], None], str] = {}
         """Exercises that have found something, and which clause."""
+        self.gave_up = False
+        self.began_s = time.perf_counter()
 
     def report(self, order: list[Exercise]) -> Report:
-        began_s = time.perf_counter()
         for exercise in order:
             self._run(exercise)
+        return self._report()
+
+    def report_unmade(self, breach: Breach) -> Report:
+        self.breaches[breach.number] = [breach]
+        self.gave_up = True
+        for exercise in EXERCISES:
+            self._skip(exercise, f"not checked before {breach.number} is right")
+        return self._report()
+
+    def _report(self) -> Report:
         findings = tuple(self._finding(number) for number in CLAUSES)
-        return Report(self.subject.name, findings, time.perf_counter() - began_s)
+        return Report(self.subject.name, findings, time.perf_counter() - self.began_s, self.gave_up)
 
     def _run(self, exercise: Exercise) -> None:
         cause = next((self.blocked[one] for one in exercise.needs if one in self.blocked), None)
@@ -139,6 +145,7 @@ class _Check:
             return
         rig = Rig(self.subject, self.baseline)
         reason = _Attempt(exercise, rig, self.patience_s).run()
+        self.gave_up = self.gave_up or rig.given_up.is_set()
         for breach in rig.record.breaches:
             self.breaches.setdefault(breach.number, []).append(breach)
         failed = [one.number for one in rig.record.breaches if not CLAUSES[one.number].is_advice]
@@ -179,7 +186,11 @@ class _Attempt:
         """Why it does not apply; None if it does.  Breaches are on record."""
         with _deaths_noted(self.rig.record):
             self.thread.start()
-            self._watch()
+            try:
+                self._watch()
+            except BaseException:  # Ctrl-C: the process is about to end, and not to wait for the store
+                self.rig.give_up()
+                raise
         return self.reason
 
     def _watch(self) -> None:
@@ -203,6 +214,7 @@ class _Attempt:
 
     def _give_up(self) -> None:
         """Do the store's part, so that all who wait go on; if they do not, they are left to themselves."""
+        self.rig.give_up()
         deadline_s = time.monotonic() + GRACE_S
         while self.thread.is_alive() and time.monotonic() < deadline_s:
             self.rig.record.rescue()

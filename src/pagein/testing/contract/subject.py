@@ -1,7 +1,7 @@
 """What is checked: operations, a source, or who makes either; and what the checks may do to it.
 
 Guarantees: no I/O but what a callable does; what cannot be checked is a TypeError or ValueError that says what can.
-Assumes: a callable gives something fresh each time; anything else is used for each check again.
+Assumes: a callable gives something fresh each time; anything else is used for each exercise again.
 Not here: how it is named on the command line (cli/check.py).
 """
 
@@ -56,6 +56,11 @@ class Subject:
     def of(cls, found: Any, *, name: str | None = None) -> Subject:
         """*found*, if it is one; else one of it."""
         return found if isinstance(found, Subject) else cls(found, name=name)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is an `Opened`, which is closed once: when the last exercise has used it."""
+        return isinstance(self.target, Opened)
 
     def made(self) -> Source | Opened:
         """The source, or the operations, of this time.  Raises: TypeError, ValueError; what making it raises."""

@@ -140,7 +140,7 @@ def sizes(rig: Rig) -> None:
 
 
 def holes(rig: Rig) -> None:
-    """Holes of whole pages, in the middle and up to the end."""
+    """Holes of whole pages, in the middle and shortly before the end, which is in a page."""
     with _written(rig) as (cache, file):
         if type(rig.probe.inner).punch_hole is AddressSpaceOperations.punch_hole:
             raise NotApplicable("it has no punch_hole of its own")

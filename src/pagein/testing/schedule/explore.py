@@ -197,11 +197,17 @@ def _departing_once_more(departed: _Departed, options: Sequence[tuple[int, bool]
 
 
 def replay(scenario: Scenario, strategy: Strategy, *, preempt: Iterable[Preemptible] = ()) -> None:
-    """Run *scenario* once, with the strategy that a failure names.  Raises: `FailedSchedule`."""
+    """Run *scenario* once, with the strategy that a failure names.
+
+    Raises: `FailedSchedule`; SchedulerError if the run ends before a departure that is prescribed, and so says nothing
+    of the failure: the scenario, or what it runs, has changed.
+    """
     tally, journal = _Tally(scenario, preempt), list[str]()
     with _undisturbed():
         if error := tally.error_with(strategy, journal=journal):
             raise FailedSchedule(error, repr(strategy), journal) from error
+    if isinstance(strategy, Prescribed) and (missed := strategy.missed):
+        raise SchedulerError(f"the run has {len(strategy.options)} points, and none of {missed}: it was another one")
 
 
 class _Tally:

@@ -10,8 +10,8 @@
 Guarantees: the same choices give the same run.  Tasks switch at *points* only: locks taken and released, waits,
 wakes, sleeps, thread starts, `Scheduler.switch`, and, in the functions of *preempt*, before each instruction that can
 touch what threads share (`ByLine`: once a line).  Time is virtual: it passes only when every task sleeps.  Tasks that
-wait for one another are reported (`Deadlock`), so are tasks that never end (`Livelock`); no thread outlives the
-scheduler.
+wait for one another are reported, also in the background (`Deadlock`), so are tasks that never end (`Livelock`); no
+thread outlives the scheduler.
 Assumes: a task blocks only through the door (else `Stuck`: a lock of Python's own, say).  What a preempted function
 calls in C is one step, as it is with the GIL.
 Source: loom and shuttle, which do this for Rust.
@@ -100,6 +100,7 @@ class Task:
 class Scheduler(Door):
     """A `Door` whose threads, locks and clock *strategy* rules.  Used as a context manager: leaving it ends all tasks.
 
+    A spawned task that was never run is a SchedulerError then: nothing of it was tried.
     Every switch is noted in *journal*, which takes time.
     """
 
@@ -139,20 +140,21 @@ class Scheduler(Door):
     def run(self) -> None:
         """Let the tasks go on until none can.  May be called again after more were spawned, or woken.
 
-        Raises: what a task raised; `Deadlock` if a spawned task has not ended; `Livelock`; `Stuck`, after which no task
-        goes on.
+        Raises: what a task raised; `Deadlock` if a spawned task has not ended, or one in the background waits in vain
+        for a lock; `Livelock`; `Stuck`, after which no task goes on.
         """
         if self._stopping and self.error is not None:
             raise self.error
         first = self._next(None)
         if first is not None:
+            self._note("the scenario", "to let them run", first)
             self._give_turn(first)
             if (stuck := self._acquire(self._controller)) is not None:
                 self.error, self._stopping = self._stuck(stuck), True
         if self.error is not None:
             raise self.error
         waiting = [task for task in self._tasks if not task.done]
-        if any(not task.background for task in waiting):
+        if any(not task.background or _is_locked_out(task) for task in waiting):
             raise Deadlock("\n  ".join(["nobody is left to wake:", *map(_where, waiting)]))
 
     def switch(self, where: str = "switch") -> None:
@@ -180,6 +182,7 @@ class Scheduler(Door):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        unrun = [task.name for task in self._tasks if task._thread is None and not task.background]
         stuck = self._running  # it ends by itself, at its next point, should it come to one
         self._stopping = True
         hangs: Task | None = None
@@ -202,6 +205,8 @@ class Scheduler(Door):
             raise self._stuck(hangs)
         if isinstance(error, _Stopped) and self.error is not None:  # whatever cleaned up after it came to a point
             raise self.error from None
+        if unrun and error is None and self.error is None:
+            raise SchedulerError(f"spawned, and never run: {', '.join(unrun)}; run() comes after the last spawn")
 
     # -- the door ----------------------------------------------------------------------------------------
 
@@ -362,7 +367,7 @@ class Scheduler(Door):
             self.error = error
             self._give_turn(None)
 
-    def _note(self, me: Task, where: object, chosen: Task | None) -> None:
+    def _note(self, me: Task | str, where: object, chosen: Task | None) -> None:
         self.fingerprint = hash((self.fingerprint, self.point_count, chosen.number if chosen else -1))
         if self._journal is not None:
             place = at_instruction(where) if isinstance(where, FrameType) else where
@@ -443,6 +448,22 @@ class _Waiter:
         self._woken = True
         self._scheduler._unblock(self)
         self._scheduler.switch("after a wake")
+
+
+def _is_locked_out(task: Task) -> bool:
+    """Whether *task* waits for a lock whose holder has ended, or waits for a lock in turn, round in a circle.
+
+    Who waits for a waiter is idle, or held up by the scenario, which may wake him and run him again.
+    """
+    line = [task]
+    while isinstance(line[-1]._blocked_on, _Lock):
+        owner = line[-1]._blocked_on._owner
+        if not isinstance(owner, Task):  # the scenario has it
+            return False
+        if owner.done or owner in line:
+            return True
+        line.append(owner)
+    return False
 
 
 # -- what to say -------------------------------------------------------------------------------------------

@@ -99,6 +99,11 @@ class Prescribed:
     def __repr__(self) -> str:
         return f"Prescribed({dict(self._choices)})"
 
+    @property
+    def missed(self) -> list[int]:
+        """Departures to which the run has not come."""
+        return [point for point in self._choices if point >= len(self.options)]
+
     def choose(self, running: Task | None, runnable: Sequence[Task]) -> Task:
         """The running task, or whoever is prescribed."""
         at = self._choices.get(len(self.options), 0)
