@@ -612,6 +612,44 @@ assert again is connection
     run(program, server.url("a"))
 
 
+def test_a_child_begins_anew_also_when_a_thread_of_its_parent_was_in_a_tls_handshake(server: RangeServer) -> None:
+    """From before a handshake to its end the connection's own socket has no descriptor."""
+    program = """
+import os, socket, sys, threading, warnings, pagein
+from pagein.stores import http_connections
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+mute = socket.create_server(("127.0.0.1", 0))
+def shake_hands():
+    try:
+        pagein.open(f"https://127.0.0.1:{mute.getsockname()[1]}/a", retry_config={"max_retries": 0})
+    except OSError:
+        pass
+cache = pagein.PageCache("1 MiB")
+file = cache.open(sys.argv[1])
+file.advise("random")
+first = file.pread(100, 500_000)
+(pool,) = http_connections._pools._pools.values()
+((connection, _),) = pool._idle
+thread = threading.Thread(target=shake_hands)
+thread.start()
+client, _ = mute.accept()
+assert client.recv(1)
+pid = os.fork()
+if pid == 0:
+    is_forgotten = not http_connections._pools._pools and connection.sock.fileno() == -1
+    same = file.pread(100, 500_000) == first
+    os._exit(0 if is_forgotten and same else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+client.close()
+thread.join()
+mute.close()
+assert file.pread(100, 900_000)
+((again, _),) = pool._idle
+assert again is connection
+"""
+    run(program, server.url("a"))
+
+
 def test_the_end_of_the_interpreter_closes_what_nobody_uses(server: RangeServer) -> None:
     """A socket that is left open would be a ResourceWarning."""
     run("import sys, pagein; assert pagein.open(sys.argv[1]).read(100)", server.url("a"))

@@ -264,11 +264,17 @@ class _Pools:
                 self._pools.popitem()[1].close()
 
     def after_fork(self) -> None:
-        """In a child: to use what is the parent's would mix up his answers.  (To close it here ends nothing there.)"""
-        for connection in list(self._made):
-            if connection.sock is not None:
-                os.close(connection.sock.detach())
+        """In a child: to use what is the parent's would mix up his answers.  (To close it here ends nothing there.)
+
+        First of all it is not used any more: whatever goes wrong after that, it is no more than a descriptor.
+        """
+        made = list(self._made)
         self._begin()
+        for connection in made:
+            # A thread of the parent may be in a TLS handshake: then `wrap_socket` has taken the descriptor out.
+            if connection.sock is not None and (fd := connection.sock.detach()) >= 0:
+                with suppress(OSError):
+                    os.close(fd)
 
 
 _pools = _Pools()
