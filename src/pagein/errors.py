@@ -72,6 +72,12 @@ def after_fork(source: str) -> OSError:
     return OSError(errno.EDEADLK, f"{text} or 'forkserver'", source)
 
 
+def made_by_parent(kind: str, reason: str) -> OSError:
+    """EDEADLK: to go on with what a filesystem of the parent's has open would mix up both processes' reads."""
+    text = f"a {kind} that was made before this process was forked cannot be used here, nor made anew: {reason}"
+    return OSError(errno.EDEADLK, f"{text}; make one in this process")
+
+
 def stale(source: str, *, was: str, now: str) -> OSError:
     """ESTALE: the source is no longer the version that was opened; reading on would mix the two."""
     return OSError(errno.ESTALE, f"changed while it was open (was {was}, now {now}); open it again", source)

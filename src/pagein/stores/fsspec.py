@@ -25,7 +25,6 @@ import errno
 import re
 import uuid
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem, available_protocols
@@ -34,7 +33,7 @@ from fsspec.core import url_to_fs
 from ..errors import exists, longer_than_told, no_ranges, not_found, short_fetch, stale, store_failed
 from . import policy
 from .fsspec_asking import Reader, Seen, as_os_error
-from .fsspec_instances import has_ranges, is_of_one_container, to_read
+from .fsspec_instances import callable_here, has_ranges, is_of_one_container, to_read
 from .options import frozen
 from .ranges import RangeOperations
 from .source import Opened
@@ -62,7 +61,7 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> FsspecSource:
             located: tuple[AbstractFileSystem, str] = url_to_fs(url, **options)
         except ImportError as error:
             raise store_failed(name, str(error), errno.EPROTONOSUPPORT) from error
-        return to_read(located[0]), located[1]
+        return callable_here(to_read(located[0])), located[1]
 
     return FsspecSource(locate, key=("fsspec", url, frozen(options)), name=name)
 
@@ -73,7 +72,7 @@ def source_in_filesystem(fs: AbstractFileSystem, path: str) -> FsspecSource:
     path = fs._strip_protocol(path)
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     name = path if "://" in path else f"{protocol}:{path}"
-    return FsspecSource(lambda: (fs, path), key=("fsspec", fs, path), name=_without_secrets(name))
+    return FsspecSource(lambda: (callable_here(fs), path), key=("fsspec", fs, path), name=_without_secrets(name))
 
 
 def _without_secrets(url: str) -> str:
@@ -131,16 +130,15 @@ def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
         reader.close()
         raise
     ops = _FsspecOperations(reader, seen, version)
-    anew = partial(Reader, reader.fs, reader.path, reader.name)
 
     def look() -> Opened | None:
-        other = anew()
+        other = reader.anew()
         with as_os_error(reader.name):
             now = other.look_to_read()
         return None if now == seen else opened(other, now)
 
     def again() -> Opened:
-        return opened(anew(), seen, version=ops.version)
+        return opened(reader.anew(), seen, version=ops.version)
 
     return Opened(
         ops,
