@@ -9,6 +9,8 @@ import io
 import json
 import os
 import pickle
+import shutil
+import subprocess
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -415,6 +417,49 @@ def test_a_download_is_whole_or_not_there(
     with raises_errno(errno.EIO):
         fs.get_file(server.url("a"), str(tmp_path / "b"))
     assert not (tmp_path / "b").exists()
+
+
+class Failing(fsspec.callbacks.Callback):  # type: ignore[misc]
+    """Half of a download is there when it is called."""
+
+    def relative_update(self, inc: int = 1) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_download_removes_only_the_half_file_that_it_has_written(
+    server: RangeServer, http: HTTPFileSystem, cache: pagein.PageCache, tmp_path: Path
+) -> None:
+    fs = in_front_of(http, cache)
+    program, link, full = tmp_path / "program", tmp_path / "link", tmp_path / "full"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "30"]) as running:  # what runs cannot be opened to be written, by root neither
+        try:
+            with pytest.raises(OSError, match="busy"):
+                fs.get_file(server.url("a"), str(program))
+        finally:
+            running.kill()
+    assert program.exists()
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space"):
+        fs.get_file(server.url("a"), str(full))
+    assert full.is_symlink()
+    with pytest.raises(FileNotFoundError) as raised:
+        fs.get_file(server.url("a"), str(tmp_path / "no" / "such"))
+    assert raised.value.__context__ is None
+    link.symlink_to(tmp_path / "half")
+    with pytest.raises(ZeroDivisionError):
+        fs.get_file(server.url("a"), str(link), callback=Failing())
+    assert link.is_symlink()
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_file_is_not_downloaded_onto_itself(cache: pagein.PageCache, tmp_path: Path) -> None:
+    fs = in_front_of(LocalFileSystem(), cache)
+    (tmp_path / "a").write_bytes(DATA)
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(shutil.SameFileError):
+        fs.get_file(str(tmp_path / "a"), str(tmp_path / "link"))
+    assert (tmp_path / "a").read_bytes() == DATA
 
 
 def test_a_store_that_cannot_be_written_to_says_so(
