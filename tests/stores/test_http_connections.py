@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -315,6 +316,40 @@ def test_a_redirect_to_what_is_no_http_url_is_an_error(location: str) -> None:
     away = response(302, location=location)
     with ScriptedServer(away) as server, raises_errno(errno.ELOOP, "cannot be followed"):
         source_of(server.url("a")).open()
+
+
+# -- addresses ---------------------------------------------------------------------------------------
+
+
+def test_an_ipv6_address_without_a_port_is_asked_at_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last group is none."""
+    connect, asked = socket.create_connection, []
+    with ScriptedServer(OPEN) as server:
+        host, _, port = server.host.partition(":")
+
+        def connect_to_server(address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
+            asked.append(address)
+            return connect((host, int(port)), *args, **options)
+
+        monkeypatch.setattr(socket, "create_connection", connect_to_server)
+        with opened("http://[2001:db8::443]/a", **ONE_TRY):
+            pass
+    assert asked == [("2001:db8::443", 80)]
+    assert "\r\nHost: [2001:db8::443]\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_each_scheme_has_a_port_of_its_own(scheme: str, port: int) -> None:
+    origin = http_connections.Origin(scheme, "2001:db8::abcd", None, "", 1, 1)
+    direct = http_connections._make_connection(origin)
+    assert (direct.host, direct.port) == ("2001:db8::abcd", port)
+
+
+def test_a_tunnel_leads_to_the_port_of_https() -> None:
+    origin = http_connections.Origin("https", "2001:db8::abcd", None, "http://proxy:3128", 1, 1)
+    tunnelled: Any = http_connections._make_connection(origin)
+    assert (tunnelled.host, tunnelled.port) == ("proxy", 3128)
+    assert (tunnelled._tunnel_host, tunnelled._tunnel_port) == ("2001:db8::abcd", 443)
 
 
 # -- proxies -----------------------------------------------------------------------------------------

@@ -121,7 +121,9 @@ def _tls() -> ssl.SSLContext:
 
 
 def _make_connection(origin: Origin) -> http.client.HTTPConnection:
-    host, port, proxy = origin.host, origin.port, urlsplit(origin.proxy)
+    # Never None: http.client would take the last group of an IPv6 address for the port.
+    own_port = origin.port or (443 if origin.scheme == "https" else 80)
+    host, port, proxy = origin.host, own_port, urlsplit(origin.proxy)
     if proxy.hostname:
         host, port = proxy.hostname, proxy.port or 80
     made: _Connection | _TLSConnection
@@ -131,7 +133,7 @@ def _make_connection(origin: Origin) -> http.client.HTTPConnection:
         made = _Connection(host, port, timeout=origin.connect_timeout_s)
     made.read_timeout_s = origin.read_timeout_s
     if proxy.hostname and origin.scheme == "https":
-        made.set_tunnel(origin.host, origin.port, headers=_proxy_headers(origin))
+        made.set_tunnel(origin.host, own_port, headers=_proxy_headers(origin))
     return made
 
 
