@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -551,6 +552,19 @@ def test_the_time_for_an_answer_includes_its_head(server: RangeServer) -> None:
     options = {**ONE_TRY, "client_options": {"timeout": datetime.timedelta(microseconds=1)}}
     with raises_errno(errno.ETIMEDOUT, "timed out: HEAD"):
         source_of(server.url("a"), **options).open()
+
+
+@pytest.mark.parametrize("said", [b"", KEPT[:-5]], ids=["nothing", "half a body"])
+def test_the_time_for_an_answer_bounds_each_wait_for_it(said: bytes) -> None:
+    """A server that falls silent is given up then, and not after the longer time for one byte."""
+    options = {**ONE_TRY, "client_options": {"timeout": datetime.timedelta(milliseconds=200)}}
+    with ScriptedServer(OPEN, said, keeps=True) as server:
+        with opened(server.url("a"), **options) as version:
+            began_s = time.monotonic()
+            with raises_errno(errno.ETIMEDOUT, "timed out"):
+                fill(version, 20, 10)
+            assert time.monotonic() - began_s < policy.READ_TIMEOUT_S / 3
+        http_connections.close_idle()
 
 
 def test_the_waits_are_those_of_the_policy() -> None:

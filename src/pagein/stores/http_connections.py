@@ -342,7 +342,9 @@ class Client:
         origin = self._origins.get(parts[:2])
         if origin is None:
             assert parts.hostname is not None
-            waits = self.options.connect_timeout_s, self.options.read_timeout_s
+            # No single wait is longer than the whole may be, which is looked at before each.
+            whole_s = self.options.request_timeout_s
+            waits = min(self.options.connect_timeout_s, whole_s), min(self.options.read_timeout_s, whole_s)
             proxy = proxy_for(parts.scheme, parts.netloc, self._proxies)
             origin = Origin(parts.scheme, parts.hostname, parts.port, proxy, *waits)
             if len(self._origins) >= POOLS_MAX:
