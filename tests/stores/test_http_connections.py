@@ -575,6 +575,14 @@ def test_the_waits_are_those_of_the_policy() -> None:
     assert options.retries == (policy.RETRIES_MAX, policy.RETRY_TIMEOUT_S, *policy.BACKOFF_S)
 
 
+def test_a_server_that_does_not_know_head_is_asked_for_it_once(server: RangeServer) -> None:
+    """Python's own says 501 to it, which it will say again."""
+    server.faults.set("a", "status:501", method="HEAD")
+    with opened(server.url("a")) as version:
+        assert version.size_bytes == len(DATA)
+    assert [record.method for record in server.stats().log] == ["HEAD", "GET"]
+
+
 @pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2199 23:59:59 GMT"])
 def test_a_server_that_wants_to_be_asked_much_later_is_asked_once(after: str) -> None:
     with ScriptedServer(OPEN, response(503, retry_after=after), PART) as server, opened(server.url("a")) as version:
