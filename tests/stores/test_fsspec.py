@@ -434,3 +434,11 @@ def test_secrets_are_not_told() -> None:
 def test_options_are_a_part_of_the_key() -> None:
     assert source_of("ftp://host/a", port=1).key == source_of("ftp://host/a", port=1).key
     assert source_of("ftp://host/a", port=1).key != source_of("ftp://host/a", port=2).key
+
+
+def test_who_gives_options_hears_what_is_wrong_with_them_and_who_gives_none_what_the_url_lacks() -> None:
+    pytest.importorskip("requests")
+    with pytest.raises(TypeError, match="'repo'"):
+        source_of("github://a", org="b").open()
+    with pytest.raises(ValueError, match=r"cannot open 'github://a': .*'org'"):
+        source_of("github://a").open()

@@ -30,7 +30,7 @@ from typing import Any
 from fsspec import AbstractFileSystem, available_protocols
 from fsspec.core import url_to_fs
 
-from ..errors import exists, longer_than_told, no_ranges, not_found, short_fetch, stale, store_failed
+from ..errors import exists, longer_than_told, no_ranges, not_a_url, not_found, short_fetch, stale, store_failed
 from . import policy
 from .fsspec_asking import Reader, Seen, as_os_error
 from .fsspec_instances import callable_here, has_ranges, is_of_one_container, to_read
@@ -61,6 +61,10 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> FsspecSource:
             located: tuple[AbstractFileSystem, str] = url_to_fs(url, **options)
         except ImportError as error:
             raise store_failed(name, str(error), errno.EPROTONOSUPPORT) from error
+        except TypeError as error:  # what the filesystem needs is neither in the URL nor among the options
+            if options:
+                raise
+            raise not_a_url(name, str(error)) from error
         return callable_here(to_read(located[0])), located[1]
 
     return FsspecSource(locate, key=("fsspec", url, frozen(options)), name=name)
