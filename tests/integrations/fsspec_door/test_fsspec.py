@@ -19,6 +19,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.http import HTTPFileSystem
@@ -28,6 +29,7 @@ from tests.stores.reading import DATA, MIB, OTHER, raises_errno
 
 import pagein
 from pagein.stores import policy
+from pagein.stores.fsspec_instances import lock_of
 from pagein.testing.httpserver import RangeServer
 
 NAMES = ["a", "with space", "ha#sh", "quest?ion", "per%20cent%", "Ünï-çødé-文字", "semi;colon&=+", "d/e e/f#"]
@@ -729,3 +731,33 @@ def test_json_tells_the_size_of_the_cache(cache: pagein.PageCache) -> None:
     assert same.storage_options == {"target_protocol": "memory", "cache_size": 32 << 20, "listings_expiry_time": None}
     plain = fsspec.filesystem("pagein", target_protocol="memory")
     assert fsspec.AbstractFileSystem.from_json(plain.to_json()) is plain
+
+
+class OneAtATime(AbstractFileSystem):  # type: ignore[misc]
+    """It has one connection, and notes whether its caller was alone on it."""
+
+    protocol = "one"
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_alone: list[bool] = []
+
+    def _asked(self, path: str, **options: Any) -> str:
+        lock: Any = lock_of(self)
+        self.was_alone.append(lock.locked())
+        return path
+
+    created = modified = checksum = ukey = sign = _asked
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        return {"name": self._asked(path), "size": 0, "type": "file"}
+
+
+@pytest.mark.parametrize("method", ["created", "modified", "checksum", "ukey", "sign", "info"])
+def test_one_that_takes_one_call_at_a_time_is_asked_by_one_whatever_it_is_asked(
+    cache: pagein.PageCache, method: str
+) -> None:
+    behind = OneAtATime()
+    assert getattr(in_front_of(behind, cache), method)("/a")
+    assert behind.was_alone == [True]

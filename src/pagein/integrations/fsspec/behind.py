@@ -199,7 +199,7 @@ class FilesystemBehind(AsyncFileSystem, ChainedFileSystem, metaclass=_PageCacheI
         fs = self.fs
         call = getattr(fs, f"_{method}", None) if method != "set_session" else fs.set_session
         if not (is_async(fs) and inspect.iscoroutinefunction(call)):
-            return await asyncio.to_thread(_call_alone, fs, method, args, kwargs)
+            return await asyncio.to_thread(call_alone, fs, method, *args, **kwargs)
         if fs.loop is None or fs.loop is asyncio.get_running_loop():
             return await call(*args, **kwargs)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(*args, **kwargs), fs.loop))
@@ -243,7 +243,8 @@ def no_transactions() -> NotImplementedError:
     )
 
 
-def _call_alone(fs: AbstractFileSystem, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_alone(fs: AbstractFileSystem, method: str, /, *args: Any, **kwargs: Any) -> Any:
+    """What a *method* returns, called by one thread at a time, unless it is asynchronous underneath.  Blocks."""
     with lock_of(fs):
         return getattr(fs, method)(*args, **kwargs)
 
