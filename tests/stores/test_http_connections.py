@@ -280,18 +280,48 @@ def test_a_redirect_is_followed(server: RangeServer, status: int) -> None:
 
 
 def test_what_authorizes_is_sent_to_no_other_host() -> None:
+    """And that may be any header that the user has given."""
     with ScriptedServer(OPEN, PART) as there:
         away = response(302, location=there.url("b"))
         with ScriptedServer(away, away) as here:
             url = here.url("a").replace("//", "//me:secret@")
-            options = {"client_options": {"default_headers": {"Cookie": "c", "X-Other": "kept"}}}
-            with opened(url, **options) as version:
+            given = {"Cookie": "c", "X-Token": "secret", "user-agent": "mine", "Accept-Language": "la"}
+            with opened(url, client_options={"default_headers": given}) as version:
                 assert fill(version, 20, 10) == BODY[10:30]
-        assert all("Authorization: Basic" in request and "Cookie: c" in request for request in here.requests)
+        for request in here.requests:
+            assert "Authorization: Basic" in request
+            assert "Cookie: c" in request
+            assert "X-Token: secret" in request
         for request in there.requests:
             assert "Authorization" not in request
             assert "Cookie" not in request
-            assert "X-Other: kept" in request
+            assert "X-Token" not in request
+            assert "Accept-Language: la" in request
+            assert "user-agent: mine" in request
+        assert "Range: bytes=10-29" in there.requests[1]
+
+
+def test_what_was_taken_away_is_not_sent_when_a_redirect_leads_back() -> None:
+    """The other host has chosen what is asked for."""
+    with ScriptedServer() as here, ScriptedServer(response(302, location=here.url("b"))) as there:
+        here._answers += [response(302, location=there.url("a")), OPEN]
+        with opened(here.url("a"), client_options={"default_headers": {"X-Token": "secret"}}):
+            pass
+        assert ["X-Token" in request for request in here.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"default_headers": {"user-agent": "mine"}},
+        {"user_agent": "mine"},
+        {"user_agent": "theirs", "default_headers": {"user-agent": "mine"}},
+    ],
+)
+def test_one_user_agent_is_told(options: dict[str, Any]) -> None:
+    with ScriptedServer(OPEN) as server, opened(server.url("a"), client_options=options):
+        told = [line for line in server.requests[0].split("\r\n") if line.lower().startswith("user-agent")]
+        assert [line.partition(": ")[2] for line in told] == ["mine"]
 
 
 def test_a_redirect_is_followed_to_the_bytes_that_it_has_named() -> None:

@@ -3,8 +3,9 @@
 Guarantees: a kept connection that the server has closed is no error: what was asked on it is asked at once on a new
 one.  So is what was asked on one that says nothing until the time is over: a firewall, or who translates addresses, may
 have forgotten the way, and then also that of all that were kept as long, which are given up.  One on which more has
-come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of them; what authorizes is sent
-to no other host, and nothing from https: to http:.  Proxies are those of the environment (http_proxy, https_proxy,
+come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of them; of the headers that the
+user has given, any of which may authorize, only User-Agent and Accept* are sent to another host or port, and nothing
+from https: to http:.  Proxies are those of the environment (http_proxy, https_proxy,
 all_proxy, no_proxy).  A forked child uses no connection of its parent.
 The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
@@ -53,7 +54,6 @@ DRAIN_BYTES_MAX = 64 << 10
 _TEXT = "".join(map(chr, range(0x21, 0x7F)))
 """What a URL's path is sent with as it is written; all else is %-escaped."""
 _is_text = re.compile("[!-~]*").fullmatch
-_AUTHORIZING = frozenset({"authorization", "cookie", "proxy-authorization"})
 _PROXY_NAMES = [
     spelt for name in ("http", "https", "all", "no") for spelt in (f"{name}_proxy".upper(), f"{name}_proxy")
 ]
@@ -298,7 +298,10 @@ class Client:
     def __init__(self, options: HTTPOptions, proxies: Mapping[str, str]) -> None:
         self.options = options
         self._proxies = proxies
-        self._sent = {"User-Agent": "pagein"} | dict(options.headers)
+        self._sent = dict(options.headers)
+        if not any(name.lower() == "user-agent" for name in self._sent):
+            self._sent["User-Agent"] = "pagein"
+        self._sent_elsewhere = {name: value for name, value in self._sent.items() if _is_for_any_host(name)}
         self._origins: dict[tuple[str, str], Origin] = {}
 
     @contextmanager
@@ -334,7 +337,7 @@ class Client:
             meanwhile = None
             here = _redirected(here, location)
             if (here.scheme, here.netloc) != (first.scheme, first.netloc):
-                sent = {name: value for name, value in sent.items() if name.lower() not in _AUTHORIZING}
+                sent = self._sent_elsewhere | headers  # also when it leads back
         raise RedirectError(f"more than {REDIRECTS_MAX} redirects")
 
     def _origin(self, parts: SplitResult) -> Origin:
@@ -351,6 +354,11 @@ class Client:
                 self._origins.clear()
             self._origins[parts[:2]] = origin
         return origin
+
+
+def _is_for_any_host(name: str) -> bool:
+    """Whether a header is none that may authorize, under whatever name."""
+    return name.lower() == "user-agent" or name.lower().startswith("accept")
 
 
 @lru_cache(maxsize=POOLS_MAX)
