@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -58,7 +59,7 @@ def too_large(size_bytes: int, size_bytes_max: int, source: str | None = None) -
 def missing_extra(source: str, *, extra: str) -> OSError:
     """EPROTONOSUPPORT: reading this source takes a package that is not installed."""
     text = f"needs the extra [{extra}]: pip install 'pagein[{extra}]'"
-    return OSError(errno.EPROTONOSUPPORT, text, source)
+    return OSError(errno.EPROTONOSUPPORT, text, without_secrets(source))
 
 
 def store_failed(source: str, reason: str, code: int = errno.EIO) -> OSError:
@@ -205,9 +206,14 @@ def not_a_source(value: object) -> TypeError:
     return TypeError(f"cannot open {reprlib.repr(value)} ({type(value).__name__}): accepted are {_SOURCES}")
 
 
+def without_secrets(url: str) -> str:
+    """A URL, or a chain, as it may be told: without who asks (``key:secret@``), and queries, which may be signed."""
+    return re.sub(r"\?.*?(?=::|\Z)", "?…", re.sub(r"//[^/?]*@", "//", url), flags=re.DOTALL)
+
+
 def not_a_url(url: str, reason: str) -> ValueError:
     """A URL that cannot be read, or one with options that make no sense."""
-    return ValueError(f"cannot open {url!r}: {reason}")
+    return ValueError(f"cannot open {without_secrets(url)!r}: {reason}")
 
 
 def unknown_scheme(url: str, scheme: str) -> ValueError:

@@ -427,6 +427,7 @@ def test_special_files_are_refused(local: Path) -> None:
 
 def test_secrets_are_not_told() -> None:
     assert source_of("sftp://me:secret@host/a").name == "sftp://host/a"
+    assert source_of("ftp://me:sec@ret@host/a@b").name == "ftp://host/a@b"
     assert source_of("zip://a::http://me@host/z?sig=secret").name == "zip://a::http://host/z?…"
     assert source_of("zip://a?x::http://host/z?sig=1::").name == "zip://a?…::http://host/z?…::"
 

@@ -22,7 +22,6 @@ Not here: the filesystem's calls and their errors (fsspec_asking.py), its object
 from __future__ import annotations
 
 import errno
-import re
 import uuid
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -30,7 +29,17 @@ from typing import Any
 from fsspec import AbstractFileSystem, available_protocols
 from fsspec.core import url_to_fs
 
-from ..errors import exists, longer_than_told, no_ranges, not_a_url, not_found, short_fetch, stale, store_failed
+from ..errors import (
+    exists,
+    longer_than_told,
+    no_ranges,
+    not_a_url,
+    not_found,
+    short_fetch,
+    stale,
+    store_failed,
+    without_secrets,
+)
 from . import policy
 from .fsspec_asking import Reader, Seen, as_os_error
 from .fsspec_instances import callable_here, has_ranges, is_of_one_container, to_read
@@ -54,7 +63,7 @@ def is_filesystem(store: object) -> bool:
 
 def source_of_url(url: str, options: Mapping[str, Any]) -> FsspecSource:
     """The file at a URL or chain; *options* go to the first filesystem of it.  Does no I/O: `open` connects."""
-    name = _without_secrets(url)
+    name = without_secrets(url)
 
     def locate() -> tuple[AbstractFileSystem, str]:
         try:
@@ -76,11 +85,7 @@ def source_in_filesystem(fs: AbstractFileSystem, path: str) -> FsspecSource:
     path = fs._strip_protocol(path)
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     name = path if "://" in path else f"{protocol}:{path}"
-    return FsspecSource(lambda: (callable_here(fs), path), key=("fsspec", fs, path), name=_without_secrets(name))
-
-
-def _without_secrets(url: str) -> str:
-    return re.sub(r"\?.*?(?=::|\Z)", "?…", re.sub(r"//[^/@:]*(:[^/@]*)?@", "//", url))
+    return FsspecSource(lambda: (callable_here(fs), path), key=("fsspec", fs, path), name=without_secrets(name))
 
 
 class FsspecSource:

@@ -68,7 +68,8 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> ObjectSource:
     store = clients.client_for(base_url, options, name=url)
     key = ("object", base_url, frozen(options), path)
     upload = partial(clients.client_for, base_url, options, name=url)
-    return WritableObjectSource(store, path, key=key, name=f"{base_url}/{path}", upload=upload)
+    name = re.sub("//.*@", "//", base_url) + f"/{path}"  # as fsspec has it, a key and its secret may be there
+    return WritableObjectSource(store, path, key=key, name=name, upload=upload)
 
 
 def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
