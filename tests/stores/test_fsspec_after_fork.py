@@ -24,6 +24,7 @@ from tests.stores.reading import DATA, MIB, raises_errno
 
 import pagein
 from pagein.stores import fsspec_instances
+from pagein.stores.fsspec_asking import Reader, Seen
 from pagein.stores.fsspec_instances import callable_here, lock_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
@@ -299,3 +300,22 @@ def test_equal_filesystems_share_a_lock_also_when_the_first_is_gone() -> None:
     first, third = second, Connected()
     del second, first
     assert lock_of(third) is lock
+
+
+def test_a_reader_has_begun_anew_only_when_its_file_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another thread that comes in meanwhile reads at the position of the parent's."""
+    reader = Reader(ByFile(), "/a", "connected:/a")
+    reader.open_file()
+    parent_pid, open_file, seen = os.getpid(), ByFile._open, []
+
+    def noting_open(*args: Any, **options: Any) -> io.BytesIO:
+        seen.append(reader._pid)
+        return open_file(*args, **options)
+
+    def check() -> None:
+        monkeypatch.setattr(ByFile, "_open", noting_open)
+        assert reader.read(MIB, 100, Seen(len(DATA), "")) == DATA[MIB : MIB + 100]
+        assert seen == [parent_pid]
+        assert reader._pid == os.getpid()
+
+    in_child(check)
