@@ -98,7 +98,7 @@ class Reader:
         """After a fork, in the child, which shares the positions and connections of its parent, and no event loop."""
         pid = os.getpid()
         # A lock of this process: a thread that stayed in the parent may have held one that was made there.
-        with self.__dict__.setdefault(f"_beginning_{pid}", threading.Lock()):
+        with self.__dict__.setdefault(f"_beginning_{pid}", threading.RLock()):
             if self._pid == pid:
                 return
             fs = callable_here(self.fs)

@@ -92,8 +92,9 @@ def callable_here(fs: AbstractFileSystem) -> AbstractFileSystem:
         return fs
     standing = _standing(fs)
     with standing.making:
+        made = standing.another or _made_anew(fs)
         if standing.another is None:
-            standing.another = _made_anew(fs)
+            standing.another = made
             keep_of_parent(fs)
         return standing.another
 
@@ -123,7 +124,9 @@ def _remade_option(value: Any) -> Any:
 
 # -- after a fork ------------------------------------------------------------------------------------
 
-_STANDING = "_pagein_standing"
+_STANDINGS = "_pagein_standings"
+_process = object()
+"""This one; a number may come again."""
 _is_forked = False
 """Whether this module was there before this process was forked."""
 _of_parents: list[object] = []
@@ -137,13 +140,12 @@ def keep_of_parent(*what: object) -> None:
 class _Standing:
     """What a process knows of one filesystem object."""
 
-    __slots__ = ("another", "is_own", "lock", "making", "pid")
+    __slots__ = ("another", "is_own", "lock", "making")
 
-    def __init__(self, pid: int, *, is_own: bool) -> None:
-        self.pid = pid
+    def __init__(self, *, is_own: bool) -> None:
         self.is_own = is_own
         """Whether it was made in this process."""
-        self.making = threading.Lock()
+        self.making = threading.RLock()  # the collector may run a finalizer under it that asks for the same
         """Held while another is made for it, which may make others for what it is put around: the outer one first."""
         self.another: AbstractFileSystem | None = None
         self.lock: threading.Lock | None = None
@@ -151,16 +153,19 @@ class _Standing:
 
 def _standing(fs: AbstractFileSystem) -> _Standing:
     """It stands with the object itself: equal ones have each its own handles, and may have been made elsewhere."""
-    pid, attributes = os.getpid(), object.__getattribute__(fs, "__dict__")  # some hand attributes on
-    known: _Standing | None = attributes.get(_STANDING)
-    if known is not None and known.pid == pid:
-        return known
-    is_own = known is None and _is_made_here(fs)
-    with _standings_lock:
-        known = attributes.get(_STANDING)
-        if known is None or known.pid != pid:
-            known = attributes[_STANDING] = _Standing(pid, is_own=is_own)
-        return known
+    process, standings = _process, _standings_of(fs)
+    known = standings.get(process)
+    if known is None:
+        is_own = set(standings) <= {process} and _is_made_here(fs)  # else an ancestor has seen it
+        known = standings.setdefault(process, _Standing(is_own=is_own))  # one step: two threads have the first's
+    return known
+
+
+def _standings_of(fs: AbstractFileSystem) -> dict[object, _Standing]:
+    """By process, of all that it has come through by forks."""
+    attributes = object.__getattribute__(fs, "__dict__")  # some hand attributes on
+    standings: dict[object, _Standing] = attributes.setdefault(_STANDINGS, {})
+    return standings
 
 
 def _is_made_here(fs: AbstractFileSystem) -> bool:
@@ -210,10 +215,8 @@ def _made_anew(fs: AbstractFileSystem) -> AbstractFileSystem:
     except Exception as error:  # whatever an option says to being copied
         raise made_by_parent(kind, str(error)) from error
     made: AbstractFileSystem = type(fs)(*args, **options)
-    with _standings_lock:
-        for one in _layers(made):
-            attributes = object.__getattribute__(one, "__dict__")
-            attributes.setdefault(_STANDING, _Standing(os.getpid(), is_own=True))
+    for one in _layers(made):
+        _standings_of(one).setdefault(_process, _Standing(is_own=True))
     return made
 
 
@@ -229,7 +232,7 @@ def _option_here(value: Any) -> Any:
 
 _locks: weakref.WeakValueDictionary[int, threading.Lock] = weakref.WeakValueDictionary()
 """By the filesystem's hash, for as long as any of those lives which it is the lock of."""
-_standings_lock = threading.Lock()
+_locks_lock = threading.RLock()  # the collector may run a finalizer under it that asks for another
 
 
 def lock_of(fs: AbstractFileSystem) -> AbstractContextManager[object]:
@@ -242,15 +245,16 @@ def lock_of(fs: AbstractFileSystem) -> AbstractContextManager[object]:
     if has_ranges(fs) and (inner.async_impl or isinstance(inner, MemoryFileSystem)):
         return nullcontext()
     standing = _standing(inner)
-    with _standings_lock:
+    with _locks_lock:
         if standing.lock is None:
             standing.lock = _locks.setdefault(hash(inner), threading.Lock())
         return standing.lock
 
 
 def _after_fork_in_child() -> None:
-    global _locks, _standings_lock, _is_forked  # threads that stayed in the parent may have held them
-    _locks, _standings_lock, _is_forked = weakref.WeakValueDictionary(), threading.Lock(), True
+    global _process, _is_forked, _locks, _locks_lock
+    _process, _is_forked = object(), True
+    _locks, _locks_lock = weakref.WeakValueDictionary(), threading.RLock()  # a thread of the parent may have held it
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
