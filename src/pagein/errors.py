@@ -208,7 +208,8 @@ def not_a_source(value: object) -> TypeError:
 
 def without_secrets(url: str) -> str:
     """A URL, or a chain, as it may be told: without who asks (``key:secret@``), and queries, which may be signed."""
-    return re.sub(r"\?.*?(?=::|\Z)", "?…", re.sub(r"//[^/?]*@", "//", url), flags=re.DOTALL)
+    told = re.sub(r"(?<!abfs:)(?<!abfss:)//[^/?]*@", "//", url)  # there, it is the container
+    return re.sub(r"\?.*?(?=::|\Z)", "?…", told, flags=re.DOTALL)
 
 
 def not_a_url(url: str, reason: str) -> ValueError:
