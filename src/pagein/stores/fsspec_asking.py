@@ -106,7 +106,7 @@ class Reader:
             if self._file is not None:
                 with own_lock:
                     file = self._opened(fs)
-                keep_of_parent(self._file)
+                self._leave_to_parent()
                 self._file = file
             self.fs, self._own_lock = fs, own_lock
             self._pid = pid  # last: who sees it, finds all the rest
@@ -222,11 +222,16 @@ class Reader:
     def close(self) -> None:
         """Close that file.  Should it fail, there is nothing that anybody could lose by it, or do about it."""
         if self._pid != os.getpid():
-            keep_of_parent(self.fs, self._file)  # it is not ours to close
+            self._leave_to_parent()
             return
         with self._lock, suppress(Exception):
             if self._file is not None:
                 self._file.close()
+
+    def _leave_to_parent(self) -> None:
+        """In a child: what is open is not ours to close, unless it is no more than a descriptor."""
+        if not self.is_cheap_to_look_at:
+            keep_of_parent(self.fs, self._file)
 
 
 def _validators_in(info: Mapping[str, Any], known: Set[str]) -> str:
