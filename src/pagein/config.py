@@ -11,7 +11,7 @@ Not here: what the settings do (cache.py); options of one store, which go with t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from math import inf
 from threading import TIMEOUT_MAX
@@ -145,12 +145,33 @@ def _read_flag(text: str) -> object:
 def _default_cap_bytes() -> int:
     """A share of the memory of the machine, or of less if a control group allows less."""
     memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([memory_bytes, *_group_limits()]) // MEMORY_SHARE
+
+
+def _group_limits(groups: str = "/proc/self/cgroup", mount: str = "/sys/fs/cgroup") -> Iterator[int]:
+    """How many bytes the control groups of this process allow it, and those that they are in; of either version.
+
+    A container may be told a path that it does not see: then its own group is what is mounted, on the way up of it.
+    """
     try:
-        with open("/sys/fs/cgroup/memory.max") as limit:
-            memory_bytes = min(memory_bytes, int(limit.read()))
-    except (OSError, ValueError):  # no such control group; or "max"
-        pass
-    return memory_bytes // MEMORY_SHARE
+        with open(groups) as lines:
+            told = [line.rstrip("\n").split(":", 2) for line in lines]
+    except (OSError, UnicodeError):  # not Linux, or not to be seen
+        return
+    for _, controllers, path in (one for one in told if len(one) == 3):
+        if not controllers:
+            top, limit = mount, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, limit = f"{mount}/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            try:
+                with open("/".join([top, *parts[:depth], limit])) as file:
+                    yield int(file.read())
+            except (OSError, ValueError):  # none there; or "max"
+                pass
 
 
 # fmt: off

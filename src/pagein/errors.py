@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import io
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -58,7 +59,7 @@ def too_large(size_bytes: int, size_bytes_max: int, source: str | None = None) -
 def missing_extra(source: str, *, extra: str) -> OSError:
     """EPROTONOSUPPORT: reading this source takes a package that is not installed."""
     text = f"needs the extra [{extra}]: pip install 'pagein[{extra}]'"
-    return OSError(errno.EPROTONOSUPPORT, text, source)
+    return OSError(errno.EPROTONOSUPPORT, text, without_secrets(source))
 
 
 def store_failed(source: str, reason: str, code: int = errno.EIO) -> OSError:
@@ -70,6 +71,12 @@ def after_fork(source: str) -> OSError:
     """EDEADLK: a store's threads did not survive a fork, and a call would wait for them for ever."""
     text = "obstore was used before this process was forked, and would hang: start processes with 'spawn'"
     return OSError(errno.EDEADLK, f"{text} or 'forkserver'", source)
+
+
+def made_by_parent(kind: str, reason: str) -> OSError:
+    """EDEADLK: to go on with what a filesystem of the parent's has open would mix up both processes' reads."""
+    text = f"a {kind} that was made before this process was forked cannot be used here, nor made anew: {reason}"
+    return OSError(errno.EDEADLK, f"{text}; make one in this process")
 
 
 def stale(source: str, *, was: str, now: str) -> OSError:
@@ -199,9 +206,15 @@ def not_a_source(value: object) -> TypeError:
     return TypeError(f"cannot open {reprlib.repr(value)} ({type(value).__name__}): accepted are {_SOURCES}")
 
 
+def without_secrets(url: str) -> str:
+    """A URL, or a chain, as it may be told: without who asks (``key:secret@``), and queries, which may be signed."""
+    told = re.sub(r"(?<!abfs:)(?<!abfss:)//[^/?]*@", "//", url)  # there, it is the container
+    return re.sub(r"\?.*?(?=::|\Z)", "?…", told, flags=re.DOTALL)
+
+
 def not_a_url(url: str, reason: str) -> ValueError:
     """A URL that cannot be read, or one with options that make no sense."""
-    return ValueError(f"cannot open {url!r}: {reason}")
+    return ValueError(f"cannot open {without_secrets(url)!r}: {reason}")
 
 
 def unknown_scheme(url: str, scheme: str) -> ValueError:

@@ -44,6 +44,8 @@ PIN_SWEEP_MASK = 0xFF
 class PageReader(io.BufferedIOBase):
     """The part of `pagein.File` that knows no position."""
 
+    _position_is_of_process = True
+    """A child of a fork has its own: what reads this file may go on there with what it has inherited."""
     __slots__ = (
         "_base",
         "_file",

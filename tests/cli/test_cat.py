@@ -34,6 +34,17 @@ def test_it_writes_sources_one_after_another_byte_for_byte(
     assert capsysbinary.readouterr().out == DATA + b"\xff\0\r\n" + DATA
 
 
+def test_a_url_without_what_its_filesystem_needs_is_one_line_and_passed_over(
+    path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    pytest.importorskip("requests")  # which this one imports
+    assert run(["cat", str(path), "github://x", str(path)]) == 1
+    out, err = capfdbinary.readouterr()
+    assert out == DATA * 2
+    assert err.startswith(b"pagein: cannot open 'github://x': ")
+    assert err.count(b"\n") == 1
+
+
 def test_it_reads_a_url_once(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     with RangeServer({"data": DATA}) as server:
         assert run(["cat", server.url("data")]) == 0

@@ -300,3 +300,44 @@ def test_variables_that_look_like_a_setting_are_told_of_and_others_are_not(monke
     for name in ("PAGEIN_SZIE", "PAGEIN_PORT_80_TCP", "PAGEIN_KILL_SEED", "pagein_debug"):
         monkeypatch.setenv(name, "1")
     assert config.misspelt_variables() == {"PAGEIN_SZIE": "PAGEIN_SIZE", "pagein_debug": "PAGEIN_DEBUG"}
+
+
+# -- how much memory there is ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limits"),
+    [
+        ("0::/\n", {"memory.max": "max\n"}, []),
+        ("0::/\n", {"memory.max": "4096000\n"}, [4096000]),
+        (
+            "0::/system.slice/a.service\n",
+            {"system.slice/a.service/memory.max": "5000000", "system.slice/memory.max": "max", "memory.max": "7000000"},
+            [5000000, 7000000],
+        ),
+        ("0::/../job\n", {"memory.max": "6000000"}, [6000000]),
+        (
+            "5:cpu,memory:/slurm/job_1\n3:cpuset:/\n0::/\n",
+            {"memory/slurm/memory.limit_in_bytes": "8000000", "memory/memory.limit_in_bytes": str((1 << 63) - 4096)},
+            [8000000, (1 << 63) - 4096],
+        ),
+        ("4:memory:/docker/seen-from-outside\n", {"memory/memory.limit_in_bytes": "9000000"}, [9000000]),
+        ("nonsense\n\n", {"memory.max": "1"}, []),
+        (None, {"memory.max": "1"}, []),
+    ],
+    ids=["none", "a container", "a unit and above", "outside", "version 1", "docker", "nonsense", "no"],
+)
+def test_the_default_heeds_each_control_group_that_the_process_is_in(
+    tmp_path: Path, groups: str | None, files: dict[str, str], limits: list[int]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "mount" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mount" / name).write_text(text)
+    if groups is not None:
+        (tmp_path / "groups").write_text(groups)
+    assert list(config._group_limits(str(tmp_path / "groups"), str(tmp_path / "mount"))) == limits
+
+
+def test_the_default_is_a_quarter_of_the_least_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_group_limits", lambda: iter([1 << 62, 8 << 20]))
+    assert config._default_cap_bytes() == 2 << 20

@@ -427,6 +427,7 @@ def test_special_files_are_refused(local: Path) -> None:
 
 def test_secrets_are_not_told() -> None:
     assert source_of("sftp://me:secret@host/a").name == "sftp://host/a"
+    assert source_of("ftp://me:sec@ret@host/a@b").name == "ftp://host/a@b"
     assert source_of("zip://a::http://me@host/z?sig=secret").name == "zip://a::http://host/z?…"
     assert source_of("zip://a?x::http://host/z?sig=1::").name == "zip://a?…::http://host/z?…::"
 
@@ -434,3 +435,11 @@ def test_secrets_are_not_told() -> None:
 def test_options_are_a_part_of_the_key() -> None:
     assert source_of("ftp://host/a", port=1).key == source_of("ftp://host/a", port=1).key
     assert source_of("ftp://host/a", port=1).key != source_of("ftp://host/a", port=2).key
+
+
+def test_who_gives_options_hears_what_is_wrong_with_them_and_who_gives_none_what_the_url_lacks() -> None:
+    pytest.importorskip("requests")
+    with pytest.raises(TypeError, match="'repo'"):
+        source_of("github://a", org="b").open()
+    with pytest.raises(ValueError, match=r"cannot open 'github://a': .*'org'"):
+        source_of("github://a").open()

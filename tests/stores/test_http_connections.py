@@ -11,11 +11,13 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
@@ -278,18 +280,48 @@ def test_a_redirect_is_followed(server: RangeServer, status: int) -> None:
 
 
 def test_what_authorizes_is_sent_to_no_other_host() -> None:
+    """And that may be any header that the user has given."""
     with ScriptedServer(OPEN, PART) as there:
         away = response(302, location=there.url("b"))
         with ScriptedServer(away, away) as here:
             url = here.url("a").replace("//", "//me:secret@")
-            options = {"client_options": {"default_headers": {"Cookie": "c", "X-Other": "kept"}}}
-            with opened(url, **options) as version:
+            given = {"Cookie": "c", "X-Token": "secret", "user-agent": "mine", "Accept-Language": "la"}
+            with opened(url, client_options={"default_headers": given}) as version:
                 assert fill(version, 20, 10) == BODY[10:30]
-        assert all("Authorization: Basic" in request and "Cookie: c" in request for request in here.requests)
+        for request in here.requests:
+            assert "Authorization: Basic" in request
+            assert "Cookie: c" in request
+            assert "X-Token: secret" in request
         for request in there.requests:
             assert "Authorization" not in request
             assert "Cookie" not in request
-            assert "X-Other: kept" in request
+            assert "X-Token" not in request
+            assert "Accept-Language: la" in request
+            assert "user-agent: mine" in request
+        assert "Range: bytes=10-29" in there.requests[1]
+
+
+def test_what_was_taken_away_is_not_sent_when_a_redirect_leads_back() -> None:
+    """The other host has chosen what is asked for."""
+    with ScriptedServer() as here, ScriptedServer(response(302, location=here.url("b"))) as there:
+        here._answers += [response(302, location=there.url("a")), OPEN]
+        with opened(here.url("a"), client_options={"default_headers": {"X-Token": "secret"}}):
+            pass
+        assert ["X-Token" in request for request in here.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"default_headers": {"user-agent": "mine"}},
+        {"user_agent": "mine"},
+        {"user_agent": "theirs", "default_headers": {"user-agent": "mine"}},
+    ],
+)
+def test_one_user_agent_is_told(options: dict[str, Any]) -> None:
+    with ScriptedServer(OPEN) as server, opened(server.url("a"), client_options=options):
+        told = [line for line in server.requests[0].split("\r\n") if line.lower().startswith("user-agent")]
+        assert [line.partition(": ")[2] for line in told] == ["mine"]
 
 
 def test_a_redirect_is_followed_to_the_bytes_that_it_has_named() -> None:
@@ -315,6 +347,40 @@ def test_a_redirect_to_what_is_no_http_url_is_an_error(location: str) -> None:
     away = response(302, location=location)
     with ScriptedServer(away) as server, raises_errno(errno.ELOOP, "cannot be followed"):
         source_of(server.url("a")).open()
+
+
+# -- addresses ---------------------------------------------------------------------------------------
+
+
+def test_an_ipv6_address_without_a_port_is_asked_at_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last group is none."""
+    connect, asked = socket.create_connection, []
+    with ScriptedServer(OPEN) as server:
+        host, _, port = server.host.partition(":")
+
+        def connect_to_server(address: tuple[str, int], *args: Any, **options: Any) -> socket.socket:
+            asked.append(address)
+            return connect((host, int(port)), *args, **options)
+
+        monkeypatch.setattr(socket, "create_connection", connect_to_server)
+        with opened("http://[2001:db8::443]/a", **ONE_TRY):
+            pass
+    assert asked == [("2001:db8::443", 80)]
+    assert "\r\nHost: [2001:db8::443]\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("http", 80), ("https", 443)])
+def test_each_scheme_has_a_port_of_its_own(scheme: str, port: int) -> None:
+    origin = http_connections.Origin(scheme, "2001:db8::abcd", None, "", 1, 1)
+    direct = http_connections._make_connection(origin)
+    assert (direct.host, direct.port) == ("2001:db8::abcd", port)
+
+
+def test_a_tunnel_leads_to_the_port_of_https() -> None:
+    origin = http_connections.Origin("https", "2001:db8::abcd", None, "http://proxy:3128", 1, 1)
+    tunnelled: Any = http_connections._make_connection(origin)
+    assert (tunnelled.host, tunnelled.port) == ("proxy", 3128)
+    assert (tunnelled._tunnel_host, tunnelled._tunnel_port) == ("2001:db8::abcd", 443)
 
 
 # -- proxies -----------------------------------------------------------------------------------------
@@ -518,12 +584,33 @@ def test_the_time_for_an_answer_includes_its_head(server: RangeServer) -> None:
         source_of(server.url("a"), **options).open()
 
 
+@pytest.mark.parametrize("said", [b"", KEPT[:-5]], ids=["nothing", "half a body"])
+def test_the_time_for_an_answer_bounds_each_wait_for_it(said: bytes) -> None:
+    """A server that falls silent is given up then, and not after the longer time for one byte."""
+    options = {**ONE_TRY, "client_options": {"timeout": datetime.timedelta(milliseconds=200)}}
+    with ScriptedServer(OPEN, said, keeps=True) as server:
+        with opened(server.url("a"), **options) as version:
+            began_s = time.monotonic()
+            with raises_errno(errno.ETIMEDOUT, "timed out"):
+                fill(version, 20, 10)
+            assert time.monotonic() - began_s < policy.READ_TIMEOUT_S / 3
+        http_connections.close_idle()
+
+
 def test_the_waits_are_those_of_the_policy() -> None:
     options = source_of("http://host/a")._ask._client.options  # type: ignore[attr-defined]
     assert options.connect_timeout_s == policy.CONNECT_TIMEOUT_S
     assert options.read_timeout_s == policy.READ_TIMEOUT_S
     assert options.request_timeout_s == policy.REQUEST_TIMEOUT_S
     assert options.retries == (policy.RETRIES_MAX, policy.RETRY_TIMEOUT_S, *policy.BACKOFF_S)
+
+
+def test_a_server_that_does_not_know_head_is_asked_for_it_once(server: RangeServer) -> None:
+    """Python's own says 501 to it, which it will say again."""
+    server.faults.set("a", "status:501", method="HEAD")
+    with opened(server.url("a")) as version:
+        assert version.size_bytes == len(DATA)
+    assert [record.method for record in server.stats().log] == ["HEAD", "GET"]
 
 
 @pytest.mark.parametrize("after", ["3600", "Fri, 31 Dec 2199 23:59:59 GMT"])
@@ -605,6 +692,44 @@ if pid == 0:
     os._exit(0 if is_closed and same else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert connection.sock.fileno() >= 0
+assert file.pread(100, 900_000)
+((again, _),) = pool._idle
+assert again is connection
+"""
+    run(program, server.url("a"))
+
+
+def test_a_child_begins_anew_also_when_a_thread_of_its_parent_was_in_a_tls_handshake(server: RangeServer) -> None:
+    """From before a handshake to its end the connection's own socket has no descriptor."""
+    program = """
+import os, socket, sys, threading, warnings, pagein
+from pagein.stores import http_connections
+warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+mute = socket.create_server(("127.0.0.1", 0))
+def shake_hands():
+    try:
+        pagein.open(f"https://127.0.0.1:{mute.getsockname()[1]}/a", retry_config={"max_retries": 0})
+    except OSError:
+        pass
+cache = pagein.PageCache("1 MiB")
+file = cache.open(sys.argv[1])
+file.advise("random")
+first = file.pread(100, 500_000)
+(pool,) = http_connections._pools._pools.values()
+((connection, _),) = pool._idle
+thread = threading.Thread(target=shake_hands)
+thread.start()
+client, _ = mute.accept()
+assert client.recv(1)
+pid = os.fork()
+if pid == 0:
+    is_forgotten = not http_connections._pools._pools and connection.sock.fileno() == -1
+    same = file.pread(100, 500_000) == first
+    os._exit(0 if is_forgotten and same else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+client.close()
+thread.join()
+mute.close()
 assert file.pread(100, 900_000)
 ((again, _),) = pool._idle
 assert again is connection

@@ -56,6 +56,7 @@ def caused(number: int, cause: BaseException | None = None) -> OSError:
     [
         *[(caused(errno.EIO, Answered(status)), True) for status in (408, 425, 429, 500, 502, 503, 504, 599)],
         *[(caused(errno.EIO, Answered(status)), False) for status in (400, 401, 403, 404, 409, 410, 412, 416, 451)],
+        *[(caused(errno.EIO, Answered(status)), False) for status in (501, 505)],
         *[(caused(number), True) for number in (errno.ECONNRESET, errno.ETIMEDOUT, errno.EPIPE, errno.ECONNREFUSED)],
         *[(caused(number), False) for number in (errno.EIO, errno.ENOENT, errno.EACCES, errno.ESTALE, errno.ENOSPC)],
         *[(caused(errno.EIO, told(status)), status == 503) for told in ELSEWHERE for status in (404, 503)],

@@ -106,6 +106,28 @@ def test_a_url_that_is_wrong_is_a_valueerror_that_says_what_is_wrong_and_no_more
     assert "accepted" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:sec@ret@host:99999/a",
+        "http://user:secret@[::1/a",
+        "http://host:99999/a?sig=secret",
+        "nope://user:secret@host/a",
+        "file://user:secret@host/a",
+    ],
+)
+def test_what_is_wrong_with_a_url_is_told_without_its_secrets(url: str) -> None:
+    with pytest.raises(ValueError, match="cannot open ") as raised:
+        source_of(url).open()
+    assert "secret" not in str(raised.value)
+    assert "@" not in str(raised.value)
+
+
+def test_an_object_is_named_without_the_key_that_its_url_has() -> None:
+    """As fsspec's s3: takes it."""
+    assert source_of("s3://key:secret@bucket/a@b", region="x").name == "s3://bucket/a@b"
+
+
 WAIT = "a timedelta or a number of seconds above 0, and 24 days at most"
 WAIT_OR_NONE = "a timedelta or a number of seconds, at least 0, and 24 days at most"
 

@@ -137,7 +137,7 @@ def _path_of_file_url(url: str) -> str:
 
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise not_a_url(url, f"a file: URL names a file of this machine, not of {parts.netloc!r}")
+        raise not_a_url(url, f"a file: URL names a file of this machine, not of {parts.netloc.rpartition('@')[2]!r}")
     if parts.query or parts.fragment:
         raise not_a_url(url, "in a file: URL, '?' is written %3F and '#' is written %23")
     if not parts.path:

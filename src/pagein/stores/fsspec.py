@@ -22,19 +22,27 @@ Not here: the filesystem's calls and their errors (fsspec_asking.py), its object
 from __future__ import annotations
 
 import errno
-import re
 import uuid
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from typing import Any
 
 from fsspec import AbstractFileSystem, available_protocols
 from fsspec.core import url_to_fs
 
-from ..errors import exists, longer_than_told, no_ranges, not_found, short_fetch, stale, store_failed
+from ..errors import (
+    exists,
+    longer_than_told,
+    no_ranges,
+    not_a_url,
+    not_found,
+    short_fetch,
+    stale,
+    store_failed,
+    without_secrets,
+)
 from . import policy
 from .fsspec_asking import Reader, Seen, as_os_error
-from .fsspec_instances import has_ranges, is_of_one_container, to_read
+from .fsspec_instances import callable_here, has_ranges, is_of_one_container, to_read
 from .options import frozen
 from .ranges import RangeOperations
 from .source import Opened
@@ -55,14 +63,18 @@ def is_filesystem(store: object) -> bool:
 
 def source_of_url(url: str, options: Mapping[str, Any]) -> FsspecSource:
     """The file at a URL or chain; *options* go to the first filesystem of it.  Does no I/O: `open` connects."""
-    name = _without_secrets(url)
+    name = without_secrets(url)
 
     def locate() -> tuple[AbstractFileSystem, str]:
         try:
             located: tuple[AbstractFileSystem, str] = url_to_fs(url, **options)
         except ImportError as error:
             raise store_failed(name, str(error), errno.EPROTONOSUPPORT) from error
-        return to_read(located[0]), located[1]
+        except TypeError as error:  # what the filesystem needs is neither in the URL nor among the options
+            if options:
+                raise
+            raise not_a_url(name, str(error)) from error
+        return callable_here(to_read(located[0])), located[1]
 
     return FsspecSource(locate, key=("fsspec", url, frozen(options)), name=name)
 
@@ -73,11 +85,7 @@ def source_in_filesystem(fs: AbstractFileSystem, path: str) -> FsspecSource:
     path = fs._strip_protocol(path)
     protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
     name = path if "://" in path else f"{protocol}:{path}"
-    return FsspecSource(lambda: (fs, path), key=("fsspec", fs, path), name=_without_secrets(name))
-
-
-def _without_secrets(url: str) -> str:
-    return re.sub(r"\?.*?(?=::|\Z)", "?…", re.sub(r"//[^/@:]*(:[^/@]*)?@", "//", url))
+    return FsspecSource(lambda: (callable_here(fs), path), key=("fsspec", fs, path), name=without_secrets(name))
 
 
 class FsspecSource:
@@ -131,16 +139,15 @@ def opened(reader: Reader, seen: Seen, *, version: str | None = None) -> Opened:
         reader.close()
         raise
     ops = _FsspecOperations(reader, seen, version)
-    anew = partial(Reader, reader.fs, reader.path, reader.name)
 
     def look() -> Opened | None:
-        other = anew()
+        other = reader.anew()
         with as_os_error(reader.name):
             now = other.look_to_read()
         return None if now == seen else opened(other, now)
 
     def again() -> Opened:
-        return opened(anew(), seen, version=ops.version)
+        return opened(reader.anew(), seen, version=ops.version)
 
     return Opened(
         ops,

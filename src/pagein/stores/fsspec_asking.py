@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ from .fsspec_instances import (
     innermost,
     is_async,
     is_cheap_to_look_at,
+    keep_of_parent,
     lock_of,
 )
 
@@ -80,20 +82,34 @@ class Reader:
         self._own_lock = lock_of(fs)
         self._file: Any = None
 
+    def anew(self) -> Reader:
+        """Another one, of what is there now.  Raises: OSError."""
+        with as_os_error(self.name):
+            return Reader(callable_here(self.fs), self.path, self.name)
+
     @property
     def _lock(self) -> AbstractContextManager[object]:
+        """Blocks: at the first call in a child of a fork.  Raises: whatever the filesystem raises."""
         if self._pid != os.getpid():
             self._begin_anew()
         return self._own_lock
 
     def _begin_anew(self) -> None:
-        """After a fork, in the child, which shares the position of each file with its parent, and no event loop."""
-        self.fs = callable_here(self.fs)
-        self._own_lock = lock_of(self.fs)
-        self._pid = os.getpid()
-        if self._file is not None:
-            self._file = None
-            self.open_file()
+        """After a fork, in the child, which shares the positions and connections of its parent, and no event loop."""
+        pid = os.getpid()
+        # A lock of this process: a thread that stayed in the parent may have held one that was made there.
+        with self.__dict__.setdefault(f"_beginning_{pid}", threading.RLock()):
+            if self._pid == pid:
+                return
+            fs = callable_here(self.fs)
+            own_lock = lock_of(fs)
+            if self._file is not None:
+                with own_lock:
+                    file = self._opened(fs)
+                self._leave_to_parent()
+                self._file = file
+            self.fs, self._own_lock = fs, own_lock
+            self._pid = pid  # last: who sees it, finds all the rest
 
     def look_to_read(self) -> Seen:
         """As `look`, by who believes the size: where it is 0, nothing is fetched that would show that it is not."""
@@ -153,7 +169,7 @@ class Reader:
     @contextmanager
     def calling(self) -> Iterator[None]:
         """What is called in here raises OSErrors, and is alone if it has to be.  Not to be nested."""
-        with self._lock, as_os_error(self.name):
+        with as_os_error(self.name), self._lock:
             yield
 
     def read_anew(self, offset_bytes: int, size_bytes: int) -> bytes:
@@ -193,19 +209,29 @@ class Reader:
     def open_file(self) -> None:
         """Read through an open file from now on."""
         with self._lock:
-            if not isinstance(self.fs, CachingFileSystem):
-                try:
-                    self._file = self.fs.open(self.path, "rb", cache_type="none")
-                except TypeError:  # a filesystem without such an argument
-                    pass
-            if self._file is None:
-                self._file = self.fs.open(self.path, "rb")
+            self._file = self._opened(self.fs)
+
+    def _opened(self, fs: AbstractFileSystem) -> Any:
+        if not isinstance(fs, CachingFileSystem):
+            try:
+                return fs.open(self.path, "rb", cache_type="none")
+            except TypeError:  # a filesystem without such an argument
+                pass
+        return fs.open(self.path, "rb")
 
     def close(self) -> None:
         """Close that file.  Should it fail, there is nothing that anybody could lose by it, or do about it."""
+        if self._pid != os.getpid():
+            self._leave_to_parent()
+            return
         with self._lock, suppress(Exception):
             if self._file is not None:
                 self._file.close()
+
+    def _leave_to_parent(self) -> None:
+        """In a child: what is open is not ours to close, unless it is no more than a descriptor."""
+        if not self.is_cheap_to_look_at:
+            keep_of_parent(self.fs, self._file)
 
 
 def _validators_in(info: Mapping[str, Any], known: Set[str]) -> str:

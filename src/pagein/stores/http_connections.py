@@ -3,8 +3,9 @@
 Guarantees: a kept connection that the server has closed is no error: what was asked on it is asked at once on a new
 one.  So is what was asked on one that says nothing until the time is over: a firewall, or who translates addresses, may
 have forgotten the way, and then also that of all that were kept as long, which are given up.  One on which more has
-come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of them; what authorizes is sent
-to no other host, and nothing from https: to http:.  Proxies are those of the environment (http_proxy, https_proxy,
+come than its answer said is not used again.  Redirects are followed, `REDIRECTS_MAX` of them; of the headers that the
+user has given, any of which may authorize, only User-Agent and Accept* are sent to another host or port, and nothing
+from https: to http:.  Proxies are those of the environment (http_proxy, https_proxy,
 all_proxy, no_proxy).  A forked child uses no connection of its parent.
 The last cache that is closed, and the end of the interpreter, close those that nobody uses.
 Assumes: every request may be sent twice.
@@ -53,7 +54,6 @@ DRAIN_BYTES_MAX = 64 << 10
 _TEXT = "".join(map(chr, range(0x21, 0x7F)))
 """What a URL's path is sent with as it is written; all else is %-escaped."""
 _is_text = re.compile("[!-~]*").fullmatch
-_AUTHORIZING = frozenset({"authorization", "cookie", "proxy-authorization"})
 _PROXY_NAMES = [
     spelt for name in ("http", "https", "all", "no") for spelt in (f"{name}_proxy".upper(), f"{name}_proxy")
 ]
@@ -121,7 +121,9 @@ def _tls() -> ssl.SSLContext:
 
 
 def _make_connection(origin: Origin) -> http.client.HTTPConnection:
-    host, port, proxy = origin.host, origin.port, urlsplit(origin.proxy)
+    # Never None: http.client would take the last group of an IPv6 address for the port.
+    own_port = origin.port or (443 if origin.scheme == "https" else 80)
+    host, port, proxy = origin.host, own_port, urlsplit(origin.proxy)
     if proxy.hostname:
         host, port = proxy.hostname, proxy.port or 80
     made: _Connection | _TLSConnection
@@ -131,7 +133,7 @@ def _make_connection(origin: Origin) -> http.client.HTTPConnection:
         made = _Connection(host, port, timeout=origin.connect_timeout_s)
     made.read_timeout_s = origin.read_timeout_s
     if proxy.hostname and origin.scheme == "https":
-        made.set_tunnel(origin.host, origin.port, headers=_proxy_headers(origin))
+        made.set_tunnel(origin.host, own_port, headers=_proxy_headers(origin))
     return made
 
 
@@ -264,11 +266,17 @@ class _Pools:
                 self._pools.popitem()[1].close()
 
     def after_fork(self) -> None:
-        """In a child: to use what is the parent's would mix up his answers.  (To close it here ends nothing there.)"""
-        for connection in list(self._made):
-            if connection.sock is not None:
-                os.close(connection.sock.detach())
+        """In a child: to use what is the parent's would mix up his answers.  (To close it here ends nothing there.)
+
+        First of all it is not used any more: whatever goes wrong after that, it is no more than a descriptor.
+        """
+        made = list(self._made)
         self._begin()
+        for connection in made:
+            # A thread of the parent may be in a TLS handshake: then `wrap_socket` has taken the descriptor out.
+            if connection.sock is not None and (fd := connection.sock.detach()) >= 0:
+                with suppress(OSError):
+                    os.close(fd)
 
 
 _pools = _Pools()
@@ -290,7 +298,10 @@ class Client:
     def __init__(self, options: HTTPOptions, proxies: Mapping[str, str]) -> None:
         self.options = options
         self._proxies = proxies
-        self._sent = {"User-Agent": "pagein"} | dict(options.headers)
+        self._sent = dict(options.headers)
+        if not any(name.lower() == "user-agent" for name in self._sent):
+            self._sent["User-Agent"] = "pagein"
+        self._sent_elsewhere = {name: value for name, value in self._sent.items() if _is_for_any_host(name)}
         self._origins: dict[tuple[str, str], Origin] = {}
 
     @contextmanager
@@ -326,7 +337,7 @@ class Client:
             meanwhile = None
             here = _redirected(here, location)
             if (here.scheme, here.netloc) != (first.scheme, first.netloc):
-                sent = {name: value for name, value in sent.items() if name.lower() not in _AUTHORIZING}
+                sent = self._sent_elsewhere | headers  # also when it leads back
         raise RedirectError(f"more than {REDIRECTS_MAX} redirects")
 
     def _origin(self, parts: SplitResult) -> Origin:
@@ -334,13 +345,20 @@ class Client:
         origin = self._origins.get(parts[:2])
         if origin is None:
             assert parts.hostname is not None
-            waits = self.options.connect_timeout_s, self.options.read_timeout_s
+            # No single wait is longer than the whole may be, which is looked at before each.
+            whole_s = self.options.request_timeout_s
+            waits = min(self.options.connect_timeout_s, whole_s), min(self.options.read_timeout_s, whole_s)
             proxy = proxy_for(parts.scheme, parts.netloc, self._proxies)
             origin = Origin(parts.scheme, parts.hostname, parts.port, proxy, *waits)
             if len(self._origins) >= POOLS_MAX:
                 self._origins.clear()
             self._origins[parts[:2]] = origin
         return origin
+
+
+def _is_for_any_host(name: str) -> bool:
+    """Whether a header is none that may authorize, under whatever name."""
+    return name.lower() == "user-agent" or name.lower().startswith("accept")
 
 
 @lru_cache(maxsize=POOLS_MAX)

@@ -69,10 +69,11 @@ def basic_auth(user_info: str) -> str:
 
 def _headers_of(client: Mapping[str, Any]) -> tuple[tuple[str, str], ...] | None:
     given = client.get("default_headers") or {}
-    agent = {"User-Agent": client["user_agent"]} if "user_agent" in client else {}
     if not isinstance(given, Mapping):
         return None
-    headers = agent | {name: one.decode("latin-1") if isinstance(one, bytes) else one for name, one in given.items()}
+    headers = {name: one.decode("latin-1") if isinstance(one, bytes) else one for name, one in given.items()}
+    if "user_agent" in client and not any(str(name).lower() == "user-agent" for name in headers):
+        headers["User-Agent"] = client["user_agent"]
     if not all(isinstance(part, str) and part.isascii() for pair in headers.items() for part in pair):
         return None
     return tuple(sorted(headers.items()))

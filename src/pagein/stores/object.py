@@ -34,7 +34,7 @@ from urllib.parse import urlsplit, urlunsplit
 import obstore
 from obstore import exceptions
 
-from ..errors import exists, is_directory, not_a_url, not_found, stale, store_failed, wrong_range
+from ..errors import exists, is_directory, not_a_url, not_found, stale, store_failed, without_secrets, wrong_range
 from . import clients
 from .clients import ObjectStore
 from .options import Same, frozen
@@ -68,7 +68,8 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> ObjectSource:
     store = clients.client_for(base_url, options, name=url)
     key = ("object", base_url, frozen(options), path)
     upload = partial(clients.client_for, base_url, options, name=url)
-    return WritableObjectSource(store, path, key=key, name=f"{base_url}/{path}", upload=upload)
+    name = f"{without_secrets(base_url)}/{path}"  # as fsspec has it, a key and its secret may be there
+    return WritableObjectSource(store, path, key=key, name=name, upload=upload)
 
 
 def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:

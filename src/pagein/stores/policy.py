@@ -1,10 +1,11 @@
 """How patient a fetch is: its time-outs, and when it is tried again.
 
 Guarantees: only what may go better the next time is tried again (a server that is busy or broken: 408, 429, 5xx; a
-connection that was dropped, or timed out), never what the store has refused (any other 4xx); at most `RETRIES_MAX`
-times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and are jittered, so that many readers do
-not come back at once; and not before a server wants to be asked again that says so (Retry-After).  With each piece
-that comes of a large answer, count and time begin anew, as long as it is no slower than it may be in one piece.
+connection that was dropped, or timed out), never what the store has refused (any other 4xx), or does not know (501,
+505); at most `RETRIES_MAX` times, none beginning later than `RETRY_TIMEOUT_S`, with pauses that double and are
+jittered, so that many readers do not come back at once; and not before a server wants to be asked again that says so
+(Retry-After).  With each piece that comes of a large answer, count and time begin anew, as long as it is no slower than
+it may be in one piece.
 Assumes: a fetch may be repeated; and so may an upload, by who looks first whether it was carried out.
 Not here: obstore, which does the same itself, in Rust, with these numbers (clients.py), but counts from the start of
 an answer whatever comes of it (object.py).
@@ -49,7 +50,7 @@ _TEMPORARY_ERRNOS = frozenset(
         errno.ENETRESET, errno.ENETUNREACH, errno.EPIPE, errno.ETIMEDOUT,
     }
 )  # fmt: skip
-_TEMPORARY_STATUSES = frozenset({408, 425, 429})
+_TEMPORARY_STATUSES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _DROPPED = frozenset(
     {
         "ClientConnectionError", "ClientPayloadError", "ServerDisconnectedError",  # aiohttp
@@ -80,7 +81,7 @@ def is_temporary(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
         if (status := status_of(cause)) is not None:
-            return status in _TEMPORARY_STATUSES or status >= 500
+            return status in _TEMPORARY_STATUSES
         if isinstance(cause, OSError) and cause.errno in _TEMPORARY_ERRNOS:
             return True
         if not _DROPPED.isdisjoint(kind.__name__ for kind in type(cause).__mro__):

@@ -9,6 +9,8 @@ import io
 import json
 import os
 import pickle
+import shutil
+import subprocess
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.http import HTTPFileSystem
@@ -26,6 +29,7 @@ from tests.stores.reading import DATA, MIB, OTHER, raises_errno
 
 import pagein
 from pagein.stores import policy
+from pagein.stores.fsspec_instances import lock_of
 from pagein.testing.httpserver import RangeServer
 
 NAMES = ["a", "with space", "ha#sh", "quest?ion", "per%20cent%", "Ünï-çødé-文字", "semi;colon&=+", "d/e e/f#"]
@@ -417,6 +421,49 @@ def test_a_download_is_whole_or_not_there(
     assert not (tmp_path / "b").exists()
 
 
+class Failing(fsspec.callbacks.Callback):  # type: ignore[misc]
+    """Half of a download is there when it is called."""
+
+    def relative_update(self, inc: int = 1) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_download_removes_only_the_half_file_that_it_has_written(
+    server: RangeServer, http: HTTPFileSystem, cache: pagein.PageCache, tmp_path: Path
+) -> None:
+    fs = in_front_of(http, cache)
+    program, link, full = tmp_path / "program", tmp_path / "link", tmp_path / "full"
+    shutil.copy(shutil.which("sleep") or "", program)
+    with subprocess.Popen([program, "30"]) as running:  # what runs cannot be opened to be written, by root neither
+        try:
+            with pytest.raises(OSError, match="busy"):
+                fs.get_file(server.url("a"), str(program))
+        finally:
+            running.kill()
+    assert program.exists()
+    full.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space"):
+        fs.get_file(server.url("a"), str(full))
+    assert full.is_symlink()
+    with pytest.raises(FileNotFoundError) as raised:
+        fs.get_file(server.url("a"), str(tmp_path / "no" / "such"))
+    assert raised.value.__context__ is None
+    link.symlink_to(tmp_path / "half")
+    with pytest.raises(ZeroDivisionError):
+        fs.get_file(server.url("a"), str(link), callback=Failing())
+    assert link.is_symlink()
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_file_is_not_downloaded_onto_itself(cache: pagein.PageCache, tmp_path: Path) -> None:
+    fs = in_front_of(LocalFileSystem(), cache)
+    (tmp_path / "a").write_bytes(DATA)
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(shutil.SameFileError):
+        fs.get_file(str(tmp_path / "a"), str(tmp_path / "link"))
+    assert (tmp_path / "a").read_bytes() == DATA
+
+
 def test_a_store_that_cannot_be_written_to_says_so(
     server: RangeServer, http: HTTPFileSystem, cache: pagein.PageCache
 ) -> None:
@@ -684,3 +731,33 @@ def test_json_tells_the_size_of_the_cache(cache: pagein.PageCache) -> None:
     assert same.storage_options == {"target_protocol": "memory", "cache_size": 32 << 20, "listings_expiry_time": None}
     plain = fsspec.filesystem("pagein", target_protocol="memory")
     assert fsspec.AbstractFileSystem.from_json(plain.to_json()) is plain
+
+
+class OneAtATime(AbstractFileSystem):  # type: ignore[misc]
+    """It has one connection, and notes whether its caller was alone on it."""
+
+    protocol = "one"
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_alone: list[bool] = []
+
+    def _asked(self, path: str, **options: Any) -> str:
+        lock: Any = lock_of(self)
+        self.was_alone.append(lock.locked())
+        return path
+
+    created = modified = checksum = ukey = sign = _asked
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        return {"name": self._asked(path), "size": 0, "type": "file"}
+
+
+@pytest.mark.parametrize("method", ["created", "modified", "checksum", "ukey", "sign", "info"])
+def test_one_that_takes_one_call_at_a_time_is_asked_by_one_whatever_it_is_asked(
+    cache: pagein.PageCache, method: str
+) -> None:
+    behind = OneAtATime()
+    assert getattr(in_front_of(behind, cache), method)("/a")
+    assert behind.was_alone == [True]

@@ -23,7 +23,7 @@ from ... import aio
 from ...cache import PageCache
 from ...default import default_cache
 from ...errors import bad_setting
-from ...stores.fsspec_instances import PROTOCOL, callable_here, is_async, is_cheap_to_look_at, lock_of, remade
+from ...stores.fsspec_instances import PROTOCOL, callable_here, is_async, is_cheap_to_look_at, lock_of
 from ..references import CacheReference, to_cache
 from .kept import KeptFiles
 from .listings import Listings
@@ -89,7 +89,6 @@ class FilesystemBehind(AsyncFileSystem, ChainedFileSystem, metaclass=_PageCacheI
             )
         super().__init__(asynchronous=asynchronous, loop=loop, batch_size=batch_size)
         self._reference = reference(cache, cache_size)
-        self._makes_target = fs is None
         self._target = target(fs, target_protocol, target_options)
         self.sep: str = self._target.sep
         self.root_marker: str = self._target.root_marker
@@ -129,8 +128,11 @@ class FilesystemBehind(AsyncFileSystem, ChainedFileSystem, metaclass=_PageCacheI
         return self._loop
 
     def _begin_anew(self) -> None:
-        """After a fork, in the child, where neither loops nor connections of the parent can be used."""
-        self._target = remade(self._target) if self._makes_target else callable_here(self._target)
+        """After a fork, in the child, where neither loops nor connections of the parent can be used.
+
+        Raises: OSError(EDEADLK); what making another of the filesystem behind raises.
+        """
+        self._target = callable_here(self._target)
         self._loop = None if self.asynchronous else get_loop()
         self._pid = os.getpid()
 
@@ -197,7 +199,7 @@ class FilesystemBehind(AsyncFileSystem, ChainedFileSystem, metaclass=_PageCacheI
         fs = self.fs
         call = getattr(fs, f"_{method}", None) if method != "set_session" else fs.set_session
         if not (is_async(fs) and inspect.iscoroutinefunction(call)):
-            return await asyncio.to_thread(_call_alone, fs, method, args, kwargs)
+            return await asyncio.to_thread(call_alone, fs, method, *args, **kwargs)
         if fs.loop is None or fs.loop is asyncio.get_running_loop():
             return await call(*args, **kwargs)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(*args, **kwargs), fs.loop))
@@ -241,7 +243,8 @@ def no_transactions() -> NotImplementedError:
     )
 
 
-def _call_alone(fs: AbstractFileSystem, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_alone(fs: AbstractFileSystem, method: str, /, *args: Any, **kwargs: Any) -> Any:
+    """What a *method* returns, called by one thread at a time, unless it is asynchronous underneath.  Blocks."""
     with lock_of(fs):
         return getattr(fs, method)(*args, **kwargs)
 

@@ -17,11 +17,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
+import stat
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fsspec.asyn import _run_coros_in_chunks, sync, sync_wrapper
 from fsspec.callbacks import DEFAULT_CALLBACK
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import isfilelike
 
 from ... import aio
@@ -166,11 +170,15 @@ class PageCacheFileSystem(LookingFilesystem):
             if isfilelike(lpath):
                 await _copy(file, lpath, callback)
                 return
+            if isinstance(self.fs, LocalFileSystem) and os.path.exists(lpath) and os.path.samefile(path, lpath):
+                raise shutil.SameFileError(f"{path!r} and {lpath!r} are the same file")  # to open it would empty it
+            target = open(lpath, "wb")  # what cannot be opened stays as it is  # noqa: SIM115
+            status = os.fstat(target.fileno())
             try:
-                with open(lpath, "wb") as target:
+                with target:
                     await _copy(file, target, callback)
             except BaseException:
-                os.unlink(lpath)  # half a file is none
+                _remove(lpath, status)  # half a file is none
                 raise
 
     # -- changing ----------------------------------------------------------------------------------------
@@ -255,6 +263,14 @@ def _told(results: list[Any], on_error: str) -> list[Any]:
     if on_error != "return" and (error := next((one for one in results if isinstance(one, BaseException)), None)):
         raise error
     return results
+
+
+def _remove(path: Any, status: os.stat_result) -> None:
+    """Remove the file of that *status*, through whatever links, if it is one (no device) and still there."""
+    with suppress(OSError):  # what was raised first says more
+        path = os.path.realpath(path)
+        if stat.S_ISREG(status.st_mode) and os.path.samestat(os.lstat(path), status):
+            os.unlink(path)
 
 
 async def _copy(file: aio.AsyncFile, target: Any, callback: Any) -> None:

@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 
 from ...stores.fsspec_instances import is_async
-from .behind import FilesystemBehind
+from .behind import FilesystemBehind, call_alone
 from .listings import Info
 from .target import bare
 
@@ -119,20 +119,20 @@ class LookingFilesystem(FilesystemBehind):
 
     def created(self, path: str) -> Any:
         """As the filesystem behind."""
-        return self.fs.created(self._strip_protocol(path))
+        return call_alone(self.fs, "created", self._strip_protocol(path))
 
     def modified(self, path: str) -> Any:
         """As the filesystem behind."""
-        return self.fs.modified(self._strip_protocol(path))
+        return call_alone(self.fs, "modified", self._strip_protocol(path))
 
     def checksum(self, path: str) -> Any:
         """As the filesystem behind."""
-        return self.fs.checksum(self._strip_protocol(path))
+        return call_alone(self.fs, "checksum", self._strip_protocol(path))
 
     def ukey(self, path: str) -> Any:
         """As the filesystem behind."""
-        return self.fs.ukey(self._strip_protocol(path))
+        return call_alone(self.fs, "ukey", self._strip_protocol(path))
 
     def sign(self, path: str, expiration: float = 100, **kwargs: Any) -> Any:
         """As the filesystem behind."""
-        return self.fs.sign(self._strip_protocol(path), expiration=expiration, **kwargs)
+        return call_alone(self.fs, "sign", self._strip_protocol(path), expiration=expiration, **kwargs)
