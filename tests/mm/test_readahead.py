@@ -26,6 +26,7 @@ from pagein.testing.stores import (
     ScriptedOps,
     completed_with,
     failing,
+    gated,
     run_failing,
     run_short,
     run_started,
@@ -637,16 +638,36 @@ def test_a_store_may_populate_its_own_file(scene):
     subject.assert_at_rest(0, 1, 2, 3, 9)
 
 
-def test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one(scene):
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+def test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one(scene, order):
+    """In whatever order they come."""
     subject = scene.open({index: [started] for index in range(4)}, page_count=4, random=False)
     populated = scene.start(subject.file.populate)
     for index in range(4):
         subject.ops.started_page(index)
-    for index in range(3):
+    for index in order[:-1]:
         subject.ops.complete(index)
+    scene.until(lambda: not populated.running or subject.waiting_for(order[-1]) == 1)
     assert populated.running
-    subject.ops.complete(3)
+    subject.ops.complete(order[-1])
     assert populated.result() == 4 * PAGE_SIZE
+
+
+def test_populate_waits_for_a_run_to_its_last_page_while_an_operation_takes_it_one_by_one():
+    """As each store's that has only `readpage`: its pages come one after the other, and what is left is split again."""
+    with Scene(debug=True, blocking=True) as scene:
+        gates = {index: scene.gate() for index in (1, 2, 5)}
+        script = {index: [gated(gate, updated)] for index, gate in gates.items()}
+        subject = scene.open(script, page_count=8, random=False)
+        populated = scene.start(subject.file.populate)
+        for index in (1, 2):
+            gates[index].wait_for_arrivals()
+            scene.until(lambda: any(subject.waiting_for(at) for at in range(8)))
+            gates[index].open()
+        gates[5].wait_for_arrivals()
+        scene.until(lambda: not populated.running or subject.waiting_for(7) == 1)
+        gates[5].open()
+        assert populated.result() == 8 * PAGE_SIZE
 
 
 def test_populate_does_not_wait_for_what_others_ask_for_meanwhile(scene):

@@ -165,6 +165,13 @@ READING = [
         "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
     ),
     mutation(
+        "readahead", "populate does not wait for what is on its way",
+        "        if wait is not None:\n            yield from wait.steps()\n",
+        "",
+        "mm/test_readahead.py::test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one",
+        "mm/test_readahead.py::test_populate_waits_for_a_run_to_its_last_page_while_an_operation_takes_it_one_by_one",
+    ),
+    mutation(
         "credit", "a reader is lent three pages for each that he uses",
         "    return min(file.ra_credit + 2 * used_pages, CREDIT_PAGES_MAX)\n",
         "    return min(file.ra_credit + 3 * used_pages, CREDIT_PAGES_MAX)\n",

@@ -219,11 +219,11 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
         piece_pages = _piece_pages(file, is_wish=True)
         index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
         if page is not None:
-            with mapping.zone.lock:
-                waits.append(page.join(page.index, make_waiter, wants_lock=False))
+            with mapping.zone.lock:  # its last page: an operation may take them one by one
+                waits.append(page.join(page.index + page.page_count - 1, make_waiter, wants_lock=False))
             _submit(file, page, -1, wanted=False)
         elif index < stop_index and not waits:
-            return
+            break
         if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file, is_wish=True)):
             yield from waits.popleft().steps()
     while waits:
@@ -234,11 +234,16 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     if mapping.zone.is_in_store_code():
         return
     with mapping.zone.lock:
-        in_flight = {held for at, held in mapping.in_flight.items() if start_index <= at < stop_index}
-    for held in in_flight:
+        indices = sorted(at for at in mapping.in_flight if start_index <= at < stop_index)
+    for at in indices:  # not their `Page`s: each may be split, or become a part of another, while we wait
         if file.closed:
             return
-        yield from held.wait_steps(make_waiter)  # joins it now: who joins several lets them through the line at once
+        with mapping.zone.lock:
+            held = mapping.in_flight.get(at)
+            # Joins it now: who joins several lets them through the line at once.
+            wait = None if held is None else held.join(at, make_waiter, wants_lock=False)
+        if wait is not None:
+            yield from wait.steps()
 
 
 # -- how much ------------------------------------------------------------------------------------------------
