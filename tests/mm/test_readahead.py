@@ -18,7 +18,7 @@ from pagein.mm.debug import called
 from pagein.mm.filemap import Fault, FaultFlags, FaultResult
 from pagein.mm.locking import OPEN
 from pagein.mm.lru import READ_AHEAD, SMALL
-from pagein.mm.openfile import OpenFile
+from pagein.mm.openfile import Stream
 from pagein.mm.page import Page
 from pagein.mm.rac import ReadaheadControl, read_run
 from pagein.mm.readahead import FAULT_PAGES
@@ -264,10 +264,10 @@ def test_streams_share_what_may_be_ahead(scene):
     assert readahead._share_pages(subject.open_file) == alone
 
 
-class OneBeginsMeanwhile(dict[OpenFile, int]):
+class OneBeginsMeanwhile(dict[Stream, int]):
     """Streams, among which one comes just after they were counted."""
 
-    coming: OpenFile
+    coming: Stream
 
     def __len__(self) -> int:
         count = super().__len__()
@@ -280,7 +280,7 @@ def test_streams_are_counted_as_another_reader_of_the_file_begins(scene):
     subject = scene.open(runs=[], page_count=1000, cap_pages=ROOMY_PAGES, random=False)
     alone = readahead._share_pages(subject.open_file)
     subject.zone.streams = streams = OneBeginsMeanwhile()
-    streams.coming = subject.open_file
+    streams.coming = subject.open_file.stream
     assert readahead._share_pages(subject.open_file) == alone
     streams.clear()
 

@@ -232,6 +232,15 @@ READING = [
         "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
     ),
     mutation(
+        "openfile", "each piece of advice is a stream of its own",
+        "        return self.brings or self\n",
+        "        return self\n",
+        "device/test_line.py::"
+        "test_however_much_a_reader_has_said_that_he_will_need_what_he_reads_is_asked_for_as_before",
+        "device/test_line.py::"
+        "test_what_is_ahead_of_a_reader_does_not_stand_behind_all_that_he_has_said_he_will_need",
+    ),
+    mutation(
         "device", "whoever reads ahead first may fill the pipe alone",
         "        return -(-(self.pipe.width - kept) // max(len(asking), 1))\n",
         "        return self.pipe.width\n",

@@ -262,8 +262,8 @@ def window_pages_max(file: OpenFile, *, is_wish: bool = False) -> int:
 
 def _share_pages(file: OpenFile) -> int:
     zone = file.mapping.zone
-    others = len(zone.streams)  # no lock: by the time that the file is looked for, another reader of it may have begun
-    stream_count = max(others + (file not in zone.streams), 1)
+    others = len(zone.streams)  # no lock: by the time that this one is looked for, another reader of it may have begun
+    stream_count = max(others + (file.stream not in zone.streams), 1)
     return max(zone.cap_pages // (CACHE_SHARE * stream_count), 1)
 
 
