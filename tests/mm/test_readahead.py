@@ -487,7 +487,7 @@ def streams(draw: st.DrawFn) -> list[tuple[int, int]]:
     """Some runs of reads, as (first page, page count): forwards, backwards, with gaps or not, here and there."""
     reads: list[tuple[int, int]] = []
     for _ in range(draw(st.integers(1, 12))):
-        at, size = draw(st.integers(0, FILE_PAGES - 1)), draw(st.integers(1, 40))
+        at, size = draw(st.integers(0, FILE_PAGES - 1)), draw(st.integers(1, draw(st.sampled_from([40, 40, 1000]))))
         step = draw(st.sampled_from([size, size, size, size + draw(st.integers(1, 200)), -size]))
         reads += [(at + number * step, size) for number in range(draw(st.integers(1, 24)))]
     return [(at, min(size, FILE_PAGES - at)) for at, size in reads if 0 <= at < FILE_PAGES]
@@ -497,12 +497,16 @@ FILE_PAGES = 6_000
 
 
 @pytest.mark.parametrize("latency_s", [0, 0.01, 0.1])
+@pytest.mark.parametrize("cap_pages", [FILE_PAGES * 2, 600])
 @given(streams())
 @settings(max_examples=25, derandomize=True)
-def test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance(latency_s, reads):
-    """Skipping, striding, backwards: the bound is one for every pattern, and not for those that we have thought of."""
+def test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance(
+    latency_s, cap_pages, reads
+):
+    """Skipping, striding, backwards, in reads as large as the cache: the bound is one for every pattern, and not for
+    those that we have thought of."""
     with Scene(debug=False) as scene:
-        subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=2 * FILE_PAGES, random=False)
+        subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=cap_pages, random=False)
         if latency_s:
             subject.mapping.device.answered(latency_s)
         allowance_pages = credit.allowance_pages(subject.file._file)
@@ -518,29 +522,67 @@ def test_after_a_few_jumps_no_more_is_fetched_than_twice_what_is_read_however_lo
     scene, latency_s, burst_pages
 ):
     """Bursts here and there: what was used is not counted again by who comes by above, however many there were; and
-    who has jumped is lent no more than half a MiB in advance."""
+    who has jumped is lent no more than half a MiB in advance.  What he was lent before that is not made good."""
     subject = scene.open(runs=[], page_count=2 * FILE_PAGES, cap_pages=4 * FILE_PAGES, random=False)
     if latency_s:
         subject.mapping.device.answered(latency_s)
     places = list(range(64, 2 * FILE_PAGES, 4 * burst_pages))
     random.Random(3).shuffle(places)
-    for at in places:
+    before = 0
+    for number, at in enumerate(places):
+        if number == JUMPS:
+            before = sum(page_count for _, page_count in asked(subject))
         for index in range(at, at + burst_pages):
             read_page(subject, index)
-    fetched = sum(page_count for _, page_count in asked(subject))
-    assert fetched <= 2 * burst_pages * len(places) + (credit.ALLOWANCE_BYTES_MIN >> PAGE_SHIFT)
+    fetched = sum(page_count for _, page_count in asked(subject)) - before
+    assert fetched <= 2 * burst_pages * (len(places) - JUMPS) + (credit.ALLOWANCE_BYTES_MIN >> PAGE_SHIFT)
 
 
-def test_a_reader_owes_what_he_was_lent_before_he_jumped_and_has_it_back_by_reading_on(scene):
+JUMPS = 8
+"""By then half a MiB is left of the largest allowance."""
+
+
+@pytest.mark.parametrize("lent_pages", [0, 4000, 8000])
+def test_a_reader_who_has_jumped_is_lent_as_much_as_he_has_read_since_whatever_he_was_lent_before(scene, lent_pages):
+    """Of the allowance he gives back what is left of it, and nothing that he would have to read for first."""
     subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=2 * FILE_PAGES, random=False)
     subject.mapping.device.answered(0.1)
     file = subject.file._file
+    read_page(subject, 3)
+    file.ra_credit -= lent_pages
     for at in range(1000, 1000 + 12 * 100, 100):
         read_page(subject, at)
     assert file.ra_allowance == credit.ALLOWANCE_BYTES_MIN >> PAGE_SHIFT
+    misses = subject.cache.stats().misses
     for at in range(3000, 5000, 32):
         read_page(subject, at, 32)
+    assert subject.cache.stats().misses - misses <= 2
     assert file.ra.size >= 512
+
+
+@pytest.mark.parametrize(("cap_pages", "read_pages"), [(2048, 1536), (4096, 3072), (512, 512), (32_000, 5000)])
+def test_a_read_that_is_brought_in_several_pieces_earns_once_for_each_page(scene, cap_pages, read_pages):
+    """As one larger than a share of the cache is, some of it by markers that lie within."""
+    subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=cap_pages, random=False)
+    file = subject.open_file
+    allowance_pages = credit.allowance_pages(file)
+    read_page(subject, 500, read_pages)
+    fetched = sum(page_count for _, page_count in asked(subject))
+    assert len(asked(subject)) > 1
+    assert file.ra_credit == allowance_pages + 2 * read_pages - fetched
+
+
+def test_pages_of_a_read_that_were_here_earn_nothing_unless_they_came_ahead_of_its_reader(scene):
+    subject = scene.open(runs=[], page_count=FILE_PAGES, cap_pages=2 * FILE_PAGES, random=False)
+    file = subject.open_file
+    for at in range(1000, 1064, 2):
+        read_page(subject.another(), at)
+    read_page(subject, 1001)
+    before = file.ra_credit
+    read_page(subject, 1000, 64)
+    assert file.ra_credit == before + 31
+    read_page(subject, 1000, 64)
+    assert file.ra_credit == before + 31
 
 
 def test_a_reader_who_has_read_much_is_not_lent_without_bound(scene):

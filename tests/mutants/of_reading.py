@@ -187,17 +187,30 @@ READING = [
     ),
     mutation(
         "readahead", "who jumps keeps what he was lent in advance",
-        "        credit = jumped(file, credit)\n",
+        "        file.ra_credit = jumped(file, credit)\n",
         "        pass\n",
         "mm/test_readahead.py::"
         "test_after_a_few_jumps_no_more_is_fetched_than_twice_what_is_read_however_long_the_store_takes",
     ),
     mutation(
-        "readahead", "the budget of a reader is not charged for what is fetched ahead of him",
-        "    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))\n",
-        "    file.ra_credit = credit\n",
+        "credit", "the budget of a reader is not charged for what is fetched ahead of him",
+        "    file.ra_credit = min(file.ra_credit + wanted_pages - ahead_pages, CREDIT_PAGES_MAX)\n",
+        "    file.ra_credit = min(file.ra_credit + wanted_pages, CREDIT_PAGES_MAX)\n",
         "mm/test_readahead.py::"
         "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    mutation(
+        "credit", "who has jumped owes what he was lent of his allowance",
+        "    return max(credit - (allowance - file.ra_allowance), min(credit, 0))\n",
+        "    return credit - (allowance - file.ra_allowance)\n",
+        "mm/test_readahead.py::"
+        "test_a_reader_who_has_jumped_is_lent_as_much_as_he_has_read_since_whatever_he_was_lent_before",
+    ),
+    mutation(
+        "credit", "what a read still wants counts again for each piece in which it is brought",
+        "    wanted_pages = max(0, min(page.page_count, wanted_stop - page.index))\n",
+        "    wanted_pages = max(0, wanted_stop - page.index)\n",
+        "mm/test_readahead.py::test_a_read_that_is_brought_in_several_pieces_earns_once_for_each_page",
     ),
     mutation(
         "ondemand", "windows grow from where they are, not from their end",

@@ -63,9 +63,9 @@ class OpenFile:
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read, and
         twice as much again with each window that comes, or page that he reads on behind."""
         self.ra_credit: int | None = None
-        """So many pages he may be lent; None before the first.  Below 0, he has to read so many before."""
+        """So many pages he may be lent; None before the first."""
         self.ra_allowance: int = 0
-        """What of it he was given, and has not earned, in pages."""
+        """What of it he was given, and has not given back, in pages."""
         self.ra_seen: tuple[int, ...] = ()
         """Up to these pages it is counted what was used, of each stream of reads, the latest last."""
         self.mmap_miss: int = 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import MARKED
-from .credit import earned, jumped
+from .credit import asked_for, earned, jumped
 from .lru import Run, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
 from .request import Request
@@ -92,6 +92,7 @@ def sync_readahead(
     page = mapping.grab_run(index, granted, wanted_pages=req_pages)
     if page is None:
         return None
+    asked_for(file, page, index + req_pages)
     next_index = index + page.page_count
     is_all = next_index >= own_stop and window.start == index
     reader_calls = is_all and mapping.ops.readers_call  # else what is ahead would be asked for only after his own came
@@ -168,7 +169,8 @@ def fault_readahead(file: OpenFile, index: int) -> None:
             return
     if window is not None:
         file.ra = window.state
-        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index, wanted_stop=index + 1)
+        stop_index = window.start + window.page_count
+        _submit_ahead(file, window.start, stop_index, window.marker_index, wanted_stop=index + 1, is_fault=True)
 
 
 # -- what came by itself ---------------------------------------------------------------------------------------
@@ -298,14 +300,20 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if file.ra_scale > 1:  # he has said that he is sequential
         return window
     if window.state is state:  # a random read
-        credit = jumped(file, credit)
+        file.ra_credit = jumped(file, credit)
+        return window
     if hit_marker and not mapping.device.pipe.bandwidth_bytes_s and window.page_count >= START_PAGES_MIN:
         window = window.grown(min(START_PAGES, max_pages))
-    piece_pages = _piece_pages(file)
-    lent_pages = credit - credit % piece_pages if hit_marker and credit > piece_pages else credit  # in whole pieces
-    window = window.cut(max(0, lent_pages), at_least=0 if hit_marker else req_pages)
-    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))
-    return window if window.page_count else None
+    if hit_marker:
+        piece_pages = _piece_pages(file)
+        lent_pages = credit - credit % piece_pages if credit > piece_pages else credit  # in whole pieces
+        window = window.cut(max(0, lent_pages), at_least=0)
+        return window if window.page_count else None
+    with mapping.zone.lock:  # what he earns by what is asked for next
+        own_pages = mapping.absent_run(index, req_pages)
+    at_least = req_pages if window.start == index else 0
+    window = window.cut(max(0, credit + own_pages) + at_least, at_least=at_least)
+    return window if window.page_count else Window(state, index, req_pages)
 
 
 def _unused_pages(mapping: AddressSpace, state: ReadaheadState, index: int, max_pages: int) -> int:
@@ -339,13 +347,17 @@ def _hole_index(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 # -- asking ----------------------------------------------------------------------------------------------------
 
 
-def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0) -> None:
+def _submit_ahead(
+    file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0, is_fault: bool = False
+) -> None:
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
     is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
     while index < stop_index:
         index, page = _grab_ahead(file.mapping, index, min(index + piece_pages, stop_index), wanted_stop=wanted_stop)
         if page is not None:
+            if not is_fault:  # what lies around it has a bound of its own
+                asked_for(file, page, wanted_stop)  # before his marker can be hit
             if 0 <= marker_index <= page.index - MARK_PAGES:
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index
