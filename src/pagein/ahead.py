@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import follow_up
 from .mm import filemap
-from .mm.openfile import OpenFile
+from .mm.openfile import OpenFile, Wishes
 from .table import Released
 
 if TYPE_CHECKING:
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from .inode import Inode
 
 
-def will_need(cache: PageCache, inode: Inode, start_index: int, stop_index: int) -> None:
-    """Bring pages.  Advice: where too many wait for a worker, or none is to be had, it is not taken.  Blocks: no."""
+def will_need(cache: PageCache, inode: Inode, asking: OpenFile, start_index: int, stop_index: int) -> None:
+    """Bring pages for the user of *asking*.  Advice: where too many wait for a worker, or none is to be had, it is not
+    taken.  Blocks: no."""
     if not filemap.takes_advice(cache._zone):
         return
-    ahead = Ahead(cache, inode)
+    if asking.wishes is None:  # two threads at once may make one each, which are two streams once
+        asking.wishes = Wishes()
+    ahead = Ahead(cache, inode, asking.wishes)
     try:
         cache._table.ahead_begun.append(ahead)  # before the file that asks can be told to be closed
         cache._zone.workqueue.start(partial(ahead.bring, start_index, stop_index))
@@ -39,14 +42,15 @@ def will_need(cache: PageCache, inode: Inode, start_index: int, stop_index: int)
 class Ahead:
     """Counted by the table as a file is."""
 
-    __slots__ = ("_cache", "_file", "_is_counted_out", "_is_ended", "inode", "is_counted_in")
+    __slots__ = ("_cache", "_file", "_is_counted_out", "_is_ended", "_wishes", "inode", "is_counted_in")
 
-    def __init__(self, cache: PageCache, inode: Inode) -> None:
+    def __init__(self, cache: PageCache, inode: Inode, wishes: Wishes) -> None:
         self.inode: Inode = inode
         self.is_counted_in: bool = False
         """By the table, under its lock; as it is counted out."""
         self._is_counted_out = False
         self._cache = cache
+        self._wishes = wishes
         self._file: OpenFile | None = None
         self._is_ended = False
 
@@ -58,7 +62,7 @@ class Ahead:
 
     def bring(self, start_index: int, stop_index: int) -> None:
         """By a worker, who does not wait."""
-        file = self._file = OpenFile(self.inode.mapping)
+        file = self._file = OpenFile(self.inode.mapping, brings=self._wishes)
         if self._is_ended:  # asked after `end` can see the file: one of the two sees what the other did
             return
         self._cache._zone.workqueue.begin(filemap.populating(file, start_index, stop_index), self._brought)

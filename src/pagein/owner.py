@@ -49,9 +49,9 @@ class CacheOwner:
         """As `closed`, by a worker for who waits for it."""
         follow_up.sweep(self._cache)
 
-    def will_need(self, start_index: int, stop_index: int) -> None:
-        """Bring pages for whoever will need them, also when the file is closed by then.  Single steps."""
-        ahead.will_need(self._cache, self._inode, start_index, stop_index)
+    def will_need(self, file: OpenFile, start_index: int, stop_index: int) -> None:
+        """Bring pages that *file* has said it will need, also when it is closed by then.  Single steps."""
+        ahead.will_need(self._cache, self._inode, file, start_index, stop_index)
 
     def write_out(self, file: OpenFile) -> None:
         """Write back what is dirty in its inode, and commit that where the store has to.  Raises: OSError."""

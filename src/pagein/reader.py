@@ -270,7 +270,7 @@ class PageReader(io.BufferedIOBase):
         self._check_open()
         mapping, file = self._mapping, self._file
         if advice == "willneed":
-            self._owner.will_need(offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
+            self._owner.will_need(file, offset >> PAGE_SHIFT, page_count_for(min(stop, mapping.i_size)))
         elif advice == "dontneed":
             # Whole pages only, but the file's last page counts as whole.
             start_index = page_count_for(offset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from tests.contract.harness import Subject
 from tests.contract.paths import PREAD
@@ -69,11 +70,13 @@ def assert_line_is_empty(subject: Subject) -> None:
     assert subject.zone.streams == {}
 
 
-def complete_all(subject: Subject, *, count: int) -> list[tuple[int, int]]:
-    """End the reads of a store that starts them, one after the other; (index, page count) in the order of the calls."""
+def complete_all(subject: Subject, *, count: int, done: Collection[int] = ()) -> list[tuple[int, int]]:
+    """End the reads of a store that starts them, one after the other, but for those that are *done*; (index, page
+    count) in the order of the calls."""
     for number in range(count):
         subject.ops.wait_for_calls(number + 1)
-        subject.ops.complete(subject.ops.calls[number].index)
+        if subject.ops.calls[number].index not in done:
+            subject.ops.complete(subject.ops.calls[number].index)
     return [(call.index, call.page_count) for call in subject.ops.calls]
 
 

@@ -6,7 +6,7 @@ import errno
 import threading
 
 import pytest
-from tests.contract.harness import Scene, Task
+from tests.contract.harness import Scene, Subject, Task
 from tests.device.harness import Inside, ask, assert_line_is_empty, complete_all, complete_all_of, device_of, read_page
 
 from pagein.mm import bring, device as device_module
@@ -16,6 +16,7 @@ from pagein.testing.stores import (
     completed,
     failing,
     gated,
+    run_started,
     started,
     updated,
 )
@@ -115,6 +116,45 @@ def test_a_stream_that_begins_later_has_its_share_of_what_is_in_flight():
         assert [call.index for call in subject.ops.calls[8:]] == [10, 12], "four of the first again"
         assert device_of(subject).in_flight == WIDTH_START
         complete_all_of(subject, 6, 8, 10, 12, 14, 16, 18, 20, 22)
+        assert_line_is_empty(subject)
+
+
+def hint(subject: Subject, indices: range) -> None:
+    """Say of each of these pages that it will be needed; they are in line, or asked for, by then."""
+    for index in indices:
+        subject.file.advise("willneed", index * PAGE_SIZE, PAGE_SIZE)
+    device = device_of(subject)
+    subject.scene.until(lambda: device.in_flight + device.queued_count == len(indices))
+
+
+def test_however_much_a_reader_has_said_that_he_will_need_what_he_reads_is_asked_for_as_before():
+    """All of it is one stream beside him: it does not make his share of the cache that of one among a hundred."""
+    with Scene(debug=True) as scene:
+        subject = scene.open(default=started, runs=[run_started], page_count=1024, cap_pages=4096, random=False)
+        hint(subject, range(0, 200, 2))
+        assert len(subject.zone.streams) == 1
+        reader = scene.start(subject.file.pread, 256 * PAGE_SIZE, 512 * PAGE_SIZE)
+        scene.until(lambda: subject.waiting_for(512) == 1)
+        assert [(call.index, call.page_count) for call in subject.ops.calls[WIDTH_START:]] == [(512, 256)]
+        subject.ops.complete(512)
+        assert reader.result() == subject.content(512, 256)
+        complete_all(subject, count=101, done=(512,))
+        assert_line_is_empty(subject)
+
+
+def test_what_is_ahead_of_a_reader_does_not_stand_behind_all_that_he_has_said_he_will_need():
+    """They take turns, as two streams do."""
+    with Scene(debug=True) as scene:
+        subject = scene.open(default=started, page_count=64)
+        hint(subject, range(0, 40, 2))
+        hinted = [call.index for call in subject.ops.calls]
+        assert len(hinted) == WIDTH_START
+        for index in (50, 52, 54):
+            ask(subject, index)
+        for index in hinted[:3]:
+            subject.ops.complete(index)
+        assert [call.index for call in subject.ops.calls[WIDTH_START:]][:2] == [50, 52], "two each"
+        complete_all(subject, count=23, done=hinted[:3])
         assert_line_is_empty(subject)
 
 

@@ -8,7 +8,7 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -589,3 +589,23 @@ def test_after_a_while_of_a_slow_reader_the_window_still_holds_the_pipe(store, s
             scan.pipe.started(at_s), at_s + store.latency_s + size_bytes / store.bandwidth_bytes_s, size_bytes
         )
         assert scan.window_bytes >= store.pipe_bytes
+
+
+def test_who_looks_as_a_new_record_is_noted_sees_the_old_one_or_the_new():
+    """Readers ask how large a window may be without a lock."""
+    pipe = Pipe()
+    looks: list[float] = []
+
+    class Rates(deque[Any]):
+        """Which another thread comes by each time that they have changed."""
+
+        def pop(self) -> Any:  # type: ignore[override]
+            sample = super().pop()
+            looks.append(pipe.bandwidth_bytes_s)
+            return sample
+
+    pipe.ended(pipe.started(0.0), 1.0, MIB)
+    pipe._rates = Rates(pipe._rates)
+    pipe.ended(pipe.started(2.0), 2.5, MIB)
+    assert looks == [MIB]
+    assert pipe.bandwidth_bytes_s == 2 * MIB

@@ -165,6 +165,13 @@ READING = [
         "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
     ),
     mutation(
+        "readahead", "populate does not wait for what is on its way",
+        "        if wait is not None:\n            yield from wait.steps()\n",
+        "",
+        "mm/test_readahead.py::test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one",
+        "mm/test_readahead.py::test_populate_waits_for_a_run_to_its_last_page_while_an_operation_takes_it_one_by_one",
+    ),
+    mutation(
         "credit", "a reader is lent three pages for each that he uses",
         "    return min(file.ra_credit + 2 * used_pages, CREDIT_PAGES_MAX)\n",
         "    return min(file.ra_credit + 3 * used_pages, CREDIT_PAGES_MAX)\n",
@@ -180,17 +187,30 @@ READING = [
     ),
     mutation(
         "readahead", "who jumps keeps what he was lent in advance",
-        "        credit = jumped(file, credit)\n",
+        "        file.ra_credit = jumped(file, credit)\n",
         "        pass\n",
         "mm/test_readahead.py::"
         "test_after_a_few_jumps_no_more_is_fetched_than_twice_what_is_read_however_long_the_store_takes",
     ),
     mutation(
-        "readahead", "the budget of a reader is not charged for what is fetched ahead of him",
-        "    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))\n",
-        "    file.ra_credit = credit\n",
+        "credit", "the budget of a reader is not charged for what is fetched ahead of him",
+        "    file.ra_credit = min(file.ra_credit + wanted_pages - ahead_pages, CREDIT_PAGES_MAX)\n",
+        "    file.ra_credit = min(file.ra_credit + wanted_pages, CREDIT_PAGES_MAX)\n",
         "mm/test_readahead.py::"
         "test_whatever_a_reader_does_no_more_is_fetched_than_twice_what_he_reads_and_an_allowance",
+    ),
+    mutation(
+        "credit", "who has jumped owes what he was lent of his allowance",
+        "    return max(credit - (allowance - file.ra_allowance), min(credit, 0))\n",
+        "    return credit - (allowance - file.ra_allowance)\n",
+        "mm/test_readahead.py::"
+        "test_a_reader_who_has_jumped_is_lent_as_much_as_he_has_read_since_whatever_he_was_lent_before",
+    ),
+    mutation(
+        "credit", "what a read still wants counts again for each piece in which it is brought",
+        "    wanted_pages = max(0, min(page.page_count, wanted_stop - page.index))\n",
+        "    wanted_pages = max(0, wanted_stop - page.index)\n",
+        "mm/test_readahead.py::test_a_read_that_is_brought_in_several_pieces_earns_once_for_each_page",
     ),
     mutation(
         "ondemand", "windows grow from where they are, not from their end",
@@ -223,6 +243,15 @@ READING = [
         '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
         "        if not request.wanted:\n",
         "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
+    ),
+    mutation(
+        "openfile", "each piece of advice is a stream of its own",
+        "        return self.brings or self\n",
+        "        return self\n",
+        "device/test_line.py::"
+        "test_however_much_a_reader_has_said_that_he_will_need_what_he_reads_is_asked_for_as_before",
+        "device/test_line.py::"
+        "test_what_is_ahead_of_a_reader_does_not_stand_behind_all_that_he_has_said_he_will_need",
     ),
     mutation(
         "device", "whoever reads ahead first may fill the pipe alone",

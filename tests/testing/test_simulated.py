@@ -431,6 +431,23 @@ def test_within_8_fetches_the_window_is_what_the_pipe_asks_for_and_never_longer_
         assert seen.window_bytes >= min(WINDOW_BYTES_START + 1, share_bytes)
 
 
+def test_a_scan_that_comes_after_jumps_is_read_ahead_at_once() -> None:
+    """As a column after metadata here and there.  What was fetched ahead of the reader before, and left behind, he need
+    not make good by reading as much at the full time of a request."""
+    with VirtualClock() as clock:
+        store = SimulatedStore({"a": 1024 * MIB}, Link(latency_s=0.1), clock=clock)
+        with PageCache("512 MiB", door=clock, debug=False) as cache, cache.open((store, "a")) as file:
+            for at in range(0, 3 * MIB, 64 << 10):
+                file.pread(64 << 10, at)
+            for number in range(12):
+                file.pread(PAGE_SIZE, (100 + 37 * number) * MIB)
+            jumped, began_s = len(fetches(store)), clock.now_s()
+            for at in range(700 * MIB, 716 * MIB, 64 << 10):
+                file.pread(64 << 10, at)
+            assert len(fetches(store)) - jumped <= 20
+            assert clock.now_s() - began_s <= 1.0
+
+
 def test_a_stream_that_begins_later_soon_gets_as_much_as_the_one_that_was_first() -> None:
     """Not only those that begin together are even: in half a second, when the later one has warmed up."""
     read_mib = [0, 0]

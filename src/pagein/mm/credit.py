@@ -1,7 +1,7 @@
 """What is ahead of a reader is lent: how much he may be lent, by what he has used.
 
-Guarantees: for one open file no more is fetched than twice what he uses, and an allowance, whatever he does; who jumps
-about has the least allowance.
+Guarantees: for one open file no more is fetched than twice what he uses, and an allowance, whatever he does; who has
+jumped about has the least allowance from then on; and nobody has to read for what he was lent before he is lent again.
 Assumes: the zone's lock is not held.
 Not here: what is done with it (readahead.py).
 """
@@ -16,6 +16,7 @@ from .lru import Run, pay_for_used
 
 if TYPE_CHECKING:
     from .openfile import OpenFile
+    from .page import Page
 
 ALLOWANCE_BYTES_MIN = 512 << 10
 ALLOWANCE_BYTES_MAX = 64 << 20
@@ -29,9 +30,9 @@ STREAMS_MAX = 16
 
 
 def earned(file: OpenFile, index: int, req_pages: int, *, is_missing: bool) -> int:
-    """A reader's credit: an allowance, and two pages for each that he has used since he was last here, and that he uses
-    now: what he was lent is paid for as it is used, and the second is what he has earned.  Each page counts once,
-    however often he comes by; what is still on its way counts when he has used it.
+    """A reader's credit: an allowance, and two pages for each that came ahead of him and that he has used since he was
+    last here, or uses now: what he was lent is paid for as it is used, and the second is what he has earned.  Each page
+    counts once, however often he comes by; what he asks for himself counts when it is asked for (`asked_for`).
 
     Threads that share a file may lose some of it: an estimate, as all that is kept in an open file about its readers.
     """
@@ -41,27 +42,41 @@ def earned(file: OpenFile, index: int, req_pages: int, *, is_missing: bool) -> i
     others = list(seen)
     with suppress(ValueError):  # a stream that is new
         others.remove(start_index)
-    now_pages = 0 if is_missing else max(0, min(req_pages, mapping.page_count - index))
+    now_pages = max(0, min(req_pages, mapping.page_count - index))
     file.ra_seen = (*others, index + req_pages if is_missing else index)[-STREAMS_MAX:]
-    used_pages = req_pages if is_missing else 0
+    used_pages = 0
     if start_index < index + now_pages:
         between = Run(mapping.arena, mapping.base + start_index, index + now_pages - start_index)
         with mapping.zone.lock:
-            used_pages += pay_for_used(between, now_pages=now_pages)
+            used_pages = pay_for_used(between, now_pages=now_pages)
     if file.ra_credit is None:
         file.ra_credit = file.ra_allowance = allowance_pages(file)
     return min(file.ra_credit + 2 * used_pages, CREDIT_PAGES_MAX)
+
+
+def asked_for(file: OpenFile, page: Page, wanted_stop: int) -> None:
+    """*page* is asked for: what of it lies before *wanted_stop* a reader uses now, which earns him two pages and takes
+    one, and each that is ahead of him takes one.  (What a store then refuses has counted, too.)
+
+    Page by page as they are locked: a read that is brought in several pieces counts each once.
+    """
+    if file.ra_credit is None:  # he has said that he reads at random, and was never lent anything
+        return
+    wanted_pages = max(0, min(page.page_count, wanted_stop - page.index))
+    ahead_pages = page.page_count - wanted_pages if file.ra_scale <= 1 else 0  # else he has said that he is sequential
+    file.ra_credit = min(file.ra_credit + wanted_pages - ahead_pages, CREDIT_PAGES_MAX)
 
 
 def jumped(file: OpenFile, credit: int) -> int:
     """A reader has gone where nobody was: half of his allowance he gives back, but for the least.
 
     So after a few reads here and there the bound of twice what he uses is not a matter of how long the store takes.
-    What was lent him by then he may owe.  Returns his credit.
+    What of it he was lent by then is not taken back: who owed it would be lent nothing until he has read as much, page
+    by page, and the allowance is there to be lost.  Returns his credit.
     """
     allowance = file.ra_allowance
     file.ra_allowance = max(allowance // 2, min(allowance, ALLOWANCE_BYTES_MIN >> PAGE_SHIFT))
-    return credit - (allowance - file.ra_allowance)
+    return max(credit - (allowance - file.ra_allowance), min(credit, 0))
 
 
 def allowance_pages(file: OpenFile) -> int:

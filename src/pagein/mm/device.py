@@ -1,8 +1,8 @@
 """A backing device: one store with all its files, as the cache sees it: what it is asked at once, how it answers.
 
 Guarantees: at most ``requests_max`` requests are in flight, looks of which the store is known among them; the others
-wait in line, those that a reader waits for before those that are ahead of one, and of these each open file in turn;
-what lies side by side in the line becomes one request.  An operation that may block runs on an I/O worker, so that
+wait in line, those that a reader waits for before those that are ahead of one, and of these each stream in turn; what
+lies side by side in the line becomes one request.  An operation that may block runs on an I/O worker, so that
 readers wait for pages and for nothing else.
 What a store needs that reads through the cache itself is let through beyond all that: the line waits for it.
 Assumes: methods that say so are called with the zone's lock held; the others with no lock but page locks.
@@ -28,7 +28,7 @@ from .turn import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable
 
-    from .openfile import OpenFile
+    from .openfile import OpenFile, Stream
     from .zone import Zone
 
 MERGED_PAGES_MAX = 2048
@@ -56,15 +56,15 @@ class BackingDevice:
         self.latency_sum_s: float = 0.0
         """...and how long all of them together."""
         self._wanted: deque[Request | Turn] = deque()
-        self._ahead: OrderedDict[OpenFile, deque[Request]] = OrderedDict()
+        self._ahead: OrderedDict[Stream, deque[Request]] = OrderedDict()
         self._by_start: dict[tuple[int, int], Request] = {}
         """What waits in line, by its mapping and its first page..."""
         self._by_stop: dict[tuple[int, int], Request] = {}
         """...and by the page behind its last."""
         self._is_starting = False
         self._ahead_in_flight = 0
-        self._ahead_in_flight_of: Counter[OpenFile] = Counter()
-        """The same, of each open file that has any."""
+        self._ahead_in_flight_of: Counter[Stream] = Counter()
+        """The same, of each stream that has any."""
         self.turns_in_flight: int = 0
         """Looks, of which the pipe knows nothing."""
         self._turns_in_line = 0
@@ -99,7 +99,7 @@ class BackingDevice:
         """Ask the store, now or when it is the request's turn; or leave it to the reader, if it is his.  Blocks: no."""
         zone = self.zone
         with zone.lock:
-            zone.count_stream(request.file, 1)
+            zone.count_stream(request.file.stream, 1)
             needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
             if not (needed or self.has_room_for(request)):
                 request.reader_calls = False  # whoever makes room for it hands it over
@@ -227,23 +227,24 @@ class BackingDevice:
             return True
         if self._ahead_in_flight >= self.pipe.width:
             return False
-        return self._ahead_in_flight_of[request.file] < self._share(self._ahead.keys() | {request.file})
+        stream = request.file.stream
+        return self._ahead_in_flight_of[stream] < self._share(self._ahead.keys() | {stream})
 
-    def _share(self, asking: Collection[OpenFile]) -> int:
-        """How many requests ahead each open file of *asking* may have in flight, so that another that begins later
+    def _share(self, asking: Collection[Stream]) -> int:
+        """How many requests ahead each stream of *asking* may have in flight, so that another that begins later
         finds room: else who was first would fill the pipe for as long as he reads, and all turns would be his as well.
 
-        Files that ask for no more keep what they have in flight; all the rest of the pipe is shared (max-min fairness).
+        Who asks for no more keeps what he has in flight; all the rest of the pipe is shared (max-min fairness).
         So while anything ahead stands in line, no share leaves room in the pipe, which would seem the reader's pace.
         """
         # Few have any in flight, however many stand in line.
-        kept = sum(count for file, count in self._ahead_in_flight_of.items() if file not in asking)
+        kept = sum(count for stream, count in self._ahead_in_flight_of.items() if stream not in asking)
         return -(-(self.pipe.width - kept) // max(len(asking), 1))
 
     def _begin(self, request: Request) -> None:
         if not request.wanted:
             self._ahead_in_flight += 1
-            self._ahead_in_flight_of[request.file] += 1
+            self._ahead_in_flight_of[request.file.stream] += 1
         request._started = self.pipe.started(self.zone.door.now_s())
 
     def asked(self, request: Request | None) -> None:
@@ -268,12 +269,12 @@ class BackingDevice:
                 request.has_failed = True
 
     def _end(self, request: Request) -> None:
-        self.zone.count_stream(request.file, -1)
+        self.zone.count_stream(request.file.stream, -1)
         started = request._started
         assert started is not None, "a page that stands in line is nobody's to unlock"
         if not request.wanted:
             self._ahead_in_flight -= 1
-            _count_down(self._ahead_in_flight_of, request.file)
+            _count_down(self._ahead_in_flight_of, request.file.stream)
         now_s = self.zone.door.now_s()
         mapping = request.page.mapping
         if request._brought_bytes and mapping.ops.validates:
@@ -295,7 +296,7 @@ class BackingDevice:
         if request.wanted:
             self._wanted.append(request)
         else:
-            self._ahead.setdefault(request.file, deque()).append(request)
+            self._ahead.setdefault(request.file.stream, deque()).append(request)
         self._note_place(request)
 
     def _note_place(self, request: Request) -> None:
@@ -322,7 +323,8 @@ class BackingDevice:
         if self.zone.closed:
             return next((line[0] for line in self._ahead.values()), None)
         share = self._share(self._ahead.keys())
-        return next((line[0] for file, line in self._ahead.items() if self._ahead_in_flight_of[file] < share), None)
+        of = self._ahead_in_flight_of
+        return next((line[0] for stream, line in self._ahead.items() if of[stream] < share), None)
 
     def _begin_next(self, first: Request | Turn) -> Callable[[], object]:
         """Take who is first out of the line: what is to be called for him, with no lock held."""
@@ -336,7 +338,7 @@ class BackingDevice:
 
     def _taken(self, request: Request) -> Request:
         if not request.wanted:
-            self._ahead.move_to_end(request.file)  # each file in turn
+            self._ahead.move_to_end(request.file.stream)  # each in turn
         self._forget(request)
         return self._merged(request)
 
@@ -345,10 +347,10 @@ class BackingDevice:
         if request.wanted:
             self._wanted.remove(request)
         else:
-            line = self._ahead[request.file]
+            line = self._ahead[request.file.stream]
             line.remove(request)
             if not line:
-                del self._ahead[request.file]
+                del self._ahead[request.file.stream]
         del self._by_start[id(page.mapping), page.index]
         del self._by_stop[id(page.mapping), page.index + page.page_count]
 
@@ -377,7 +379,7 @@ class BackingDevice:
 
     def _join(self, head: Request, tail: Request) -> None:
         head.page.absorb(tail.page)
-        self.zone.count_stream(tail.file, -1)
+        self.zone.count_stream(tail.file.stream, -1)
         tail._merged_into = head
 
 
@@ -390,7 +392,7 @@ def note_retry() -> None:
             device.retries += 1
 
 
-def _count_down(counts: Counter[OpenFile], file: OpenFile) -> None:
-    counts[file] -= 1
-    if not counts[file]:
-        del counts[file]
+def _count_down(counts: Counter[Stream], stream: Stream) -> None:
+    counts[stream] -= 1
+    if not counts[stream]:
+        del counts[stream]

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 _NOTHING_ASKED_FOR = ReadaheadState()
 
 
+class Wishes:
+    """What the user of an open file has said that he will need: a stream beside that file's own."""
+
+    __slots__ = ()
+
+
 class OpenFile:
     """An open file description: a mapping, and what readahead remembers of this reader."""
 
     __slots__ = (
         "__weakref__",
+        "brings",
         "closed",
         "hits",
         "mapping",
@@ -36,12 +43,18 @@ class OpenFile:
         "ra_seen",
         "random",
         "wb_seen",
+        "wishes",
         "writable",
     )
 
-    def __init__(self, mapping: AddressSpace, *, writable: bool = False) -> None:
+    def __init__(self, mapping: AddressSpace, *, writable: bool = False, brings: Wishes | None = None) -> None:
         self.mapping: AddressSpace = mapping
         self.writable: bool = writable
+        self.brings: Wishes | None = brings
+        """Another's, if it does nothing else."""
+        self.wishes: Wishes | None = None
+        """Its user's, once he has any: one for all, and another stream than his own, so that neither do they count as
+        many readers, nor does what is ahead of him stand in line behind all of them."""
         with mapping.zone.lock:
             self.wb_seen: Since = mapping.wb_err.sample()
             """Which errors of write-back its user has heard of."""
@@ -50,9 +63,9 @@ class OpenFile:
         """Of the largest window: 2 with the advice "sequential", a quarter after an error of an asynchronous read, and
         twice as much again with each window that comes, or page that he reads on behind."""
         self.ra_credit: int | None = None
-        """So many pages he may be lent; None before the first.  Below 0, he has to read so many before."""
+        """So many pages he may be lent; None before the first."""
         self.ra_allowance: int = 0
-        """What of it he was given, and has not earned, in pages."""
+        """What of it he was given, and has not given back, in pages."""
         self.ra_seen: tuple[int, ...] = ()
         """Up to these pages it is counted what was used, of each stream of reads, the latest last."""
         self.mmap_miss: int = 0
@@ -65,3 +78,11 @@ class OpenFile:
         self.closed: bool = False
         self.must_not_wait: bool = False
         """Its reader's thread is an event loop's, which has others to serve."""
+
+    @property
+    def stream(self) -> Stream:
+        """As whose the cache, and the line before the store, are shared out to what it asks for."""
+        return self.brings or self
+
+
+Stream = OpenFile | Wishes

@@ -2,7 +2,8 @@
 
 Guarantees: pure arithmetic on the times that it is given: no clock, no lock, no I/O.  The bandwidth is never put higher
 than what the store has shown, since only bytes that were asked for and came within one span of time are counted for it.
-Assumes: the caller serialises (device.py, under the zone's lock); times are seconds of one monotonic clock.
+Assumes: who measures serialises (device.py, under the zone's lock), and who asks for `width`; windows and pieces may be
+asked for without, as each number that they come of is replaced as one.  Times are seconds of one monotonic clock.
 Source: BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 2016).  As there, bandwidth is the
 largest *delivery rate* of late, of all fetches together, so that those which share the pipe do not each seem slow;
 latency is the least time of late that a small fetch took; and a few times their product is kept in flight.
@@ -78,8 +79,11 @@ class Pipe:
 
     def __init__(self) -> None:
         self.in_flight: int = 0
+        self.bandwidth_bytes_s: float = 0.0
+        """Bytes a second, all fetches together; 0 before anything large was fetched, and never again."""
         self._rates: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
-        """Falling rates, each of a later time: the first is the largest of late (a monotonic queue)."""
+        """Falling rates, each of a later time: the first is the largest of late (a monotonic queue).  In between it is
+        empty: who does not serialise looks at ``bandwidth_bytes_s``."""
         self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
         """How long the last fetches took that were not small."""
         self.is_full: bool = False
@@ -145,6 +149,7 @@ class Pipe:
         while len(self._rates) > 1 and now_s - self._rates[0].at_s > memory_s:
             self._rates.popleft()
             self.is_full = False  # or it was, when it was faster
+        self.bandwidth_bytes_s = self._rates[0].rate_bytes_s
 
     def _note_latency(self, now_s: float, size_bytes: int, duration_s: float) -> None:
         is_small, has_small = size_bytes <= PROBE_BYTES_MAX, self._probe_s is not None and not self._probe_bytes
@@ -160,7 +165,8 @@ class Pipe:
             self._probe_bytes, self._probe_s, self._probe_at_s = counted_bytes, duration_s, now_s
 
     def _without_transfer(self, size_bytes: int, duration_s: float) -> float:
-        return max(0.0, duration_s - size_bytes / self.bandwidth_bytes_s) if self.bandwidth_bytes_s else duration_s
+        bandwidth_bytes_s = self.bandwidth_bytes_s
+        return max(0.0, duration_s - size_bytes / bandwidth_bytes_s) if bandwidth_bytes_s else duration_s
 
     def _note_width(self) -> None:
         """A round has ended: widen the pipe for as long as that makes it faster (where each connection is slow, say).
@@ -180,11 +186,6 @@ class Pipe:
             self._is_probing = not self._rounds_to_probe
 
     # -- what it says --------------------------------------------------------------------------------
-
-    @property
-    def bandwidth_bytes_s(self) -> float:
-        """Bytes a second, all fetches together; 0 before anything large was fetched."""
-        return self._rates[0].rate_bytes_s if self._rates else 0.0
 
     @property
     def latency_s(self) -> float:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..units import PAGE_SHIFT, page_count_for
 from . import reclaim
 from .arena import MARKED
-from .credit import earned, jumped
+from .credit import asked_for, earned, jumped
 from .lru import Run, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
 from .request import Request
@@ -92,6 +92,7 @@ def sync_readahead(
     page = mapping.grab_run(index, granted, wanted_pages=req_pages)
     if page is None:
         return None
+    asked_for(file, page, index + req_pages)
     next_index = index + page.page_count
     is_all = next_index >= own_stop and window.start == index
     reader_calls = is_all and mapping.ops.readers_call  # else what is ahead would be asked for only after his own came
@@ -168,7 +169,8 @@ def fault_readahead(file: OpenFile, index: int) -> None:
             return
     if window is not None:
         file.ra = window.state
-        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index, wanted_stop=index + 1)
+        stop_index = window.start + window.page_count
+        _submit_ahead(file, window.start, stop_index, window.marker_index, wanted_stop=index + 1, is_fault=True)
 
 
 # -- what came by itself ---------------------------------------------------------------------------------------
@@ -219,11 +221,11 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
         piece_pages = _piece_pages(file, is_wish=True)
         index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
         if page is not None:
-            with mapping.zone.lock:
-                waits.append(page.join(page.index, make_waiter, wants_lock=False))
+            with mapping.zone.lock:  # its last page: an operation may take them one by one
+                waits.append(page.join(page.index + page.page_count - 1, make_waiter, wants_lock=False))
             _submit(file, page, -1, wanted=False)
         elif index < stop_index and not waits:
-            return
+            break
         if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file, is_wish=True)):
             yield from waits.popleft().steps()
     while waits:
@@ -234,11 +236,16 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     if mapping.zone.is_in_store_code():
         return
     with mapping.zone.lock:
-        in_flight = {held for at, held in mapping.in_flight.items() if start_index <= at < stop_index}
-    for held in in_flight:
+        indices = sorted(at for at in mapping.in_flight if start_index <= at < stop_index)
+    for at in indices:  # not their `Page`s: each may be split, or become a part of another, while we wait
         if file.closed:
             return
-        yield from held.wait_steps(make_waiter)  # joins it now: who joins several lets them through the line at once
+        with mapping.zone.lock:
+            held = mapping.in_flight.get(at)
+            # Joins it now: who joins several lets them through the line at once.
+            wait = None if held is None else held.join(at, make_waiter, wants_lock=False)
+        if wait is not None:
+            yield from wait.steps()
 
 
 # -- how much ------------------------------------------------------------------------------------------------
@@ -257,8 +264,8 @@ def window_pages_max(file: OpenFile, *, is_wish: bool = False) -> int:
 
 def _share_pages(file: OpenFile) -> int:
     zone = file.mapping.zone
-    others = len(zone.streams)  # no lock: by the time that the file is looked for, another reader of it may have begun
-    stream_count = max(others + (file not in zone.streams), 1)
+    others = len(zone.streams)  # no lock: by the time that this one is looked for, another reader of it may have begun
+    stream_count = max(others + (file.stream not in zone.streams), 1)
     return max(zone.cap_pages // (CACHE_SHARE * stream_count), 1)
 
 
@@ -293,14 +300,20 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
     if file.ra_scale > 1:  # he has said that he is sequential
         return window
     if window.state is state:  # a random read
-        credit = jumped(file, credit)
+        file.ra_credit = jumped(file, credit)
+        return window
     if hit_marker and not mapping.device.pipe.bandwidth_bytes_s and window.page_count >= START_PAGES_MIN:
         window = window.grown(min(START_PAGES, max_pages))
-    piece_pages = _piece_pages(file)
-    lent_pages = credit - credit % piece_pages if hit_marker and credit > piece_pages else credit  # in whole pieces
-    window = window.cut(max(0, lent_pages), at_least=0 if hit_marker else req_pages)
-    file.ra_credit = credit - max(0, min(window.page_count, mapping.page_count - window.start))
-    return window if window.page_count else None
+    if hit_marker:
+        piece_pages = _piece_pages(file)
+        lent_pages = credit - credit % piece_pages if credit > piece_pages else credit  # in whole pieces
+        window = window.cut(max(0, lent_pages), at_least=0)
+        return window if window.page_count else None
+    with mapping.zone.lock:  # what he earns by what is asked for next
+        own_pages = mapping.absent_run(index, req_pages)
+    at_least = req_pages if window.start == index else 0
+    window = window.cut(max(0, credit + own_pages) + at_least, at_least=at_least)
+    return window if window.page_count else Window(state, index, req_pages)
 
 
 def _unused_pages(mapping: AddressSpace, state: ReadaheadState, index: int, max_pages: int) -> int:
@@ -334,13 +347,17 @@ def _hole_index(mapping: AddressSpace, start_index: int, stop_index: int) -> int
 # -- asking ----------------------------------------------------------------------------------------------------
 
 
-def _submit_ahead(file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0) -> None:
+def _submit_ahead(
+    file: OpenFile, index: int, stop_index: int, marker_index: int, *, wanted_stop: int = 0, is_fault: bool = False
+) -> None:
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
     is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
     while index < stop_index:
         index, page = _grab_ahead(file.mapping, index, min(index + piece_pages, stop_index), wanted_stop=wanted_stop)
         if page is not None:
+            if not is_fault:  # what lies around it has a bound of its own
+                asked_for(file, page, wanted_stop)  # before his marker can be hit
             if 0 <= marker_index <= page.index - MARK_PAGES:
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index

@@ -34,7 +34,7 @@ from .workqueue import MakeSteps, Workqueue
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
-    from .openfile import OpenFile
+    from .openfile import Stream
     from .page import Page
     from .sync import Lock
     from .tracepoints import Tracer
@@ -112,8 +112,8 @@ class Zone:
         """The workers that call operations which block.  Others than those of ``workqueue``, whose work may wait for
         them."""
         self.devices: weakref.WeakValueDictionary[Hashable, BackingDevice] = weakref.WeakValueDictionary()
-        self.streams: dict[OpenFile, int] = {}
-        """Open files that are being read into the cache, and how many requests each has in flight or in line."""
+        self.streams: dict[Stream, int] = {}
+        """Those that are being read into the cache, and how many requests each has in flight or in line."""
         self._in_store_code: dict[int, int] = {}
         self._discarders = 0
         self.queues: lru.Queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
@@ -237,13 +237,13 @@ class Zone:
                 self.devices[key] = device
             return device
 
-    def count_stream(self, file: OpenFile, change: int) -> None:
-        """So many more requests of *file* are in flight or in line.  Locks: the zone's lock is held."""
-        count = self.streams.get(file, 0) + change
+    def count_stream(self, stream: Stream, change: int) -> None:
+        """So many more requests of *stream* are in flight or in line.  Locks: the zone's lock is held."""
+        count = self.streams.get(stream, 0) + change
         if count:
-            self.streams[file] = count
+            self.streams[stream] = count
         else:
-            self.streams.pop(file, None)
+            self.streams.pop(stream, None)
 
     @contextmanager
     def in_store_code(self, operation: Operation, page: Page) -> Iterator[None]:
