@@ -21,7 +21,7 @@ from ...mm.aops import AddressSpaceOperations
 from ...stores.source import Opened, Source, WritableSource
 from ...units import PAGE_SIZE, page_count_for
 from ..leaks import leaks, settle
-from ..stores import pattern
+from .content import content
 from .probe import Probe, probe_of
 from .record import Record, where_raised
 from .subject import Subject
@@ -128,7 +128,7 @@ class Rig:
             reason = self.subject.why_not_written(self.made())
             if reason is not None:
                 raise NotApplicable(f"the file is empty, and {reason}")
-            self.content = pattern(0, PREPARED_BYTES)
+            self.content = content(0, PREPARED_BYTES)
             self.empty()
             with self.cache() as cache, self.file(cache, "r+b") as file:
                 file.pwrite(self.content, 0)
