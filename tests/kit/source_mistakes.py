@@ -417,6 +417,67 @@ class FsyncPublishesNothing(Place):
         return self.Bad(self, path)
 
 
+class PublishesTheFirstFsync(Place):
+    """A flag that is never cleared."""
+
+    breaks = "W13"
+
+    class BadOps(Operations):
+        mine: bytes | None = None
+        is_published = False
+
+        def whole(self) -> bytes:
+            return super().whole() if self.mine is None else self.mine
+
+        def put(self, whole: bytes) -> None:
+            self.mine = whole
+
+        def fsync(self) -> None:
+            if self.mine is not None and not self.is_published:
+                super().put(self.mine)
+                self.is_published = True
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return PublishesTheFirstFsync.BadOps(self, writing=True) if writing else Operations(self, writing=False)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class ForgetsTheOldWhenItCommits(Place):
+    """What an fsync replaces it replaces whole, by what was stored since the one before."""
+
+    breaks = "W13"
+
+    class BadOps(Operations):
+        mine: bytes | None = None
+        is_new: bytes = b""
+
+        def whole(self) -> bytes:
+            return super().whole() if self.mine is None else self.mine
+
+        def store(self, buffer: memoryview, offset_bytes: int) -> None:
+            super().store(buffer, offset_bytes)
+            stop = offset_bytes + len(buffer)
+            self.is_new = self.is_new.ljust(offset_bytes, b"\0")[:offset_bytes] + bytes(buffer) + self.is_new[stop:]
+
+        def put(self, whole: bytes) -> None:
+            self.mine = whole
+
+        def fsync(self) -> None:
+            if self.mine is not None and self.is_new:
+                super().put(self.is_new.ljust(len(self.mine), b"\0"))
+                self.is_new = b""
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return ForgetsTheOldWhenItCommits.BadOps(self, writing=True) if writing else Operations(self, writing=False)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
 class VersionDoesNotFollow(Place):
     breaks = "W14"
 

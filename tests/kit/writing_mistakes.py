@@ -437,6 +437,28 @@ class FsyncTellsTooMuch(FsyncCommitsNothing):
         return None
 
 
+class CommitsOnce(FsyncCommitsNothing):
+    """A flag that is never cleared."""
+
+    breaks = "W12"
+    is_committed = False
+    is_new = False
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return len(self.data) if self.is_new else None
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        super().store(buffer, offset_bytes)
+        self.is_new = True
+
+    def fsync(self) -> None:
+        if not self.is_committed:
+            self.committed = bytearray(self.data)
+        self.is_committed = True
+        self.is_new = False
+
+
 class DiscardKeeps(FsyncCommitsNothing):
     breaks = "W15"
 

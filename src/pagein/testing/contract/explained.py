@@ -48,6 +48,9 @@ NOTES = {
     "W3": "A page that `writepages` has taken and left locked counts as stored without `PAGEIN_DEBUG=1`, and its bytes "
     "are lost.",
     "W6": "While a page is being stored, the checker writes to it once more.",
+    "W12": "Seen after each of two fsyncs; and discard, after the second, has to bring back what that has committed.",
+    "W13": "Asked after each of two fsyncs, of which the second has one page to make visible, and when the file is "
+    "closed.",
     "W18": "Asked of operations with a `launder_page` of their own. The page leaves the cache after a True: what was "
     "not stored is lost.",
     "W19": "While nothing at all is stored the checker calls fsync again and again, a hundred times at least, for one "

@@ -18,7 +18,7 @@ from ...mm.sync import SYSTEM, run_steps
 from ...mm.truncate import invalidate_inode_pages2
 from ...mm.writeback import Sync, fsync_steps, write_back
 from ...stores.ranges import RangeOperations
-from ...stores.source import Opened
+from ...stores.source import Opened, Source
 from ...units import PAGE_SIZE
 from .bytes_seen import describe
 from .content import content, turned
@@ -191,17 +191,18 @@ def stored_at_once(rig: Rig) -> None:
 
 
 def committed(rig: Rig) -> None:
-    """What fsync commits, and discard gives up."""
+    """What fsync commits, each time, and discard gives up."""
     with _written(rig) as (cache, file):
         ops = rig.probe.inner
         if not ops.commits:
             raise NotApplicable("its operations say that nothing waits for fsync (commits = False)")
-        wanted = content(0, WHOLE_BYTES)
-        file.pwrite(wanted, 0)
-        rig.store(file.fsync)
-        if ops.uncommitted_bytes is not None:
-            rig.fail("W12", f"uncommitted_bytes was {ops.uncommitted_bytes!r} after fsync", "fsync")
-        file.pwrite(content(0, PAGE_SIZE, version=1), 0)
+        first = wanted = b""
+        for start, size in _TWO_WRITES:
+            first, wanted = wanted, _overwritten(file, wanted, start, size)
+            rig.store(file.fsync)
+            if ops.uncommitted_bytes is not None:
+                rig.fail("W12", f"uncommitted_bytes was {ops.uncommitted_bytes!r} after fsync", "fsync")
+        _overwritten(file, wanted, 0, PAGE_SIZE)
         rig.store(lambda: run_steps(fsync_steps(file._file, SYSTEM.waiter, durable=False)))
         if ops.uncommitted_bytes is None:
             rig.fail("W12", "uncommitted_bytes was None before fsync, with a page that was stored", "uncommitted_bytes")
@@ -209,34 +210,55 @@ def committed(rig: Rig) -> None:
         rig.stop_if_breached()
         cache.drop()
         data = file.pread(WHOLE_BYTES + 1, 0)
+        if data == first:
+            rig.fail("W12", "it committed nothing: discard brought back what the first fsync had", "the second fsync")
         if rig.probe.left_bytes != WHOLE_BYTES or data != wanted:
             seen = describe(data, wanted, 0, wanted) if data != wanted else f"it returned {rig.probe.left_bytes!r}"
             rig.fail("W15", seen, "discard, after a page was stored and not committed")
 
 
 def found_anew(rig: Rig) -> None:
-    """What who opens the source afterwards finds."""
+    """What who opens the source finds: after an fsync, and when another page was written, after another."""
     source = rig.source()
+    wanted = b""
     with _written(rig) as (_, file):
         before = rig.opened.version
-        wanted = content(0, WHOLE_BYTES, version=7)
-        file.pwrite(wanted, 0)
-        rig.store(file.fsync)
-        version = getattr(rig.probe.inner, "version", None)
+        for turn, (start, size) in enumerate(_TWO_WRITES, 1):
+            wanted = _overwritten(file, wanted, start, size)
+            rig.store(file.fsync)
+            version = _require_found(rig, source, wanted, f"opened again after fsync number {turn}")
+    _require_found(rig, source, wanted, "opened again after fsync, and when it was closed")
+    if version == before:
+        rig.fail("O5", f"it was {before!r} before the object was written, and after", "source.open()")
+
+
+_TWO_WRITES = ((0, WHOLE_BYTES), (2 * PAGE_SIZE, PAGE_SIZE))
+"""Where from, and how much."""
+
+
+def _overwritten(file: File, whole: bytes, start: int, size: int) -> bytes:
+    """What is in *file*, of which *whole* was, when a range has been written that differs in every byte."""
+    data = turned(whole[start : start + size]) if whole else content(start, size, version=7)
+    file.pwrite(data, start)
+    return whole[:start] + data + whole[start + size :]
+
+
+def _require_found(rig: Rig, source: Source, wanted: bytes, where: str) -> str:
+    """Whoever opens *source* now finds *wanted*; returns its version."""
+    told = getattr(rig.probe.inner, "version", None)
     opened = rig.opened_by("source.open()", source.open, failed="W13")
     try:
-        if opened.size_bytes != WHOLE_BYTES:
-            rig.fail("W5", f"it has {opened.size_bytes} bytes, not the {WHOLE_BYTES} of the file", "source.open()")
-        if isinstance(version, str) and opened.version != version:
-            rig.fail("W14", f"ops.version was {version!r}, source.open() says {opened.version!r}", "after fsync")
+        if opened.size_bytes != len(wanted):
+            rig.fail("W5", f"it has {opened.size_bytes} bytes, not the {len(wanted)} of the file", where)
         with PageCache("16 MiB") as other, other.inode(opened.ops, size_bytes=opened.size_bytes).open() as again:
             data = again.read()
         if data != wanted:
-            rig.fail("W13", describe(data, wanted, 0, wanted), "opened again after fsync")
-        if opened.version == before:
-            rig.fail("O5", f"it was {before!r} before the object was written, and after", "source.open()")
+            rig.fail("W13", describe(data, wanted, 0, wanted), where)
+        if isinstance(told, str) and opened.version != told:
+            rig.fail("W14", f"ops.version was {told!r}, source.open() says {opened.version!r}", where)
     finally:
         rig.shut(opened)
+    return opened.version
 
 
 def direct(rig: Rig) -> None:
