@@ -14,6 +14,7 @@ from tests.kit.reading_mistakes import CONTENT, NEVER
 
 from pagein import RangeOperations
 from pagein.errors import not_found, stale
+from pagein.mm.rac import ReadaheadControl
 from pagein.stores import Opened
 from pagein.units import PAGE_SIZE
 
@@ -62,9 +63,12 @@ class Object:
         return Opened(self.ops(writing=False), len(self.place.objects[self.path]), self.version())
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
-        if exclusive:
+        is_there = self.path in self.place.objects
+        if is_there and exclusive:
             raise FileExistsError(errno.EEXIST, "exists", self.name)
-        if truncate:
+        if not is_there and not create:
+            raise not_found(self.name)
+        if truncate or not is_there:
             self.place.objects[self.path] = b""
             self.place.puts += 1
         return Opened(self.ops(writing=True), len(self.place.objects[self.path]), self.version())
@@ -320,6 +324,29 @@ class MixesVersions(Place):
     class Bad(Object):
         def ops(self, *, writing: bool) -> Operations:
             return MixesVersions.BadOps(self, writing=writing)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class ReadsAheadUnvalidated(Place):
+    """Compares the version in readpage, and nowhere else."""
+
+    breaks = "O6"
+
+    class BadOps(Operations):
+        def readahead(self, rac: ReadaheadControl) -> None:
+            page = rac.take()
+            self.require_alive()
+            data = self.whole()[page.offset : page.offset + page.size_bytes]
+            if len(data) < page.size_bytes:
+                raise OSError(errno.EIO, "too short")
+            page.buffer[:] = data
+            page.end_read()
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return ReadsAheadUnvalidated.BadOps(self, writing=writing)
 
     def source(self, path: str) -> Object:
         return self.Bad(self, path)

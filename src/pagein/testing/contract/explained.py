@@ -26,10 +26,16 @@ SECTIONS = {
 """The clause that each begins with."""
 
 NOTES = {
-    "O3": "A fetch is too late: the file would exist, with a size.",
-    "O5": "Told from what a write of the checker's does, or from `Subject(change=...)`.",
-    "O6": "Asked of operations that say `validates = True` only.",
+    "O3": "A fetch is too late: the file would exist, with a size. `source(path)` is too early: what is not there may "
+    "be about to be made.",
+    "O4": "look() is also asked after close(): the cache does.",
+    "O5": "Told from what a write of the checker's does, or from `Subject(change=...)`; look() has to say so, too.",
+    "O6": "Asked of operations that say `validates = True` only: by readpage, and by a read of several pages at once.",
     "O9": "After it the cache has nothing of the object but pages.",
+    "O10": "Asked of a (store, path) that may be overwritten, as the modes xb, ab and wb ask. The objects are named as "
+    "the checked one, with `.pagein-check-xb`, `-ab` and `-wb` behind, and stay: where one is left of an earlier "
+    "check, that mode is not checked.",
+    "O12": "Then looks at it are among the requests of which that store gets so many at once.",
     "D3": "Told from the shortest of some calls: one that waits now and then is not found.",
     "D4": "Told if the store shows no sign of life for `patience_s` seconds while a call runs: also one of `open`, "
     "`look`, `close` or `open_for_writing` of a source.",

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ...errors import ContractViolation
 from ...stores.source import Opened, Source
-from . import left_behind, meeting, reading, sources, writing
+from . import creating, left_behind, meeting, reading, sources, writing
 from .clauses import CLAUSES, number_of
 from .record import Breach, Record, where_raised
 from .report import Finding, Report
@@ -61,6 +61,7 @@ EXERCISES = (
     Exercise(meeting.truncation, ("T2",), (reading.pages_alone, reading.runs, meeting.concurrency)),
     Exercise(meeting.failure, ("F1", "F2"), (reading.pages_alone, reading.runs)),
     Exercise(left_behind.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
+    Exercise(sources.through_a_cache, ("O11", "O12", "O13"), (reading.pages_alone, reading.runs)),
     Exercise(sources.changed, ("O5", "O6"), (reading.pages_alone,)),
     Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17", "W19"), (reading.attributes,)),
     Exercise(writing.rewritten, ("W6",), _STORED),
@@ -75,6 +76,7 @@ EXERCISES = (
     Exercise(writing.laundered, ("W18",), (*_STORED, writing.rewritten)),
     Exercise(writing.write_failure, ("F3", "W20"), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
+    Exercise(creating.created, ("O10",), (sources.missing, writing.found_anew, writing.truncated_at_open)),
 )
 
 

@@ -18,10 +18,11 @@ from ...mm.sync import SYSTEM, run_steps
 from ...mm.truncate import invalidate_inode_pages2
 from ...mm.writeback import Sync, fsync_steps, write_back
 from ...stores.ranges import RangeOperations
-from ...stores.source import Opened, Source
+from ...stores.source import Source, WritableSource
 from ...units import PAGE_SIZE
 from .bytes_seen import describe
 from .content import content, turned
+from .creating import require_exclusive
 from .overtaking import Hold, overtake
 from .rig import NotApplicable, Rig
 
@@ -344,19 +345,11 @@ def truncated_at_open(rig: Rig) -> None:
     reason = rig.subject.why_not_written(source)
     if reason is not None:
         raise NotApplicable(reason)
-    open_for_writing = source.open_for_writing  # type: ignore[attr-defined]  # or there was a reason
-    where = "open_for_writing(exclusive=True)"
-    try:
-        opened = rig.ask(where, partial(open_for_writing, create=True, exclusive=True, truncate=False))
-    except OSError as error:
-        if not isinstance(error, FileExistsError):
-            rig.record.breach("O7", f"it raised {error!r}", where)
-    else:
-        if isinstance(opened, Opened):
-            rig.shut(opened)
-        rig.record.breach("O7", "it was opened", where)
+    assert isinstance(source, WritableSource), "or there was a reason"
+    require_exclusive(rig, source)
     where = "open_for_writing(truncate=True)"
-    opened = rig.opened_by(where, partial(open_for_writing, create=False, exclusive=False, truncate=True))
+    call = partial(source.open_for_writing, create=False, exclusive=False, truncate=True)
+    opened = rig.opened_by(where, call)
     rig.shut(opened)
     if opened.size_bytes:
         rig.record.breach("O8", f"size_bytes was {opened.size_bytes}", where)
