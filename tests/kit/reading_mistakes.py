@@ -563,6 +563,33 @@ class AnotherDeviceEachTime(Right):
         return object()
 
 
+class RequestsMaxRaises(Right):
+    breaks = "D1"
+
+    @property
+    def requests_max(self) -> int:  # type: ignore[override]  # the mistake
+        raise KeyError("requests_max")
+
+
+class DeviceKeyRaises(Right):
+    breaks = "D2"
+
+    @property
+    def device_key(self) -> Hashable:
+        raise KeyError("bucket")
+
+
+class DeviceKeyHangs(Right):
+    """It asks the store what it is called."""
+
+    breaks = "D4"
+
+    @property
+    def device_key(self) -> Hashable:
+        NEVER.wait()
+        return "late"
+
+
 class BlocksThoughItSaysNot(Right):
     breaks = "D3"
 

@@ -14,6 +14,7 @@ from tests.kit.reading_mistakes import CONTENT, NEVER
 
 from pagein import RangeOperations
 from pagein.errors import not_found, stale
+from pagein.mm.rac import ReadaheadControl
 from pagein.stores import Opened
 from pagein.units import PAGE_SIZE
 
@@ -62,9 +63,12 @@ class Object:
         return Opened(self.ops(writing=False), len(self.place.objects[self.path]), self.version())
 
     def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
-        if exclusive:
+        is_there = self.path in self.place.objects
+        if is_there and exclusive:
             raise FileExistsError(errno.EEXIST, "exists", self.name)
-        if truncate:
+        if not is_there and not create:
+            raise not_found(self.name)
+        if truncate or not is_there:
             self.place.objects[self.path] = b""
             self.place.puts += 1
         return Opened(self.ops(writing=True), len(self.place.objects[self.path]), self.version())
@@ -325,6 +329,29 @@ class MixesVersions(Place):
         return self.Bad(self, path)
 
 
+class ReadsAheadUnvalidated(Place):
+    """Compares the version in readpage, and nowhere else."""
+
+    breaks = "O6"
+
+    class BadOps(Operations):
+        def readahead(self, rac: ReadaheadControl) -> None:
+            page = rac.take()
+            self.require_alive()
+            data = self.whole()[page.offset : page.offset + page.size_bytes]
+            if len(data) < page.size_bytes:
+                raise OSError(errno.EIO, "too short")
+            page.buffer[:] = data
+            page.end_read()
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return ReadsAheadUnvalidated.BadOps(self, writing=writing)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
 class IgnoresExclusive(Place):
     breaks = "O7"
 
@@ -412,6 +439,67 @@ class FsyncPublishesNothing(Place):
     class Bad(Object):
         def ops(self, *, writing: bool) -> Operations:
             return FsyncPublishesNothing.BadOps(self, writing=True) if writing else Operations(self, writing=False)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class PublishesTheFirstFsync(Place):
+    """A flag that is never cleared."""
+
+    breaks = "W13"
+
+    class BadOps(Operations):
+        mine: bytes | None = None
+        is_published = False
+
+        def whole(self) -> bytes:
+            return super().whole() if self.mine is None else self.mine
+
+        def put(self, whole: bytes) -> None:
+            self.mine = whole
+
+        def fsync(self) -> None:
+            if self.mine is not None and not self.is_published:
+                super().put(self.mine)
+                self.is_published = True
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return PublishesTheFirstFsync.BadOps(self, writing=True) if writing else Operations(self, writing=False)
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class ForgetsTheOldWhenItCommits(Place):
+    """What an fsync replaces it replaces whole, by what was stored since the one before."""
+
+    breaks = "W13"
+
+    class BadOps(Operations):
+        mine: bytes | None = None
+        is_new: bytes = b""
+
+        def whole(self) -> bytes:
+            return super().whole() if self.mine is None else self.mine
+
+        def store(self, buffer: memoryview, offset_bytes: int) -> None:
+            super().store(buffer, offset_bytes)
+            stop = offset_bytes + len(buffer)
+            self.is_new = self.is_new.ljust(offset_bytes, b"\0")[:offset_bytes] + bytes(buffer) + self.is_new[stop:]
+
+        def put(self, whole: bytes) -> None:
+            self.mine = whole
+
+        def fsync(self) -> None:
+            if self.mine is not None and self.is_new:
+                super().put(self.is_new.ljust(len(self.mine), b"\0"))
+                self.is_new = b""
+
+    class Bad(Object):
+        def ops(self, *, writing: bool) -> Operations:
+            return ForgetsTheOldWhenItCommits.BadOps(self, writing=True) if writing else Operations(self, writing=False)
 
     def source(self, path: str) -> Object:
         return self.Bad(self, path)

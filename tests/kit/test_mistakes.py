@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.kit import reading_mistakes, source_mistakes, writing_mistakes
+from tests.kit import opening_mistakes, reading_mistakes, source_mistakes, writing_mistakes
 
 from pagein.testing.contract import CLAUSES, Subject, check
 
@@ -16,13 +16,13 @@ PATIENCE_S = 1.5
 WAITING = {"R4", "A2", "D4", "W3"}
 
 
-def those_in(module: Any) -> list[Any]:
-    return [one for one in vars(module).values() if isinstance(one, type) and hasattr(one, "breaks")]
+def those_of(module: Any) -> list[Any]:
+    return [one for one in vars(module).values() if hasattr(one, "breaks") and one.__module__ == module.__name__]
 
 
-READING = [one for one in those_in(reading_mistakes) if one.__module__ == reading_mistakes.__name__]
-WRITING = [one for one in those_in(writing_mistakes) if one.__module__ == writing_mistakes.__name__]
-SOURCES = those_in(source_mistakes)
+READING = those_of(reading_mistakes)
+WRITING = those_of(writing_mistakes)
+SOURCES = [*those_of(source_mistakes), *those_of(opening_mistakes)]
 
 
 @pytest.fixture(autouse=True)

@@ -272,6 +272,18 @@ class RewritesTheNextPage(RightPageByPage):
             self.data[page.offset + page.size_bytes] = 0xEE
 
 
+class ZerosTheNextPage(RightWriting):
+    """It ends what it stores with a zero, as text in C."""
+
+    breaks = "W7"
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        super().store(buffer, offset_bytes)
+        stop = offset_bytes + len(buffer)
+        if stop < len(self.data):
+            self.data[stop] = 0
+
+
 class FillsGapsWithWhatever(RightWriting):
     breaks = "W8"
 
@@ -314,6 +326,22 @@ class PunchesNeighbours(RightWriting):
 
     def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
         super().punch_hole(offset_bytes - 512, size_bytes + 512)
+
+
+class PunchesAByteMore(RightWriting):
+    breaks = "W10"
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        super().punch_hole(offset_bytes, size_bytes + 1)
+
+
+class PunchesAFewBytesBefore(RightWriting):
+    """Fewer than a word."""
+
+    breaks = "W10"
+
+    def punch_hole(self, offset_bytes: int, size_bytes: int) -> None:
+        super().punch_hole(offset_bytes - 6, size_bytes + 6)
 
 
 class PunchesNothing(RightWriting):
@@ -407,6 +435,28 @@ class FsyncTellsTooMuch(FsyncCommitsNothing):
     @property
     def uncommitted_bytes(self) -> int | None:
         return None
+
+
+class CommitsOnce(FsyncCommitsNothing):
+    """A flag that is never cleared."""
+
+    breaks = "W12"
+    is_committed = False
+    is_new = False
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return len(self.data) if self.is_new else None
+
+    def store(self, buffer: memoryview, offset_bytes: int) -> None:
+        super().store(buffer, offset_bytes)
+        self.is_new = True
+
+    def fsync(self) -> None:
+        if not self.is_committed:
+            self.committed = bytearray(self.data)
+        self.is_committed = True
+        self.is_new = False
 
 
 class DiscardKeeps(FsyncCommitsNothing):

@@ -51,7 +51,8 @@ class Source(Protocol):
 
     If it knows before it is opened which store that is, it may have what `AddressSpaceOperations` of it will have:
     ``device_key``, ``device_name`` and ``requests_max``.  Then looks at it are among the requests of which the store
-    gets so many at once; else any number of them may be under way.  It has all three or none: else it cannot be opened.
+    gets so many at once; else any number of them may be under way.  With the first it has all three: else it cannot be
+    opened.
     """
 
     @property

@@ -47,7 +47,8 @@ _TABLE = (
     Clause(
         "O3",
         "an object that is not there is OSError(ENOENT) when it is opened",
-        'Raise FileNotFoundError(errno.ENOENT, "no such object", name) in open(), not in the first fetch.',
+        'Raise FileNotFoundError(errno.ENOENT, "no such object", name) in open(): not in source(path), which only '
+        "names it, and not in the first fetch.",
     ),
     Clause(
         "O4",
@@ -80,6 +81,27 @@ _TABLE = (
         "Opened.close() gives back what open() has taken, and raises nothing",
         "It is called once, when nobody uses the operations any more. Catch what your library raises when it has lost "
         "its connection.",
+    ),
+    Clause(
+        "O10",
+        "open_for_writing(create=True) of an object that is not there gives an empty one, which is there after fsync",
+        "Look whether it is there before you do anything with it; what is missing is an error only without create, "
+        "what is there only with exclusive.",
+    ),
+    Clause(
+        "O11",
+        "Opened.head is the first bytes of the object, and open_with_head() opens what open() does",
+        "Give as head the bytes from offset 0 on of the version that you return, or nothing.",
+    ),
+    Clause(
+        "O12",
+        "a source that says which store it is of says what its operations will say",
+        "Give it device_key, device_name and requests_max, each as of the operations that it opens; or no device_key.",
+    ),
+    Clause(
+        "O13",
+        "Opened.again() gives the same version once more, after close, or None",
+        "Return operations that need nothing which close() has given back; None if that takes a question to the store.",
     ),
     # -- the operations themselves
     Clause(

@@ -26,10 +26,16 @@ SECTIONS = {
 """The clause that each begins with."""
 
 NOTES = {
-    "O3": "A fetch is too late: the file would exist, with a size.",
-    "O5": "Told from what a write of the checker's does, or from `Subject(change=...)`.",
-    "O6": "Asked of operations that say `validates = True` only.",
+    "O3": "A fetch is too late: the file would exist, with a size. `source(path)` is too early: what is not there may "
+    "be about to be made.",
+    "O4": "look() is also asked after close(): the cache does.",
+    "O5": "Told from what a write of the checker's does, or from `Subject(change=...)`; look() has to say so, too.",
+    "O6": "Asked of operations that say `validates = True` only: by readpage, and by a read of several pages at once.",
     "O9": "After it the cache has nothing of the object but pages.",
+    "O10": "Asked of a (store, path) that may be overwritten, as the modes xb, ab and wb ask. The objects are named as "
+    "the checked one, with `.pagein-check-xb`, `-ab` and `-wb` behind, and stay: where one is left of an earlier "
+    "check, that mode is not checked.",
+    "O12": "Then looks at it are among the requests of which that store gets so many at once.",
     "D3": "Told from the shortest of some calls: one that waits now and then is not found.",
     "D4": "Told if the store shows no sign of life for `patience_s` seconds while a call runs: also one of `open`, "
     "`look`, `close` or `open_for_writing` of a source.",
@@ -49,6 +55,9 @@ NOTES = {
     "W3": "A page that `writepages` has taken and left locked counts as stored without `PAGEIN_DEBUG=1`, and its bytes "
     "are lost.",
     "W6": "While a page is being stored, the checker writes to it once more.",
+    "W12": "Seen after each of two fsyncs; and discard, after the second, has to bring back what that has committed.",
+    "W13": "Asked after each of two fsyncs, of which the second has one page to make visible, and when the file is "
+    "closed.",
     "W18": "Asked of operations with a `launder_page` of their own. The page leaves the cache after a True: what was "
     "not stored is lost.",
     "W19": "While nothing at all is stored the checker calls fsync again and again, a hundred times at least, for one "

@@ -35,6 +35,17 @@ _COPIED = (
 )  # fmt: skip
 
 
+def _attribute(ops: AddressSpaceOperations, name: str, record: Record) -> Any:
+    """What *ops* say; if they raise, which is on record then, what those say that say nothing."""
+    where = f"{type(ops).__name__}.{name}"
+    with record.call(where):
+        try:
+            return getattr(ops, name)
+        except Exception as error:
+            record.breach("D1", f"it raised {where_raised(error)}", where)
+            return getattr(AddressSpaceOperations, name)
+
+
 class Probe(AddressSpaceOperations):
     """Operations without a ``readahead`` of their own."""
 
@@ -45,8 +56,8 @@ class Probe(AddressSpaceOperations):
         """What discard has returned last."""
         self._truncated: Counter[int] = Counter()
         for name in _COPIED:
-            setattr(self, name, getattr(inner, name))
-        self.device_name: str = inner.device_name or type(inner).__name__
+            setattr(self, name, _attribute(inner, name, record))
+        self.device_name: str = self.device_name or type(inner).__name__
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

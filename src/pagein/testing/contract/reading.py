@@ -5,11 +5,14 @@ Assumes: each exercise has a `Rig` of its own; what the probe sees in single cal
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...cache import PageCache
 from ...file import File
 from ...mm.aops import AddressSpaceOperations
 from ...units import PAGE_SIZE
 from .bytes_seen import describe, never_written
+from .record import where_raised
 from .rig import NotApplicable, Rig
 
 POISONS = (0xA5, 0x5A)
@@ -40,13 +43,23 @@ def attributes(rig: Rig) -> None:
             rig.record.breach("D1", f"{name} is {value!r}, not an int of {least} or more", where)
     if not isinstance(ops.device_name, str):
         rig.record.breach("D1", f"device_name is {ops.device_name!r}, not a str", where)
-    try:
-        keys = {ops.device_key for _ in range(2)}
-    except TypeError as error:
-        rig.record.breach("D2", f"device_key: {error}", where)
-    else:
-        if len(keys) > 1:
-            rig.record.breach("D2", "device_key was another each time", where)
+    device_keys(rig, ops, where)
+
+
+def device_keys(rig: Rig, of: Any, where: str) -> None:
+    """What operations say of their store, or a source: asked twice."""
+    where = f"{where}, device_key"
+    with rig.record.call(where):
+        try:
+            keys = [of.device_key for _ in range(2)]
+            differ = len(set(keys)) > 1
+        except TypeError as error:
+            rig.record.breach("D2", f"{error}", where)
+        except Exception as error:
+            rig.record.breach("D2", f"it raised {where_raised(error)}", where)
+        else:
+            if differ:
+                rig.record.breach("D2", f"it was {keys[0]!r}, then {keys[1]!r}", where)
 
 
 def pages_alone(rig: Rig) -> None:

@@ -22,7 +22,7 @@ from ...stores.source import Opened, Source, WritableSource
 from ...units import PAGE_SIZE, page_count_for
 from ...written import give_up_at_exit
 from ..leaks import leaks, settle
-from ..stores import pattern
+from .content import content
 from .probe import Probe, probe_of
 from .record import Record, where_raised
 from .subject import Subject
@@ -91,7 +91,7 @@ class Rig:
         return self._made
 
     def open(self, *, writing: bool = False) -> Probe:
-        """Open the subject, and look at its operations from now on."""
+        """Open the subject, and look at its operations from now on.  Raises: Stop."""
         made = self.made()
         if isinstance(made, Opened):
             self.opened = made
@@ -102,6 +102,7 @@ class Rig:
             self.opened = self.opened_by("source.open()", made.open)
         self.is_open = True
         self.probe = probe_of(self.opened.ops, self.record)
+        self.stop_if_breached()
         self.size_bytes = self.opened.size_bytes
         return self.probe
 
@@ -121,6 +122,10 @@ class Rig:
             opened = self.ask(where, call)
         except OSError as error:
             self.fail(failed, f"it raised {where_raised(error)}", where)
+        return self.require_opened(opened, where)
+
+    def require_opened(self, opened: object, where: str) -> Opened:
+        """What a source has returned.  Raises: Stop if it is no `Opened`, or one of which something is wrong."""
         if not isinstance(opened, Opened):
             self.fail("O1", f"it returned {opened!r}", where)
         wrong = _wrong_about(opened)
@@ -145,13 +150,26 @@ class Rig:
             reason = self.subject.why_not_written(self.made())
             if reason is not None:
                 raise NotApplicable(f"the file is empty, and {reason}")
-            self.content = pattern(0, PREPARED_BYTES)
+            is_source = not isinstance(self.made(), Opened)
+            if is_source:
+                self._reopen(writing=True)
+            self.content = content(0, PREPARED_BYTES)
             self.empty()
             with self.cache() as cache, self.file(cache, "r+b") as file:
                 file.pwrite(self.content, 0)
                 self.store(file.fsync)
             self.size_bytes = PREPARED_BYTES
+            if is_source:
+                self._reopen()
+            if self.size_bytes != PREPARED_BYTES:
+                self.fail(
+                    "W5", f"it has {self.size_bytes} bytes, not the {PREPARED_BYTES} of the file", "source.open()"
+                )
         return self.probe
+
+    def _reopen(self, *, writing: bool = False) -> None:
+        self.close()
+        self.open(writing=writing)
 
     def empty(self) -> None:
         """Have the store forget what an earlier exercise has left: bare operations say that they are empty."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ...errors import ContractViolation
 from ...stores.source import Opened, Source
-from . import left_behind, making, meeting, reading, sources, writing
+from . import creating, left_behind, making, meeting, reading, sources, writing
 from .clauses import CLAUSES, number_of
 from .record import Breach, Record, where_raised
 from .report import Finding, Report
@@ -62,6 +62,7 @@ EXERCISES = (
     Exercise(meeting.failure, ("F1", "F2"), (reading.pages_alone, reading.runs)),
     Exercise(left_behind.left_behind, ("L2", "L3"), (reading.pages_alone, reading.runs)),
     Exercise(left_behind.left_by_errors, ("L2", "L3"), (left_behind.left_behind, meeting.failure)),
+    Exercise(sources.through_a_cache, ("O11", "O12", "O13"), (reading.pages_alone, reading.runs)),
     Exercise(sources.changed, ("O5", "O6"), (reading.pages_alone,)),
     Exercise(writing.written_back, ("W1", "W2", "W3", "W4", "W17", "W19"), (reading.attributes,)),
     Exercise(writing.rewritten, ("W6",), _STORED),
@@ -77,6 +78,7 @@ EXERCISES = (
     Exercise(writing.write_failure, ("F3", "W20"), _STORED),
     Exercise(writing.truncated_at_open, ("O7", "O8"), _STORED),
     Exercise(left_behind.left_by_writing, ("L2", "L3"), (left_behind.left_behind, *_STORED)),
+    Exercise(creating.created, ("O10",), (sources.missing, writing.found_anew, writing.truncated_at_open)),
     Exercise(left_behind.closed_at_last, ("O9",)),  # the last of all, and whatever was found before
 )
 

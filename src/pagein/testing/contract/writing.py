@@ -18,10 +18,11 @@ from ...mm.sync import SYSTEM, run_steps
 from ...mm.truncate import invalidate_inode_pages2
 from ...mm.writeback import Sync, fsync_steps, write_back
 from ...stores.ranges import RangeOperations
-from ...stores.source import Opened
+from ...stores.source import Source, WritableSource
 from ...units import PAGE_SIZE
-from ..stores import pattern
 from .bytes_seen import describe
+from .content import content, turned
+from .creating import require_exclusive
 from .overtaking import Hold, overtake
 from .rig import NotApplicable, Rig
 
@@ -65,7 +66,7 @@ def _compare(rig: Rig, file: File, wanted: bytes, where: str, number: str) -> No
 def written_back(rig: Rig) -> None:
     """A file of several pages, and a short one."""
     with _written(rig) as (cache, file):
-        wanted = pattern(0, WHOLE_BYTES)
+        wanted = content(0, WHOLE_BYTES)
         half = 3 * PAGE_SIZE
         file.pwrite(wanted[:half], 0)
         _check(rig, cache, file, wanted[:half], f"{half} bytes written at 0")
@@ -76,13 +77,13 @@ def written_back(rig: Rig) -> None:
 def rewritten(rig: Rig) -> None:
     """A page that is written again: after it was stored, and while it is."""
     with _written(rig) as (cache, file):
-        wanted = pattern(0, 2 * PAGE_SIZE)
+        wanted = content(0, 2 * PAGE_SIZE)
         file.pwrite(wanted, 0)
         _check(rig, cache, file, wanted, "pages 0 and 1, written once", number="W6")
-        again = pattern(0, PAGE_SIZE, version=1)
+        again = content(0, PAGE_SIZE, version=1)
         file.pwrite(again, 0)
         _check(rig, cache, file, again, "page 0, written again", number="W6")
-        last = pattern(0, PAGE_SIZE, version=2)
+        last = content(0, PAGE_SIZE, version=2)
 
         def write_meanwhile() -> None:
             rig.record.while_stored = None
@@ -91,7 +92,7 @@ def rewritten(rig: Rig) -> None:
             writer.join()
 
         rig.record.while_stored = write_meanwhile
-        file.pwrite(pattern(0, PAGE_SIZE, version=3), 0)
+        file.pwrite(content(0, PAGE_SIZE, version=3), 0)
         rig.store(file.fsync)
         if rig.record.while_stored is None:  # else the store has no moment at which it can be overtaken
             _check(rig, cache, file, last, "page 0, written while it was being stored", number="W6")
@@ -101,11 +102,11 @@ def rewritten(rig: Rig) -> None:
 def neighbours(rig: Rig) -> None:
     """Short writes, across pages and within."""
     with _written(rig) as (cache, file):
-        wanted = bytearray(pattern(0, WHOLE_BYTES))
+        wanted = bytearray(content(0, WHOLE_BYTES))
         file.pwrite(wanted, 0)
         _check(rig, cache, file, bytes(wanted), "before short writes", number="W7")
         for offset, size in ((0, 1), (PAGE_SIZE - 3, 7), (3 * PAGE_SIZE + 100, 50), (WHOLE_BYTES - 1, 1)):
-            data = pattern(offset, size, version=5)
+            data = content(offset, size, version=5)
             wanted[offset : offset + size] = data
             file.pwrite(data, offset)
             _check(rig, cache, file, bytes(wanted), f"{size} bytes written at {offset}", number="W7")
@@ -114,7 +115,7 @@ def neighbours(rig: Rig) -> None:
 def gaps(rig: Rig) -> None:
     """A write far behind the end."""
     with _written(rig) as (cache, file):
-        head, tail = pattern(0, 100), pattern(5 * PAGE_SIZE + 50, 200)
+        head, tail = content(0, 100), content(5 * PAGE_SIZE + 50, 200)
         file.pwrite(head, 0)
         _check(rig, cache, file, head, "100 bytes written at 0", number="W8")
         file.pwrite(tail, 5 * PAGE_SIZE + 50)
@@ -127,7 +128,7 @@ def gaps(rig: Rig) -> None:
 def sizes(rig: Rig) -> None:
     """Shorter and longer, with and without a page that is cut."""
     with _written(rig) as (cache, file):
-        wanted = pattern(0, WHOLE_BYTES)
+        wanted = content(0, WHOLE_BYTES)
         file.pwrite(wanted, 0)
         _check(rig, cache, file, wanted, "before the file was cut", number="W9")
         for cut, grown in ((5 * PAGE_SIZE + 100, 7 * PAGE_SIZE + 10), (2 * PAGE_SIZE, 3 * PAGE_SIZE), (0, 100)):
@@ -144,7 +145,7 @@ def holes(rig: Rig) -> None:
     with _written(rig) as (cache, file):
         if type(rig.probe.inner).punch_hole is AddressSpaceOperations.punch_hole:
             raise NotApplicable("it has no punch_hole of its own")
-        wanted = bytearray(pattern(0, WHOLE_BYTES))
+        wanted = bytearray(content(0, WHOLE_BYTES))
         file.pwrite(wanted, 0)
         _check(rig, cache, file, bytes(wanted), "before a hole was punched", number="W10")
         for first, stop in ((2, 4), (6, 8)):
@@ -167,7 +168,7 @@ def _store_past(
     rig.record.renamed = {"R8": "W11", "W2": "W11"}
     for index in (held, other):
         start = index * PAGE_SIZE
-        wanted[start : start + PAGE_SIZE] = bytes(byte ^ 0xFF for byte in wanted[start : start + PAGE_SIZE])
+        wanted[start : start + PAGE_SIZE] = turned(bytes(wanted[start : start + PAGE_SIZE]))
         file.pwrite(wanted[start : start + PAGE_SIZE], start)
     rig.at_once([partial(hold.first, partial(store, held)), partial(hold.second, partial(store, other))])
     rig.stop_if_breached()
@@ -177,31 +178,32 @@ def _store_past(
 def stored_at_once(rig: Rig) -> None:
     """Ranges that do not touch, which the core hands over at once."""
     with _written(rig) as (cache, file):
-        wanted = bytearray(pattern(0, 16 * PAGE_SIZE))
+        wanted = bytearray(content(0, 16 * PAGE_SIZE))
         file.pwrite(wanted, 0)
         _check(rig, cache, file, bytes(wanted), "before ranges were stored at once", number="W11")
         for held, other in ((0, 15), (15, 0)):
             overtake(rig, partial(_store_past, rig, cache, file, wanted=wanted, held=held, other=other))
         for turn in range(ROUNDS):
             for index in range(turn % 2, 16, 2):
-                data = pattern(index * PAGE_SIZE, PAGE_SIZE, version=turn + 1)
+                data = content(index * PAGE_SIZE, PAGE_SIZE, version=turn + 1)
                 wanted[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = data
                 file.pwrite(data, index * PAGE_SIZE)
             _check(rig, cache, file, bytes(wanted), "every other page, stored at once", number="W11")
 
 
 def committed(rig: Rig) -> None:
-    """What fsync commits, and discard gives up."""
+    """What fsync commits, each time, and discard gives up."""
     with _written(rig) as (cache, file):
         ops = rig.probe.inner
         if not ops.commits:
             raise NotApplicable("its operations say that nothing waits for fsync (commits = False)")
-        wanted = pattern(0, WHOLE_BYTES)
-        file.pwrite(wanted, 0)
-        rig.store(file.fsync)
-        if ops.uncommitted_bytes is not None:
-            rig.fail("W12", f"uncommitted_bytes was {ops.uncommitted_bytes!r} after fsync", "fsync")
-        file.pwrite(pattern(0, PAGE_SIZE, version=1), 0)
+        first = wanted = b""
+        for start, size in _TWO_WRITES:
+            first, wanted = wanted, _overwritten(file, wanted, start, size)
+            rig.store(file.fsync)
+            if ops.uncommitted_bytes is not None:
+                rig.fail("W12", f"uncommitted_bytes was {ops.uncommitted_bytes!r} after fsync", "fsync")
+        _overwritten(file, wanted, 0, PAGE_SIZE)
         rig.store(lambda: run_steps(fsync_steps(file._file, SYSTEM.waiter, durable=False)))
         if ops.uncommitted_bytes is None:
             rig.fail("W12", "uncommitted_bytes was None before fsync, with a page that was stored", "uncommitted_bytes")
@@ -209,34 +211,55 @@ def committed(rig: Rig) -> None:
         rig.stop_if_breached()
         cache.drop()
         data = file.pread(WHOLE_BYTES + 1, 0)
+        if data == first:
+            rig.fail("W12", "it committed nothing: discard brought back what the first fsync had", "the second fsync")
         if rig.probe.left_bytes != WHOLE_BYTES or data != wanted:
             seen = describe(data, wanted, 0, wanted) if data != wanted else f"it returned {rig.probe.left_bytes!r}"
             rig.fail("W15", seen, "discard, after a page was stored and not committed")
 
 
 def found_anew(rig: Rig) -> None:
-    """What who opens the source afterwards finds."""
+    """What who opens the source finds: after an fsync, and when another page was written, after another."""
     source = rig.source()
+    wanted = b""
     with _written(rig) as (_, file):
         before = rig.opened.version
-        wanted = pattern(0, WHOLE_BYTES, version=7)
-        file.pwrite(wanted, 0)
-        rig.store(file.fsync)
-        version = getattr(rig.probe.inner, "version", None)
+        for turn, (start, size) in enumerate(_TWO_WRITES, 1):
+            wanted = _overwritten(file, wanted, start, size)
+            rig.store(file.fsync)
+            version = _require_found(rig, source, wanted, f"opened again after fsync number {turn}")
+    _require_found(rig, source, wanted, "opened again after fsync, and when it was closed")
+    if version == before:
+        rig.fail("O5", f"it was {before!r} before the object was written, and after", "source.open()")
+
+
+_TWO_WRITES = ((0, WHOLE_BYTES), (2 * PAGE_SIZE, PAGE_SIZE))
+"""Where from, and how much."""
+
+
+def _overwritten(file: File, whole: bytes, start: int, size: int) -> bytes:
+    """What is in *file*, of which *whole* was, when a range has been written that differs in every byte."""
+    data = turned(whole[start : start + size]) if whole else content(start, size, version=7)
+    file.pwrite(data, start)
+    return whole[:start] + data + whole[start + size :]
+
+
+def _require_found(rig: Rig, source: Source, wanted: bytes, where: str) -> str:
+    """Whoever opens *source* now finds *wanted*; returns its version."""
+    told = getattr(rig.probe.inner, "version", None)
     opened = rig.opened_by("source.open()", source.open, failed="W13")
     try:
-        if opened.size_bytes != WHOLE_BYTES:
-            rig.fail("W5", f"it has {opened.size_bytes} bytes, not the {WHOLE_BYTES} of the file", "source.open()")
-        if isinstance(version, str) and opened.version != version:
-            rig.fail("W14", f"ops.version was {version!r}, source.open() says {opened.version!r}", "after fsync")
+        if opened.size_bytes != len(wanted):
+            rig.fail("W5", f"it has {opened.size_bytes} bytes, not the {len(wanted)} of the file", where)
         with PageCache("16 MiB") as other, other.inode(opened.ops, size_bytes=opened.size_bytes).open() as again:
             data = again.read()
         if data != wanted:
-            rig.fail("W13", describe(data, wanted, 0, wanted), "opened again after fsync")
-        if opened.version == before:
-            rig.fail("O5", f"it was {before!r} before the object was written, and after", "source.open()")
+            rig.fail("W13", describe(data, wanted, 0, wanted), where)
+        if isinstance(told, str) and opened.version != told:
+            rig.fail("W14", f"ops.version was {told!r}, source.open() says {opened.version!r}", where)
     finally:
         rig.shut(opened)
+    return opened.version
 
 
 def direct(rig: Rig) -> None:
@@ -245,11 +268,11 @@ def direct(rig: Rig) -> None:
         ops = rig.probe.inner
         if type(ops).direct_write in (AddressSpaceOperations.direct_write, RangeOperations.direct_write):
             raise NotApplicable("it has no direct_write of its own")
-        wanted = bytearray(pattern(0, 4 * PAGE_SIZE))
+        wanted = bytearray(content(0, 4 * PAGE_SIZE))
         file.pwrite(wanted, 0)
         _check(rig, cache, file, bytes(wanted), "before a direct write", number="W16")
         cache.drop()
-        data = pattern(PAGE_SIZE, PAGE_SIZE, version=1)
+        data = content(PAGE_SIZE, PAGE_SIZE, version=1)
         count = rig.probe.direct_write(memoryview(data), PAGE_SIZE)
         if not isinstance(count, int) or not 0 <= count <= PAGE_SIZE:
             rig.fail("W16", f"it returned {count!r} of {PAGE_SIZE} bytes", "direct_write")
@@ -269,12 +292,12 @@ def laundered(rig: Rig) -> None:
     with _written(rig) as (cache, file):
         if type(rig.probe.inner).launder_page is AddressSpaceOperations.launder_page:
             raise NotApplicable("it has no launder_page of its own")
-        wanted = bytearray(pattern(0, WHOLE_BYTES))
+        wanted = bytearray(content(0, WHOLE_BYTES))
         file.pwrite(wanted, 0)
         _check(rig, cache, file, bytes(wanted), "before pages were laundered", number="W18")
         rewritten = ((PAGE_SIZE, 2 * PAGE_SIZE), (WHOLE_BYTES - 1, 1))
         for offset, size in (*rewritten, (WHOLE_BYTES, 2 * PAGE_SIZE)):
-            data = pattern(offset, size, version=1)
+            data = content(offset, size, version=1)
             wanted[offset : offset + size] = data
             file.pwrite(data, offset)
             _drop_dirty(rig, file)
@@ -303,7 +326,7 @@ def write_failure(rig: Rig) -> None:
     if failing is None:
         raise NotApplicable("nobody has said how to make it fail (Subject(failing=...))")
     with _written(rig) as (cache, file):
-        wanted = pattern(0, 3 * PAGE_SIZE)
+        wanted = content(0, 3 * PAGE_SIZE)
         file.pwrite(wanted, 0)
         with failing(), rig.record.during("while the store fails"):
             try:
@@ -322,19 +345,11 @@ def truncated_at_open(rig: Rig) -> None:
     reason = rig.subject.why_not_written(source)
     if reason is not None:
         raise NotApplicable(reason)
-    open_for_writing = source.open_for_writing  # type: ignore[attr-defined]  # or there was a reason
-    where = "open_for_writing(exclusive=True)"
-    try:
-        opened = rig.ask(where, partial(open_for_writing, create=True, exclusive=True, truncate=False))
-    except OSError as error:
-        if not isinstance(error, FileExistsError):
-            rig.record.breach("O7", f"it raised {error!r}", where)
-    else:
-        if isinstance(opened, Opened):
-            rig.shut(opened)
-        rig.record.breach("O7", "it was opened", where)
+    assert isinstance(source, WritableSource), "or there was a reason"
+    require_exclusive(rig, source)
     where = "open_for_writing(truncate=True)"
-    opened = rig.opened_by(where, partial(open_for_writing, create=False, exclusive=False, truncate=True))
+    call = partial(source.open_for_writing, create=False, exclusive=False, truncate=True)
+    opened = rig.opened_by(where, call)
     rig.shut(opened)
     if opened.size_bytes:
         rig.record.breach("O8", f"size_bytes was {opened.size_bytes}", where)
