@@ -114,7 +114,7 @@ class PageReader(io.BufferedIOBase):
                             self._last_end = end
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, offset + size)
+                        filemap.after_lost_race(self._file, offset, offset + size)
                 else:
                     uptodate = self._uptodate[first : last + 1]
                     if ALL_PLAIN.startswith(uptodate) and offset + size <= self._mapping.i_size:  # (b)
@@ -124,7 +124,7 @@ class PageReader(io.BufferedIOBase):
                             self._last_end = end
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, offset + size)
+                        filemap.after_lost_race(self._file, offset, offset + size)
         except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._pread_missing(size, offset)

@@ -321,7 +321,7 @@ class InodeTable:
         if not mapping.suspend():
             return False
         truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
-        return self.zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
+        return self.zone.release_frames(mapping)
 
     # -- the end -------------------------------------------------------------------------------------------
 

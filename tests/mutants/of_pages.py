@@ -194,6 +194,12 @@ PAGES = [
         "mm/test_reclaim.py::test_pages_that_came_back_meanwhile_are_not_given_back",
     ),
     mutation(
+        "removal", "who lost a race punches a page of the file that has the frames now",
+        "        if mapping not in zone.mappings:\n            return\n",
+        "",
+        "mm/test_reclaim.py::test_a_copy_that_lost_its_race_takes_nothing_from_the_file_that_has_its_frames_now",
+    ),
+    mutation(
         "removal", "who lost a race leaves the memory of a page that was removed and is still locked",
         " and not page.removed:  # a page",
         ":  # a page",

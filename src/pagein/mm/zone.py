@@ -87,6 +87,7 @@ class Zone:
         self.checks = checks
         self.arenas: dict[int, Arena] = {}
         self.mappings: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
+        """Those that have frames here."""
         self.closed: bool = False
         self._next_arena_number = 0
         self._start_locks()
@@ -195,14 +196,16 @@ class Zone:
             assert first is not None, "an empty shared arena has room for every file that may share it"
             return arena, first
 
-    def release_frames(self, arena: Arena, first_frame: int, frame_count: int) -> bool:
-        """Give back what `reserve_frames` gave; False if a page of it is still there.
+    def release_frames(self, mapping: AddressSpace) -> bool:
+        """Give back the frames that a mapping has had from `reserve_frames`; False if a page of it is still there.
 
         The look and the release are one: an eviction may take a page that turns out to be pinned, and put it back.
         """
+        arena, first_frame, frame_count = mapping.arena, mapping.base, mapping.frame_count
         with self.lock:
             if next(arena.populated(first_frame, first_frame + frame_count), None):
                 return False
+            self.mappings.discard(mapping)
             self.queues.forget_range(lru.Run(arena, first_frame, frame_count))
             arena.punch_all(first_frame, frame_count)  # what readers that lost a race have touched
             if frame_count > PRIVATE_ARENA_PAGES:
