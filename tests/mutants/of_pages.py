@@ -243,9 +243,15 @@ PAGES = [
     ),
     mutation(
         "reclaim", "a thread that holds a page lock waits for memory",
-        "    if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):\n",
+        "    if zone.is_waited_for_here() or any(page.owner == this_thread for page in zone.locked):\n",
         "    if False:\n",
         "contract/test_memory.py::test_a_store_that_reads_through_the_full_cache_has_an_error_and_not_a_hang",
+    ),
+    mutation(
+        "zone", "a look that has a place at its store waits for memory",
+        "        return self.is_in_store_code() or any(\n",
+        "        return self.is_in_store_code() or not all(\n",
+        "device/test_looks.py::test_a_look_does_not_wait_for_memory_that_stands_behind_it",
     ),
     mutation(
         "dirty", "there is said to be no memory while pages are under write-back",
