@@ -212,6 +212,18 @@ PAGES = [
         "mm/test_arena.py::test_a_removal_bumps_the_generation_of_each_region_that_it_touches",
     ),
     mutation(
+        "arena", "what was looked at beside the pages of a grain stays",
+        "            first -= 1\n",
+        "            pass\n",
+        "mm/test_arena.py::test_jumps_through_a_large_file_leave_no_flags_when_all_is_dropped",
+    ),
+    mutation(
+        "arena", "a walk goes on in a grain whose last page its caller has removed",
+        "            yield from [run.span() for run in _PRESENT.finditer(self.uptodate, start, stop)]\n",
+        "            yield from (run.span() for run in _PRESENT.finditer(self.uptodate, start, stop))\n",
+        "mm/test_arena.py::test_flags_of_many_pages_of_a_grain_go_when_they_are_dropped",
+    ),
+    mutation(
         "arena", "the last piece of a long punch goes beyond its end",
         "            _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))\n",
         "            _punch(self.memory, at, _PUNCH_BYTES_MAX)\n",

@@ -158,6 +158,7 @@ def read_parts(
 
 def _stop_of_hole(mapping: AddressSpace, offset: int, stop: int) -> int:
     """Where a read of one piece ends that begins with a page that is not here: at the first one that is."""
+    stop = min(stop, mapping.i_size, offset + (UNLIMITED << PAGE_SHIFT))  # no more is asked for at once
     first, stop_frame = mapping.base + (offset >> PAGE_SHIFT), mapping.base + page_count_for(stop)
     return min(stop, (mapping.arena.first_present(first, stop_frame) - mapping.base) << PAGE_SHIFT)
 
