@@ -115,8 +115,8 @@ PAGES = [
     ),
     mutation(
         "mapping", "a dirty file is suspended",
-        "self.in_flight or self.under_writeback or self.dirty_pages or self.i_rwsem.held",
-        "self.in_flight or self.under_writeback or self.i_rwsem.held",
+        "bool(self.under_writeback or self.dirty_pages or self.i_rwsem.held)",
+        "bool(self.under_writeback or self.i_rwsem.held)",
         "contract/test_writeback.py::test_a_dirty_file_is_not_suspended",
     ),
     # -- removal and reclaim -----------------------------------------------------------------------------------
