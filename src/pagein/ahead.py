@@ -64,6 +64,7 @@ class Ahead:
         """By a worker, who does not wait."""
         file = self._file = OpenFile(self.inode.mapping, brings=self._wishes)
         if self._is_ended:  # asked after `end` can see the file: one of the two sees what the other did
+            self._brought()  # who has ended it may have been interrupted before he had said so
             return
         self._cache._zone.workqueue.begin(filemap.populating(file, start_index, stop_index), self._brought)
 

@@ -58,7 +58,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=PageReader)
 
 IDLE_INODES_MAX = 4096
-"""Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB."""
+"""Inodes kept, with their pages, after their last file was closed.  One costs about 2 KiB;
+of large ones fewer are kept (idle.py)."""
 
 
 class PageCache:

@@ -93,7 +93,7 @@ class File(PageWriter):
                             self._pos = stop
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, stop)
+                        filemap.after_lost_race(self._file, offset, stop)
             elif size.__class__ is not int or size < 0:
                 size = self._count(size)
             data = self.pread(size, offset)
@@ -181,7 +181,7 @@ class File(PageWriter):
         stop = self._shift + min(offset + size, (offset | PAGE_OFFSET_MASK) + 1, self._mapping.i_size)
         piece: bytes = self._memory[start : self._memory.find(b"\n", start, stop) + 1 or stop]  # (c)
         if self._generations[region] != generation:  # (d)
-            filemap.after_lost_race(self._mapping, offset, stop - self._shift)
+            filemap.after_lost_race(self._file, offset, stop - self._shift)
             return b""
         if start != self._last_end or not start & PAGE_OFFSET_MASK:
             self._referenced[frame] = 1

@@ -37,6 +37,8 @@ ADVICE: tuple[Advice, ...] = ("normal", "sequential", "random", "willneed", "don
 
 ALL_PLAIN = b"\1" * (1 << 16)
 """The flags of pages that are here, and bear no marker: whether some are all so is one comparison, and no copy."""
+PLAIN_BYTES_MAX = len(ALL_PLAIN) << PAGE_SHIFT
+"""To look at the flags of more would only fill their holes."""
 PIN_SWEEP_MASK = 0xFF
 """Every 256th view looks whether it is time to sweep out those that have ended."""
 
@@ -116,7 +118,7 @@ class PageReader(io.BufferedIOBase):
                             self._last_end = end
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, offset + size)
+                        filemap.after_lost_race(self._file, offset, offset + size)
                 else:
                     uptodate = self._uptodate[first : last + 1]
                     if ALL_PLAIN.startswith(uptodate) and offset + size <= self._mapping.i_size:  # (b)
@@ -126,7 +128,7 @@ class PageReader(io.BufferedIOBase):
                             self._last_end = end
                             self._hits += 1
                             return data
-                        filemap.after_lost_race(self._mapping, offset, offset + size)
+                        filemap.after_lost_race(self._file, offset, offset + size)
         except (IndexError, OverflowError, TypeError):
             pass  # beyond the arena, or no integers: said clearly below
         return self._pread_missing(size, offset)
@@ -213,7 +215,7 @@ class PageReader(io.BufferedIOBase):
             end = start + size
             first, stop = start >> PAGE_SHIFT, end + PAGE_OFFSET_MASK >> PAGE_SHIFT
             # (The frames behind the file's are another's, and not to be pinned even for a moment.)
-            if offset >= 0 < size and stop <= self._stop_frame and end.__class__ is int:
+            if offset >= 0 < size <= PLAIN_BYTES_MAX and stop <= self._stop_frame and end.__class__ is int:
                 shown = self._read_only[start:end]
                 # Pinned first, and Uptodate tested then: mm/pin.py.
                 self._pin((first, stop, shown))

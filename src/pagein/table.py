@@ -15,7 +15,8 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import closed_cache
@@ -61,6 +62,10 @@ class InodeTable:
         self._idle = IdleInodes(idle_max)
         self._lingering: set[Inode] = set()
         """Inodes without a file whose store's side is still open, because a page was in flight when it was closed."""
+        self._awaited: set[Inode] = set()
+        """Those of them of which somebody follows up once it has come..."""
+        self._to_await: list[Inode] = []
+        """...and those of which nobody waits for it yet."""
         self._unfound: list[AddressSpace] = []
         """Mappings of inodes that nobody will find again, nor read: their pages go, whoever still refers to them."""
         self._leaving: set[AddressSpace] = set()
@@ -144,6 +149,8 @@ class InodeTable:
             ahead.is_counted_in = True
             self.ahead.add(ahead)
             self.counted(ahead.inode)
+            if self._closing_count or self.zone.closed:  # who closes the cache has ended the others already
+                ahead.end()
 
     def made(self, opened: Opened, key: Hashable, name: str) -> Inode:
         """An inode for operations that the user has; the one that is there for *key*, if that is the same file."""
@@ -208,6 +215,8 @@ class InodeTable:
                 self._leaving.add(self.orphans.popleft())
             leaving, self._leaving = self._leaving, set()
             unfound, self._unfound = self._unfound, []
+            to_await, self._to_await = self._to_await, []
+        self._follow_up_when_idle(to_await)
         self.close_all(to_close)
         for mapping in unfound:
             truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
@@ -222,6 +231,34 @@ class InodeTable:
                 called(OPEN, self.zone, opened.close)()
             except Exception as error:
                 self.close_failures.append(error)
+
+    def _follow_up_when_idle(self, inodes: list[Inode]) -> None:
+        """Have somebody follow up as soon as no page of these is in flight, also in a cache that was closed: nobody
+        may call it any more."""
+        for inode in inodes:
+            # Begun here, because the queue may be closed: what was begun goes on in it.
+            self.zone.workqueue.begin(inode.mapping.idle_steps, partial(self._is_idle, inode))
+        if inodes:
+            with suppress(RuntimeError):  # the interpreter is ending
+                self.zone.workqueue.kick_if_possible()
+
+    def _is_idle(self, inode: Inode, *_: object) -> None:
+        """By a worker, which has others to go on with: a store's close may block."""
+        try:
+            self.zone.io.start(partial(self._follow_up_late, inode))
+        except (ValueError, RuntimeError):  # the cache was closed; no thread is to be had
+            self._follow_up_late(inode)
+
+    def _follow_up_late(self, inode: Inode) -> None:
+        self.behind.begin()
+        try:
+            with self.lock:
+                self._awaited.discard(inode)
+            self.follow_up()
+        except Exception as error:
+            self.close_failures.append(error)
+        finally:
+            self.behind.end()
 
     def close_late(self, inode: Inode) -> None:
         """Close the store's side of an inode whose last page has come, when the cache has been closed."""
@@ -284,11 +321,25 @@ class InodeTable:
         for inode in list(self._lingering):
             if inode.open_count:
                 self._lingering.discard(inode)
-            elif inode.opened is not None and inode.mapping.suspend():  # else a page is in flight: next time
+            elif inode.opened is not None and self._is_suspended(inode):
                 self._lingering.discard(inode)
                 to_close.append(inode.opened)
                 inode.opened = None
         return to_close
+
+    def _is_suspended(self, inode: Inode) -> bool:
+        """Whether no page of it can be locked from now on.  Else one is in flight, and who waits for that follows up;
+        or somebody changes it, and follows up himself.  Under the lock."""
+        mapping = inode.mapping
+        while not mapping.suspend():
+            if mapping.in_flight:
+                if inode not in self._awaited:
+                    self._awaited.add(inode)
+                    self._to_await.append(inode)
+                return False
+            if mapping.is_changing:
+                return False
+        return True
 
     def _forget_the_longest_idle(self) -> None:
         """Under the lock."""
@@ -321,7 +372,7 @@ class InodeTable:
         if not mapping.suspend():
             return False
         truncate.invalidate_mapping_pages(mapping, 0, mapping.frame_count)
-        return self.zone.release_frames(mapping.arena, mapping.base, mapping.frame_count)
+        return self.zone.release_frames(mapping)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -379,6 +430,8 @@ class InodeTable:
         self.turns.start_anew()
         self.behind.start_anew()
         self._closing_count = 0
+        self._awaited.clear()
+        self._to_await.clear()
         self.late.clear()
         self.ahead_begun.clear()
         for ahead in self.ahead:  # nobody goes on with it here

@@ -162,6 +162,36 @@ def test_no_advice_waits_for_a_lock(cache: PageCache) -> None:
     asyncio.run(main())
 
 
+def test_a_hit_that_lost_its_race_waits_for_no_lock(cache: PageCache) -> None:
+    """Who evicts has the zone's lock, and what the loop's thread has touched is given back by another."""
+
+    async def main() -> None:
+        async with await read_ahead_of_time(cache) as file:
+            arena, read = mapping_of(file).arena, []
+            memory = arena.memory
+
+            class Spoilt:
+                """Memory that an eviction takes from under the reader, the first time."""
+
+                def __getitem__(self, where: slice) -> bytes:
+                    file._reader._memory = memory
+                    arena.bump_generation(mapping_of(file).base, 1)
+                    return memory[where]
+
+            async def read_at_once() -> None:
+                read.append(result_at_once(file.pread(100, 5)))
+
+            file._reader._memory = Spoilt()
+            with cache._zone.lock:
+                reading = threading.Thread(target=lambda: asyncio.run(read_at_once()))
+                reading.start()
+                reading.join(PATIENCE_S)
+                assert read == [pattern(5, 100)], "it waits"
+            await until(lambda: cache.stats().lost_races == 1)
+
+    asyncio.run(main())
+
+
 def test_advice_is_given_up_where_too_much_of_it_is_in_line(cache: PageCache, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with await read_ahead_of_time(cache) as file:

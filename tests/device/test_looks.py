@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Hashable
 from functools import partial
 
@@ -171,6 +172,32 @@ def test_a_source_that_reads_through_the_store_it_looks_at_is_let_through(subjec
     place = Place("a", run=partial(read_page, subject, 3))
     assert opening(subject, place).result() == "a"
     subject.assert_at_rest(3)
+    assert_line_is_empty(subject)
+
+
+class OtherOps(ScriptedOps):
+    """Of another store."""
+
+
+def test_a_look_does_not_wait_for_memory_that_stands_behind_it(blocking_scene: Scene) -> None:
+    """Its store's code reads another file of the cache, all of whose pages are to be read once the look has ended."""
+    subject = blocking_scene.open(requests_max=1, cap_pages=4)
+    other = blocking_scene.open(ops=OtherOps(), cache=subject.cache)
+    gate = subject.scene.gate()
+
+    def read_other() -> None:
+        with pytest.raises(OSError) as caught:
+            other.file.pread(1, 0)
+        assert caught.value.errno == errno.ENOMEM
+
+    look = opening(subject, Place("a", gate=gate, run=read_other))
+    gate.wait_for_arrivals()
+    readers = [subject.scene.start(read_page, subject, index) for index in range(0, 8, 2)]
+    subject.scene.until(lambda: device_of(subject).queued_count == len(readers))
+    assert subject.zone.charged_pages == subject.zone.cap_pages
+    gate.open()
+    assert look.result() == "a"
+    assert [reader.result() for reader in readers] == [subject.content(index) for index in range(0, 8, 2)]
     assert_line_is_empty(subject)
 
 

@@ -7,11 +7,12 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from tests.file.sources import TIMEOUT_S, Outcome, binary, open_fds, outcome_of, run_in_threads
 
-from pagein import PageCache
+from pagein import File, PageCache
 from pagein.stores.source import Opened
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.stores import PATIENCE_S, Gate, ScriptedOps, gated, started, updated
@@ -142,6 +143,82 @@ def test_a_store_is_let_go_of_only_after_its_last_page_has_come(own_cache: PageC
     assert_nothing_left(own_cache._zone, settle_s=PATIENCE_S)
     own_cache.close()
     assert (busy.closes, idle.closes) == (1, 1)
+
+
+def read_in_the_background(file: File, page_index: int) -> threading.Thread:
+    reader = threading.Thread(target=outcome_of, args=(lambda: file.pread(1, page_index * PAGE_SIZE),), daemon=True)
+    reader.start()
+    return reader
+
+
+def test_the_store_of_a_closed_file_is_let_go_of_once_its_last_page_has_come(own_cache: PageCache) -> None:
+    """Though nobody calls the cache any more."""
+    place = Place("busy", ops=ScriptedOps({2: [started]}))
+    file = binary(own_cache.open((place, "path")))
+    file.advise("random")
+    reader = read_in_the_background(file, 2)
+    place.ops.started_page(2)
+    file.close()
+    own_cache.stats()  # who follows up in between has nothing to wait for, and is not the one
+    assert place.closes == 0
+    place.ops.complete(2)
+    assert place.closed.wait(PATIENCE_S)
+    reader.join(PATIENCE_S)
+    assert place.closes == 1
+
+
+def test_who_is_refused_because_the_cache_was_closed_leaves_no_store_open(
+    own_cache: PageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He has opened it, and a page of it is on its way when he hears that."""
+    place, refused, entering = Place("busy", ops=ScriptedOps({2: [started]})), Gate(), PageCache._entered
+    file = binary(own_cache.open((place, "path")))
+    file.advise("random")
+    reader = read_in_the_background(file, 2)
+    place.ops.started_page(2)
+
+    def entered(cache: PageCache, opened: File) -> File:
+        refused.pass_through()
+        return entering(cache, opened)
+
+    monkeypatch.setattr(PageCache, "_entered", entered)
+    told: list[Outcome] = []
+    opening = partial(own_cache.open, (place, "path"))
+    opener = threading.Thread(target=lambda: told.append(outcome_of(opening)), daemon=True)
+    opener.start()
+    refused.wait_for_arrivals()
+    assert place.closes == 1, "what he has opened is the same, and was not needed"
+    place.closed.clear()
+    own_cache.close()
+    refused.open()
+    opener.join(PATIENCE_S)
+    assert told == [("raised", ValueError, None)]
+    assert place.closes == 1, "its page has not come"
+    place.ops.complete(2)
+    assert place.closed.wait(PATIENCE_S)
+    reader.join(PATIENCE_S)
+    assert place.closes == 2
+
+
+def test_what_is_asked_for_while_the_cache_is_being_closed_leaves_no_store_open(
+    own_cache: PageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who has found the file open just before: after all that was begun has been ended."""
+    place = Place("busy", ops=ScriptedOps({2: [started]}))
+    file = binary(own_cache.open((place, "path")))
+    owner, end_ahead = file._owner, own_cache._table.end_ahead
+
+    def end_ahead_of_him() -> None:
+        end_ahead()
+        owner.will_need(2, 3)
+        place.ops.started_page(2)
+
+    monkeypatch.setattr(own_cache._table, "end_ahead", end_ahead_of_him)
+    own_cache.close()
+    assert place.closes == 0, "its page has not come"
+    place.ops.complete(2)
+    assert place.closed.wait(PATIENCE_S)
+    assert place.closes == 1
 
 
 def test_what_a_store_says_when_it_is_closed_late_is_told_by_the_next_close(own_cache: PageCache) -> None:

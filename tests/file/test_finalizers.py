@@ -184,6 +184,32 @@ def test_a_finalizer_that_asks_for_what_cannot_be_noted_is_told(what: str, monke
     assert len(scene.ops.data) == SIZE
 
 
+def test_a_finalizer_whose_read_lost_its_race_waits_for_no_lock_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own thread may have it: what it has touched is given back by another."""
+    scene = Scene("an object", debug=False)
+    file, arena, read = scene.last[0].file, scene.mapping.arena, []
+    assert file.pread(1, 0)
+    memory = arena.memory
+
+    class Spoilt:
+        """Memory that an eviction takes from under the reader, the first time."""
+
+        def __getitem__(self, where: slice) -> bytes:
+            file._memory = memory
+            arena.bump_generation(scene.mapping.base, 1)
+            return memory[where]
+
+    def collect() -> None:
+        with scene.cache._zone.lock:
+            scene.collect()
+
+    file._memory = Spoilt()
+    monkeypatch.setattr(Finalizer, "__del__", lambda self: read.append(self.file.pread(4, 0)))
+    assert ends(collect)
+    assert read == [bytes(scene.ops.data[:4])]
+    scene.cache.close()
+
+
 def test_a_thread_of_ours_is_inside_the_core_from_its_start_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have what others wait for between any two of its lines; only what a store does is outside."""
     depths: dict[str, list[bool]] = {"worker": [], "flusher": [], "store": [], "loop": []}

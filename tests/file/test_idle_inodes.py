@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 
 import pytest
-from tests.file.sources import DATA, Bytes, binary, charged_pages, operations_of
+from tests.file.sources import DATA, Bytes, binary, charged_pages, open_fds, operations_of
 
-from pagein import PageCache, cache as cache_module
+from pagein import PageCache, cache as cache_module, idle
 from pagein.cache import IDLE_INODES_MAX
+from pagein.idle import IDLE_FRAMES_MAX, IDLE_WITH_ARENA_MAX
+from pagein.mm.arena import SHARED_ARENA_PAGES
 from pagein.stores import MemoryStore
 from pagein.units import PAGE_SIZE
 
@@ -94,3 +96,47 @@ def test_objects_of_stores_are_bounded_in_the_same_way(cache: PageCache) -> None
     gc.collect()
     assert cache.stats().inodes == FEW
     assert charged_pages(cache) == FEW
+
+
+DESCRIPTORS = 9
+"""Of a file that has an arena of its own."""
+
+
+def test_large_files_that_were_closed_keep_few_descriptors(cache: PageCache) -> None:
+    """And what was used last keeps its pages."""
+    ops, store = operations_of(DATA)
+    size_bytes = (64 << 30) + 1
+    before = len(open_fds())
+    for number in range(IDLE_WITH_ARENA_MAX + 8):
+        with cache.inode(ops, size_bytes=size_bytes, key=number).open() as file:
+            assert file.pread(10, 0) == DATA[:10]
+    cache.stats()  # sweeps
+    assert len(open_fds()) <= before + (IDLE_WITH_ARENA_MAX + 1) * DESCRIPTORS
+    assert cache.stats().inodes == IDLE_WITH_ARENA_MAX
+    store.requests.clear()
+    with cache.inode(ops, size_bytes=size_bytes, key=number).open() as file:
+        assert file.pread(10, 0) == DATA[:10]
+    assert not store.requests
+
+
+def test_large_files_that_were_closed_leave_address_space(cache: PageCache) -> None:
+    ops = Bytes(DATA)
+    frames = 1 << 24  # of 64 GiB
+    for number in range(IDLE_FRAMES_MAX // frames + 2 * SHARED_ARENA_PAGES // frames):
+        with cache.inode(ops, size_bytes=33 << 30, key=number).open():
+            pass
+    small = cache.inode(ops, size_bytes=PAGE_SIZE, key="small")
+    assert cache.inode(ops, size_bytes=PAGE_SIZE, key="small") is small
+    assert len(cache._zone.arenas) * SHARED_ARENA_PAGES <= IDLE_FRAMES_MAX + SHARED_ARENA_PAGES
+
+
+def test_a_file_that_is_larger_than_all_that_is_kept_is_kept_alone(
+    cache: PageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "IDLE_FRAMES_MAX", 1 << 20)
+    ops, store = operations_of(DATA)
+    for number in (0, 1, 1):
+        with cache.inode(ops, size_bytes=33 << 30, key=number).open() as file:
+            file.pread(10, 0)
+    assert len(store.requests) == 2
+    assert cache.stats().inodes == 1

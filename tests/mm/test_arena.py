@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import sys
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, strategies as st
@@ -20,7 +22,8 @@ from pagein.mm.arena import (
     frames_for,
     ones,
 )
-from pagein.testing.stores import ScriptedOps
+from pagein.testing.leaks import settle
+from pagein.testing.stores import PATIENCE_S, ScriptedOps
 from pagein.units import PAGE_SIZE
 
 GRAIN_PAGES = 4096
@@ -267,6 +270,75 @@ def test_a_long_walk_through_a_large_file_costs_flags_only_where_pages_are():
         assert cache._zone.planes_bytes() <= here_or_remembered * 5 * PAGE_SIZE + generations_bytes
         file.advise("dontneed")
         ops.calls.clear()
+
+
+STRIDE_GRAINS = 3
+"""Less than a stream of reads may jump, so that what lies between is looked at."""
+
+
+@pytest.mark.parametrize("shift_pages", [0, 100], ids=["the first of a grain", "in a grain"])
+def test_jumps_through_a_large_file_leave_no_flags_when_all_is_dropped(shift_pages):
+    """Neither of what a reader has passed over, nor of what lies beside his pages."""
+    jumps = 100
+    with PageCache(4 * jumps * PAGE_SIZE) as cache:
+        ops = ScriptedOps()
+        file = cache.inode(ops, size_bytes=(1 + STRIDE_GRAINS * jumps) * GRAIN_PAGES * PAGE_SIZE).open()
+        before = cache._zone.planes_bytes()
+        for jump in range(jumps):
+            offset = (STRIDE_GRAINS * jump * GRAIN_PAGES + shift_pages) * PAGE_SIZE
+            assert file.pread(8, offset) == ops.content(offset, 8)
+        assert cache._zone.planes_bytes() <= 6 * jumps * PAGE_SIZE
+        assert settle(cache._zone, PATIENCE_S)
+        assert cache.drop() >= jumps
+        generations_bytes = PAGE_SIZE
+        assert cache._zone.planes_bytes() <= before + generations_bytes
+        ops.calls.clear()
+
+
+def test_flags_of_many_pages_of_a_grain_go_when_they_are_dropped():
+    """The walk that finds them goes on in a grain whose last page has just gone."""
+    with PageCache(16 * PAGE_SIZE) as cache:
+        file = cache.inode(ScriptedOps(), size_bytes=8 * PAGE_SIZE).open()
+        file.advise("random")
+        before = cache._zone.planes_bytes()
+        for index in (0, 2, 4):
+            file.pread(1, index * PAGE_SIZE)
+        assert cache.drop() == 3
+        assert cache._zone.planes_bytes() <= before + PAGE_SIZE, "the generations alone"
+
+
+TOO_MUCH = 1 << 36
+"""Bytes, whose flags take 16 MiB."""
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda file: file.read1(TOO_MUCH),
+        lambda file: file.read1(sys.maxsize),
+        lambda file: file.peek(TOO_MUCH),
+        lambda file: file.view(TOO_MUCH, 0),
+    ],
+    ids=["read1", "read1 of all there is", "peek", "view"],
+)
+def test_to_ask_for_more_than_can_come_fills_no_flags(read):
+    with PageCache(16 * PAGE_SIZE) as cache:
+        ops = ScriptedOps()
+        file = cache.inode(ops, size_bytes=TOO_MUCH).open()
+        with suppress(OSError):  # a view of more than the cache
+            read(file)
+        assert cache._zone.planes_bytes() <= 10 * PAGE_SIZE
+        ops.calls.clear()
+
+
+def test_frames_that_are_given_back_take_their_flags_along(arena):
+    """Also those that somebody has looked at where no page was."""
+    first = arena.reserve(2 * GRAIN_PAGES)
+    assert first is not None
+    assert not any(arena.uptodate[first : first + 2 * GRAIN_PAGES])
+    assert arena.planes_bytes() == 2 * PAGE_SIZE
+    arena.release(first, 2 * GRAIN_PAGES)
+    assert arena.planes_bytes() == 0
 
 
 def test_without_memfd_and_hole_punching_pages_are_zeroed(monkeypatch):

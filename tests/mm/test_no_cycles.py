@@ -11,6 +11,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -66,6 +67,21 @@ def test_an_error_that_was_handled_keeps_nothing_of_its_reader_alive(run_pages: 
 
         assert in_a_thread(read)() is None
         world.assert_idle()
+
+
+@pytest.mark.parametrize("run_pages", [0, 2])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_was_read_keeps_nothing_of_its_file(run_pages: int, asynchronous: bool) -> None:
+    """A large one has descriptors, too, which it would keep until the collector comes by."""
+    with World() as world:
+        file, _ = world.open(pages=2, run_pages=run_pages, asynchronous=asynchronous)
+        in_a_thread(partial(file.pread, 2 * PAGE_SIZE, 0))
+        mapping = weakref.ref(file._file.mapping)
+        file.close()
+        del file
+        world.cache.stats()  # sweeps
+        world.assert_idle()
+        assert mapping() is None
 
 
 def test_a_cache_that_is_dropped_without_being_closed_gives_its_memory_back() -> None:

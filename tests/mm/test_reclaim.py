@@ -16,6 +16,7 @@ from pagein.mm import filemap, reclaim, removal, truncate
 from pagein.mm.arena import REGION_PAGES, Arena
 from pagein.mm.filemap import LOST_RACES_MAX
 from pagein.mm.lru import GHOST, MAIN, NOT_QUEUED, PAID, READ_AHEAD, SMALL, SPARED, Run, pay_for_used
+from pagein.mm.page import LockedPage
 from pagein.mm.pin import Pins
 from pagein.mm.victims import Head, Occupancy, Verdict, fifo, s3fifo
 from pagein.testing.leaks import assert_nothing_left
@@ -326,7 +327,7 @@ def test_a_copy_that_a_removal_spoilt_is_thrown_away(scene, after_copy):
     subject = scene.open(page_count=8)
     read_pages(subject, 2, 3)
     take = Racing(subject, 1, after_copy=after_copy)
-    assert filemap.copy_if_uptodate(subject.mapping, 2 * PAGE_SIZE, 4 * PAGE_SIZE, take) is None
+    assert filemap.copy_if_uptodate(subject.open_file, 2 * PAGE_SIZE, 4 * PAGE_SIZE, take) is None
     assert subject.cache.stats().lost_races == 1
     assert subject.zone.resident_bytes() == 0
     subject.assert_at_rest()
@@ -372,7 +373,7 @@ def test_the_size_is_looked_at_once_the_page_is_seen_to_be_here(scene):
             return found
 
     arena.uptodate = Late()
-    copied = filemap.copy_if_uptodate(subject.mapping, 0, PAGE_SIZE, partial(memory, subject))
+    copied = filemap.copy_if_uptodate(subject.open_file, 0, PAGE_SIZE, partial(memory, subject))
     assert copied == (subject.content(0), 100)
 
 
@@ -409,6 +410,37 @@ def test_pages_that_came_back_meanwhile_are_not_given_back(scene):
     assert subject.file.pread(PAGE_SIZE, 3 * PAGE_SIZE) == subject.content(3)
     assert [call.index for call in subject.ops.calls] == [1]
     subject.assert_at_rest(1, 3)
+
+
+def test_a_copy_that_lost_its_race_takes_nothing_from_the_file_that_has_its_frames_now(scene):
+    """A read that Ctrl-C has left to a worker goes on, though its file is closed and gone: the page that another is
+    being read into is that one's."""
+    other = scene.open(page_count=2)
+    cache = other.cache
+    gone = [cache.inode(ScriptedOps(), size_bytes=PAGE_SIZE)]
+    with gone[0].open() as file:
+        file.pread(PAGE_SIZE, 0)
+        open_file = file._file
+    del file
+    reused: list[tuple[Subject, LockedPage]] = []
+
+    def take(start: int, stop: int) -> bytes:
+        del gone[:]
+        cache.stats()  # sweeps
+        subject = scene.open(page_count=1, cache=cache)
+        assert subject.mapping.base == open_file.mapping.base, "the frames are used again"
+        held = subject.mapping.lock_page(0)
+        subject.ops.fill(held)
+        reused.append((subject, held))
+        return memory(subject, start, stop)
+
+    assert filemap.copy_if_uptodate(open_file, 0, PAGE_SIZE, take) is None
+    assert cache.stats().lost_races == 1
+    subject, held = reused[0]
+    held.set_uptodate()
+    held.unlock()
+    assert subject.file.pread(PAGE_SIZE, 0) == subject.content(0)
+    subject.assert_at_rest(0)
 
 
 def test_the_hit_path_of_a_file_checks_the_generation(scene):

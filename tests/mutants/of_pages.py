@@ -115,8 +115,8 @@ PAGES = [
     ),
     mutation(
         "mapping", "a dirty file is suspended",
-        "self.in_flight or self.under_writeback or self.dirty_pages or self.i_rwsem.held",
-        "self.in_flight or self.under_writeback or self.i_rwsem.held",
+        "bool(self.under_writeback or self.dirty_pages or self.i_rwsem.held)",
+        "bool(self.under_writeback or self.i_rwsem.held)",
         "contract/test_writeback.py::test_a_dirty_file_is_not_suspended",
     ),
     # -- removal and reclaim -----------------------------------------------------------------------------------
@@ -194,6 +194,12 @@ PAGES = [
         "mm/test_reclaim.py::test_pages_that_came_back_meanwhile_are_not_given_back",
     ),
     mutation(
+        "removal", "who lost a race punches a page of the file that has the frames now",
+        "        if mapping not in zone.mappings:\n            return\n",
+        "",
+        "mm/test_reclaim.py::test_a_copy_that_lost_its_race_takes_nothing_from_the_file_that_has_its_frames_now",
+    ),
+    mutation(
         "removal", "who lost a race leaves the memory of a page that was removed and is still locked",
         " and not page.removed:  # a page",
         ":  # a page",
@@ -204,6 +210,18 @@ PAGES = [
         "(first_frame + page_count - 1 >> REGION_SHIFT) + 1):\n",
         "(first_frame >> REGION_SHIFT) + 1):\n",
         "mm/test_arena.py::test_a_removal_bumps_the_generation_of_each_region_that_it_touches",
+    ),
+    mutation(
+        "arena", "what was looked at beside the pages of a grain stays",
+        "            first -= 1\n",
+        "            pass\n",
+        "mm/test_arena.py::test_jumps_through_a_large_file_leave_no_flags_when_all_is_dropped",
+    ),
+    mutation(
+        "arena", "a walk goes on in a grain whose last page its caller has removed",
+        "            yield from [run.span() for run in _PRESENT.finditer(self.uptodate, start, stop)]\n",
+        "            yield from (run.span() for run in _PRESENT.finditer(self.uptodate, start, stop))\n",
+        "mm/test_arena.py::test_flags_of_many_pages_of_a_grain_go_when_they_are_dropped",
     ),
     mutation(
         "arena", "the last piece of a long punch goes beyond its end",
@@ -237,9 +255,15 @@ PAGES = [
     ),
     mutation(
         "reclaim", "a thread that holds a page lock waits for memory",
-        "    if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):\n",
+        "    if zone.is_waited_for_here() or any(page.owner == this_thread for page in zone.locked):\n",
         "    if False:\n",
         "contract/test_memory.py::test_a_store_that_reads_through_the_full_cache_has_an_error_and_not_a_hang",
+    ),
+    mutation(
+        "zone", "a look that has a place at its store waits for memory",
+        "        return self.is_in_store_code() or any(\n",
+        "        return self.is_in_store_code() or not all(\n",
+        "device/test_looks.py::test_a_look_does_not_wait_for_memory_that_stands_behind_it",
     ),
     mutation(
         "dirty", "there is said to be no memory while pages are under write-back",

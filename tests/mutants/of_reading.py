@@ -101,8 +101,8 @@ READING = [
     ),
     mutation(
         "readpage", "a page is not unlocked if readpage raises",
-        "            mapping.device.failed(page.request)\n        if page.locked:\n            page.unlock()\n",
-        "            mapping.device.failed(page.request)\n",
+        "            mapping.device.failed(request)\n        if page.locked:\n            page.unlock()\n",
+        "            mapping.device.failed(request)\n",
         "contract/test_return_contract.py::test_item_10_a_synchronous_error_reaches_its_reader_unchanged",
     ),
     mutation(

@@ -51,9 +51,8 @@ def pread_many(file: File) -> None:
 
 
 def copy(file: File) -> None:
-    mapping = file._file.mapping
-    memory = mapping.arena.memory
-    copied = filemap.copy_if_uptodate(mapping, 0, PAGE_SIZE, lambda start, stop: memory[start:stop])
+    memory = file._file.mapping.arena.memory
+    copied = filemap.copy_if_uptodate(file._file, 0, PAGE_SIZE, lambda start, stop: memory[start:stop])
     check(copied[0] if copied else b"", 0, 0)
 
 

@@ -138,32 +138,49 @@ class Arena:
         return first
 
     def release(self, first_frame: int, frame_count: int) -> None:
-        """Give back what `reserve` gave.  The caller has removed every page of it."""
+        """Give back what `reserve` gave.  The caller has removed every page of it, and forgotten it."""
+        if frame_count >> _GRAIN_SHIFT:
+            self._punch_flags(first_frame, frame_count)  # what somebody has looked at where no page was
         self._free_by_size[frame_count].append(first_frame)
 
     def populated(self, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
         """The runs of Uptodate frames in a range, in order.
 
-        Holes of the plane are skipped by SEEK_DATA: to look at a hole through the mapping would fill it.
+        Holes of the plane are skipped by SEEK_DATA: to look at a hole through the mapping would fill it.  So a grain
+        is looked at as a whole, before the caller may have removed its last page.
         """
         for start, stop in self._with_memory(_UPTODATE, first_frame, stop_frame):
-            for run in _PRESENT.finditer(self.uptodate, start, stop):
-                yield run.span()
+            yield from [run.span() for run in _PRESENT.finditer(self.uptodate, start, stop)]
 
     def dirty_frames(self, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
         """The runs of dirty frames in a range, in order."""
         for start, stop in self._with_memory(_DIRTY, first_frame, stop_frame):
-            for run in _PRESENT.finditer(self.dirty, start, stop):
-                yield run.span()
+            yield from [run.span() for run in _PRESENT.finditer(self.dirty, start, stop)]
 
     def first_present(self, first_frame: int, stop_frame: int) -> int:
-        """The first Uptodate frame of a range; *stop_frame* if there is none."""
-        found = _PRESENT.search(self.uptodate, first_frame, stop_frame)
-        return found.start() if found else stop_frame
+        """The first Uptodate frame of a range; *stop_frame* if there is none.
+
+        For who is about to bring the first: its grain is no hole then.  The others may be.
+        """
+        grain_stop = min(((first_frame >> _GRAIN_SHIFT) + 1) << _GRAIN_SHIFT, stop_frame)
+        found = _PRESENT.search(self.uptodate, first_frame, grain_stop)
+        if found:
+            return found.start()
+        for start, stop in self._with_memory(_UPTODATE, grain_stop, stop_frame):
+            found = _PRESENT.search(self.uptodate, start, stop)
+            if found:
+                return found.start()
+        return stop_frame
 
     def tracked(self, first_frame: int, stop_frame: int) -> list[tuple[int, int]]:
         """Ranges, of one grain at most, that hold every frame of a range whose ``lru`` is not zero."""
         return list(self._with_memory(_LRU, first_frame, stop_frame))
+
+    def tracked_grains(self, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
+        """`tracked`, by what is counted: for a range of few grains."""
+        for grain in range(first_frame >> _GRAIN_SHIFT, (stop_frame - 1 >> _GRAIN_SHIFT) + 1):
+            if grain in self._tracked_pages_by_grain:
+                yield max(grain << _GRAIN_SHIFT, first_frame), min((grain + 1) << _GRAIN_SHIFT, stop_frame)
 
     def _with_memory(self, plane: int, first_frame: int, stop_frame: int) -> Iterator[tuple[int, int]]:
         """The parts of a range, grain by grain, in which a plane is no hole."""
@@ -217,7 +234,8 @@ class Arena:
     def track(self, first_frame: int, change: int) -> None:
         """Count the frames of a grain whose ``lru`` is not zero, and give back the planes' memory with the last.
 
-        A page gets its place in ``lru`` before its content, so no other flag of a grain outlives the count.
+        A page gets its place in ``lru`` before its content, so no other flag of a grain outlives the count.  Who looks
+        at what is beside a page may have filled the grain next to its own, which goes with it.
         """
         grain = first_frame >> _GRAIN_SHIFT
         tracked = self._tracked_pages_by_grain[grain] + change
@@ -225,8 +243,17 @@ class Arena:
             self._tracked_pages_by_grain[grain] = tracked
             return
         del self._tracked_pages_by_grain[grain]
+        first, stop = grain, grain + 1
+        if first and first - 1 not in self._tracked_pages_by_grain:
+            first -= 1
+        if stop << _GRAIN_SHIFT < self.page_count and stop not in self._tracked_pages_by_grain:
+            stop += 1
+        self._punch_flags(first << _GRAIN_SHIFT, (stop - first) << _GRAIN_SHIFT)
+
+    def _punch_flags(self, first_frame: int, page_count: int) -> None:
+        """Of whole grains, none of which is tracked."""
         for plane in self._planes[:_FLAG_PLANES]:
-            _punch(plane, grain << _GRAIN_SHIFT, 1 << _GRAIN_SHIFT)
+            _punch(plane, first_frame, page_count)
 
     def resident_bytes(self) -> int | None:
         """Memory that the frames truly take, as the system counts it (st_blocks); None where it cannot say."""

@@ -123,14 +123,14 @@ def read_parts(
     attempts = 0
     missed = False
     while offset < min(stop, mapping.i_size):
-        copied = copy_if_uptodate(mapping, offset, stop, take, is_first_use=attempts > 0)
+        copied = copy_if_uptodate(file, offset, stop, take, is_first_use=attempts > 0)
         try:
             if copied is None and flags:
                 _do_not_wait(file, offset, stop, flags)
             elif copied is None and attempts < LOST_RACES_MAX:
                 attempts += 1
                 wanted_stop = _stop_of_hole(mapping, offset, stop) if once else stop
-                copy = partial(copy_if_uptodate, mapping, offset, stop, take, is_first_use=True)
+                copy = partial(copy_if_uptodate, file, offset, stop, take, is_first_use=True)
                 limit_pages, copied = yield _bring(
                     file, offset, wanted_stop, limit_pages, counts=not missed, copy=copy if takes_anywhere else None
                 )
@@ -158,18 +158,20 @@ def read_parts(
 
 def _stop_of_hole(mapping: AddressSpace, offset: int, stop: int) -> int:
     """Where a read of one piece ends that begins with a page that is not here: at the first one that is."""
+    stop = min(stop, mapping.i_size, offset + (UNLIMITED << PAGE_SHIFT))  # no more is asked for at once
     first, stop_frame = mapping.base + (offset >> PAGE_SHIFT), mapping.base + page_count_for(stop)
     return min(stop, (mapping.arena.first_present(first, stop_frame) - mapping.base) << PAGE_SHIFT)
 
 
 def copy_if_uptodate(
-    mapping: AddressSpace, offset: int, stop: int, take: Take[T], *, is_first_use: bool = False
+    file: OpenFile, offset: int, stop: int, take: Take[T], *, is_first_use: bool = False
 ) -> tuple[T, int] | None:
     """Copy what is here of bytes [offset, stop) without a lock: (the piece, where it ended), or None.
 
     The use for which a page was brought does not make it a page that was used again (*is_first_use*).
     The letters are those of the protocol in docs/explanation/architecture.md; the order is what makes it right.
     """
+    mapping = file.mapping
     arena, base = mapping.arena, mapping.base
     frame = base + (offset >> PAGE_SHIFT)
     region = frame >> REGION_SHIFT
@@ -185,7 +187,7 @@ def copy_if_uptodate(
     piece = take(shift + offset, shift + stop)  # (c)
     page_count = page_count_for(stop + shift) - frame
     if arena.generations[region] != generation:  # (d)
-        after_lost_race(mapping, offset, stop)
+        after_lost_race(file, offset, stop)
         return None
     mapping.check_usable()  # else closed meanwhile, and the frames may be another file's
     if is_first_use:
@@ -195,11 +197,24 @@ def copy_if_uptodate(
     return piece, stop
 
 
-def after_lost_race(mapping: AddressSpace, offset: int, stop: int) -> None:
-    """What a lock-free reader of bytes [offset, stop) does whose copy an eviction spoilt."""
-    index = offset >> PAGE_SHIFT
-    zone = mapping.zone
-    zone.workqueue.shielded(partial(removal.clean_up_after_lost_race, mapping, index, page_count_for(stop) - index))
+def after_lost_race(file: OpenFile, offset: int, stop: int) -> None:
+    """What a lock-free reader of bytes [offset, stop) does whose copy an eviction spoilt.
+
+    An event loop does not wait until it is done, nor a finalizer, whose thread may have what that waits for.
+    """
+    mapping, index = file.mapping, offset >> PAGE_SHIFT
+    clean_up = partial(removal.clean_up_after_lost_race, mapping, index, page_count_for(stop) - index)
+    _work(file, clean_up, waits=not (file.must_not_wait or is_inside()))
+
+
+def _work(file: OpenFile, run: Callable[[], None], *, waits: bool) -> None:
+    """Have something done that takes the zone's lock, where no signal can interrupt it."""
+    workqueue = file.mapping.zone.workqueue
+    if waits:
+        workqueue.shielded(run)
+        return
+    with suppress(ValueError, RuntimeError):  # closed, or no thread is to be had: nobody waits for it
+        workqueue.start(run)
 
 
 def heed_marker(file: OpenFile, offset: int, stop: int) -> None:
@@ -208,12 +223,7 @@ def heed_marker(file: OpenFile, offset: int, stop: int) -> None:
     stop_index = page_count_for(min(stop, mapping.i_size))
     if MARKED not in mapping.arena.uptodate[mapping.base + index : mapping.base + stop_index] or is_inside():
         return
-    workqueue, hit = mapping.zone.workqueue, partial(_hit_marker, file, index, stop_index)
-    if file.must_not_wait:
-        with suppress(ValueError, RuntimeError):  # closed, or no thread is to be had: nobody waits for what is ahead
-            workqueue.start(hit)
-    else:
-        workqueue.shielded(hit)
+    _work(file, partial(_hit_marker, file, index, stop_index), waits=not file.must_not_wait)
 
 
 def _hit_marker(file: OpenFile, index: int, stop_index: int) -> None:

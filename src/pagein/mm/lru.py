@@ -203,11 +203,19 @@ _IS_UNPAID = bytes(flags & READ_AHEAD and not flags & PAID for flags in range(25
 def pay_for_used(run: Run, *, now_pages: int = 0) -> int:
     """How many pages came without being asked for and have been used, or are among the last *now_pages*, which are used
     now; of those that were not counted before."""
+    arena, stop = run.arena, run.frame + run.page_count
+    # A reader may have passed over much where no page ever was.
+    spans = arena.tracked_grains(run.frame, stop)
+    return sum(_pay_for_used(Run(arena, at, end - at), min(max(at, stop - now_pages), end)) for at, end in spans)
+
+
+def _pay_for_used(run: Run, now_frame: int) -> int:
+    """Those from *now_frame* on are used now."""
     arena, place = run.arena, slice(run.frame, run.frame + run.page_count)
     unpaid = arena.lru[place].translate(_IS_UNPAID)
     if 1 not in unpaid:
         return 0
-    referenced = arena.referenced[place][: run.page_count - now_pages] + ones(now_pages)
+    referenced = arena.referenced[run.frame : now_frame] + ones(place.stop - now_frame)
     used = int.from_bytes(unpaid, "little") & int.from_bytes(referenced, "little")
     paid = int.from_bytes(arena.lru[place], "little") | used * PAID
     arena.lru[place] = paid.to_bytes(run.page_count, "little")

@@ -523,11 +523,15 @@ class AddressSpace:
     def suspend(self) -> bool:
         """Let no page be locked, or written to, from now on; False if one is at this moment, or is dirty."""
         with self.zone.lock, self.dirty_lock:
-            is_busy = self.in_flight or self.under_writeback or self.dirty_pages or self.i_rwsem.held
-            if not (self.suspended or is_busy):
+            if not (self.suspended or self.in_flight or self.is_changing):
                 self.suspended = True
                 self.may_write_short = self.short_writes = False
             return self.suspended
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether somebody writes to it, or stores it, or will."""
+        return bool(self.under_writeback or self.dirty_pages or self.i_rwsem.held)
 
     def resume(self, ops: AddressSpaceOperations) -> None:
         """Let pages be locked again, and brought by *ops*."""

@@ -110,7 +110,7 @@ class Page:
         self.marker_index: int = -1
         """The page of it whose reader asks for the next window; -1 for none (Linux: PG_readahead)."""
         self.request: Request | None = None
-        """What was asked of the store, of which this is a part."""
+        """What was asked of the store, of which this is a part, until it is unlocked."""
         self.in_writeback: bool = False
         """The store is being given what is in it: that outlives its lock."""
         self.writeback: Writeback | None = None
@@ -340,8 +340,9 @@ class Page:
 
     def _after_unlock(self, kept: bool) -> None:
         """What unlocking brings about that must not be done under the zone's lock."""
-        if self.request is not None:
-            self.request.device.start_queued()
+        request, self.request = self.request, None  # which refers to this one: no cycle
+        if request is not None:
+            request.device.start_queued()
         if kept and self.mapping.zone.checks:
             raise ContractViolation("page.buffer is not kept beyond the page's lock", repr(self))
 

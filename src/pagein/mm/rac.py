@@ -98,16 +98,16 @@ def read_run(file: OpenFile, page: LockedPage) -> None:
         page.end_read()
         return
     rac = ReadaheadControl(file, page)
-    ops = page.mapping.ops
+    ops, request = page.mapping.ops, page.request
     if type(ops).readahead is not AddressSpaceOperations.readahead:
         with zone.lock:
-            page.mapping.device.asked(page.request)
+            page.mapping.device.asked(request)
     try:
         with zone.in_store_code(READAHEAD, page):
             ops.readahead(rac)
     except BaseException as error:
         with zone.lock:
-            page.mapping.device.failed(page.request)
+            page.mapping.device.failed(request)
         for taken in rac.taken:
             if taken.locked:
                 taken.unlock()

@@ -17,6 +17,7 @@ from .locking import READPAGE
 if TYPE_CHECKING:
     from .openfile import OpenFile
     from .page import LockedPage
+    from .request import Request
 
 
 class Outcome(Enum):
@@ -36,13 +37,13 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     Locks: page locked and not Uptodate on entry; on return as `Outcome` says.
     Raises: the operation's own error, unchanged, with the page released; ContractViolation.
     """
-    mapping = page.mapping
+    mapping, request = page.mapping, page.request
     zone = mapping.zone
     with zone.lock:
         page.extend()
         is_hole = page.is_hole
         if not is_hole:
-            mapping.device.asked(page.request)
+            mapping.device.asked(request)
     if is_hole:
         page.set_uptodate()
         return Outcome.UPDATED
@@ -53,7 +54,7 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
             code = mapping.ops.readpage(file, page)
     except BaseException:
         with zone.lock:
-            mapping.device.failed(page.request)
+            mapping.device.failed(request)
         if page.locked:
             page.unlock()
         raise
@@ -62,7 +63,7 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
             if zone.checks:
                 zone.checks.operation_ends(page)
             return Outcome.UPDATED
-        raise _violation(page, "readpage returns AOP_UPDATED_PAGE with the page locked and Uptodate")
+        raise _violation(page, request, "readpage returns AOP_UPDATED_PAGE with the page locked and Uptodate")
     if code == 0:
         if page.locked:
             page.owner = None  # belongs to the I/O; it may end between these two lines, which harms nothing
@@ -70,14 +71,14 @@ def do_readpage(file: OpenFile, page: LockedPage) -> Outcome:
     if code == AOP_TRUNCATED_PAGE:
         if not page.locked:
             return Outcome.TRUNCATED
-        raise _violation(page, "readpage returns AOP_TRUNCATED_PAGE with the page unlocked")
-    raise _violation(page, f"readpage returns 0 or one of the codes of pagein.mm.aops, not {code!r}")
+        raise _violation(page, request, "readpage returns AOP_TRUNCATED_PAGE with the page unlocked")
+    raise _violation(page, request, f"readpage returns 0 or one of the codes of pagein.mm.aops, not {code!r}")
 
 
-def _violation(page: LockedPage, clause: str) -> ContractViolation:
+def _violation(page: LockedPage, request: Request | None, clause: str) -> ContractViolation:
     violation = ContractViolation(clause, f"{type(page.mapping.ops).__name__}.readpage of {page!r}")
     with page.mapping.zone.lock:
-        page.mapping.device.failed(page.request)
+        page.mapping.device.failed(request)
     if page.locked:
         page.unlock()
     return violation

@@ -131,10 +131,10 @@ def _waiting_can_help(zone: Zone) -> bool:
     """Whether others are about to release pages, and none of them can be waiting for this thread to do so.
 
     A thread that holds a page lock (a store that reads through this very cache) never waits for memory: two of
-    them might wait for one another.
+    them might wait for one another.  Nor does one that looks at a store, in whose line the pages may stand behind it.
     """
     this_thread = zone.door.thread_id()
-    if zone.is_in_store_code() or any(page.owner == this_thread for page in zone.locked):
+    if zone.is_waited_for_here() or any(page.owner == this_thread for page in zone.locked):
         return False
     return zone.reserved_pages > 0 or bool(zone.locked)
 
@@ -144,7 +144,7 @@ def _cleaning_can_help(zone: Zone, failures: int) -> bool:
 
     What fails is no reason to give up while something else may be cleaned; if that is all there is, it is tried once.
     """
-    if zone.is_in_store_code():
+    if zone.is_waited_for_here():
         return False
     if zone.dirty.may_be_cleaned():
         return True

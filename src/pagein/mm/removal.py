@@ -192,12 +192,15 @@ def clean_up_after_lost_race(mapping: AddressSpace, index: int, page_count: int)
     """Give back memory that a lock-free reader touched after its pages had been taken away.
 
     To read a hole of a shared mapping fills it with zeros, uncharged; the reader that lost the race calls this.
-    Assumes: the frames are still the mapping's, as they are while somebody has a file of it, open or not.
+    One that Ctrl-C has left to a worker may come here when nobody has a file of the mapping any more, and its frames
+    are another's, who may be filling them: what was touched went when they were given back.
     """
-    arena, first = mapping.arena, mapping.base + index
+    arena, first, zone = mapping.arena, mapping.base + index, mapping.zone
     page_count = min(page_count, mapping.frame_count - index)
-    with mapping.zone.lock:
-        mapping.zone.counters["lost_races"] += 1
+    with zone.lock:
+        zone.counters["lost_races"] += 1
+        if mapping not in zone.mappings:
+            return
         flags = bytearray(arena.uptodate[first : first + page_count])
         for at, page in mapping.in_flight.items():
             if 0 <= at - index < page_count and not page.removed:  # a page that was removed brings nothing any more

@@ -60,7 +60,7 @@ class Turn:
 
     def look_here(self) -> None:
         """By a thread that has nothing to do but to wait for it.  Blocks: yes."""
-        following = self._look()
+        following = self._make()
         if following is not None:
             following.start()
 
@@ -75,7 +75,17 @@ class Turn:
         """And those that follow, by the same worker: each would start another, while the one before is about to end."""
         turn: Turn | None = self
         while turn is not None:
-            turn = turn._look()
+            turn = turn._make()
+
+    def _make(self) -> Turn | None:
+        """The look, by the calling thread, which may be making another, whose store's code wants this one."""
+        with self._zone.in_turn(self):
+            return self._look()
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether it has a place at its store.  Locks: the zone's lock is held."""
+        return self._device is not None and not self.is_in_line
 
     def end(self, *, hands_on: bool = False) -> Turn | None:
         """The store has answered, or will not be asked.  Once more does no harm.

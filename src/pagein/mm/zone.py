@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .page import Page
     from .sync import Lock
     from .tracepoints import Tracer
+    from .turn import Turn
     from .victims import Victims
 
 
@@ -87,6 +88,7 @@ class Zone:
         self.checks = checks
         self.arenas: dict[int, Arena] = {}
         self.mappings: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
+        """Those that have frames here."""
         self.closed: bool = False
         self._next_arena_number = 0
         self._start_locks()
@@ -115,6 +117,7 @@ class Zone:
         self.streams: dict[Stream, int] = {}
         """Those that are being read into the cache, and how many requests each has in flight or in line."""
         self._in_store_code: dict[int, int] = {}
+        self._turns_here: dict[int, tuple[Turn, ...]] = {}
         self._discarders = 0
         self.queues: lru.Queues = lru.Queues(self.arenas, ghost_pages_max=self.cap_pages)
         self.dirty: DirtyState = DirtyState(self, self.dirty_limits)
@@ -195,14 +198,16 @@ class Zone:
             assert first is not None, "an empty shared arena has room for every file that may share it"
             return arena, first
 
-    def release_frames(self, arena: Arena, first_frame: int, frame_count: int) -> bool:
-        """Give back what `reserve_frames` gave; False if a page of it is still there.
+    def release_frames(self, mapping: AddressSpace) -> bool:
+        """Give back the frames that a mapping has had from `reserve_frames`; False if a page of it is still there.
 
         The look and the release are one: an eviction may take a page that turns out to be pinned, and put it back.
         """
+        arena, first_frame, frame_count = mapping.arena, mapping.base, mapping.frame_count
         with self.lock:
             if next(arena.populated(first_frame, first_frame + frame_count), None):
                 return False
+            self.mappings.discard(mapping)
             self.queues.forget_range(lru.Run(arena, first_frame, frame_count))
             arena.punch_all(first_frame, frame_count)  # what readers that lost a race have touched
             if frame_count > PRIVATE_ARENA_PAGES:
@@ -269,6 +274,26 @@ class Zone:
     def is_in_store_code(self) -> bool:
         """Whether the calling thread is inside an operation of a store."""
         return self.door.thread_id() in self._in_store_code
+
+    @contextmanager
+    def in_turn(self, turn: Turn) -> Iterator[None]:
+        """This thread makes the look whose turn that is."""
+        here = self.door.thread_id()
+        turns = self._turns_here.get(here, ())
+        self._turns_here[here] = *turns, turn
+        try:
+            yield
+        finally:
+            self._turns_here.pop(here, None)  # gone in a child that the store's code has forked
+            if turns:
+                self._turns_here[here] = turns
+
+    def is_waited_for_here(self) -> bool:
+        """Whether others may be waiting until the calling thread is done: it is inside an operation of a store, or
+        looks at one and has a place there, behind which requests for pages stand.  Zone's lock held."""
+        return self.is_in_store_code() or any(
+            turn.is_in_flight for turn in self._turns_here.get(self.door.thread_id(), ())
+        )
 
     def is_storing_here(self) -> bool:
         """Whether the calling thread is inside an operation that stores, until whose end pages may stay dirty."""
