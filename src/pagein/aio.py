@@ -29,7 +29,7 @@ from .mm import filemap
 from .mm.bring import Bring
 from .mm.on_io import on_io_steps
 from .modes import READ, parse_mode
-from .reader import Advice, PageReader, checked, position_after
+from .reader import Advice, PageReader, as_target, checked, position_after
 from .watching import Watch, Watching
 
 if TYPE_CHECKING:
@@ -125,14 +125,11 @@ class AsyncFile:
 
         Raises: as `pread`; TypeError for a buffer that cannot be written to.
         """
-        with memoryview(buffer) as view:
-            if view.readonly:
-                raise TypeError("a buffer to read into must be writable, and this one is read-only")
-            with view.cast("B") as target:
-                # By way of bytes: a worker that copies must not write into what a cancelled task has let go of.
-                data = await self.pread(len(target), offset)
-                target[: len(data)] = data
-                return len(data)
+        with memoryview(buffer) as view, as_target(view) as target:
+            # By way of bytes: a worker that copies must not write into what a cancelled task has let go of.
+            data = await self.pread(len(target), offset)
+            target[: len(data)] = data
+            return len(data)
 
     def view(self, size: int, offset: int) -> AsyncView:
         """``async with file.view(size, offset) as data:`` a read-only memoryview of *size* bytes from byte *offset* on,

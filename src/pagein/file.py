@@ -26,7 +26,7 @@ from .mm.debug import reentrant_lock
 from .mm.lockorder import POSITION
 from .mm.sync import HERE, SOMEBODY
 from .modes import READ, Mode
-from .reader import CLOSED, checked, position_after
+from .reader import CLOSED, as_target, checked, position_after
 from .residency import resident_bytes
 from .stores.parents import WrittenByParent
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, format_share
@@ -117,7 +117,7 @@ class File(PageWriter):
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
         """As `readinto`, with at most one request to the store."""
-        with memoryview(buffer) as view, view.cast("B") as target, self._lock:
+        with memoryview(buffer) as view, as_target(view) as target, self._lock:
             data = self._next_piece(len(target))
             target[: len(data)] = data
             self._pos += len(data)

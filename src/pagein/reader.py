@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from . import errors
 from .mm import filemap, truncate
 from .mm.arena import REGION_SHIFT
-from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
+from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, as_bytes, page_count_for
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -164,11 +164,8 @@ class PageReader(io.BufferedIOBase):
 
     def _preadinto_parts(self, buffer: WriteableBuffer, offset: int) -> Parts[int]:
         offset = checked("offset", offset)
-        with memoryview(buffer) as view:
-            if view.readonly:
-                raise TypeError("a buffer to read into must be writable, and this one is read-only")
-            with view.cast("B") as target:
-                return (yield from self._fill_parts(target, offset))
+        with memoryview(buffer) as view, as_target(view) as target:
+            return (yield from self._fill_parts(target, offset))
 
     def _fill_parts(self, target: memoryview, offset: int) -> Parts[int]:
         self._check_open()
@@ -395,6 +392,13 @@ def position_after(offset: int, whence: int, *, position: int, size_bytes: int, 
     if offset < 0:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
     return offset
+
+
+def as_target(view: memoryview) -> memoryview:
+    """The bytes of a buffer to read into.  Raises: TypeError if it is none."""
+    if view.readonly:
+        raise TypeError("a buffer to read into must be writable, and this one is read-only")
+    return as_bytes(view)
 
 
 def checked(what: str, value: Any, *, least: int | None = 0) -> int:

@@ -176,7 +176,8 @@ class Page:
         size_bytes = memoryview(data).nbytes
         if not 0 <= at <= at + size_bytes <= self.size_bytes:
             raise beyond_page(at, size_bytes, self.size_bytes)
-        self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
+        if size_bytes:  # (an empty array of several dimensions cannot be made bytes)
+            self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
 
     def populate(self) -> None:
         """Have memory for it now, while the store is still thinking: to fill it is faster then.
