@@ -15,9 +15,10 @@ import time
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from itertools import count
+from operator import index as as_int
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from .errors import already_traced, closed_cache
 from .file import File
 from .residency import members
 from .trace_file import Call, Event, TraceFile
-from .units import PAGE_SHIFT
+from .units import PAGE_SHIFT, SIZE_BYTES_MAX
 
 if TYPE_CHECKING:
     from .cache import PageCache
@@ -257,9 +258,19 @@ def _traced(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
             here.is_inside = False
             size = result if result is None or isinstance(result, int) else len(result)
             thread = threading.get_native_id()
-            tracer.called(Call(name, kind, self.name, offset, size, here.missed, thread, began_ns, ended_ns, error))
+            tracer.called(
+                Call(name, kind, self.name, _number(offset), size, here.missed, thread, began_ns, ended_ns, error)
+            )
 
     return traced
+
+
+def _number(offset: Any) -> int | None:
+    """What a caller gave for an offset, who may have given anything; None if it is none, or no viewer could show it."""
+    with suppress(Exception):
+        offset = as_int(offset)
+        return offset if -SIZE_BYTES_MAX <= offset <= SIZE_BYTES_MAX else None
+    return None
 
 
 _TRACED: dict[type, type[File]] = {}

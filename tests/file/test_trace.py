@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,41 @@ def test_it_tells_hits_from_misses_by_thread_and_the_methods_by_name(path: Path)
     assert "nonsense" in reads[-1]["args"]["error"] or "integer" in reads[-1]["args"]["error"]
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert [names[read["tid"]] for read in reads[:2]] == ["the reader", threading.current_thread().name]
+
+
+class _Odd:
+    """Has ``__index__``, and is no integer, as an array of numpy's."""
+
+    def __index__(self) -> int:
+        raise RuntimeError("no scalar")
+
+
+@pytest.mark.parametrize("offset", [_Odd(), 1 << 100_000, -(1 << 100_000), None], ids=["odd", "far", "below", "none"])
+def test_an_offset_that_makes_no_sense_does_not_end_it(path: Path, offset: Any) -> None:
+    store = MemoryStore({"data": b"line\n" * 4000})
+    with pagein.PageCache("1 MiB") as cache, cache.open((store, "data")) as file, cache.trace(path):
+        with suppress(ValueError, TypeError, RuntimeError):
+            file.pread(4, offset)
+        assert file.pread(4, 5) == b"line"
+    wrong, right = of(events_of(path), "read", "X")
+    assert "offset" not in wrong["args"]
+    assert right["args"]["offset"] == 5
+
+
+def test_what_could_not_be_written_for_whatever_reason_is_told_by_close(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: trace_file.TraceFile, event: object) -> str:
+        raise LookupError("a mistake of ours")
+
+    with pagein.PageCache("1 MiB") as cache:
+        monkeypatch.setattr(trace_file.TraceFile, "_line", fail)
+        trace = cache.trace(path)
+        with pytest.raises(LookupError, match="a mistake of ours"):
+            trace.close()
+        trace.close()
+        monkeypatch.undo()
+        cache.trace(path).close()
 
 
 def test_it_tells_which_pages_of_which_file_were_driven_out(path: Path) -> None:
