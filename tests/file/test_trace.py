@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.forking import in_child
 
 import pagein
-from pagein import trace_file
+from pagein import trace as trace_module, trace_file
 from pagein.stores import MemoryStore
 from pagein.testing.httpserver import RangeServer
 from pagein.testing.stores import Gate, ScriptedOps, gated, updated
@@ -146,6 +150,30 @@ def test_what_could_not_be_written_for_whatever_reason_is_told_by_close(
         cache.trace(path).close()
 
 
+def test_ctrl_c_in_a_read_that_is_traced_keeps_no_later_one_from_being_traced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any call that it makes beside the read itself, which is where Python calls signal handlers."""
+    interrupted_at = iter([0])
+
+    def now_ns() -> int:
+        if next(interrupted_at, 0) == 1:
+            raise KeyboardInterrupt
+        return time.monotonic_ns()
+
+    with pagein.PageCache("1 MiB") as cache, cache.open((MemoryStore({"data": b"line"}), "data")) as file:
+        file.read()
+        with cache.trace(path) as traced:
+            monkeypatch.setattr(trace_module, "time", SimpleNamespace(monotonic_ns=now_ns))
+            for calls in ([1], [0, 1]):
+                interrupted_at = iter(calls)
+                with pytest.raises(KeyboardInterrupt):
+                    file.pread(1, 1)
+                assert not traced.here.is_inside
+                file.pread(1, 2)
+    assert [read["args"]["offset"] for read in of(events_of(path), "read", "X")] == [2, 2]
+
+
 def test_it_tells_which_pages_of_which_file_were_driven_out(path: Path) -> None:
     store = MemoryStore({"a": os.urandom(1 << 20), "b": os.urandom(1 << 20)})
     with pagein.PageCache("256 KiB") as cache, cache.open((store, "a")) as a, cache.open((store, "b")) as b:
@@ -252,6 +280,32 @@ def test_a_place_that_cannot_be_written_is_told_at_once_and_a_full_one_at_the_en
         assert told.value.errno == errno.ENOSPC
         trace.close()  # told once
         assert type(file) is pagein.File
+
+
+def test_one_that_was_closed_is_kept_by_nobody(path: Path) -> None:
+    with pagein.PageCache("1 MiB") as cache:
+        trace = cache.trace(path)
+        writer, gone = trace._file._writer, weakref.ref(trace)
+        trace.close()
+        writer.join(TIMEOUT_S)
+        del trace
+        gc.collect()
+        assert gone() is None
+
+
+def test_one_that_could_not_begin_is_kept_by_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails:
+        def __init__(self, *arguments: object, at_end: MethodType, **keywords: object) -> None:
+            begun.append(weakref.ref(at_end.__self__))
+            raise FileNotFoundError
+
+    begun: list[weakref.ref[object]] = []
+    monkeypatch.setattr(trace_module, "TraceFile", Fails)
+    with pagein.PageCache("1 MiB") as cache:
+        with pytest.raises(FileNotFoundError):
+            cache.trace(path)
+        gc.collect()
+        assert [one() for one in begun] == [None]
 
 
 def test_closing_the_cache_ends_its_trace(path: Path) -> None:
