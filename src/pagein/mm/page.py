@@ -384,10 +384,13 @@ class Page:
             wait = self.join(self.index, make_waiter, wants_lock=False)
         yield from wait.steps()
 
-    def leave(self, wait: Wait) -> None:
-        """Take a waiter out of the line.  Locks: the zone's lock is held."""
-        if wait in self._waits:
+    def leave(self, wait: Wait) -> bool:
+        """Take a waiter out of the line, if he is in it still.  Locks: the zone's lock is held."""
+        try:
             self._waits.remove(wait)
+        except ValueError:
+            return False
+        return True
 
     @property
     def waiter_count(self) -> int:
