@@ -5,7 +5,7 @@
 
 Guarantees: a hit never leaves the event loop, which nothing here blocks; a read that misses waits without a thread, so
 thousands may wait at once; those that miss side by side in one turn of the loop are one request; a task that is
-cancelled leaves nothing locked, and the fetch that it waited for goes on for the others.
+cancelled leaves nothing locked, nor itself in line, and the fetch that it waited for goes on for the others.
 Assumes: one `AsyncFile` is used in one event loop.
 Not here: the loop on which stores answer (stores/loop.py); what a hit is (reader.py), and a miss (mm/).
 """
@@ -29,7 +29,7 @@ from .mm import filemap
 from .mm.bring import Bring
 from .mm.on_io import on_io_steps
 from .modes import READ, parse_mode
-from .reader import Advice, PageReader, checked, position_after
+from .reader import Advice, PageReader, as_target, checked, position_after
 from .watching import Watch, Watching
 
 if TYPE_CHECKING:
@@ -125,14 +125,11 @@ class AsyncFile:
 
         Raises: as `pread`; TypeError for a buffer that cannot be written to.
         """
-        with memoryview(buffer) as view:
-            if view.readonly:
-                raise TypeError("a buffer to read into must be writable, and this one is read-only")
-            with view.cast("B") as target:
-                # By way of bytes: a worker that copies must not write into what a cancelled task has let go of.
-                data = await self.pread(len(target), offset)
-                target[: len(data)] = data
-                return len(data)
+        with memoryview(buffer) as view, as_target(view) as target:
+            # By way of bytes: a worker that copies must not write into what a cancelled task has let go of.
+            data = await self.pread(len(target), offset)
+            target[: len(data)] = data
+            return len(data)
 
     def view(self, size: int, offset: int) -> AsyncView:
         """``async with file.view(size, offset) as data:`` a read-only memoryview of *size* bytes from byte *offset* on,
@@ -384,7 +381,13 @@ class _Misses:
         if not self._gathered:
             asyncio.get_running_loop().call_soon(self._hand_over)
         self._gathered.append((zone, make_steps, answer))
-        return await answer.result()
+        try:
+            return await answer.result()
+        except asyncio.CancelledError:
+            if isinstance(make_steps, Bring):
+                with suppress(ValueError, RuntimeError):  # closed, or no thread is to be had: it stays in line
+                    zone.workqueue.start(make_steps.give_up)  # which takes a lock
+            raise
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -403,13 +406,13 @@ def _begin_all(zone: Zone, misses: list[tuple[MakeSteps[Any], _Answer[Any]]]) ->
     reads.sort(key=lambda read: (id(read[0].file.mapping), read[0].index))
     stop_index, mapping = 0, None
     for at in reversed(range(len(reads))):
-        read, answer = reads[at]
+        read, _ = reads[at]
         own_stop = read.index + read.want_pages
         if read.file.mapping is mapping and own_stop >= reads[at + 1][0].index:
             stop_index = max(stop_index, own_stop)
         else:
             stop_index, mapping = own_stop, read.file.mapping
-        reads[at] = read.wanting(stop_index - read.index), answer
+        read.want_pages = stop_index - read.index
     others = [(one, answer) for one, answer in misses if not isinstance(one, Bring)]
     in_order: list[tuple[MakeSteps[Any], _Answer[Any]]] = [*reads, *others]
     for make_steps, answer in in_order:

@@ -143,6 +143,12 @@ def no_memory(cap_bytes: int, pinned_bytes: int | None = None) -> OSError:
     return OSError(errno.ENOMEM, f"{text}: end a view, or give PageCache more")
 
 
+def no_address_space(size_bytes: int) -> OSError:
+    """ENOMEM: the system maps no more.  It is no memory that is missing: what is mapped takes none until it is read."""
+    text = f"files of a cache take {format_size(size_bytes)} of address space (not of memory), which cannot be had"
+    return OSError(errno.ENOMEM, f"{text}: raise the limit (ulimit -v), or limit the memory by a cgroup instead")
+
+
 def view_too_large(size_bytes: int, cap_bytes: int) -> OSError:
     """ENOMEM: so many pages would have to be there at once, and never are."""
     text = f"{format_size(size_bytes)} of pages in one view do not fit into a cache of {format_size(cap_bytes)}"

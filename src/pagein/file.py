@@ -14,7 +14,7 @@ import errno
 import io
 import os
 import threading
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +26,7 @@ from .mm.debug import reentrant_lock
 from .mm.lockorder import POSITION
 from .mm.sync import HERE, SOMEBODY
 from .modes import READ, Mode
-from .reader import CLOSED, checked, position_after
+from .reader import CLOSED, as_target, checked, position_after
 from .residency import resident_bytes
 from .stores.parents import WrittenByParent
 from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, PAGE_SIZE, format_share
@@ -102,7 +102,7 @@ class File(PageWriter):
 
     def read1(self, size: int = -1, /) -> bytes:
         """Up to *size* bytes with at most one request to the store; a buffer full if *size* is negative."""
-        with self._lock:
+        with self._turn() if SOMEBODY and HERE.depth else self._lock:
             size = checked("size", size, least=None)
             data = self._next_piece(size if size >= 0 else io.DEFAULT_BUFFER_SIZE)
             self._pos += len(data)
@@ -110,22 +110,24 @@ class File(PageWriter):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill *buffer* from the position on; return how many bytes that were, 0 at the end of the file."""
-        with self._lock:
+        with self._turn() if SOMEBODY and HERE.depth else self._lock:
             count = self.preadinto(buffer, self._pos)
             self._pos += count
             return count
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
         """As `readinto`, with at most one request to the store."""
-        with memoryview(buffer) as view, view.cast("B") as target, self._lock:
-            data = self._next_piece(len(target))
-            target[: len(data)] = data
-            self._pos += len(data)
-            return len(data)
+        with memoryview(buffer) as view, as_target(view) as target:
+            turn = self._turn() if SOMEBODY and HERE.depth else self._lock
+            with turn:
+                data = self._next_piece(len(target))
+                target[: len(data)] = data
+                self._pos += len(data)
+                return len(data)
 
     def peek(self, size: int = 0, /) -> bytes:
         """Some bytes from the position on, without moving it, with at most one request; b"" only at the end."""
-        with self._lock:
+        with self._turn() if SOMEBODY and HERE.depth else self._lock:
             return self._next_piece(max(checked("size", size, least=None), io.DEFAULT_BUFFER_SIZE))
 
     def _next_piece(self, size: int) -> bytes:
@@ -136,11 +138,11 @@ class File(PageWriter):
 
     def readline(self, size: int | None = -1, /) -> bytes:
         """The rest of the line with its b"\\n", at most *size* bytes of it; b"" at the end of the file."""
-        with self._lock:
+        with self._turn() if SOMEBODY and HERE.depth else self._lock:
             if size.__class__ is not int:
                 size = -1 if size is None else checked("size", size, least=None)
             line = self._line_piece(PAGE_SIZE if size < 0 else size)
-            if line.endswith(b"\n") or len(line) == size:
+            if line[-1:] == b"\n" or len(line) == size:
                 self._pos += len(line)
                 return line
             return self._long_line(size)
@@ -204,11 +206,16 @@ class File(PageWriter):
                 self._pos = offset
             return offset
         offset, whence = as_int(offset), as_int(whence)  # the caller's code, and so not under the lock
-        with nullcontext() if self._mapping.is_interrupted_here() else self._lock:  # as in `write`
+        with self._turn():
             self._pos = position_after(
                 offset, whence, position=self._pos, size_bytes=self._mapping.i_size, name=self.name
             )
             return self._pos
+
+    def _turn(self) -> AbstractContextManager[object]:
+        """The lock of the position, or, for a finalizer inside the core and for a store's code, nothing: who has it may
+        wait for the calling thread.  (`read` does not ask: see docs/explanation/locking.md.)"""
+        return nullcontext() if self._mapping.is_interrupted_here() else self._lock
 
     def tell(self) -> int:
         """The position, in bytes from the start."""

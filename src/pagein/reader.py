@@ -15,6 +15,7 @@ import io
 import os
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from operator import index as as_int
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 from . import errors
 from .mm import filemap, truncate
 from .mm.arena import REGION_SHIFT
-from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, page_count_for
+from .units import PAGE_OFFSET_MASK, PAGE_SHIFT, as_bytes, page_count_for
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -40,7 +41,11 @@ ALL_PLAIN = b"\1" * (1 << 16)
 PLAIN_BYTES_MAX = len(ALL_PLAIN) << PAGE_SHIFT
 """To look at the flags of more would only fill their holes."""
 PIN_SWEEP_MASK = 0xFF
-"""Every 256th view looks whether it is time to sweep out those that have ended."""
+"""Every 256th view of a file looks whether it is time to sweep out those that have ended."""
+_opened = count()
+_SPREAD = 0x9E3779B1
+"""Each file begins to count elsewhere, spread evenly whichever of them are viewed (Knuth's multiplicative hashing): so
+of any 256 views about one looks, be they of as many files.  (Two that take the same number do no harm.)"""
 
 
 class PageReader(io.BufferedIOBase):
@@ -65,6 +70,7 @@ class PageReader(io.BufferedIOBase):
         "_shift",
         "_stop_frame",
         "_uptodate",
+        "_views",
         "name",
         "version",
     )  # fmt: skip
@@ -89,7 +95,9 @@ class PageReader(io.BufferedIOBase):
         self._base = mapping.base
         self._stop_frame = mapping.base + mapping.frame_count
         self._shift = mapping.base << PAGE_SHIFT
-        self._hits = 0
+        self._views = next(_opened) * _SPREAD >> 24 & PIN_SWEEP_MASK
+        self._hits = -self._views
+        """Hits that are no views: who counted both as one, and had a view behind each read, might never look."""
         self._last_end = 0
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -160,11 +168,8 @@ class PageReader(io.BufferedIOBase):
 
     def _preadinto_parts(self, buffer: WriteableBuffer, offset: int) -> Parts[int]:
         offset = checked("offset", offset)
-        with memoryview(buffer) as view:
-            if view.readonly:
-                raise TypeError("a buffer to read into must be writable, and this one is read-only")
-            with view.cast("B") as target:
-                return (yield from self._fill_parts(target, offset))
+        with memoryview(buffer) as view, as_target(view) as target:
+            return (yield from self._fill_parts(target, offset))
 
     def _fill_parts(self, target: memoryview, offset: int) -> Parts[int]:
         self._check_open()
@@ -222,8 +227,8 @@ class PageReader(io.BufferedIOBase):
                 uptodate = self._uptodate[first:stop]
                 if ALL_PLAIN.startswith(uptodate) and offset + size <= self._mapping.i_size:
                     self._referenced[first:stop] = uptodate  # all ones
-                    self._hits = hits = self._hits + 1
-                    if not hits & PIN_SWEEP_MASK and len(self._pins.entries) > self._pins.sweep_at:
+                    self._views = views = self._views + 1
+                    if not views & PIN_SWEEP_MASK and len(self._pins.entries) > self._pins.sweep_at:
                         filemap.sweep_pins_soon(self._mapping)
                     return memoryview(PickleBuffer(shown))  # not shown itself: see mm/pin.py
                 del shown  # which ends the pin, also if this frame is kept by a traceback
@@ -324,7 +329,7 @@ class PageReader(io.BufferedIOBase):
     @property
     def hits(self) -> int:
         """How many reads of this file were served from the cache alone."""
-        return self._hits + self._file.hits
+        return self._hits + self._views + self._file.hits
 
     def resident(self) -> list[tuple[int, int]]:
         """Which pages of the file are in the cache: runs of (first index, page count), in order."""
@@ -391,6 +396,13 @@ def position_after(offset: int, whence: int, *, position: int, size_bytes: int, 
     if offset < 0:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
     return offset
+
+
+def as_target(view: memoryview) -> memoryview:
+    """The bytes of a buffer to read into.  Raises: TypeError if it is none."""
+    if view.readonly:
+        raise TypeError("a buffer to read into must be writable, and this one is read-only")
+    return as_bytes(view)
 
 
 def checked(what: str, value: Any, *, least: int | None = 0) -> int:

@@ -15,9 +15,10 @@ import time
 import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from itertools import count
+from operator import index as as_int
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from .errors import already_traced, closed_cache
 from .file import File
 from .residency import members
 from .trace_file import Call, Event, TraceFile
-from .units import PAGE_SHIFT
+from .units import PAGE_SHIFT, SIZE_BYTES_MAX
 
 if TYPE_CHECKING:
     from .cache import PageCache
@@ -52,9 +53,15 @@ class Trace:
                 raise closed_cache()
             if zone.tracer is not None:
                 raise already_traced()
-            self._file = TraceFile(self.path, each_flush=self._count_bytes, at_end=self._detach)
+            # First: the thread that writes may come to its end, and to `_detach`, at once.
+            self._at_cache_end = weakref.finalize(cache, self._end_soon)
+            self._at_cache_end.atexit = False
+            try:
+                self._file = TraceFile(self.path, each_flush=self._count_bytes, at_end=self._detach)
+            except BaseException:
+                self._at_cache_end.detach()
+                raise
             zone.tracer = self
-        weakref.finalize(cache, self._file.end_soon).atexit = False
         _open_traces.add(self)
         for file in members(cache._files):  # who is opened from now on tells us: `opened`
             self.opened(file)
@@ -75,6 +82,9 @@ class Trace:
         self._detach()
         self._file.close()
 
+    def _end_soon(self) -> None:
+        self._file.end_soon()
+
     def _detach(self) -> None:
         zone, cache = self._zone(), self._cache()
         if zone is not None and zone.tracer is self:
@@ -85,6 +95,7 @@ class Trace:
                 if plain is not None:
                     file.__class__ = plain
         _open_traces.discard(self)
+        self._at_cache_end.detach()  # it would keep this trace as long as the cache
 
     # -- what is told ------------------------------------------------------------------------------------
 
@@ -243,23 +254,34 @@ def _traced(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
             offset = self._pos if name != "fsync" else None
         else:
             offset = arguments[at] if len(arguments) > at else keywords.get("offset", 0)
-        here.is_inside, here.missed = True, False
+        here.missed = False
         result = error = None
         began_ns = time.monotonic_ns()
         try:
+            here.is_inside = True
             result = plain(self, *arguments, **keywords)
             return result
         except BaseException as raised:
             error = repr(raised)
             raise
         finally:
+            here.is_inside = False  # no call before: a signal that is raised in here leaves nothing behind
             ended_ns = time.monotonic_ns()
-            here.is_inside = False
             size = result if result is None or isinstance(result, int) else len(result)
             thread = threading.get_native_id()
-            tracer.called(Call(name, kind, self.name, offset, size, here.missed, thread, began_ns, ended_ns, error))
+            tracer.called(
+                Call(name, kind, self.name, _number(offset), size, here.missed, thread, began_ns, ended_ns, error)
+            )
 
     return traced
+
+
+def _number(offset: Any) -> int | None:
+    """What a caller gave for an offset, who may have given anything; None if it is none, or no viewer could show it."""
+    with suppress(Exception):
+        offset = as_int(offset)
+        return offset if -SIZE_BYTES_MAX <= offset <= SIZE_BYTES_MAX else None
+    return None
 
 
 _TRACED: dict[type, type[File]] = {}

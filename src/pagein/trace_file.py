@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from operator import index as as_int
 from typing import Any, NamedTuple
 
 from .units import PAGE_SIZE
@@ -39,8 +38,7 @@ class Call(NamedTuple):
     name: str
     category: str
     file: str
-    offset: Any
-    """The caller's, who may have given anything."""
+    offset: int | None
     size: int | None
     missed: bool
     thread: int
@@ -65,7 +63,7 @@ class TraceFile:
         """Those whose names are told."""
         self._changed = threading.Condition()
         self._is_ending = self._has_ended = False
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._position = 0
         """Where the next event goes."""
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
@@ -100,7 +98,7 @@ class TraceFile:
                 self._changed.wait_for(lambda: len(self._events) < EVENTS_MAX // 2 or self._has_ended)
 
     def close(self) -> None:
-        """Write the rest, and end it.  Blocks: until that is done.  Raises: OSError if it could not be, once."""
+        """Write the rest, and end it.  Blocks: until that is done.  Raises: what it could not be for, once."""
         if self._pid != os.getpid():  # a forked child's: the file, and the thread that writes it, are the parent's
             return
         with self._changed:
@@ -132,7 +130,7 @@ class TraceFile:
                 self._write_events()
             self._write_events()
             self._write(b"\n]\n")
-        except OSError as error:  # for `close`
+        except Exception as error:  # for `close`
             self._error = error
         finally:
             self._at_end()
@@ -168,8 +166,7 @@ class TraceFile:
             return json.dumps({**event, "pid": self._pid})
         name, category, file, offset, size, missed, thread, began_ns, ended_ns, error = event
         told = [f'"file": {_quoted(file)}', f'"hit": {"false" if missed else "true"}']
-        numbers: tuple[tuple[str, Any], ...] = (("offset", offset), ("size", size))
-        told += [f'"{what}": {as_int(value)}' for what, value in numbers if hasattr(value, "__index__")]
+        told += [f'"{what}": {value}' for what, value in (("offset", offset), ("size", size)) if value is not None]
         told += [f'"error": {json.dumps(error)}'] if error is not None else []
         return (
             f'{{"name": "{name}{", miss" if missed else ""}", "cat": "{category}", "ph": "X", '

@@ -32,6 +32,14 @@ def page_count_for(size_bytes: int) -> int:
     return (size_bytes + PAGE_OFFSET_MASK) >> PAGE_SHIFT
 
 
+# -- bytes of any buffer -----------------------------------------------------------------------------
+
+
+def as_bytes(view: memoryview) -> memoryview:
+    """The bytes of *view*, whatever its items and dimensions are.  Raises: TypeError if it is not C-contiguous."""
+    return view.cast("B") if view.nbytes else memoryview(bytearray())  # which has no cast with a dimension of 0
+
+
 # -- sizes as people write them ----------------------------------------------------------------------
 
 _PREFIXES = "KMGTPE"

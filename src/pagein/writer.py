@@ -22,7 +22,7 @@ from .mm.arena import ones
 from .mm.errseq import again
 from .mm.sync import HERE, SOMEBODY, MakeWaiter, Steps
 from .reader import PageReader, checked
-from .units import PAGE_SHIFT
+from .units import PAGE_SHIFT, as_bytes
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -139,7 +139,7 @@ class PageWriter(PageReader):
         self._begin_change()
         if offset is not None:
             offset = checked("offset", offset)
-        with memoryview(data) as view, view.cast("B") as source:
+        with memoryview(data) as view, as_bytes(view) as source:
             pieces = [] if written is None else written
             steps = partial(_write_all, self._file, source, offset, is_direct=direct, pieces=pieces)
             return self._mapping.zone.change(self._mapping, steps)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.aio.sources import Place, in_time, open_file, page_at, result_at_once
-from tests.file.sources import Outcome, binary, outcome_of
+from tests.file.sources import Outcome, binary, no_items, outcome_of
 
 import pagein
 from pagein import PageCache
@@ -54,6 +54,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "preadinto": lambda file: _filled(file, 100, 5),
     "preadinto at the end": lambda file: _filled(file, 100, SIZE - 10),
     "preadinto nothing": lambda file: _filled(file, 0, 5),
+    "preadinto an array without items": lambda file: file.preadinto(no_items(), 5),
     "preadinto(bytes)": lambda file: file.preadinto(bytes(10), 0),
     "preadinto(str)": lambda file: file.preadinto("0123456789", 0),
     "preadinto(None)": lambda file: file.preadinto(None, 0),

@@ -97,6 +97,34 @@ def test_one_of_several_that_wait_for_one_page(cache: PageCache, which: int, fai
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_those_that_give_up_while_the_store_hangs_leave_the_line_at_once(cache: PageCache, blocking: bool) -> None:
+    """Who retries with a time-out would fill it."""
+
+    async def main() -> None:
+        gate = Gate()
+        ops = ScriptedOps({HERE: [gated(gate, updated) if blocking else started]})
+        ops.blocking = blocking
+        async with await open_file(cache, ops) as file:
+            first = read_page(file, HERE)
+            await until(lambda: waiting_for(file, HERE) == 1)
+            for turns_before in (1, 2, 100):  # not handed over; perhaps begun; in line, mostly
+                others = [read_page(file, HERE) for _ in range(20)]
+                await turns(turns_before)
+                for other in others:
+                    await cancelled(other)
+            stays = read_page(file, HERE)
+            await until(lambda: waiting_for(file, HERE) == 2)
+            gate.open()
+            if not blocking:
+                ops.complete(HERE)
+            assert list(await in_time(asyncio.gather(first, stays))) == [page_at(HERE)] * 2
+            assert len(ops.calls_of(HERE)) == 1
+            assert_at_rest(cache)
+
+    asyncio.run(main())
+
+
 def test_in_the_line_before_the_store(cache: PageCache) -> None:
     """He has not been asked for yet; who wants the page still has it, with one request."""
 

@@ -6,6 +6,8 @@ import errno
 import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from pagein.errors import ContractViolation
 from pagein.mm import filemap, reclaim
 from pagein.mm.filemap import Fault, FaultResult
 from pagein.testing.leaks import assert_nothing_left
-from pagein.testing.stores import ScriptedOps, gated, started, updated
+from pagein.testing.stores import PATIENCE_S, ScriptedOps, gated, started, updated
 from pagein.units import PAGE_SIZE
 
 TIB = 1 << 40
@@ -352,6 +354,28 @@ def test_a_terabyte_opens_in_a_millisecond_and_costs_nothing_until_read(debug):
         assert stats.bookkeeping_bytes <= 3 * 6 * PAGE_SIZE + 1024, "a page of each plane for each page of the file"
         assert_nothing_left(cache._zone)
         ops.calls.clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere RLIMIT_AS may be set, and is not heeded")
+def test_where_address_space_is_rationed_the_error_says_so(tmp_path: Path):
+    """As under `ulimit -v`; of memory there is enough, and one who knows only that looks for it in vain."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    program = """
+import errno, resource, sys, pagein
+resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
+with pagein.PageCache("64 MiB") as cache:
+    try:
+        cache.open(sys.argv[1])
+    except OSError as error:
+        assert error.errno == errno.ENOMEM
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], check=True, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert "1 TiB of address space" in done.stdout
+    assert "ulimit -v" in done.stdout
 
 
 def test_a_sparse_terabyte_of_the_disk(tmp_path: Path, debug):

@@ -5,6 +5,7 @@ Not here: stores that bend the contract of readpage (pagein.testing.stores); the
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import threading
@@ -108,6 +109,11 @@ def run_in_threads(calls: list[Callable[[], Any]]) -> list[Any]:
     if errors:
         raise errors[0]
     return results
+
+
+def no_items() -> Any:
+    """As an array of numpy's of the shape (0, 3): a loop over parts of something may come to one."""
+    return (ctypes.c_char * 3 * 0)()
 
 
 def pinned_spans(cache: PageCache) -> list[tuple[int, int]]:

@@ -34,6 +34,7 @@ BAD_CALLS: dict[str, Callable[[Any], object]] = {
     "readinto(str)": lambda file: file.readinto("0123456789"),
     "readinto(None)": lambda file: file.readinto(None),
     "readinto1(bytes)": lambda file: file.readinto1(bytes(10)),
+    "readinto1(empty bytes)": lambda file: file.readinto1(b""),
     "readinto1(str)": lambda file: file.readinto1("0123456789"),
     "seek(float)": lambda file: file.seek(1.0),
     "seek(None)": lambda file: file.seek(None),

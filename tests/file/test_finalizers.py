@@ -166,6 +166,11 @@ CANNOT_BE_NOTED: dict[str, Callable[[File], Any]] = {
     "save_as": lambda file: file.save_as((MemoryStore(), "aside")),
     "pread": lambda file: file.pread(1, 3 * PAGE_SIZE),
     "view": lambda file: file.view(1, 3 * PAGE_SIZE),
+    "read1": lambda file: file.seek(3 * PAGE_SIZE) and file.read1(1),
+    "peek": lambda file: file.seek(3 * PAGE_SIZE) and file.peek(1),
+    "readinto": lambda file: file.seek(3 * PAGE_SIZE) and file.readinto(bytearray(1)),
+    "readinto1": lambda file: file.seek(3 * PAGE_SIZE) and file.readinto1(bytearray(1)),
+    "readline": lambda file: file.seek(3 * PAGE_SIZE) and file.readline(),
 }
 
 
@@ -207,6 +212,34 @@ def test_a_finalizer_whose_read_lost_its_race_waits_for_no_lock_of_ours(monkeypa
     monkeypatch.setattr(Finalizer, "__del__", lambda self: read.append(self.file.pread(4, 0)))
     assert ends(collect)
     assert read == [bytes(scene.ops.data[:4])]
+    scene.cache.close()
+
+
+READS_WHAT_IS_HERE: dict[str, Callable[[File], object]] = {
+    "pread": lambda file: len(file.pread(100, 0)),
+    "view": lambda file: len(file.view(100, 0)),
+    "read1": lambda file: len(file.read1(100)),
+    "peek": lambda file: len(file.peek(100)[:100]),
+    "readinto": lambda file: file.readinto(bytearray(100)),
+    "readinto1": lambda file: file.readinto1(bytearray(100)),
+    "readline": lambda file: len(file.readline(100)),
+    "seek and tell": lambda file: file.seek(100) and file.tell(),
+}
+
+
+@pytest.mark.parametrize("what", READS_WHAT_IS_HERE)
+def test_a_finalizer_reads_what_is_here_though_another_thread_has_the_position(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may be waiting for this one: to bring him a page, or for a lock that it has."""
+    told: list[object] = []
+    scene = Scene("an object", debug=False)
+    file = scene.last[0].file
+    file.pread(1, 0)
+    monkeypatch.setattr(Finalizer, "__del__", lambda self: told.append(READS_WHAT_IS_HERE[what](self.file)))
+    with file._lock:
+        assert ends(scene.in_steps_that_a_thread_runs)
+    assert told == [100]
     scene.cache.close()
 
 

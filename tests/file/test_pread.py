@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.file.sources import DATA, EDGES
+from tests.file.sources import DATA, EDGES, binary, no_items
 
-from pagein import File
+from pagein import File, PageCache
+from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
+from pagein.mm.openfile import OpenFile
+from pagein.mm.page import Page
 from pagein.units import PAGE_SIZE
 
 
@@ -58,6 +61,22 @@ def test_preadinto_takes_a_numpy_array(small_file: File) -> None:
     assert small_file.preadinto(target, 1) == target.nbytes
     assert target.tobytes() == DATA[1 : 1 + target.nbytes]
     assert small_file.preadinto(numpy.zeros(0), 1) == 0
+
+
+def test_preadinto_takes_an_array_without_items_of_any_shape(small_file: File) -> None:
+    assert small_file.preadinto(no_items(), 1) == 0
+
+
+def test_a_store_may_write_an_array_without_items_into_a_page(cache: PageCache) -> None:
+    class InParts(AddressSpaceOperations):
+        def readpage(self, file: OpenFile, page: Page) -> int:
+            for part in (no_items(), DATA[:100], no_items()):
+                page.write(part)
+            page.set_uptodate()
+            return AOP_UPDATED_PAGE
+
+    with binary(cache.inode(InParts(), size_bytes=100).open()) as file:
+        assert file.pread(100, 0) == DATA[:100]
 
 
 def test_preadinto_does_not_keep_the_buffer(small_file: File) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.forking import in_child
 
 import pagein
-from pagein import trace_file
+from pagein import trace as trace_module, trace_file
 from pagein.stores import MemoryStore
 from pagein.testing.httpserver import RangeServer
 from pagein.testing.stores import Gate, ScriptedOps, gated, updated
@@ -108,6 +113,65 @@ def test_it_tells_hits_from_misses_by_thread_and_the_methods_by_name(path: Path)
     assert "nonsense" in reads[-1]["args"]["error"] or "integer" in reads[-1]["args"]["error"]
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     assert [names[read["tid"]] for read in reads[:2]] == ["the reader", threading.current_thread().name]
+
+
+class _Odd:
+    """Has ``__index__``, and is no integer, as an array of numpy's."""
+
+    def __index__(self) -> int:
+        raise RuntimeError("no scalar")
+
+
+@pytest.mark.parametrize("offset", [_Odd(), 1 << 100_000, -(1 << 100_000), None], ids=["odd", "far", "below", "none"])
+def test_an_offset_that_makes_no_sense_does_not_end_it(path: Path, offset: Any) -> None:
+    store = MemoryStore({"data": b"line\n" * 4000})
+    with pagein.PageCache("1 MiB") as cache, cache.open((store, "data")) as file, cache.trace(path):
+        with suppress(ValueError, TypeError, RuntimeError):
+            file.pread(4, offset)
+        assert file.pread(4, 5) == b"line"
+    wrong, right = of(events_of(path), "read", "X")
+    assert "offset" not in wrong["args"]
+    assert right["args"]["offset"] == 5
+
+
+def test_what_could_not_be_written_for_whatever_reason_is_told_by_close(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: trace_file.TraceFile, event: object) -> str:
+        raise LookupError("a mistake of ours")
+
+    with pagein.PageCache("1 MiB") as cache:
+        monkeypatch.setattr(trace_file.TraceFile, "_line", fail)
+        trace = cache.trace(path)
+        with pytest.raises(LookupError, match="a mistake of ours"):
+            trace.close()
+        trace.close()
+        monkeypatch.undo()
+        cache.trace(path).close()
+
+
+def test_ctrl_c_in_a_read_that_is_traced_keeps_no_later_one_from_being_traced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After any call that it makes beside the read itself, which is where Python calls signal handlers."""
+    interrupted_at = iter([0])
+
+    def now_ns() -> int:
+        if next(interrupted_at, 0) == 1:
+            raise KeyboardInterrupt
+        return time.monotonic_ns()
+
+    with pagein.PageCache("1 MiB") as cache, cache.open((MemoryStore({"data": b"line"}), "data")) as file:
+        file.read()
+        with cache.trace(path) as traced:
+            monkeypatch.setattr(trace_module, "time", SimpleNamespace(monotonic_ns=now_ns))
+            for calls in ([1], [0, 1]):
+                interrupted_at = iter(calls)
+                with pytest.raises(KeyboardInterrupt):
+                    file.pread(1, 1)
+                assert not traced.here.is_inside
+                file.pread(1, 2)
+    assert [read["args"]["offset"] for read in of(events_of(path), "read", "X")] == [2, 2]
 
 
 def test_it_tells_which_pages_of_which_file_were_driven_out(path: Path) -> None:
@@ -216,6 +280,32 @@ def test_a_place_that_cannot_be_written_is_told_at_once_and_a_full_one_at_the_en
         assert told.value.errno == errno.ENOSPC
         trace.close()  # told once
         assert type(file) is pagein.File
+
+
+def test_one_that_was_closed_is_kept_by_nobody(path: Path) -> None:
+    with pagein.PageCache("1 MiB") as cache:
+        trace = cache.trace(path)
+        writer, gone = trace._file._writer, weakref.ref(trace)
+        trace.close()
+        writer.join(TIMEOUT_S)
+        del trace
+        gc.collect()
+        assert gone() is None
+
+
+def test_one_that_could_not_begin_is_kept_by_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails:
+        def __init__(self, *arguments: object, at_end: MethodType, **keywords: object) -> None:
+            begun.append(weakref.ref(at_end.__self__))
+            raise FileNotFoundError
+
+    begun: list[weakref.ref[object]] = []
+    monkeypatch.setattr(trace_module, "TraceFile", Fails)
+    with pagein.PageCache("1 MiB") as cache:
+        with pytest.raises(FileNotFoundError):
+            cache.trace(path)
+        gc.collect()
+        assert [one() for one in begun] == [None]
 
 
 def test_closing_the_cache_ends_its_trace(path: Path) -> None:

@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.file.sources import SMALL_CACHE_BYTES, assert_nothing_left, binary, inode_of, outcome_of, run_in_threads
+from tests.file.sources import (
+    SMALL_CACHE_BYTES,
+    assert_nothing_left,
+    binary,
+    inode_of,
+    no_items,
+    outcome_of,
+    run_in_threads,
+)
 from tests.file.writable import Disk
 
 from pagein import File, PageCache
@@ -137,11 +145,14 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "read1": lambda file: file.read1(3),
     "readinto": lambda file: file.readinto(bytearray(3)),
     "readinto1": lambda file: file.readinto1(bytearray(3)),
+    "readinto an array without items": lambda file: file.readinto(no_items()),
+    "readinto1 an array without items": lambda file: file.readinto1(no_items()),
     "readline": lambda file: file.readline(),
     "readlines": lambda file: file.readlines(),
     "next": lambda file: next(file, b""),
     "write": lambda file: file.write(b"xyz"),
     "write nothing": lambda file: file.write(b""),
+    "write an array without items": lambda file: file.write(no_items()),
     "write text": lambda file: file.write("xyz"),
     "write a number": lambda file: file.write(7),
     "writelines": lambda file: file.writelines([b"x", b"y"]),
@@ -311,6 +322,7 @@ def test_beyond_its_room_a_write_is_refused_and_nothing_is_written(cache: PageCa
 def test_nothing_can_be_written_anywhere_as_posix_has_it(cache: PageCache, tmp_path: Path, direct: bool) -> None:
     with binary(cache.open(tmp_path / "new", "wb")) as file:
         assert file.pwrite(b"", 1 << 50, direct=direct) == 0
+        assert file.pwrite(no_items(), 5, direct=direct) == 0
         assert file.size_bytes == 0
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .openfile import OpenFile
     from .page import LockedPage, Page
     from .request import Request
+    from .wait import Wait
 
 UNLIMITED = WANTED_PAGES_MAX
 """A reader's first request may be as large as any."""
@@ -35,10 +36,10 @@ class Bring:
     """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him.
 
     *copy* is called as soon as the pages are here: by the time that a reader hears of it, others may have driven them
-    out.
+    out.  It is run once.
     """
 
-    __slots__ = "copy", "counts", "file", "index", "limit_pages", "want_pages"
+    __slots__ = "copy", "counts", "file", "index", "is_unwanted", "limit_pages", "wait", "want_pages"
 
     def __init__(
         self,
@@ -56,17 +57,28 @@ class Bring:
         self.limit_pages: int = limit_pages
         self.counts: bool = counts
         self.copy: Callable[[], object] | None = copy
+        self.wait: Wait | None = None
+        """Its place in line for a page that others have asked for."""
+        self.is_unwanted: bool = False
+        """Nobody waits for it any more.  The zone's lock guards both."""
 
-    def wanting(self, want_pages: int) -> Bring:
-        """The same for so many pages."""
-        return Bring(self.file, self.index, want_pages, self.limit_pages, counts=self.counts, copy=self.copy)
+    def give_up(self) -> None:
+        """Nobody waits for it any more: it leaves the line, and ends soon.  What it has asked for itself still comes.
+
+        Else readers who give up and try again would fill the line of a page for as long as its store hangs.
+        Locks: takes the zone's lock.
+        """
+        with self.file.mapping.zone.lock:
+            self.is_unwanted = True
+            if self.wait is not None:
+                self.wait.give_up()
 
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""
         limit_pages = yield from bring(
-            self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts
+            self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts, reader=self
         )
-        return limit_pages, self.copy() if self.copy else None
+        return limit_pages, self.copy() if self.copy and not self.is_unwanted else None
 
 
 def start_bringing(file: OpenFile, index: int, want_pages: int) -> None:
@@ -86,13 +98,21 @@ def first_absent(mapping: AddressSpace, start_index: int, stop_index: int) -> in
 
 
 def bring(
-    file: OpenFile, index: int, want_pages: int, limit_pages: int, make_waiter: MakeWaiter, *, counts: bool = False
+    file: OpenFile,
+    index: int,
+    want_pages: int,
+    limit_pages: int,
+    make_waiter: MakeWaiter,
+    *,
+    counts: bool = False,
+    reader: Bring | None = None,
 ) -> Steps[int]:
     """Make page *index* Uptodate, and up to *want_pages* from there with the same request if they are absent too.
 
     At the end it was Uptodate at some moment, or lies beyond the end.  Returns how many pages the next request of
     this reader may have: twice as many after a success, 1 after a failure, so that the pages before a bad one
-    are had with few requests.  *counts*: whether this is a reader's first miss.
+    are had with few requests.  *counts*: whether this is a reader's first miss.  *reader*: who may give it up; then it
+    may return before.
     Locks: none held.  Blocks: yes.  Raises: the store's OSError if the fetch was the caller's; OSError(ENOMEM).
     """
     mapping, zone = file.mapping, file.mapping.zone
@@ -105,8 +125,12 @@ def bring(
             return limit_pages
         holder = mapping.in_flight.get(index)
         if holder is not None:
+            if reader is not None and reader.is_unwanted:
+                return limit_pages
             zone.counters["waits"] += 1
             wait = holder.join(index, make_waiter, wants_lock=False)
+            if reader is not None:
+                reader.wait = wait
             marker_index = _take_marker(holder, index, index + want_pages)
     if holder is not None:
         wait.start_what_it_needs()
@@ -114,7 +138,7 @@ def bring(
             hit_marker(file, marker_index, index + want_pages - marker_index)
         with waiting(zone, "a page that is on its way", mapping.name):
             yield from wait.steps()
-        if wait.page.filled or mapping.is_uptodate(index):
+        if wait.was_given_up or wait.page.filled or mapping.is_uptodate(index):
             return limit_pages
         _raise_mistake(holder.error)
     else:

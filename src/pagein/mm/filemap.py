@@ -314,8 +314,10 @@ def pin_parts(file: OpenFile, index: int, page_count: int) -> Parts[Pin]:
     zone = mapping.zone
     if page_count > zone.cap_pages:
         raise view_too_large(page_count << PAGE_SHIFT, zone.cap_pages << PAGE_SHIFT)
-    frame = mapping.base + index
-    pin = Pin(mapping.arena.pins, frame, frame + page_count)
+    frame, pins = mapping.base + index, mapping.arena.pins
+    if len(pins.entries) > pins.sweep_at:  # each time: here, who only ever comes this way would never be swept
+        sweep_pins_soon(mapping)
+    pin = Pin(pins, frame, frame + page_count)
     try:
         limit_pages = UNLIMITED
         missed, stop = False, (index + page_count) << PAGE_SHIFT

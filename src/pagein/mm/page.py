@@ -176,7 +176,8 @@ class Page:
         size_bytes = memoryview(data).nbytes
         if not 0 <= at <= at + size_bytes <= self.size_bytes:
             raise beyond_page(at, size_bytes, self.size_bytes)
-        self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
+        if size_bytes:  # (an empty array of several dimensions cannot be made bytes)
+            self.run.arena.write(data, (self.run.frame << PAGE_SHIFT) + at)
 
     def populate(self) -> None:
         """Have memory for it now, while the store is still thinking: to fill it is faster then.
@@ -384,10 +385,13 @@ class Page:
             wait = self.join(self.index, make_waiter, wants_lock=False)
         yield from wait.steps()
 
-    def leave(self, wait: Wait) -> None:
-        """Take a waiter out of the line.  Locks: the zone's lock is held."""
-        if wait in self._waits:
+    def leave(self, wait: Wait) -> bool:
+        """Take a waiter out of the line, if he is in it still.  Locks: the zone's lock is held."""
+        try:
             self._waits.remove(wait)
+        except ValueError:
+            return False
+        return True
 
     @property
     def waiter_count(self) -> int:

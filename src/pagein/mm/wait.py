@@ -21,6 +21,7 @@ class Wait:
 
     __slots__ = (
         "granted", "has_reservation", "in_store_code", "index", "page", "to_start", "waiter", "wants_lock",
+        "was_given_up",
     )  # fmt: skip
 
     def __init__(self, page: Page, index: int, waiter: Waiter, *, wants_lock: bool, has_reservation: bool) -> None:
@@ -36,6 +37,8 @@ class Wait:
         self.to_start: Request | None = None
         """Was let through the line for its sake."""
         self.granted: LockedPage | None = None
+        self.was_given_up: bool = False
+        """It was taken out of the line, unserved."""
 
     def steps(self) -> Steps[LockedPage | None]:
         """Wait until served: the locked page, or None if the lock was not asked for or the page has gone."""
@@ -55,6 +58,12 @@ class Wait:
         request, self.to_start = self.to_start, None
         if request is not None:
             request.device.hand_over(request)
+
+    def give_up(self) -> None:
+        """Let who waits go on unserved, unless he has been served.  He does not want the lock.  Zone's lock held."""
+        if self.page.leave(self):
+            self.was_given_up = True
+            self.waiter.wake()
 
     def _leave(self) -> None:
         # The lock may have been handed to us while the exception was on its way: then pass it on.

@@ -13,13 +13,14 @@ Not here: choosing victims (reclaim.py), page locks (page.py).
 
 from __future__ import annotations
 
+import errno
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ..errors import bad_setting, closed_cache
+from ..errors import bad_setting, closed_cache, no_address_space
 from ..units import PAGE_SHIFT
 from . import debug, fork, lru
 from .arena import PRIVATE_ARENA_PAGES, SHARED_ARENA_PAGES, Arena, ones
@@ -217,7 +218,12 @@ class Zone:
             return True
 
     def _add_arena(self, page_count: int) -> Arena:
-        arena = Arena(self._next_arena_number, page_count)
+        try:
+            arena = Arena(self._next_arena_number, page_count)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            raise no_address_space(page_count << PAGE_SHIFT) from error
         self._next_arena_number += 1
         self.arenas[arena.number] = arena
         return arena
