@@ -210,7 +210,7 @@ def test_what_is_asked_for_while_the_cache_is_being_closed_leaves_no_store_open(
 
     def end_ahead_of_him() -> None:
         end_ahead()
-        owner.will_need(2, 3)
+        owner.will_need(file._file, 2, 3)
         place.ops.started_page(2)
 
     monkeypatch.setattr(own_cache._table, "end_ahead", end_ahead_of_him)
