@@ -41,7 +41,8 @@ class AddressSpaceOperations:
 
     blocking = True
     """Whether an operation may keep its thread waiting.  If so it is called by an I/O worker.  If not, because the
-    bytes are at hand, or because it only starts the I/O (returns 0), by whoever needs the page."""
+    bytes are at hand, or because it only starts the I/O (returns 0), by whoever needs the page.  One that opens or
+    reads files of the cache may."""
     readers_call = False
     """Whether a reader who would only wait for an operation, because nothing else is asked for with it, calls it
     himself (a worker does for the main thread): no switch to another thread and back.  Then `Page.caller_waits` is
