@@ -85,6 +85,75 @@ def test_a_lost_update_is_found_between_two_instructions() -> None:
         explore(lost_update, preempt=[Counter.increment])
 
 
+LOOKS: list[tuple[type, Callable[[Any, Any], object]]] = [
+    (list, lambda shared, same: (len(shared), 1 if shared else 0)),
+    (list, lambda shared, same: (len(shared), 0 if not shared else 1)),
+    (list, lambda shared, same: (len(shared), len(shared and [1]))),
+    (list, lambda shared, same: (len(shared), 1 if shared != same else 0)),
+    (list, lambda shared, same: (len(shared), 1 if same < shared else 0)),
+    (list, lambda shared, same: (len(shared), len([*shared]))),
+    (set, lambda shared, same: (len(shared), len({*shared}))),
+    (set, lambda shared, same: (len(shared), len(shared | same))),
+    (set, lambda shared, same: (len(shared), len(same ^ shared))),
+    (dict, lambda shared, same: (len(shared), len({**shared}))),
+    (list, lambda shared, same: (len(shared), len(f"{shared}") // 3)),
+]
+
+
+@pytest.mark.parametrize(("kind", "look"), LOOKS)
+def test_a_container_in_a_local_is_looked_into_at_a_moment_of_its_own(
+    kind: type, look: Callable[[Any, Any], tuple[int, int]]
+) -> None:
+    """It may be shared all the same: another can fill it between two looks."""
+
+    def fill(shared: Any) -> None:
+        if kind is dict:
+            shared[1] = 1
+        else:
+            (shared.add if kind is set else shared.append)(1)
+
+    def scenario(scheduler: Scheduler) -> None:
+        shared, same = kind(), kind()
+        scheduler.spawn("looks", lambda: seen.add(look(shared, same)))
+        scheduler.spawn("fills", lambda: fill(shared))
+        scheduler.run()
+
+    seen: set[tuple[int, int]] = set()
+    explore_all(scenario, preemptions_max=2, preempt=[look, fill])
+    assert seen == {(0, 0), (0, 1), (1, 1)}
+
+
+def test_a_list_in_a_local_is_unpacked_at_a_moment_of_its_own() -> None:
+    def unpack(shared: list[int]) -> tuple[int, int]:
+        count = len(shared)
+        first, *_ = shared
+        return count, first
+
+    def scenario(scheduler: Scheduler) -> None:
+        shared = [0]
+        scheduler.spawn("unpacks", lambda: seen.add(unpack(shared)))
+        scheduler.spawn("fills", lambda: shared.insert(0, 1))
+        scheduler.run()
+
+    seen: set[tuple[int, int]] = set()
+    explore_all(scenario, preemptions_max=2, preempt=[unpack])
+    assert seen == {(1, 0), (1, 1), (2, 1)}
+
+
+def test_numbers_are_not_looked_into() -> None:
+    """Each place to stop at makes for many more schedules."""
+
+    def count(size: int, total: int) -> int:
+        return total + size * 2 if 0 < size and size == 1 else total - 1
+
+    def scenario(scheduler: Scheduler) -> None:
+        for name in "ab":
+            scheduler.spawn(name, lambda: count(1, 2))
+        scheduler.run()
+
+    assert explore_all(scenario, preemptions_max=2, preempt=[count]).schedules == 2
+
+
 def test_without_preemption_an_update_is_one_step() -> None:
     explore(lost_update)
     explore_all(lost_update, preemptions_max=9)

@@ -2,8 +2,9 @@
 
 Guarantees: every instruction that can read or write what threads share is told from those that only move a frame's
 own values; a switch of threads before one of the latter is the same as one after it, and so need not be tried.
-Assumes: globals are constants (a load of one counts as the frame's own); what an instruction calls in C is one step;
-one `Preemption` at a time.  Tested with CPython 3.11 to 3.13, whose instructions differ in name.
+Assumes: globals are constants (a load of one counts as the frame's own); what is added, subtracted, multiplied,
+divided, shifted, or compared with a constant is a number; what an instruction calls in C is one step; one `Preemption`
+at a time.  Tested with CPython 3.11 to 3.13, whose instructions differ in name.
 Not here: who goes on when a thread is stopped (scheduler.py).
 """
 
@@ -44,6 +45,23 @@ _SHARED = {
     "STORE_DEREF", "STORE_GLOBAL", "STORE_SLICE", "STORE_SUBSCR",
 }  # fmt: skip
 """Instructions that may read or write what threads share, besides ``x += y``."""
+_TRUTH = {"TO_BOOL", "UNARY_NOT"} | {
+    name for name in dis.opname if name.startswith(("POP_JUMP", "JUMP_IF")) and ("TRUE" in name or "FALSE" in name)
+}
+"""Instructions that ask whether something is true: of a container, whether it is empty..."""
+_OF_ONE = _TRUTH | {
+    "BEFORE_ASYNC_WITH", "BEFORE_WITH", "CONVERT_VALUE", "DICT_MERGE", "DICT_UPDATE", "FORMAT_SIMPLE", "FORMAT_VALUE",
+    "FORMAT_WITH_SPEC", "GET_ITER", "GET_LEN", "LIST_EXTEND", "MATCH_CLASS", "MATCH_KEYS", "SET_UPDATE", "UNPACK_EX",
+    "UNPACK_SEQUENCE",
+}  # fmt: skip
+"""...and others that look into what is on top of the stack, which may be shared though the frame has it in a local."""
+_OF_CONTAINERS = {"&", "|", "^"}
+"""Of these operators, numbers are mostly flags, and rare."""
+_GIVES_OWN = {"COMPARE_OP", "CONTAINS_OP", "IS_OP", "LOAD_CONST", "TO_BOOL", "UNARY_NOT"}
+"""Instructions after which there is on top of the stack what nobody can change."""
+_LOADS_ONE = {"LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_GLOBAL"}
+_LOOKED_BACK = 6
+"""So many instructions: what was loaded for a comparison, and what is between."""
 _RUNS_HANDLERS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD"}
 """Instructions at whose end CPython looks for signals."""
 
@@ -164,9 +182,10 @@ def _instructions(code: CodeType, *, by_line: bool) -> _Points:
     bytecode = dis.Bytecode(code)
     runs_handlers, handler_before = False, None
     line_stopped: int | None = None
+    before: list[dis.Instruction] = []
     for instruction in bytecode:
-        in_place = instruction.opname == "BINARY_OP" and instruction.argrepr.endswith("=")
-        is_shared = in_place or instruction.opname in _SHARED
+        is_shared = _is_shared(instruction, before)
+        before.append(instruction)
         if by_line and is_shared:
             line = instruction.positions.lineno if instruction.positions else None
             is_shared, line_stopped = line != line_stopped, line
@@ -177,6 +196,30 @@ def _instructions(code: CodeType, *, by_line: bool) -> _Points:
         found[instruction.offset] = is_shared, may_raise
         runs_handlers, handler_before = instruction.opname in _RUNS_HANDLERS, handler
     return found
+
+
+def _is_shared(instruction: dis.Instruction, before: list[dis.Instruction]) -> bool:
+    """Whether *instruction*, which comes after those *before*, may read or write what threads share."""
+    name = instruction.opname
+    if name in _SHARED:
+        return True
+    if name == "BINARY_OP":
+        return instruction.argrepr.endswith("=") or instruction.argrepr in _OF_CONTAINERS
+    if name != "COMPARE_OP" and name not in _OF_ONE:
+        return False
+    if instruction.is_jump_target:  # who knows what was before
+        return True
+    operands = [one for one in before[-_LOOKED_BACK:] if not _moves_nothing(one)][-2:]
+    if name == "COMPARE_OP":
+        *first, last = operands
+        has_first = last.opname in _LOADS_ONE and first
+        return last.opname != "LOAD_CONST" and not (has_first and first[0].opname == "LOAD_CONST")
+    return not operands or operands[-1].opname not in _GIVES_OWN
+
+
+def _moves_nothing(instruction: dis.Instruction) -> bool:
+    """Whether what was on top of the stack is on top after it, too."""
+    return instruction.opname in ("NOP", "EXTENDED_ARG") or (instruction.opname, instruction.arg) == ("COPY", 1)
 
 
 def _except_handler(bytecode: dis.Bytecode, offset: int) -> int | None:
