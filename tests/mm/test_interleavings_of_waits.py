@@ -72,7 +72,7 @@ class Interrupted(BaseException):
     """What Ctrl-C, or a cancelled task, raises out of a wait."""
 
 
-@pytest.mark.schedules(100, LOCKS)
+@pytest.mark.schedules(300, LOCKS)
 @pytest.mark.parametrize("asynchronous", [False, True])
 @pytest.mark.parametrize(("cap_pages", "spread"), [(8, 0), (1, 1)], ids=["one page", "one frame"])
 def test_an_interrupted_wait_leaves_nothing_behind(
