@@ -7,8 +7,8 @@ import errno
 import pytest
 from tests.contract.writing import open_written
 
+from pagein.mm import direct, truncate
 from pagein.mm.page import Page
-from pagein.mm.truncate import invalidate_inode_pages2
 from pagein.testing.stores import pattern
 from pagein.testing.writable import WritableOps, redirtied, store_failing, store_started
 from pagein.units import PAGE_SIZE
@@ -31,7 +31,7 @@ def with_data(offset: int, data: bytes = DATA) -> bytes:
 
 def invalidate(subject, first: int, stop: int) -> None:
     with subject.mapping.i_rwsem.exclusive():
-        invalidate_inode_pages2(subject.mapping, first, stop)
+        truncate.invalidate_inode_pages2(subject.mapping, first, stop)
 
 
 # -- item 39 -----------------------------------------------------------------------------------------------------
@@ -277,3 +277,59 @@ def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene
     expected = pattern(0, SIZE) + bytes(3 * PAGE_SIZE) + DATA
     assert subject.read_all() == expected
     subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("beyond", [0, PAGE_SIZE], ids=["within the file", "over its end"])
+def test_a_direct_write_into_a_hole_is_read_and_kept_by_what_is_written_beside_it(scene, beyond):
+    """What the store did not have before it has now: it is no hole, though the file was as long already."""
+    subject = open_written(scene)
+    offset, size = SIZE + 2 * PAGE_SIZE, SIZE + 4 * PAGE_SIZE - beyond
+    subject.file.truncate(size)
+    assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    expected = bytearray(with_data(offset))
+    assert subject.read_all() == expected
+    scene.start(invalidate, subject, 0, 16).result()
+    subject.file.pwrite(b"beside", offset + 100)
+    expected[offset + 100 : offset + 106] = b"beside"
+    subject.fsync_and_assert_clean(bytes(expected))
+
+
+@pytest.mark.parametrize("beyond", [0, PAGE_SIZE], ids=["within the file", "over its end"])
+def test_a_reader_that_finds_a_hole_while_it_is_written_directly_keeps_no_zeros(scene, beyond):
+    gate = scene.gate()
+
+    class Slow(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            gate.pass_through()
+            return super().direct_write(data, offset_bytes)
+
+    subject = open_written(scene, Slow)
+    offset = SIZE + 2 * PAGE_SIZE
+    subject.file.truncate(offset + 2 * PAGE_SIZE - beyond)
+    writer = scene.start(lambda: subject.file.pwrite(DATA, offset, direct=True))
+    gate.wait_for_arrivals()
+    assert subject.file.pread(PAGE_SIZE, offset) == bytes(PAGE_SIZE)
+    gate.open()
+    writer.result()
+    assert subject.read_all() == with_data(offset)
+    subject.fsync_and_assert_clean(with_data(offset))
+
+
+def test_a_reader_that_comes_as_the_pages_of_a_direct_write_over_the_end_were_dropped_keeps_no_zeros(
+    scene, monkeypatch
+):
+    """The first of them was a hole of the file before."""
+    subject = open_written(scene)
+    offset = SIZE + 2 * PAGE_SIZE
+    subject.file.truncate(offset + PAGE_SIZE)
+    extend, seen = truncate.extend, []
+
+    def extend_behind_a_reader(*arguments, **keywords):
+        seen.append(scene.start(subject.file.pread, PAGE_SIZE, offset).result())
+        extend(*arguments, **keywords)
+
+    monkeypatch.setattr(direct, "extend", extend_behind_a_reader)
+    subject.file.pwrite(DATA, offset, direct=True)
+    assert seen == [DATA[:PAGE_SIZE]]
+    assert subject.read_all() == with_data(offset)
+    subject.fsync_and_assert_clean(with_data(offset))

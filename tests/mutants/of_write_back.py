@@ -346,6 +346,20 @@ WRITE_BACK = [
         "contract/test_direct.py::test_item_39_a_page_is_not_laundered_before_the_store_is_told_of_a_cut",
     ),
     mutation(
+        "direct", "what was written directly into a hole stays a hole",
+        "        mapping.note_stored(min(end, mapping.i_size))\n",
+        "        pass\n",
+        "contract/test_direct.py::"
+        "test_a_direct_write_into_a_hole_is_read_and_kept_by_what_is_written_beside_it",
+    ),
+    mutation(
+        "direct", "a reader that comes before the file has grown by a direct write takes what it wrote for a hole",
+        "        mapping.note_stored(min(end, mapping.i_size))\n",
+        "        mapping.note_stored(end if end <= mapping.i_size else 0)\n",
+        "contract/test_direct.py::"
+        "test_a_reader_that_comes_as_the_pages_of_a_direct_write_over_the_end_were_dropped_keeps_no_zeros",
+    ),
+    mutation(
         "direct", "what a reader brought while it was written directly stays",
         "        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)\n",
         "",

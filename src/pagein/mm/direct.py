@@ -88,6 +88,9 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
 def _note_written(mapping: AddressSpace, offset: int, written: int, own: Writeback) -> None:
     """Drop what a reader has brought meanwhile, as it may be from before; then the file is as long as that."""
     zone, end = mapping.zone, offset + written
+    with zone.lock:
+        # Before what is here is dropped: who brings a page from then on must not take it for a hole.
+        mapping.note_stored(min(end, mapping.i_size))
     try:
         invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)
         if end > mapping.i_size:
