@@ -295,7 +295,7 @@ WRITE_BACK = [
     ),
     mutation(
         "truncate", "a page is zeroed while it is stored",
-        "                _wait(page)  # it is stored as it was, or as it will be: not in between\n",
+        "                wait_until_stored(page)  # it is stored as it was, or as it will be: not in between\n",
         "",
         "contract/test_truncate_dirty.py::test_item_30_a_truncation_waits_for_the_write_back_of_what_it_cuts",
     ),
@@ -313,9 +313,9 @@ WRITE_BACK = [
         "test_what_is_given_up_that_the_store_had_taken_as_it_failed_does_not_come_back",
     ),
     mutation(
-        "direct", "a direct write makes forget what another has left beyond the end",
-        "                mapping.store_end = max(store_end, mapping.store_end)\n",
-        "                pass\n",
+        "truncate", "a direct write makes forget what another has left beyond the end",
+        "            mapping.store_end = max(mapping.store_end, disk_size) if grows else disk_size\n",
+        "            mapping.store_end = disk_size\n",
         "contract/test_direct.py::"
         "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_when_the_file_grows",
     ),
@@ -344,6 +344,42 @@ WRITE_BACK = [
         "        if not mapping.arena.dirty[page.run.frame] or mapping.size_owed is not None:\n",
         "        if not mapping.arena.dirty[page.run.frame]:\n",
         "contract/test_direct.py::test_item_39_a_page_is_not_laundered_before_the_store_is_told_of_a_cut",
+    ),
+    mutation(
+        "size_owed", "a cut that is given up is one still",
+        "                mapping.disk_size = mapping.uncut_size\n                return\n",
+        "                return\n",
+        "contract/test_discard.py::test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest",
+    ),
+    mutation(
+        "size_owed", "a cut that the store is being told is given up",
+        "            if mapping.size_waiters is None:\n",
+        "            if True:\n",
+        "contract/test_discard.py::test_a_cut_that_the_store_is_being_told_is_made",
+    ),
+    mutation(
+        "discard", "clean pages that end in the zeros of a cut stay when it is given up",
+        "        goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)\n",
+        "        goes_back = False\n",
+        "contract/test_discard.py::test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest",
+    ),
+    mutation(
+        "discard", "what was staged is given up although a view shows some of it",
+        "        if goes_back or mapping.ops.uncommitted_bytes is not None:\n",
+        "        if goes_back:\n",
+        "contract/test_discard.py::test_nothing_that_was_staged_is_given_up_while_a_view_shows_some_of_it",
+    ),
+    mutation(
+        "discard", "what a reader brought while it was given up stays",
+        "        if goes_back or object_bytes is not None:\n",
+        "        if goes_back:\n",
+        "contract/test_discard.py::test_what_a_reader_brings_while_it_is_given_up_goes_too",
+    ),
+    mutation(
+        "discard", "what a view shows of what was given up counts as the store's",
+        "                    if keeps_dirty:\n",
+        "                    if False:\n",
+        "contract/test_discard.py::test_what_was_staged_and_a_view_shows_as_it_is_given_up_is_given_up_by_the_next_try",
     ),
     mutation(
         "direct", "what was written directly into a hole stays a hole",

@@ -94,10 +94,7 @@ def _note_written(mapping: AddressSpace, offset: int, written: int, own: Writeba
     try:
         invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)
         if end > mapping.i_size:
-            store_end = mapping.store_end  # more, perhaps: of another one, which failed
             extend(mapping, end, own=own)
-            with zone.lock:
-                mapping.store_end = max(store_end, mapping.store_end)
     except OSError as error:
         with zone.lock, mapping.dirty_lock:
             mapping.note_stored(end)
