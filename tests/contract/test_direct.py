@@ -333,3 +333,54 @@ def test_a_reader_that_comes_as_the_pages_of_a_direct_write_over_the_end_were_dr
     assert seen == [DATA[:PAGE_SIZE]]
     assert subject.read_all() == with_data(offset)
     subject.fsync_and_assert_clean(with_data(offset))
+
+
+@pytest.mark.parametrize("is_shown", [False, True], ids=["dirty", "shown"])
+def test_a_direct_write_behind_the_last_page_leaves_that_as_it_is(scene, is_shown):
+    """What lies between is zeros, also where that page ends: nothing stale stays, and no error is told."""
+    subject = open_written(scene, size_bytes=SIZE - 100)
+    offset = SIZE + PAGE_SIZE
+    with subject.file.view(100, SIZE - PAGE_SIZE) as shown:
+        if not is_shown:
+            shown.release()
+        subject.file.pwrite(b"x", SIZE - PAGE_SIZE)
+        assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    expected = bytearray(with_data(offset))
+    expected[SIZE - 100 : SIZE] = bytes(100)
+    expected[SIZE - PAGE_SIZE] = ord("x")
+    assert subject.ops.data[offset:] == DATA
+    subject.assert_dirty(7)
+    assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(bytes(expected))
+
+
+def test_a_direct_write_behind_zeros_that_a_view_shows_leaves_them_there(scene):
+    """The view is of what was cut off."""
+    subject = open_written(scene)
+    with subject.file.view(PAGE_SIZE, 4 * PAGE_SIZE) as shown:
+        subject.file.truncate(2 * PAGE_SIZE)
+        subject.file.fsync()
+        assert subject.file.pwrite(DATA, 6 * PAGE_SIZE, direct=True) == len(DATA)
+        assert shown == bytes(PAGE_SIZE)
+        subject.assert_dirty()
+        expected = pattern(0, 2 * PAGE_SIZE) + bytes(4 * PAGE_SIZE) + DATA
+        assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("offset", [PAGE_SIZE, SIZE - PAGE_SIZE], ids=["within the file", "over its end"])
+def test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written(scene, offset):
+    """Its page cannot go: what was written is written there, too."""
+    views = []
+
+    class Viewed(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            views.append(scene.start(subject.file.view, PAGE_SIZE, offset).result())
+            return super().direct_write(data, offset_bytes)
+
+    subject = open_written(scene, Viewed)
+    assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    assert subject.read_all() == with_data(offset)
+    with views[0] as shown:
+        assert shown == DATA[:PAGE_SIZE]
+    subject.fsync_and_assert_clean(with_data(offset))

@@ -518,14 +518,14 @@ def test_a_direct_write_behind_a_hole_and_an_fsync(scheduler: Scheduler) -> None
 @pytest.mark.schedules(10, LOCKS)
 def test_an_fsync_between_a_direct_write_and_the_growth_of_the_file(scheduler: Scheduler) -> None:
     """The store has more than the file by then: it must not be told to cut that off."""
-    note_written = direct._note_written
+    is_coherent = direct._is_coherent
 
-    def note_later(*args: Any) -> None:
+    def later(*args: Any) -> bool:
         scheduler.sleep(1)  # until the others end, or wait for the writer
-        note_written(*args)
+        return is_coherent(*args)
 
     with Scene(scheduler, pages=1) as scene, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "_note_written", note_later)
+        patch.setattr(direct, "_is_coherent", later)
         scene.file.truncate(2 * PAGE_SIZE)
         scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
         scene.run()

@@ -382,6 +382,24 @@ WRITE_BACK = [
         "contract/test_discard.py::test_what_was_staged_and_a_view_shows_as_it_is_given_up_is_given_up_by_the_next_try",
     ),
     mutation(
+        "truncate", "a direct write behind the last page needs that page, which is dirty, or shown",
+        " or from_bytes >= end_index << PAGE_SHIFT:\n",
+        ":\n",
+        "contract/test_direct.py::test_a_direct_write_behind_the_last_page_leaves_that_as_it_is",
+    ),
+    mutation(
+        "truncate", "a direct write behind zeros that a view shows needs their pages",
+        "max(end_index, from_bytes >> PAGE_SHIFT), page_count_for(size_bytes), own=own)\n",
+        "end_index, page_count_for(size_bytes), own=own)\n",
+        "contract/test_direct.py::test_a_direct_write_behind_zeros_that_a_view_shows_leaves_them_there",
+    ),
+    mutation(
+        "direct", "what a view shows from before a direct write stays",
+        "    except OSError:\n        return False\n    return True\n",
+        "    except OSError:\n        pass\n    return True\n",
+        "contract/test_direct.py::test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written",
+    ),
+    mutation(
         "direct", "what was written directly into a hole stays a hole",
         "        mapping.note_stored(min(end, mapping.i_size))\n",
         "        pass\n",
@@ -403,10 +421,12 @@ WRITE_BACK = [
     ),
     mutation(
         "direct", "the store may be told a size between a direct write and the growth of the file",
-        "        if written:\n            _note_written(mapping, offset, written, writeback)\n        return written\n"
+        "        if written and not _is_coherent(mapping, offset, written, writeback):\n            return 0\n"
+        "        return written\n"
         "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n",
         "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n"
-        "    if written:\n        _note_written(mapping, offset, written, writeback)\n    return written\n",
+        "    if written and not _is_coherent(mapping, offset, written, writeback):\n        return 0\n"
+        "    return written\n",
         "mm/test_interleavings_of_writes.py::test_an_fsync_between_a_direct_write_and_the_growth_of_the_file",
     ),
 ]  # fmt: skip

@@ -204,15 +204,16 @@ def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = No
         mapping.i_size = size_bytes
 
 
-def extend(mapping: AddressSpace, size_bytes: int, *, own: Writeback | None = None) -> None:
-    """The store has more of the file than it had.  The size last: until then nobody reads what is being removed.
+def extend(mapping: AddressSpace, size_bytes: int, *, from_bytes: int = 0, own: Writeback | None = None) -> None:
+    """The store has more of the file than it had, *from_bytes* on, and zeros up to there.  The size last: until then
+    nobody reads what is being removed.
 
     Locks: ``i_rwsem``.  Blocks: for page locks.  Raises: OSError(EBUSY) if a view shows what has to go; ENOMEM.
     """
-    old_bytes = mapping.i_size
-    # Pages that a view kept when the file became shorter.
-    invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes), own=own)
-    if old_bytes % PAGE_SIZE == 0:
+    old_bytes, end_index = mapping.i_size, page_count_for(mapping.i_size)
+    # Pages that a view kept when the file became shorter: they are zeros, as what lies before *from_bytes*.
+    invalidate_inode_pages2(mapping, max(end_index, from_bytes >> PAGE_SHIFT), page_count_for(size_bytes), own=own)
+    if old_bytes % PAGE_SIZE == 0 or from_bytes >= end_index << PAGE_SHIFT:
         _set_size(mapping, size_bytes, size_bytes)
         return
     # The last page ends in zeros, where the file may have bytes by now.  It is read anew, and not before the new
