@@ -226,6 +226,38 @@ def test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_
     subject.fsync_and_assert_clean(pattern(0, SIZE) + behind)
 
 
+@pytest.mark.parametrize("end", ["fsync", "close"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda file: None, pattern(0, SIZE)),
+        (lambda file: file.pwrite(b"end", SIZE), pattern(0, SIZE) + b"end"),
+        (lambda file: file.pwrite(b"x", 0), b"x" + pattern(0, SIZE)[1:]),
+        (lambda file: file.pwrite(b"x", 0, direct=True), b"x" + pattern(0, SIZE)[1:]),
+    ],
+    ids=["nothing", "append", "write", "direct write"],
+)
+def test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close(
+    scene, change, expected, end
+):
+    class Torn(WritableOps):
+        failures_left = 1
+
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            if not self.failures_left:
+                return super().direct_write(data, offset_bytes)
+            self.failures_left -= 1
+            self.put(bytes(data), offset_bytes)
+            raise OSError(errno.EIO, "lost behind it")
+
+    subject = open_written(scene, Torn)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.pwrite(DATA, SIZE, direct=True)
+    change(subject.file)
+    getattr(subject.file, end)()
+    assert subject.ops.data == expected
+
+
 def test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old(scene):
     gate = scene.gate()
 
@@ -254,8 +286,10 @@ def test_a_direct_write_behind_a_new_size_is_not_cut_off(scene, size):
     subject.fsync_and_assert_clean(expected)
 
 
-def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene):
-    """That tells the store where the hole ends, while what lies behind it is stored."""
+@pytest.mark.parametrize("hole", [0, 3 * PAGE_SIZE], ids=["at the end", "behind a hole"])
+@pytest.mark.parametrize("is_aligned", [True, False])
+def test_a_direct_write_over_the_end_is_not_cut_off_by_an_fsync_meanwhile(scene, hole, is_aligned):
+    """That tells the store where the hole ends, or what a write that failed has left is cut, while this is stored."""
     gate = scene.gate()
 
     class Slow(WritableOps):
@@ -264,8 +298,9 @@ def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene
             gate.pass_through()
             return written
 
-    subject = open_written(scene, Slow)
-    size = SIZE + 3 * PAGE_SIZE
+    before = SIZE if is_aligned else SIZE - 100
+    subject = open_written(scene, Slow, size_bytes=before)
+    size = before + hole
     subject.file.truncate(size)
     writer = scene.start(lambda: subject.file.pwrite(DATA, size, direct=True))
     gate.wait_for_arrivals()
@@ -274,7 +309,7 @@ def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene
     gate.open()
     writer.result()
     fsync.result()
-    expected = pattern(0, SIZE) + bytes(3 * PAGE_SIZE) + DATA
+    expected = pattern(0, before) + bytes(hole) + DATA
     assert subject.read_all() == expected
     subject.fsync_and_assert_clean(expected)
 

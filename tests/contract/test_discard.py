@@ -9,6 +9,8 @@ import pytest
 from tests.contract.harness import Scene
 from tests.contract.writing import Written, open_written
 
+from pagein.mm.page import Page
+from pagein.mm.wbc import WritebackControl
 from pagein.testing.stores import pattern
 from pagein.testing.writable import WritableOps
 from pagein.units import PAGE_SIZE
@@ -135,6 +137,46 @@ def test_a_cut_that_the_store_has_refused_is_given_up(scene):
         subject.file.fsync()
     subject.file.discard()
     assert_given_up(subject)
+
+
+# -- what a store has taken as it failed ---------------------------------------------------------------------------
+
+
+def torn(code: int) -> Callable[[WritableOps, Page, WritebackControl], int]:
+    """Takes a page, and fails."""
+
+    def answer(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        ops.keep(page)
+        raise OSError(code, "lost behind it")
+
+    return answer
+
+
+@pytest.mark.parametrize("end", ["fsync", "close"])
+@pytest.mark.parametrize("new", [b"", b"x"], ids=["nothing", "append"])
+def test_what_a_store_has_taken_beyond_the_end_as_it_failed_is_cut_off_by_fsync_and_close(scene, new, end):
+    subject = open_written(scene, lambda size: WritableOps(size, {8: [torn(errno.ENOSPC)]}), size_bytes=SIZE)
+    subject.file.pwrite(b"A" * 200, 8 * PAGE_SIZE)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.fsync()
+    subject.file.discard()
+    assert len(subject.ops.data) > SIZE
+    subject.file.pwrite(new, SIZE)
+    getattr(subject.file, end)()
+    assert subject.ops.data == OLD + new
+
+
+def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):
+    """Nothing is asked of it any more, which it would refuse: the file can be closed."""
+    stale = torn(errno.ESTALE)
+    subject = open_written(scene, lambda size: WritableOps(size, {8: [stale]}), size_bytes=SIZE)
+    subject.file.pwrite(b"A" * 200, 8 * PAGE_SIZE)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.fsync()
+    subject.file.discard()
+    done = list(subject.ops.done)
+    subject.file.close()
+    assert [operation for operation, *_ in subject.ops.done[len(done) :]] in ([], ["fsync"])
 
 
 # -- others, at the same time --------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ WRITE_BACK = [
     ),
     mutation(
         "walk", "fsync does not wait for what another has begun to store since it looked",
-        "                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
+        "                self._others.update(begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
         "                pass\n",
         "contract/test_writeback.py::"
         "test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_is_asked_for_again",
@@ -398,6 +398,25 @@ WRITE_BACK = [
         "    except OSError:\n        return False\n    return True\n",
         "    except OSError:\n        pass\n    return True\n",
         "contract/test_direct.py::test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written",
+    ),
+    mutation(
+        "writeback", "fsync leaves what a write that failed has left beyond the end",
+        "                if mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):\n",
+        "                if False:\n",
+        "contract/test_direct.py::"
+        "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close",
+    ),
+    mutation(
+        "writeback", "fsync takes what is being written directly for what a write that failed has left",
+        "mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):\n",
+        "mapping.store_end > mapping.i_size:\n",
+        "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
+    ),
+    mutation(
+        "discard", "what is another's by now is cut off by who has discarded what he wrote",
+        "            if _is_stale(mapping.last_failure):",
+        "            if False:",
+        "contract/test_discard.py::test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him",
     ),
     mutation(
         "direct", "what was written directly into a hole stays a hole",

@@ -71,7 +71,7 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
     with zone.lock:
         if mapping.size_owed is not None:
             return 0
-        writeback = Writeback(page_count)
+        writeback = Writeback(page_count, is_direct=True)
         writeback.enter(mapping, first)
         mapping.store_end = max(mapping.store_end, offset + len(data))
     try:

@@ -8,6 +8,7 @@ Not here: who may, and what that means to those who open the file (unwritten.py)
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from ..errors import busy
@@ -41,6 +42,8 @@ def discard(mapping: AddressSpace) -> None:
         run_steps(give_up_size(mapping, mapping.zone.door.waiter))
         object_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
         with mapping.zone.lock, mapping.dirty_lock:
+            if _is_stale(mapping.last_failure):  # another's object: nothing that lies behind is ours to cut off
+                mapping.store_end = mapping.disk_size
             if object_bytes is not None:
                 mapping.disk_size = mapping.uncut_size = mapping.store_end = object_bytes
             size_bytes = mapping.disk_size
@@ -50,6 +53,10 @@ def discard(mapping: AddressSpace) -> None:
             _drop_pages(mapping, is_clean_too=True, keeps_dirty=True)  # what readers have brought meanwhile
         if size_bytes > mapping.i_size:
             extend(mapping, size_bytes)
+
+
+def _is_stale(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.ESTALE
 
 
 def _drop_pages(mapping: AddressSpace, *, is_clean_too: bool, keeps_dirty: bool = False) -> None:

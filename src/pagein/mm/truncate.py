@@ -104,7 +104,7 @@ def drop_before_growth(mapping: AddressSpace) -> None:
     """As `drop_beyond_end`, before the file becomes longer by what was not written: that reads as zeros.
 
     Also once the store is asked for it, which may have something there: of a write that it has failed, after it took
-    some of it.  It is told of that only now: a file that does not grow is no longer for that.
+    some of it.  It is told of that only now, or by fsync and close: a file that does not grow is no longer for that.
     """
     with mapping.zone.lock:
         if mapping.store_end > mapping.i_size:
