@@ -419,6 +419,27 @@ WRITE_BACK = [
         "contract/test_discard.py::test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him",
     ),
     mutation(
+        "write", "a hole over what the store does not have is stored as zeros",
+        "        hole = max(start, min(page_count_for(store_end) << PAGE_SHIFT, stop))\n",
+        "        hole = stop\n",
+        "contract/test_truncate_dirty.py::"
+        "test_item_34_nothing_is_stored_for_a_hole_where_the_store_has_nothing",
+    ),
+    mutation(
+        "write", "what is dirty beyond what the store has stays where a hole is made",
+        "        yield max(hole, first << PAGE_SHIFT), min(stop, first + count << PAGE_SHIFT)\n",
+        "        pass\n",
+        "contract/test_truncate_dirty.py::"
+        "test_item_34_nothing_is_stored_for_a_hole_where_the_store_has_nothing",
+    ),
+    mutation(
+        "write", "what is being stored beyond what the store has stays where a hole is made",
+        "        store_end = mapping.store_end if mapping.size_owed is None",
+        "        store_end = mapping.disk_size if mapping.size_owed is None",
+        "contract/test_truncate_dirty.py::"
+        "test_item_34_a_hole_over_what_is_being_stored_beyond_the_end_of_the_store_is_zeros",
+    ),
+    mutation(
         "direct", "what was written directly into a hole stays a hole",
         "        mapping.note_stored(min(end, mapping.i_size))\n",
         "        pass\n",

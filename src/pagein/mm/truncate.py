@@ -138,18 +138,18 @@ def drop_beyond_end(mapping: AddressSpace) -> None:
                 page.unlock()
 
 
-def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
-    """Have the store make the whole pages of [offset, offset + size_bytes) zeros; False if it cannot: then the caller
-    writes zeros.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+def punch_hole(mapping: AddressSpace, offset: int, stop_bytes: int) -> int:
+    """Have the store make the whole pages of [offset, stop_bytes) zeros, as far as it has them; where that ends.  0 if
+    it cannot, or has none: then the caller writes zeros.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
 
     Locks: ``i_rwsem``.  Blocks: as long as the store takes.  Raises: OSError, and the bytes are as they were.
     """
-    first, stop = page_count_for(offset), min(offset + size_bytes, mapping.i_size) >> PAGE_SHIFT
-    if first >= stop or stop << PAGE_SHIFT > mapping.disk_size or mapping.size_owed is not None:
-        return False
+    first, stop = page_count_for(offset), min(stop_bytes, mapping.i_size, mapping.disk_size) >> PAGE_SHIFT
+    if first >= stop or mapping.size_owed is not None:
+        return 0
     # Stored first, so that nothing is lost should the store fail; no page of it becomes dirty meanwhile.
     if run_steps(write_back(mapping, Sync.ALL, mapping.zone.door.waiter, first, stop)) is not None:
-        return False
+        return 0
     try:
         invalidate_inode_pages2(mapping, first, stop)
         punch = partial(mapping.ops.punch_hole, first << PAGE_SHIFT, stop - first << PAGE_SHIFT)
@@ -157,12 +157,12 @@ def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
         # What a reader has brought meanwhile is from before.
         invalidate_inode_pages2(mapping, first, stop)
     except NotImplementedError:
-        return False
+        return 0
     except OSError as error:
         if error.errno == errno.EBUSY:  # a view shows some of it: its pages stay, and become zeros
-            return False
+            return 0
         raise
-    return True
+    return stop << PAGE_SHIFT
 
 
 def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
