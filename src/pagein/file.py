@@ -387,6 +387,7 @@ class File(PageWriter):
 
         The file is what the store holds then; who opens it afterwards looks at the store anew, and shares nothing with
         those who have it open now.  Blocks: interruptibly.
+        Raises: OSError(EBUSY) if a view shows some of it: that stays, and is unwritten still.
         """
         self._check_open()
         self._check_may_wait()

@@ -8,7 +8,6 @@ Not here: finding one to read (lookup.py), who has an inode (table.py), until wh
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from .errors import exists, read_only_source
 from .inode import Inode
 from .mm import truncate
 from .mm.debug import called
+from .mm.discard import discard
 from .mm.locking import DISCARD, OPEN
 from .mm.lockorder import SOURCE_TURN
 from .stores.source import Opened, Source, WritableSource
@@ -84,9 +84,11 @@ def _give_up_stale(table: InodeTable, inode: Inode) -> None:
     with table.lock:
         table.forget(inode)
     inode.mapping.late.clear()
-    with suppress(OSError):  # a view shows some of it, which stays
-        truncate.discard(inode.mapping)
-    called(DISCARD, table.zone, inode.mapping.ops.discard, mapping=inode.mapping)()
+    try:
+        discard(inode.mapping)
+    except OSError:  # a view shows some of it, which stays
+        with inode.mapping.i_rwsem.exclusive():
+            called(DISCARD, table.zone, inode.mapping.ops.discard, mapping=inode.mapping)()
     table.give_up([inode])
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import stores
 from .errors import being_written, no_such_place, read_only_source, same_file, shutting_down, unwritten
-from .mm import filemap, truncate
+from .mm import filemap
 from .mm.debug import called
+from .mm.discard import discard as discard_unwritten
 from .mm.errseq import again, kept
-from .mm.locking import DISCARD, OPEN
+from .mm.locking import OPEN
 from .mm.lockorder import LATE_TURN, SOURCE_TURN
 from .mm.openfile import OpenFile
 from .mm.sync import MakeWaiter, Steps, Waiter, outside, run_steps
@@ -231,13 +232,10 @@ def discard(table: InodeTable, inode: Inode) -> int:
     with table.turns.turn(LATE_TURN, inode):
         given_up = inode.unwritten_bytes or 0
         inode.mapping.late.clear()
-    truncate.discard(mapping)
-    left_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
+    discard_unwritten(mapping)
     # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
     with table.lock:
         table.forget(inode)
-    if left_bytes is not None:
-        truncate.discard(mapping, left_bytes)
     return given_up
 
 

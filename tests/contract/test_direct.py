@@ -7,8 +7,8 @@ import errno
 import pytest
 from tests.contract.writing import open_written
 
+from pagein.mm import direct, truncate
 from pagein.mm.page import Page
-from pagein.mm.truncate import invalidate_inode_pages2
 from pagein.testing.stores import pattern
 from pagein.testing.writable import WritableOps, redirtied, store_failing, store_started
 from pagein.units import PAGE_SIZE
@@ -31,7 +31,7 @@ def with_data(offset: int, data: bytes = DATA) -> bytes:
 
 def invalidate(subject, first: int, stop: int) -> None:
     with subject.mapping.i_rwsem.exclusive():
-        invalidate_inode_pages2(subject.mapping, first, stop)
+        truncate.invalidate_inode_pages2(subject.mapping, first, stop)
 
 
 # -- item 39 -----------------------------------------------------------------------------------------------------
@@ -226,6 +226,38 @@ def test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_
     subject.fsync_and_assert_clean(pattern(0, SIZE) + behind)
 
 
+@pytest.mark.parametrize("end", ["fsync", "close"])
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda file: None, pattern(0, SIZE)),
+        (lambda file: file.pwrite(b"end", SIZE), pattern(0, SIZE) + b"end"),
+        (lambda file: file.pwrite(b"x", 0), b"x" + pattern(0, SIZE)[1:]),
+        (lambda file: file.pwrite(b"x", 0, direct=True), b"x" + pattern(0, SIZE)[1:]),
+    ],
+    ids=["nothing", "append", "write", "direct write"],
+)
+def test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close(
+    scene, change, expected, end
+):
+    class Torn(WritableOps):
+        failures_left = 1
+
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            if not self.failures_left:
+                return super().direct_write(data, offset_bytes)
+            self.failures_left -= 1
+            self.put(bytes(data), offset_bytes)
+            raise OSError(errno.EIO, "lost behind it")
+
+    subject = open_written(scene, Torn)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.pwrite(DATA, SIZE, direct=True)
+    change(subject.file)
+    getattr(subject.file, end)()
+    assert subject.ops.data == expected
+
+
 def test_item_41_a_reader_that_comes_meanwhile_keeps_nothing_old(scene):
     gate = scene.gate()
 
@@ -254,8 +286,10 @@ def test_a_direct_write_behind_a_new_size_is_not_cut_off(scene, size):
     subject.fsync_and_assert_clean(expected)
 
 
-def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene):
-    """That tells the store where the hole ends, while what lies behind it is stored."""
+@pytest.mark.parametrize("hole", [0, 3 * PAGE_SIZE], ids=["at the end", "behind a hole"])
+@pytest.mark.parametrize("is_aligned", [True, False])
+def test_a_direct_write_over_the_end_is_not_cut_off_by_an_fsync_meanwhile(scene, hole, is_aligned):
+    """That tells the store where the hole ends, or what a write that failed has left is cut, while this is stored."""
     gate = scene.gate()
 
     class Slow(WritableOps):
@@ -264,8 +298,9 @@ def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene
             gate.pass_through()
             return written
 
-    subject = open_written(scene, Slow)
-    size = SIZE + 3 * PAGE_SIZE
+    before = SIZE if is_aligned else SIZE - 100
+    subject = open_written(scene, Slow, size_bytes=before)
+    size = before + hole
     subject.file.truncate(size)
     writer = scene.start(lambda: subject.file.pwrite(DATA, size, direct=True))
     gate.wait_for_arrivals()
@@ -274,6 +309,113 @@ def test_a_direct_write_behind_a_hole_is_not_cut_off_by_an_fsync_meanwhile(scene
     gate.open()
     writer.result()
     fsync.result()
-    expected = pattern(0, SIZE) + bytes(3 * PAGE_SIZE) + DATA
+    expected = pattern(0, before) + bytes(hole) + DATA
     assert subject.read_all() == expected
     subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("beyond", [0, PAGE_SIZE], ids=["within the file", "over its end"])
+def test_a_direct_write_into_a_hole_is_read_and_kept_by_what_is_written_beside_it(scene, beyond):
+    """What the store did not have before it has now: it is no hole, though the file was as long already."""
+    subject = open_written(scene)
+    offset, size = SIZE + 2 * PAGE_SIZE, SIZE + 4 * PAGE_SIZE - beyond
+    subject.file.truncate(size)
+    assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    expected = bytearray(with_data(offset))
+    assert subject.read_all() == expected
+    scene.start(invalidate, subject, 0, 16).result()
+    subject.file.pwrite(b"beside", offset + 100)
+    expected[offset + 100 : offset + 106] = b"beside"
+    subject.fsync_and_assert_clean(bytes(expected))
+
+
+@pytest.mark.parametrize("beyond", [0, PAGE_SIZE], ids=["within the file", "over its end"])
+def test_a_reader_that_finds_a_hole_while_it_is_written_directly_keeps_no_zeros(scene, beyond):
+    gate = scene.gate()
+
+    class Slow(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            gate.pass_through()
+            return super().direct_write(data, offset_bytes)
+
+    subject = open_written(scene, Slow)
+    offset = SIZE + 2 * PAGE_SIZE
+    subject.file.truncate(offset + 2 * PAGE_SIZE - beyond)
+    writer = scene.start(lambda: subject.file.pwrite(DATA, offset, direct=True))
+    gate.wait_for_arrivals()
+    assert subject.file.pread(PAGE_SIZE, offset) == bytes(PAGE_SIZE)
+    gate.open()
+    writer.result()
+    assert subject.read_all() == with_data(offset)
+    subject.fsync_and_assert_clean(with_data(offset))
+
+
+def test_a_reader_that_comes_as_the_pages_of_a_direct_write_over_the_end_were_dropped_keeps_no_zeros(
+    scene, monkeypatch
+):
+    """The first of them was a hole of the file before."""
+    subject = open_written(scene)
+    offset = SIZE + 2 * PAGE_SIZE
+    subject.file.truncate(offset + PAGE_SIZE)
+    extend, seen = truncate.extend, []
+
+    def extend_behind_a_reader(*arguments, **keywords):
+        seen.append(scene.start(subject.file.pread, PAGE_SIZE, offset).result())
+        extend(*arguments, **keywords)
+
+    monkeypatch.setattr(direct, "extend", extend_behind_a_reader)
+    subject.file.pwrite(DATA, offset, direct=True)
+    assert seen == [DATA[:PAGE_SIZE]]
+    assert subject.read_all() == with_data(offset)
+    subject.fsync_and_assert_clean(with_data(offset))
+
+
+@pytest.mark.parametrize("is_shown", [False, True], ids=["dirty", "shown"])
+def test_a_direct_write_behind_the_last_page_leaves_that_as_it_is(scene, is_shown):
+    """What lies between is zeros, also where that page ends: nothing stale stays, and no error is told."""
+    subject = open_written(scene, size_bytes=SIZE - 100)
+    offset = SIZE + PAGE_SIZE
+    with subject.file.view(100, SIZE - PAGE_SIZE) as shown:
+        if not is_shown:
+            shown.release()
+        subject.file.pwrite(b"x", SIZE - PAGE_SIZE)
+        assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    expected = bytearray(with_data(offset))
+    expected[SIZE - 100 : SIZE] = bytes(100)
+    expected[SIZE - PAGE_SIZE] = ord("x")
+    assert subject.ops.data[offset:] == DATA
+    subject.assert_dirty(7)
+    assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(bytes(expected))
+
+
+def test_a_direct_write_behind_zeros_that_a_view_shows_leaves_them_there(scene):
+    """The view is of what was cut off."""
+    subject = open_written(scene)
+    with subject.file.view(PAGE_SIZE, 4 * PAGE_SIZE) as shown:
+        subject.file.truncate(2 * PAGE_SIZE)
+        subject.file.fsync()
+        assert subject.file.pwrite(DATA, 6 * PAGE_SIZE, direct=True) == len(DATA)
+        assert shown == bytes(PAGE_SIZE)
+        subject.assert_dirty()
+        expected = pattern(0, 2 * PAGE_SIZE) + bytes(4 * PAGE_SIZE) + DATA
+        assert subject.read_all() == expected
+    subject.fsync_and_assert_clean(expected)
+
+
+@pytest.mark.parametrize("offset", [PAGE_SIZE, SIZE - PAGE_SIZE], ids=["within the file", "over its end"])
+def test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written(scene, offset):
+    """Its page cannot go: what was written is written there, too."""
+    views = []
+
+    class Viewed(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            views.append(scene.start(subject.file.view, PAGE_SIZE, offset).result())
+            return super().direct_write(data, offset_bytes)
+
+    subject = open_written(scene, Viewed)
+    assert subject.file.pwrite(DATA, offset, direct=True) == len(DATA)
+    assert subject.read_all() == with_data(offset)
+    with views[0] as shown:
+        assert shown == DATA[:PAGE_SIZE]
+    subject.fsync_and_assert_clean(with_data(offset))

@@ -444,6 +444,37 @@ def test_item_34_a_hole_over_pages_that_cannot_be_stored_is_zeros_in_the_cache(s
     subject.fsync_and_assert_clean(bytes(expected))
 
 
+@pytest.mark.parametrize("is_cut", [False, True], ids=["longer", "cut, longer"])
+def test_item_34_nothing_is_stored_for_a_hole_where_the_store_has_nothing(scene, is_cut):
+    """But for what is dirty there.  What it has it makes zeros."""
+    subject = open_written(scene, page_count=8)
+    size, dirty_index = 1000 * PAGE_SIZE, 500
+    if is_cut:
+        subject.file.truncate(100)
+    subject.file.truncate(size)
+    subject.file.pwrite(b"x" * PAGE_SIZE, dirty_index * PAGE_SIZE)
+    subject.file.punch_hole(0, size)
+    subject.assert_dirty(*([0] if is_cut else []), dirty_index)
+    assert subject.read_all() == bytes(size)
+    subject.fsync_and_assert_clean(bytes(size))
+    punched = [(offset, size_bytes) for name, offset, size_bytes in subject.ops.done if name == "punch_hole"]
+    assert punched == ([] if is_cut else [(0, 8 * PAGE_SIZE)])
+    assert subject.ops.stored_pages() == ([0] if is_cut else []) + [dirty_index]
+
+
+def test_item_34_a_hole_over_what_is_being_stored_beyond_the_end_of_the_store_is_zeros(scene):
+    """Its page is not dirty at that moment."""
+    subject = open_written(scene, lambda size: WritableOps(size, {12: [store_started]}), page_count=8)
+    subject.file.pwrite(b"x" * PAGE_SIZE, 12 * PAGE_SIZE)
+    fsync = scene.start(subject.file.fsync)
+    subject.ops.started_store(12)
+    punch = scene.start(subject.file.punch_hole, 8 * PAGE_SIZE, 5 * PAGE_SIZE)
+    punch.result()
+    subject.ops.complete_store(12)
+    fsync.result()
+    subject.fsync_and_assert_clean(pattern(0, 8 * PAGE_SIZE) + bytes(5 * PAGE_SIZE))
+
+
 def test_item_35_a_page_that_a_reader_brings_while_the_hole_is_made_is_gone_afterwards(scene):
     subject, expected = written(scene, pages=[1])
     gate = scene.gate()

@@ -21,7 +21,7 @@ from pagein.units import PAGE_SIZE
 VIEWS: Functions = [PageReader.view, PageReader._view_parts, ByLine(reclaim.shrink)]
 GIVE_BACK: Functions = [ByLine(PageReader._view_parts), ByLine(removal.remove_runs), ByLine(Zone.release_frames)]
 GROW: Functions = [
-    PageReader.view, ByLine(removal.remove_runs), ByLine(truncate._here_or_in_flight), ByLine(truncate._here),
+    PageReader.view, ByLine(removal.remove_runs), ByLine(truncate.here_or_in_flight), ByLine(truncate._here),
 ]  # fmt: skip
 WHOLE = 1 << 30
 """More than any file here: a view of all of it."""

@@ -506,30 +506,34 @@ def test_two_truncations_and_a_writer_while_the_store_is_told(scheduler: Schedul
 
 
 @pytest.mark.schedules(40, WRITE_BACK)
-def test_a_direct_write_behind_a_hole_and_an_fsync(scheduler: Scheduler) -> None:
+@pytest.mark.parametrize("hole_pages", [0, 1])
+def test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync(scheduler: Scheduler, hole_pages: int) -> None:
     """That tells the store where the hole ends: not after what lies behind it is stored, before the file is as long."""
     with Scene(scheduler, pages=1) as scene:
-        scene.file.truncate(2 * PAGE_SIZE)
-        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
+        size = (1 + hole_pages) * PAGE_SIZE
+        scene.file.truncate(size)
+        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", size, direct=True), fsync=scene.file.fsync)
         scene.run()
-        scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
+        scene.settle(scene.expected((size, b"direct")))
 
 
 @pytest.mark.schedules(10, LOCKS)
-def test_an_fsync_between_a_direct_write_and_the_growth_of_the_file(scheduler: Scheduler) -> None:
+@pytest.mark.parametrize("hole_pages", [0, 1])
+def test_an_fsync_between_a_direct_write_and_the_growth_of_the_file(scheduler: Scheduler, hole_pages: int) -> None:
     """The store has more than the file by then: it must not be told to cut that off."""
-    note_written = direct._note_written
+    is_coherent = direct._is_coherent
 
-    def note_later(*args: Any) -> None:
+    def later(*args: Any) -> bool:
         scheduler.sleep(1)  # until the others end, or wait for the writer
-        note_written(*args)
+        return is_coherent(*args)
 
     with Scene(scheduler, pages=1) as scene, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direct, "_note_written", note_later)
-        scene.file.truncate(2 * PAGE_SIZE)
-        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", 2 * PAGE_SIZE, direct=True), fsync=scene.file.fsync)
+        patch.setattr(direct, "_is_coherent", later)
+        size = (1 + hole_pages) * PAGE_SIZE
+        scene.file.truncate(size)
+        scene.spawn(writer=lambda: scene.file.pwrite(b"direct", size, direct=True), fsync=scene.file.fsync)
         scene.run()
-        scene.settle(scene.expected((2 * PAGE_SIZE, b"direct")))
+        scene.settle(scene.expected((size, b"direct")))
 
 
 @pytest.mark.schedules(60, WRITE_BACK + LONG)

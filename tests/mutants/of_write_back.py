@@ -54,7 +54,7 @@ WRITE_BACK = [
     ),
     mutation(
         "walk", "fsync does not wait for what another has begun to store since it looked",
-        "                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
+        "                self._others.update(begun_in(mapping, index, stop_index if frame < 0 else frame - base))\n",
         "                pass\n",
         "contract/test_writeback.py::"
         "test_item_58_what_another_has_been_declined_before_the_fsync_is_at_its_end_is_asked_for_again",
@@ -301,7 +301,7 @@ WRITE_BACK = [
     ),
     mutation(
         "truncate", "a page is zeroed while it is stored",
-        "                _wait(page)  # it is stored as it was, or as it will be: not in between\n",
+        "                wait_until_stored(page)  # it is stored as it was, or as it will be: not in between\n",
         "",
         "contract/test_truncate_dirty.py::test_item_30_a_truncation_waits_for_the_write_back_of_what_it_cuts",
     ),
@@ -319,9 +319,9 @@ WRITE_BACK = [
         "test_what_is_given_up_that_the_store_had_taken_as_it_failed_does_not_come_back",
     ),
     mutation(
-        "direct", "a direct write makes forget what another has left beyond the end",
-        "                mapping.store_end = max(store_end, mapping.store_end)\n",
-        "                pass\n",
+        "truncate", "a direct write makes forget what another has left beyond the end",
+        "            mapping.store_end = max(mapping.store_end, disk_size) if grows else disk_size\n",
+        "            mapping.store_end = disk_size\n",
         "contract/test_direct.py::"
         "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_when_the_file_grows",
     ),
@@ -352,6 +352,114 @@ WRITE_BACK = [
         "contract/test_direct.py::test_item_39_a_page_is_not_laundered_before_the_store_is_told_of_a_cut",
     ),
     mutation(
+        "size_owed", "a cut that is given up is one still",
+        "                mapping.disk_size = mapping.uncut_size\n                return\n",
+        "                return\n",
+        "contract/test_discard.py::test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest",
+    ),
+    mutation(
+        "size_owed", "a cut that the store is being told is given up",
+        "            if mapping.size_waiters is None:\n",
+        "            if True:\n",
+        "contract/test_discard.py::test_a_cut_that_the_store_is_being_told_is_made",
+    ),
+    mutation(
+        "discard", "clean pages that end in the zeros of a cut stay when it is given up",
+        "        goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)\n",
+        "        goes_back = False\n",
+        "contract/test_discard.py::test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest",
+    ),
+    mutation(
+        "discard", "what was staged is given up although a view shows some of it",
+        "        if goes_back or mapping.ops.uncommitted_bytes is not None:\n",
+        "        if goes_back:\n",
+        "contract/test_discard.py::test_nothing_that_was_staged_is_given_up_while_a_view_shows_some_of_it",
+    ),
+    mutation(
+        "discard", "what a reader brought while it was given up stays",
+        "        if goes_back or object_bytes is not None:\n",
+        "        if goes_back:\n",
+        "contract/test_discard.py::test_what_a_reader_brings_while_it_is_given_up_goes_too",
+    ),
+    mutation(
+        "discard", "what a view shows of what was given up counts as the store's",
+        "                    if keeps_dirty:\n",
+        "                    if False:\n",
+        "contract/test_discard.py::test_what_was_staged_and_a_view_shows_as_it_is_given_up_is_given_up_by_the_next_try",
+    ),
+    mutation(
+        "truncate", "a direct write behind the last page needs that page, which is dirty, or shown",
+        " or from_bytes >= end_index << PAGE_SHIFT:\n",
+        ":\n",
+        "contract/test_direct.py::test_a_direct_write_behind_the_last_page_leaves_that_as_it_is",
+    ),
+    mutation(
+        "truncate", "a direct write behind zeros that a view shows needs their pages",
+        "max(end_index, from_bytes >> PAGE_SHIFT), page_count_for(size_bytes), own=own)\n",
+        "end_index, page_count_for(size_bytes), own=own)\n",
+        "contract/test_direct.py::test_a_direct_write_behind_zeros_that_a_view_shows_leaves_them_there",
+    ),
+    mutation(
+        "direct", "what a view shows from before a direct write stays",
+        "    except OSError:\n        return False\n    return True\n",
+        "    except OSError:\n        pass\n    return True\n",
+        "contract/test_direct.py::test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written",
+    ),
+    mutation(
+        "writeback", "fsync leaves what a write that failed has left beyond the end",
+        "                if mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):\n",
+        "                if False:\n",
+        "contract/test_direct.py::"
+        "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close",
+    ),
+    mutation(
+        "writeback", "fsync takes what is being written directly for what a write that failed has left",
+        "mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):\n",
+        "mapping.store_end > mapping.i_size:\n",
+        "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
+    ),
+    mutation(
+        "discard", "what is another's by now is cut off by who has discarded what he wrote",
+        "            if _is_stale(mapping.last_failure):",
+        "            if False:",
+        "contract/test_discard.py::test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him",
+    ),
+    mutation(
+        "write", "a hole over what the store does not have is stored as zeros",
+        "        hole = max(start, min(page_count_for(store_end) << PAGE_SHIFT, stop))\n",
+        "        hole = stop\n",
+        "contract/test_truncate_dirty.py::"
+        "test_item_34_nothing_is_stored_for_a_hole_where_the_store_has_nothing",
+    ),
+    mutation(
+        "write", "what is dirty beyond what the store has stays where a hole is made",
+        "        yield max(hole, first << PAGE_SHIFT), min(stop, first + count << PAGE_SHIFT)\n",
+        "        pass\n",
+        "contract/test_truncate_dirty.py::"
+        "test_item_34_nothing_is_stored_for_a_hole_where_the_store_has_nothing",
+    ),
+    mutation(
+        "write", "what is being stored beyond what the store has stays where a hole is made",
+        "        store_end = mapping.store_end if mapping.size_owed is None",
+        "        store_end = mapping.disk_size if mapping.size_owed is None",
+        "contract/test_truncate_dirty.py::"
+        "test_item_34_a_hole_over_what_is_being_stored_beyond_the_end_of_the_store_is_zeros",
+    ),
+    mutation(
+        "direct", "what was written directly into a hole stays a hole",
+        "        mapping.note_stored(min(end, mapping.i_size))\n",
+        "        pass\n",
+        "contract/test_direct.py::"
+        "test_a_direct_write_into_a_hole_is_read_and_kept_by_what_is_written_beside_it",
+    ),
+    mutation(
+        "direct", "a reader that comes before the file has grown by a direct write takes what it wrote for a hole",
+        "        mapping.note_stored(min(end, mapping.i_size))\n",
+        "        mapping.note_stored(end if end <= mapping.i_size else 0)\n",
+        "contract/test_direct.py::"
+        "test_a_reader_that_comes_as_the_pages_of_a_direct_write_over_the_end_were_dropped_keeps_no_zeros",
+    ),
+    mutation(
         "direct", "what a reader brought while it was written directly stays",
         "        invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)\n",
         "",
@@ -359,10 +467,12 @@ WRITE_BACK = [
     ),
     mutation(
         "direct", "the store may be told a size between a direct write and the growth of the file",
-        "        if written:\n            _note_written(mapping, offset, written, writeback)\n        return written\n"
+        "        if written and not _is_coherent(mapping, offset, written, writeback):\n            return 0\n"
+        "        return written\n"
         "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n",
         "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n"
-        "    if written:\n        _note_written(mapping, offset, written, writeback)\n    return written\n",
+        "    if written and not _is_coherent(mapping, offset, written, writeback):\n        return 0\n"
+        "    return written\n",
         "mm/test_interleavings_of_writes.py::test_an_fsync_between_a_direct_write_and_the_growth_of_the_file",
     ),
 ]  # fmt: skip

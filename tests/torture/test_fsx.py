@@ -44,6 +44,13 @@ def test_nor_in_objects_that_are_replaced_as_a_whole(store: str, threads: int) -
     exercise(SEED, 3000, threads, SMALL_PAGES, store)
 
 
+@pytest.mark.parametrize("seed", [6, 10])
+@pytest.mark.parametrize("store", ["failing", "failing-whole"])
+def test_nor_where_the_store_fails_now_and_then(store: str, seed: int) -> None:
+    """Who is told of it tries again, or gives up what is not written."""
+    exercise(seed, 1500, 1, SMALL_PAGES, store)
+
+
 @pytest.mark.torture
 @pytest.mark.parametrize(
     ("threads", "cache_pages", "ops"),
@@ -58,4 +65,15 @@ def test_nor_in_objects_that_are_replaced_as_a_whole(store: str, threads: int) -
 )
 def test_nor_of_a_million_others(threads: int, cache_pages: int, ops: int) -> None:
     """With other seeds each time; PAGEIN_FSX_SEED repeats them."""
-    exercise(int(os.environ.get("PAGEIN_FSX_SEED", time.time_ns() // 1000 % 10**9)), ops, threads, cache_pages)
+    exercise(seed_of_this_time(), ops, threads, cache_pages)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("store", ["failing", "failing-whole"])
+def test_nor_of_as_many_where_the_store_fails_now_and_then(store: str) -> None:
+    """With another seed each time, too."""
+    exercise(seed_of_this_time(), 50_000, 1, SMALL_PAGES, store)
+
+
+def seed_of_this_time() -> int:
+    return int(os.environ.get("PAGEIN_FSX_SEED", time.time_ns() // 1000 % 10**9))

@@ -18,6 +18,8 @@ GAP_S = 0.02
 class SmallCache:
     """All pages are kept until `drop`; all calls take turns."""
 
+    fails = False
+
     def __init__(self) -> None:
         self.store = bytearray()
         self.pages: dict[int, bytearray] = {}
@@ -89,6 +91,28 @@ class SmallCache:
                 self.size = max(self.size, offset + len(data))
             return len(data)
 
+    def write_directly(self, data: bytes, offset: int) -> int:
+        with self.lock:
+            stop = offset + len(data)
+            if data:
+                self.sync()
+                self.forget(range(offset // PAGE_SIZE, page_count_for(stop)))
+                self.store.extend(bytes(max(0, stop - len(self.store))))
+                self.store[offset:stop] = data
+                self.size = max(self.size, stop)
+            return len(data)
+
+    def forget(self, indices: range) -> None:
+        for index in indices:
+            self.pages.pop(index, None)
+
+    def discard(self) -> int:
+        with self.lock:
+            self.pages.clear()
+            self.dirty.clear()
+            self.size = len(self.store)
+            return 0
+
     def fill(self, data: bytes, offset: int) -> None:
         done = 0
         while done < len(data):
@@ -141,7 +165,7 @@ class SmallHandle:
         self.cache = cache
         self.appends = appends
         self.position = 0
-        self.pread, self.view, self.pwrite = cache.read, cache.view, cache.write
+        self.pread, self.view, self.discard = cache.read, cache.view, cache.discard
         self.punch_hole, self.truncate = cache.punch, cache.truncate
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -153,6 +177,9 @@ class SmallHandle:
 
     def write(self, data: Any) -> int:
         return self.cache.append(data) if self.appends else self.cache.write(data, self.position)
+
+    def pwrite(self, data: bytes, offset: int, *, direct: bool = False) -> int:
+        return (self.cache.write_directly if direct else self.cache.write)(data, offset)
 
     def preadinto(self, buffer: Any, offset: int) -> int:
         data = self.cache.read(len(buffer), offset)
@@ -304,9 +331,30 @@ class AppendsMeet(SmallCache):
         return self.write(data, end)
 
 
+class DirectWriteLeavesOldPages(SmallCache):
+    def forget(self, indices: range) -> None:
+        pass
+
+
+class DiscardKeepsPages(SmallCache):
+    def discard(self) -> int:
+        self.dirty.clear()
+        self.size = len(self.store)
+        return 0
+
+
+class DiscardKeepsTheSize(SmallCache):
+    def discard(self) -> int:
+        size = self.size
+        super().discard()
+        self.size = size
+        return 0
+
+
 ALONE = [
     PagesOutliveATruncation, TailOutlivesATruncation, StoreIsNotCut, WriteAfterATruncationIsLost, HoleIsForgotten,
     HoleIsOnlyInTheStore, EndIsOffByOne, AppendsOneByteEarly, DirtyPagesAreDropped, FsyncForgetsTheLastPage,
     FsyncWritesShort, ViewShowsOldBytes, PartOfAPageIsNotReadIn, ReadsBeyondTheEnd, CloseKeepsItAll,
+    DirectWriteLeavesOldPages, DiscardKeepsPages, DiscardKeepsTheSize,
 ]  # fmt: skip
 TOGETHER = [NeighboursAreOverwritten, AppendsMeet]

@@ -157,7 +157,9 @@ class AddressSpaceOperations:
 
     def discard(self) -> int | None:
         """Give up what was stored and not committed; return the size of the object that is left, 0 if there is none;
-        None, as by default, if there was nothing to give up.  Blocks: yes.
+        None, as by default, if there was nothing to give up.
+
+        Locks: the inode's ``i_rwsem``; no page is dirty, or under write-back.  Blocks: yes.
         """
         return None
 

@@ -71,32 +71,31 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
     with zone.lock:
         if mapping.size_owed is not None:
             return 0
-        writeback = Writeback(page_count)
+        writeback = Writeback(page_count, is_direct=True)
         writeback.enter(mapping, first)
         mapping.store_end = max(mapping.store_end, offset + len(data))
     try:
         write = called(DIRECT_WRITE, zone, partial(mapping.ops.direct_write, data, offset), mapping=mapping)
         written = yield from on_io_steps(zone, write, make_waiter)
-        if written:
-            _note_written(mapping, offset, written, writeback)
+        if written and not _is_coherent(mapping, offset, written, writeback):
+            return 0
         return written
     finally:
         with zone.lock:
             writeback.piece_ended(mapping, first, page_count, None)
 
 
-def _note_written(mapping: AddressSpace, offset: int, written: int, own: Writeback) -> None:
-    """Drop what a reader has brought meanwhile, as it may be from before; then the file is as long as that."""
+def _is_coherent(mapping: AddressSpace, offset: int, written: int, own: Writeback) -> bool:
+    """Drop what a reader has brought meanwhile, as it may be from before; then the file is as long as that.  False if
+    that cannot be, because a view shows some of it by now, or memory is short: then it is written into the cache."""
     zone, end = mapping.zone, offset + written
+    with zone.lock:
+        # Before what is here is dropped: who brings a page from then on must not take it for a hole.
+        mapping.note_stored(min(end, mapping.i_size))
     try:
         invalidate_inode_pages2(mapping, offset >> PAGE_SHIFT, page_count_for(end), own=own)
         if end > mapping.i_size:
-            store_end = mapping.store_end  # more, perhaps: of another one, which failed
-            extend(mapping, end, own=own)
-            with zone.lock:
-                mapping.store_end = max(store_end, mapping.store_end)
-    except OSError as error:
-        with zone.lock, mapping.dirty_lock:
-            mapping.note_stored(end)
-            mapping.i_size = max(mapping.i_size, end)
-            mapping.set_error(OSError(errno.EIO, f"stale pages stay in the cache: {error.strerror}", mapping.name))
+            extend(mapping, end, from_bytes=offset, own=own)
+    except OSError:
+        return False
+    return True

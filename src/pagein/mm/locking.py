@@ -118,7 +118,9 @@ LAUNDER_PAGE = Operation(
 UNCOMMITTED_BYTES = Operation(
     "uncommitted_bytes", "none", "none", Held.MAY, "no: `InodeTable.lock` may be held", "who asks what is unwritten"
 )
-DISCARD = Operation("discard", "none", "none", Held.NO, _LONG, "who gives up what is unwritten")
+DISCARD = Operation(
+    "discard", "none; no page is dirty", "the same", Held.YES, _LONG, "who gives up what is unwritten; a worker for him"
+)
 OPEN = Operation(
     "a source's `open`, looks at it, and their `close`",
     "none; in a look, or a turn, perhaps",
@@ -170,11 +172,11 @@ OPERATIONS = (
     FSYNC,
     DIRECT_WRITE,
     Operation(
-        "`truncate`, `truncate.discard`",
+        "`truncate.truncate`, `discard.discard`",
         "none",
         "none",
         Held.TAKES,
-        "for page locks, and for write-back of what is cut",
+        "for page locks, and for write-back of what is cut, or given up",
         "a worker",
     ),
     SET_SIZE,

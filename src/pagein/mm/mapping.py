@@ -60,7 +60,7 @@ class AddressSpace:
         "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
         "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
         "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters", "suspended",
-        "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
+        "uncut_size", "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
@@ -73,6 +73,8 @@ class AddressSpace:
         self.i_size: int = i_size
         self.disk_size: int = i_size
         """How many bytes the store holds of it: what lies beyond is zeros, or in the cache."""
+        self.uncut_size: int = i_size
+        """The same, but for the cut that the store has not been told of."""
         self.frame_count: int = frames_for(max(page_count_for(i_size), room_pages))
         """How many frames it has: how far it may grow."""
         self.store_end: int = i_size
@@ -133,7 +135,9 @@ class AddressSpace:
         self.dirty_since_s = 0.0
         self.size_owed = self.size_waiters = None
         self.store_calls, self.store_waiters = 0, ()
-        self.disk_size = self.i_size  # nothing of it is zeros for certain: the operations know what became of it
+        self.disk_size = self.uncut_size = (
+            self.i_size
+        )  # nothing of it is zeros for certain: the operations know what became of it
         self.may_write_short = self.short_writes = False
         self.start_locks_anew()
 
@@ -457,6 +461,7 @@ class AddressSpace:
     def note_stored(self, end_bytes: int) -> None:
         """The store has taken what ends there.  A cut that it has not been told of will take off what lies behind.
         Zone's lock held."""
+        self.uncut_size = max(self.uncut_size, end_bytes)
         if self.size_owed is not None:
             end_bytes = min(end_bytes, self.size_owed)
         self.disk_size = max(self.disk_size, end_bytes)

@@ -30,9 +30,11 @@ class Writeback:
     """Pages that are stored as one, perhaps in pieces: from the moment that their dirty flags are cleared until what
     became of all of them is known.  The zone's lock guards it."""
 
-    __slots__ = ("_pages_left", "_waiters", "declined", "error")
+    __slots__ = ("_pages_left", "_waiters", "declined", "error", "is_direct")
 
-    def __init__(self, page_count: int) -> None:
+    def __init__(self, page_count: int, *, is_direct: bool = False) -> None:
+        self.is_direct: bool = is_direct
+        """Stored past the cache, and perhaps beyond the end of the file, which is longer once this has ended."""
         self._pages_left = page_count
         self._waiters: list[Waiter] = []
         self.error: BaseException | None = None

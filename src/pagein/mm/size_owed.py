@@ -83,10 +83,23 @@ def _before_telling(mapping: AddressSpace, size_bytes: int, make_waiter: MakeWai
 
 def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
     """The store has this size now.  Nothing was stored meanwhile.  Zone's lock held."""
-    mapping.store_end = size_bytes
+    mapping.store_end = mapping.uncut_size = size_bytes
     if mapping.size_owed == size_bytes:
         mapping.size_owed = None if size_bytes <= mapping.i_size else mapping.i_size
     mapping.disk_size = size_bytes if mapping.size_owed is None else min(size_bytes, mapping.size_owed)
+
+
+def give_up_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
+    """The store is not told any more what it is owed: it has what it had before the cut.  Who is telling it already is
+    waited for.  Locks: ``i_rwsem``."""
+    while True:
+        with mapping.zone.lock:
+            if mapping.size_waiters is None:
+                mapping.size_owed = None
+                mapping.disk_size = mapping.uncut_size
+                return
+            mapping.size_waiters.append(waiter := make_waiter())
+        yield waiter
 
 
 def wait_with(waiter: Waiter) -> Steps[None]:

@@ -62,11 +62,11 @@ def invalidate_inode_pages2(
     kept_pages = 0
     # Also what has no page now: a reader whose own read failed before this must ask again, not fail.
     mapping.invalidations += 1
-    for index in _here_or_in_flight(mapping, start_index, stop_index):
+    for index in here_or_in_flight(mapping, start_index, stop_index):
         page = mapping.lock_if_here(index)
         if page is not None:
             try:
-                _wait(page, own)
+                wait_until_stored(page, own)
                 _launder(page)
                 kept_pages += not _remove_locked(page)
             finally:
@@ -104,7 +104,7 @@ def drop_before_growth(mapping: AddressSpace) -> None:
     """As `drop_beyond_end`, before the file becomes longer by what was not written: that reads as zeros.
 
     Also once the store is asked for it, which may have something there: of a write that it has failed, after it took
-    some of it.  It is told of that only now: a file that does not grow is no longer for that.
+    some of it.  It is told of that only now, or by fsync and close: a file that does not grow is no longer for that.
     """
     with mapping.zone.lock:
         if mapping.store_end > mapping.i_size:
@@ -120,11 +120,11 @@ def drop_beyond_end(mapping: AddressSpace) -> None:
     """
     first = page_count_for(mapping.i_size)
     invalidate_mapping_pages(mapping, first, mapping.frame_count)  # nearly all of them, at once
-    for index in _here_or_in_flight(mapping, first, mapping.frame_count):
+    for index in here_or_in_flight(mapping, first, mapping.frame_count):
         page = mapping.lock_if_here(index)
         if page is not None:
             try:
-                _wait(page)
+                wait_until_stored(page)
                 _drop_locked(page)
             finally:
                 page.unlock()
@@ -132,68 +132,24 @@ def drop_beyond_end(mapping: AddressSpace) -> None:
         page = mapping.lock_if_here(mapping.i_size >> PAGE_SHIFT)
         if page is not None:
             try:
-                _wait(page)  # it is stored as it was, or as it will be: not in between
+                wait_until_stored(page)  # it is stored as it was, or as it will be: not in between
                 _zero(page, mapping.i_size & PAGE_OFFSET_MASK, PAGE_SIZE)
             finally:
                 page.unlock()
 
 
-def discard(mapping: AddressSpace, object_bytes: int | None = None) -> None:
-    """Give up what the store does not have: dirty pages go, and the size is the store's.  With *object_bytes* the store
-    has gone back to an object of that size, and every page goes.
-
-    Takes ``i_rwsem``.  Blocks: for writers, and for pages that are read or stored.
-    Raises: OSError(EBUSY), after the rest, if a view shows some of it: that stays as it is.
-    """
-    with mapping.i_rwsem.exclusive():
-        kept_pages = 0
-        mapping.invalidations += 1
-        for index in _here_or_in_flight(mapping, 0, mapping.frame_count):
-            page = mapping.lock_if_here(index)
-            if page is not None:
-                try:
-                    _wait(page)
-                    kept_pages += not _discard_locked(page, is_clean_too=object_bytes is not None)
-                finally:
-                    page.unlock()
-        if kept_pages:
-            raise busy(mapping.name, kept_pages)
-        with mapping.zone.lock, mapping.dirty_lock:
-            if object_bytes is not None:
-                mapping.size_owed = None
-                mapping.disk_size = mapping.store_end = object_bytes
-            mapping.i_size = mapping.disk_size  # a size that is still owed is told: what was cut off is cut off
-        drop_beyond_end(mapping)
-
-
-def _discard_locked(page: LockedPage, *, is_clean_too: bool) -> bool:
-    mapping, zone, run = page.mapping, page.mapping.zone, page.run
-    with zone.lock:
-        if not page.uptodate or not (is_clean_too or run.arena.dirty[run.frame]):
-            return True
-        if removal.is_pinned(run):
-            return False
-        cleared = mapping.clear_dirty(page.index, page.page_count, uptodate=False)
-        page.removed = bool(removal.remove_runs(zone, [run], into=NOT_QUEUED))
-        if page.removed:
-            zone.dirty.cancelled(cleared)
-        elif cleared:  # pinned in this very moment
-            mapping.mark_dirty(page.index, page.page_count)
-        return page.removed
-
-
-def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
-    """Have the store make the whole pages of [offset, offset + size_bytes) zeros; False if it cannot: then the caller
-    writes zeros.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
+def punch_hole(mapping: AddressSpace, offset: int, stop_bytes: int) -> int:
+    """Have the store make the whole pages of [offset, stop_bytes) zeros, as far as it has them; where that ends.  0 if
+    it cannot, or has none: then the caller writes zeros.  Linux: FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE.
 
     Locks: ``i_rwsem``.  Blocks: as long as the store takes.  Raises: OSError, and the bytes are as they were.
     """
-    first, stop = page_count_for(offset), min(offset + size_bytes, mapping.i_size) >> PAGE_SHIFT
-    if first >= stop or stop << PAGE_SHIFT > mapping.disk_size or mapping.size_owed is not None:
-        return False
+    first, stop = page_count_for(offset), min(stop_bytes, mapping.i_size, mapping.disk_size) >> PAGE_SHIFT
+    if first >= stop or mapping.size_owed is not None:
+        return 0
     # Stored first, so that nothing is lost should the store fail; no page of it becomes dirty meanwhile.
     if run_steps(write_back(mapping, Sync.ALL, mapping.zone.door.waiter, first, stop)) is not None:
-        return False
+        return 0
     try:
         invalidate_inode_pages2(mapping, first, stop)
         punch = partial(mapping.ops.punch_hole, first << PAGE_SHIFT, stop - first << PAGE_SHIFT)
@@ -201,12 +157,12 @@ def punch_hole(mapping: AddressSpace, offset: int, size_bytes: int) -> bool:
         # What a reader has brought meanwhile is from before.
         invalidate_inode_pages2(mapping, first, stop)
     except NotImplementedError:
-        return False
+        return 0
     except OSError as error:
         if error.errno == errno.EBUSY:  # a view shows some of it: its pages stay, and become zeros
-            return False
+            return 0
         raise
-    return True
+    return stop << PAGE_SHIFT
 
 
 def truncate_setsize(mapping: AddressSpace, size_bytes: int) -> None:
@@ -240,20 +196,24 @@ def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = No
     # Under the zone's lock so that who locks a page sees one size throughout (AddressSpace.grab_run); under the other
     # because a write that goes the short way looks at it.
     with mapping.zone.lock, mapping.dirty_lock:
-        mapping.i_size = size_bytes
         if disk_size is not None:
-            mapping.disk_size = mapping.store_end = disk_size
+            mapping.disk_size = mapping.uncut_size = disk_size
+            # Longer, it may end in what another write, which failed, has left; shorter, there is no more.
+            grows = size_bytes >= mapping.i_size
+            mapping.store_end = max(mapping.store_end, disk_size) if grows else disk_size
+        mapping.i_size = size_bytes
 
 
-def extend(mapping: AddressSpace, size_bytes: int, *, own: Writeback | None = None) -> None:
-    """The store has more of the file than it had.  The size last: until then nobody reads what is being removed.
+def extend(mapping: AddressSpace, size_bytes: int, *, from_bytes: int = 0, own: Writeback | None = None) -> None:
+    """The store has more of the file than it had, *from_bytes* on, and zeros up to there.  The size last: until then
+    nobody reads what is being removed.
 
     Locks: ``i_rwsem``.  Blocks: for page locks.  Raises: OSError(EBUSY) if a view shows what has to go; ENOMEM.
     """
-    old_bytes = mapping.i_size
-    # Pages that a view kept when the file became shorter.
-    invalidate_inode_pages2(mapping, page_count_for(old_bytes), page_count_for(size_bytes), own=own)
-    if old_bytes % PAGE_SIZE == 0:
+    old_bytes, end_index = mapping.i_size, page_count_for(mapping.i_size)
+    # Pages that a view kept when the file became shorter: they are zeros, as what lies before *from_bytes*.
+    invalidate_inode_pages2(mapping, max(end_index, from_bytes >> PAGE_SHIFT), page_count_for(size_bytes), own=own)
+    if old_bytes % PAGE_SIZE == 0 or from_bytes >= end_index << PAGE_SHIFT:
         _set_size(mapping, size_bytes, size_bytes)
         return
     # The last page ends in zeros, where the file may have bytes by now.  It is read anew, and not before the new
@@ -285,7 +245,7 @@ def _zero_tail(mapping: AddressSpace, size_bytes: int) -> None:
         page.unlock()
 
 
-def _wait(page: LockedPage, own: Writeback | None = None) -> None:
+def wait_until_stored(page: LockedPage, own: Writeback | None = None) -> None:
     """Until it is not under write-back but the caller's *own*."""
     mapping = page.mapping
     writeback = mapping.under_writeback.get(page.index)
@@ -352,7 +312,7 @@ def _here(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[
             yield first - base, min(_BATCH_PAGES, stop - first)
 
 
-def _here_or_in_flight(mapping: AddressSpace, start_index: int, stop_index: int) -> list[int]:
+def here_or_in_flight(mapping: AddressSpace, start_index: int, stop_index: int) -> list[int]:
     """The pages of a range that are here or on their way, in order.  None comes after: the file is shorter by now,
     or its user asked for those that are here."""
     # In one hold: an eviction may take a page that turns out to be pinned, and put it back.

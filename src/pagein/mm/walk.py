@@ -63,7 +63,7 @@ class Walk:
         with self.zone.lock:  # the snapshot: what becomes dirty later is not chased.  Linux: the TOWRITE tag
             for start, stop in ranges:
                 self._left.extend((first, first + count) for first, count in mapping.dirty_runs(start, stop))
-            self._others.update(_begun_in(mapping, ranges[0][0], ranges[-1][1]))
+            self._others.update(begun_in(mapping, ranges[0][0], ranges[-1][1]))
         try:
             while (yield from self._start_steps()):
                 pass
@@ -208,7 +208,7 @@ class Walk:
             frame = arena.dirty.find(b"\1", base + index, base + stop_index)
             if frame != base + index:
                 # What is clean by now another has begun to store, and perhaps not ended: it may fail, or be declined.
-                self._others.update(_begun_in(mapping, index, stop_index if frame < 0 else frame - base))
+                self._others.update(begun_in(mapping, index, stop_index if frame < 0 else frame - base))
             if frame < 0:
                 self._left.popleft()
                 continue
@@ -255,7 +255,7 @@ def wait_on_writeback(zone: Zone, writeback: Writeback, make_waiter: MakeWaiter)
     yield waiter
 
 
-def _begun_in(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[Writeback]:
+def begun_in(mapping: AddressSpace, start_index: int, stop_index: int) -> Iterator[Writeback]:
     """What is being stored of a range.  Zone's lock held."""
     table = mapping.under_writeback
     if stop_index - start_index < len(table):

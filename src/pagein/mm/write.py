@@ -10,6 +10,7 @@ Not here: the short way of a write to pages that are here (pagein.writer); how m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import closed_cache, closed_file
@@ -81,17 +82,30 @@ def zero_range(file: OpenFile, offset: int, size_bytes: int, make_waiter: MakeWa
     try:
         require_open(file)
         stop = min(offset + size_bytes, mapping.i_size)
-        if punch_hole(mapping, offset, stop - offset):
-            head_stop, tail_start = page_count_for(offset) << PAGE_SHIFT, stop >> PAGE_SHIFT << PAGE_SHIFT
-            pieces = [(offset, head_stop), (tail_start, stop)]
-        else:
-            pieces = [(offset, stop)]
-        for start, end in pieces:
+        pieces = [(offset, stop)]
+        punched_stop = punch_hole(mapping, offset, stop)
+        if punched_stop:
+            pieces = [(offset, page_count_for(offset) << PAGE_SHIFT), (punched_stop, stop)]
+        for start, end in [part for piece in pieces for part in _not_zeros(mapping, *piece)]:
             at = start
             while at < end:
                 at += yield from _write(file, memoryview(_ZEROS)[: end - at], at, make_waiter)
     finally:
         mapping.i_rwsem.release()
+
+
+def _not_zeros(mapping: AddressSpace, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The parts of [start, stop) of which something may be other than zeros: up to where the store may have something,
+    and beyond, what is dirty.  Locks: ``i_rwsem``, so that nothing else becomes dirty."""
+    with mapping.zone.lock:
+        store_end = mapping.store_end if mapping.size_owed is None else min(mapping.store_end, mapping.size_owed)
+        hole = max(start, min(page_count_for(store_end) << PAGE_SHIFT, stop))
+        # In one hold: what is taken to be stored, and is not dirty any more, is below where the store ends.
+        runs = list(mapping.dirty_runs(hole >> PAGE_SHIFT, page_count_for(stop)))
+    if start < hole:
+        yield start, hole
+    for first, count in runs:
+        yield max(hole, first << PAGE_SHIFT), min(stop, first + count << PAGE_SHIFT)
 
 
 _ZEROS = bytes(1 << 20)

@@ -15,13 +15,14 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from ..units import PAGE_SHIFT
 from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC
 from .on_io import on_io_steps
-from .size_owed import tell_size
+from .size_owed import owe_size, tell_size
 from .sync import MakeWaiter, Steps
-from .walk import Walk
+from .walk import Walk, begun_in
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
 
 if TYPE_CHECKING:
@@ -75,18 +76,26 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def store_all(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
-    """Have the store hold all that was written before this, and its size; return the first error."""
+    """Have the store hold all that was written before this, its size, and nothing behind; return the first error."""
     zone, least_bytes = mapping.zone, mapping.i_size
     while True:
         error = yield from write_back(mapping, Sync.ALL, make_waiter)
-        with zone.lock:
+        with zone.lock, mapping.dirty_lock:
             if error is None and mapping.size_owed is None:
-                if mapping.disk_size >= min(least_bytes, mapping.i_size):
+                if mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):
+                    owe_size(mapping, mapping.i_size)  # a write that failed may have left something behind it
+                elif mapping.disk_size >= min(least_bytes, mapping.i_size):
                     return None
-                # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
-                mapping.size_owed = max(mapping.i_size, mapping.store_end)
+                else:
+                    # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
+                    mapping.size_owed = max(mapping.i_size, mapping.store_end)
         if error is not None:
             return error
+
+
+def _may_grow_directly(mapping: AddressSpace) -> bool:
+    """Whether a direct write is under way with which the file may be longer.  Zone's lock held."""
+    return any(begun.is_direct for begun in begun_in(mapping, mapping.i_size >> PAGE_SHIFT, mapping.frame_count))
 
 
 def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True) -> Steps[None]:

@@ -7,8 +7,10 @@ With it comes the seed, and a list of operations, shortened, that `--replay` run
 How the model stays exact with several threads: each thread owns byte ranges (`Plan.cuts`; they cut through pages)
 and writes only there, so that what it reads there is exactly what it wrote last.  A size that another thread may be
 changing is known by its bounds; operations.py says which operations may run at the same time.
+With the stores `failing` and `failing-whole` calls of the store fail now and then, perhaps after it took a part; who
+made them tries again, and then all must be as if nothing had failed.
 Assumes: nobody else writes to the file.
-Not here: stores that fail (pagein.testing.faulty).
+Not here: what is told of a failure, and to whom (tests/writing/test_state_machine.py).
 """
 
 from .exerciser import Difference as Difference, Exerciser as Exerciser

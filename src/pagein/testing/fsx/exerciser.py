@@ -55,7 +55,7 @@ class Exerciser:
             "read": self._read, "pread": self._pread, "readinto": self._readinto, "view": self._view,
             "reader": self._reader, "write": self._write, "pwrite": self._pwrite, "append": self._append,
             "truncate": self._truncate, "punch": self._punch, "fsync": self._fsync, "sync": self._sync,
-            "drop": lambda op: subject.drop(), "reopen": self._reopen,
+            "drop": lambda op: subject.drop(), "reopen": self._reopen, "direct": self._direct, "discard": self._discard,
         }  # fmt: skip
 
     def run(self) -> None:
@@ -70,16 +70,22 @@ class Exerciser:
                 raise found from error
 
     def _run_all(self) -> None:
-        self._own = [self._subject.open("r+b") for _ in range(self.plan.threads)]
-        self._shared = self._subject.open("r+b") if self.plan.handles > 1 else None
-        self._appending = [self._subject.open("ab") for _ in range(self.plan.threads)]
+        self._open_all()
         (self._run_alone if self.plan.threads == 1 else self._run_together)()
         self._end()
 
-    def _end(self) -> None:
-        self._check_all(self._own[0])
+    def _open_all(self) -> None:
+        self._own = [self._subject.open("r+b") for _ in range(self.plan.threads)]
+        self._shared = self._subject.open("r+b") if self.plan.handles > 1 else None
+        self._appending = [self._subject.open("ab") for _ in range(self.plan.threads)]
+
+    def _close_all(self) -> None:
         for handle in [*self._own, *self._appending, *([self._shared] if self._shared else [])]:
             handle.close()
+
+    def _end(self) -> None:
+        self._check_all(self._own[0])
+        self._close_all()
         self._check_stored(Op(0, "close"), everything=True)
         self._subject.close()
         self._check_stored(Op(0, "close"), everything=True)
@@ -94,7 +100,7 @@ class Exerciser:
             if op.name == "append" and size == self._size:
                 continue
             self._do(op)
-            if size != self._size:
+            if size != self._size and op.name != "discard":
                 if size < self._size:
                     self._model[size : self._size] = bytes(self._size - size)
                 if op.name == "append":
@@ -215,6 +221,10 @@ class Exerciser:
     def _pwrite(self, op: Op) -> None:
         self._written(op, self._handle(op).pwrite(CONTENT[op.fill : op.fill + op.size], op.offset))
 
+    def _direct(self, op: Op) -> None:
+        data = CONTENT[op.fill : op.fill + op.size]
+        self._written(op, self._handle(op).pwrite(data, op.offset, direct=True))
+
     def _written(self, op: Op, count: int) -> None:
         if count != op.size:
             raise Difference(f"{op}: wrote {count} of {op.size} bytes")
@@ -252,6 +262,23 @@ class Exerciser:
         self._model[op.offset : stop] = bytes(stop - op.offset)
         if (stop := min(stop, os.fstat(self._real).st_size)) > op.offset:
             os.pwrite(self._real, bytes(stop - op.offset), op.offset)
+
+    def _discard(self, op: Op) -> None:
+        """The file is what its store has, and stays so when all is closed; who opens it then finds no other."""
+        handle = self._handle(op)
+        handle.discard()
+        data, stored = handle.pread(len(self._model) + 1, 0), self._subject.stored()
+        # Of a write that failed something may lie behind, until the file is closed.
+        if stored[: len(data)] != data or (len(stored) != len(data) and not self._subject.fails):
+            raise Difference(f"{op}: of the {len(stored)} bytes that its store has, the file has not the {len(data)}")
+        self._close_all()
+        if self._subject.stored() != data:
+            raise Difference(f"{op}: closed, the store has {len(self._subject.stored())} bytes, not those {len(data)}")
+        self._open_all()
+        self._low[0] = self._high = self._size = len(data)
+        self._model[:] = data.ljust(len(self._model), b"\0")
+        os.ftruncate(self._real, 0)
+        os.pwrite(self._real, data, 0)
 
     def _fsync(self, op: Op) -> None:
         self._handle(op).fsync()

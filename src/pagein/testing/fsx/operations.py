@@ -17,13 +17,13 @@ FILLS = 1 << 16
 """So many different contents are written; the byte at `at` of content number `fill` is ``CONTENT[fill + at]``."""
 WEIGHTS = {
     "read": 12, "pread": 12, "readinto": 5, "view": 6, "reader": 2, "write": 14, "pwrite": 18, "append": 4,
-    "truncate": 5, "punch": 4, "fsync": 3, "sync": 1, "drop": 2, "reopen": 2,
+    "truncate": 5, "punch": 4, "fsync": 3, "sync": 1, "drop": 2, "reopen": 2, "direct": 6, "discard": 2,
 }  # fmt: skip
 READS = frozenset({"read", "pread", "readinto", "view", "reader"})
-WRITES = frozenset({"write", "pwrite"})
+WRITES = frozenset({"write", "pwrite", "direct"})
 SEGMENT_OPS = 64
 """So many operations of each thread run before all threads meet, and the file is looked at as a whole."""
-SLOW = ("reader", "truncate", "punch", "fsync", "sync", "drop", "reopen")
+SLOW = ("reader", "truncate", "punch", "fsync", "sync", "drop", "reopen", "direct", "discard")
 BRISK_SHARE = 0.15
 """In three rounds of four, so much of the weight of what takes a worker's turn: for more of the rest."""
 EXCLUSIVE_SHARE = 0.3
@@ -73,6 +73,8 @@ class Plan:
         max_bytes = min(pages, 40) * PAGE_SIZE + chance.choice((0, 1, 1000, PAGE_SIZE - 1))
         cuts = sorted(_offset(chance, max_bytes) for _ in range(4 * threads)) if threads > 1 else []
         handles, dirty_percent = chance.choice((1, 1, 2)), chance.choice((20, 50, 90, 90))
+        if store.startswith("failing"):
+            dirty_percent = min(dirty_percent, 40)  # what cannot be cleaned just now leaves room for a view
         return cls(seed, ops, threads, cache_pages, store, handles, max_bytes, dirty_percent, tuple(sorted(set(cuts))))
 
     def owned(self, thread: int, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -98,6 +100,9 @@ def generate(plan: Plan) -> list[Op]:
     if plan.threads > 1:
         for name in ("truncate", "append"):
             weights[name] *= EXCLUSIVE_SHARE
+        weights["discard"] = 0  # what of the others' writes would be left, nobody could know
+    if plan.store.startswith("failing"):
+        weights["append"] = 0  # one that fails half way cannot be made again
     names, size = chance.choices(list(weights), list(weights.values()), k=plan.ops), 0
     view_max = max(1, plan.cache_pages // (2 * plan.threads) - 1) * PAGE_SIZE  # all that are pinned at once must fit
     ops = []

@@ -24,7 +24,7 @@ Make = Callable[[Plan], Subject]
 
 def cached(plan: Plan) -> Subject:
     """A file in a cache, as the plan says."""
-    return CachedFile(plan.store, plan.cache_pages, dirty_limit=plan.dirty_percent / 100)
+    return CachedFile(plan.store, plan.cache_pages, dirty_limit=plan.dirty_percent / 100, seed=plan.seed)
 
 
 def replay(plan: Plan, ops: Sequence[Op], make: Make = cached) -> Difference | None:

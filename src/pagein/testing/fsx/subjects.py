@@ -18,11 +18,12 @@ from ...cache import PageCache
 from ...stores import MemoryStore, source_of
 from ...stores.ranges import read_range
 from ...units import PAGE_SIZE
+from .failing import FailingStore, StubbornFile
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-STORES = ("local", "memory", "obstore", "fsspec")
+STORES = ("local", "memory", "obstore", "fsspec", "failing", "failing-whole")
 _NAME = "exercised"
 
 
@@ -50,8 +51,11 @@ class Handle(Protocol):
     def view(self, size: int, offset: int) -> AbstractContextManager[memoryview]:
         """As `File.view`."""
 
-    def pwrite(self, data: ReadableBuffer, offset: int) -> int:
+    def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
         """As `File.pwrite`."""
+
+    def discard(self) -> int:
+        """As `File.discard`."""
 
     def punch_hole(self, offset: int, length: int) -> None:
         """As `File.punch_hole`."""
@@ -65,6 +69,9 @@ class Handle(Protocol):
 
 class Subject(Protocol):
     """One file, empty at first, and how it is opened."""
+
+    fails: bool
+    """Whether its store fails now and then, and may have taken some of what it was given."""
 
     def open(self, mode: str) -> Handle:
         """As `open`, with "r+b", "rb" or "ab"."""
@@ -103,6 +110,7 @@ class CachedFile:
         cache_pages: int = 16,
         *,
         dirty_limit: float = 0.2,
+        seed: int = 0,
         wrap: Callable[[Any], Any] = lambda source: source,
     ) -> None:
         self.directory: str = _new_directory()
@@ -110,10 +118,14 @@ class CachedFile:
         self.cache: PageCache = PageCache(
             cache_pages * PAGE_SIZE, dirty_background=dirty_limit / 2, dirty_limit=dirty_limit
         )
+        self.fails: bool = store.startswith("failing")
+        self._failing = FailingStore(_NAME, whole=store == "failing-whole", seed=seed) if self.fails else None
         self.source: Any = wrap(self._source_in(store))
         self._fd = os.open(self._path, os.O_RDONLY) if store == "local" else -1
 
     def _source_in(self, store: str) -> Any:
+        if self._failing is not None:
+            return self._failing.outer, _NAME
         if store == "memory":
             return MemoryStore({_NAME: b""}), _NAME
         Path(self._path).touch()
@@ -130,14 +142,17 @@ class CachedFile:
     def open(self, mode: str) -> Handle:
         """As the protocol says."""
         file: Any = self.cache.open(self.source, mode)
+        if self._failing is not None:
+            file = StubbornFile(self._failing, self.cache, file)
         return file  # type: ignore[no-any-return]
 
     def stored(self) -> bytes:
         """As the protocol says."""
         if self._fd >= 0:
             return os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+        source = self.source if self._failing is None else (self._failing.inner, _NAME)
         while True:
-            opened = source_of(self.source).open()
+            opened = source_of(source).open()
             try:
                 return read_range(opened.ops, 0, opened.size_bytes)
             except OSError as error:
@@ -152,11 +167,17 @@ class CachedFile:
 
     def sync(self) -> None:
         """As the protocol says."""
-        self.cache.sync()
+        self._until_done(self.cache.sync)
 
     def close(self) -> None:
         """As the protocol says."""
-        self.cache.close()
+        self._until_done(self.cache.close)
+
+    def _until_done(self, run: Callable[[], object]) -> None:
+        if self._failing is None:
+            run()
+        else:
+            self._failing.until_done(run)
 
     def clean_up(self) -> None:
         """As the protocol says."""
@@ -171,6 +192,8 @@ class CachedFile:
 
 class PlainFile:
     """A local file without a cache: what a correct subject is, and how fast the exerciser itself."""
+
+    fails = False
 
     def __init__(self) -> None:
         self._directory = _new_directory()
@@ -235,9 +258,13 @@ class PlainHandle:
         """As `File.view`."""
         return memoryview(os.pread(self._fd, size, offset))
 
-    def pwrite(self, data: ReadableBuffer, offset: int) -> int:
+    def pwrite(self, data: ReadableBuffer, offset: int, *, direct: bool = False) -> int:
         """As `File.pwrite`."""
         return os.pwrite(self._fd, data, offset)
+
+    def discard(self) -> int:
+        """There is nothing that the file has not."""
+        return 0
 
     def punch_hole(self, offset: int, length: int) -> None:
         """As `File.punch_hole`."""

@@ -1,0 +1,263 @@
+"""Giving up what a store does not have: the file is what the store has then, whatever happens at the same time."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import pytest
+from tests.contract.harness import Scene
+from tests.contract.writing import Written, open_written
+
+from pagein.mm.page import Page
+from pagein.mm.wbc import WritebackControl
+from pagein.testing.stores import pattern
+from pagein.testing.writable import WritableOps
+from pagein.units import PAGE_SIZE
+
+SIZE = 8 * PAGE_SIZE - 100
+OLD = pattern(0, SIZE)
+
+
+@pytest.fixture(params=["plain", "debug", "blocking"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Staged(WritableOps):
+    """What is stored is not in the store before it is committed."""
+
+    commits = True
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.committed: bytes = bytes(self.data)
+        self.before_it: Callable[[], object] = lambda: None
+        """Called as something is given up, just before..."""
+        self.after_it: Callable[[], object] = lambda: None
+        """...and just after."""
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return None if self.data == self.committed else 0
+
+    def fsync(self) -> None:
+        super().fsync()
+        self.committed = bytes(self.data)
+
+    def discard(self) -> int | None:
+        if self.uncommitted_bytes is None:
+            return None
+        self.before_it()
+        self.data[:] = self.committed
+        self.after_it()
+        return len(self.committed)
+
+
+def staged(scene: Scene) -> tuple[Written, Staged]:
+    """A file, and its store."""
+    ops = Staged(SIZE)
+    return open_written(scene, lambda size: ops, size_bytes=SIZE), ops
+
+
+def assert_given_up(subject: Written) -> None:
+    """Nothing of the file has changed, for whoever reads it, and in the store, also once all is closed."""
+    assert subject.mapping.i_size == SIZE
+    subject.assert_clean(OLD)
+    subject.file.close()
+    assert subject.ops.data == OLD
+    assert getattr(subject.ops, "committed", OLD) == OLD
+
+
+# -- a size ------------------------------------------------------------------------------------------------------
+
+CUTS: dict[str, Callable[[Written], object]] = {
+    "cut": lambda subject: subject.file.truncate(100),
+    "cut to nothing": lambda subject: setattr(subject, "other", subject.inode.open("wb")),
+    "cut, written": lambda subject: (subject.file.truncate(100), subject.file.pwrite(b"new", 50)),
+    "written, cut": lambda subject: (subject.file.pwrite(b"new", 5 * PAGE_SIZE), subject.file.truncate(100)),
+    "cut, longer, read": lambda subject: (
+        subject.file.truncate(100), subject.file.truncate(3 * PAGE_SIZE), subject.read_all(),
+    ),
+    "cut, longer than before": lambda subject: (
+        subject.file.truncate(100), subject.file.truncate(2 * SIZE), subject.read_all(),
+    ),
+    "cut twice": lambda subject: (subject.file.truncate(5 * PAGE_SIZE), subject.file.truncate(100)),
+    "longer": lambda subject: (subject.file.truncate(2 * SIZE), subject.read_all()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ops", [WritableOps, Staged], ids=["in place", "as a whole"])
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest(scene, ops, cut):
+    subject = open_written(scene, ops, size_bytes=SIZE)
+    subject.read_all()
+    cut(subject)
+    subject.file.discard()
+    assert_given_up(subject)
+
+
+@pytest.mark.parametrize("is_longer", [False, True])
+def test_a_cut_that_was_staged_is_given_up_too(scene, is_longer):
+    subject = open_written(scene, Staged, size_bytes=SIZE)
+    subject.file.truncate(100)
+    subject.write_back()
+    if is_longer:
+        subject.file.truncate(2 * SIZE)
+        subject.read_all()
+    subject.file.discard()
+    assert_given_up(subject)
+
+
+def test_a_cut_that_the_store_is_being_told_is_made(scene):
+    """It is asked already: what becomes of that is waited for."""
+    subject = open_written(scene, size_bytes=SIZE)
+    gate = scene.gate()
+    subject.ops.before_set_size.append(lambda ops: gate.pass_through())
+    subject.file.truncate(100)
+    fsync = scene.start(subject.file.fsync)
+    gate.wait_for_arrivals()
+    discard = scene.start(subject.file.discard)
+    scene.until(lambda: subject.mapping.size_waiters)
+    gate.open()
+    discard.result()
+    fsync.result()
+    assert subject.mapping.i_size == 100
+    subject.assert_clean(OLD[:100])
+
+
+def test_a_cut_that_the_store_has_refused_is_given_up(scene):
+    def refuse(ops):
+        raise OSError(errno.EIO, "not now")
+
+    subject = open_written(scene, size_bytes=SIZE)
+    subject.ops.before_set_size.append(refuse)
+    subject.file.truncate(100)
+    with pytest.raises(OSError, match="not now"):
+        subject.file.fsync()
+    subject.file.discard()
+    assert_given_up(subject)
+
+
+# -- what a store has taken as it failed ---------------------------------------------------------------------------
+
+
+def torn(code: int) -> Callable[[WritableOps, Page, WritebackControl], int]:
+    """Takes a page, and fails."""
+
+    def answer(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+        ops.keep(page)
+        raise OSError(code, "lost behind it")
+
+    return answer
+
+
+@pytest.mark.parametrize("end", ["fsync", "close"])
+@pytest.mark.parametrize("new", [b"", b"x"], ids=["nothing", "append"])
+def test_what_a_store_has_taken_beyond_the_end_as_it_failed_is_cut_off_by_fsync_and_close(scene, new, end):
+    subject = open_written(scene, lambda size: WritableOps(size, {8: [torn(errno.ENOSPC)]}), size_bytes=SIZE)
+    subject.file.pwrite(b"A" * 200, 8 * PAGE_SIZE)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.fsync()
+    subject.file.discard()
+    assert len(subject.ops.data) > SIZE
+    subject.file.pwrite(new, SIZE)
+    getattr(subject.file, end)()
+    assert subject.ops.data == OLD + new
+
+
+def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):
+    """Nothing is asked of it any more, which it would refuse: the file can be closed."""
+    stale = torn(errno.ESTALE)
+    subject = open_written(scene, lambda size: WritableOps(size, {8: [stale]}), size_bytes=SIZE)
+    subject.file.pwrite(b"A" * 200, 8 * PAGE_SIZE)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.fsync()
+    subject.file.discard()
+    done = list(subject.ops.done)
+    subject.file.close()
+    assert [operation for operation, *_ in subject.ops.done[len(done) :]] in ([], ["fsync"])
+
+
+# -- others, at the same time --------------------------------------------------------------------------------------
+
+
+def test_what_is_given_up_is_not_committed_with_what_another_writes_meanwhile(scene):
+    subject, ops = staged(scene)
+    other, tasks = subject.inode.open("r+b"), []
+    subject.file.pwrite(b"A" * PAGE_SIZE, 0)
+    subject.write_back()  # it is clean, and here
+
+    def write() -> None:
+        tasks.append(task := scene.start(other.pwrite, b"b", 100))
+        scene.until(lambda: not task.running or task.thread_id in scene.door.waiting)
+        subject.write_back()
+
+    ops.after_it = write
+    scene.start(subject.file.discard).result()
+    tasks[0].result()
+    other.fsync()
+    expected = OLD[:100] + b"b" + OLD[101:]
+    assert ops.committed == expected
+    subject.assert_clean(expected)
+
+
+@pytest.mark.parametrize("when", ["before_it", "after_it"])
+@pytest.mark.parametrize("new", [SIZE - PAGE_SIZE, SIZE + PAGE_SIZE], ids=["shorter", "longer"])
+def test_what_a_reader_brings_while_it_is_given_up_goes_too(scene, when, new):
+    subject, ops = staged(scene)
+    subject.file.truncate(new)
+    subject.file.pwrite(b"A" * PAGE_SIZE, 0)
+    subject.write_back()
+    readers = []
+
+    def read() -> None:
+        for offset in 0, SIZE - PAGE_SIZE - 10, SIZE - 10:
+            readers.append(scene.start(subject.file.pread, 10, offset))
+            readers[-1].join()
+
+    setattr(ops, when, read)
+    scene.start(subject.file.discard).result()
+    assert readers
+    assert_given_up(subject)
+
+
+# -- views ---------------------------------------------------------------------------------------------------------
+
+
+def discarded(subject: Written) -> None:
+    with pytest.raises(OSError, match="pinned") as raised:
+        subject.file.discard()
+    assert raised.value.errno == errno.EBUSY
+
+
+def test_nothing_that_was_staged_is_given_up_while_a_view_shows_some_of_it(scene):
+    """Its page is clean.  The next try finds all that there was, and gives it up."""
+    subject, ops = staged(scene)
+    new = b"A" * PAGE_SIZE
+    subject.file.pwrite(new, 0)
+    subject.write_back()
+    with subject.file.view(10, 0) as shown:
+        for _ in range(2):
+            discarded(subject)
+            assert ops.uncommitted_bytes is not None
+            assert subject.read_all() == new + OLD[PAGE_SIZE:]
+        assert shown == new[:10]
+    assert subject.file.discard() == 0
+    assert_given_up(subject)
+
+
+def test_what_was_staged_and_a_view_shows_as_it_is_given_up_is_given_up_by_the_next_try(scene):
+    """Until then it is known to be another than the store's."""
+    subject, ops = staged(scene)
+    views = []
+    subject.file.pwrite(b"A" * PAGE_SIZE, 0)
+    subject.write_back()
+    ops.before_it = lambda: views.append(subject.file.view(10, 0))
+    discarded(subject)
+    with views[0] as shown:
+        assert shown == b"A" * 10
+        subject.assert_dirty(0)
+        discarded(subject)
+    assert subject.file.discard() > 0
+    assert_given_up(subject)
