@@ -15,7 +15,6 @@ import io
 import os
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from operator import index as as_int
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -42,10 +41,9 @@ PLAIN_BYTES_MAX = len(ALL_PLAIN) << PAGE_SHIFT
 """To look at the flags of more would only fill their holes."""
 PIN_SWEEP_MASK = 0xFF
 """Every 256th view of a file looks whether it is time to sweep out those that have ended."""
-_opened = count()
 _SPREAD = 0x9E3779B1
-"""Each file begins to count elsewhere, spread evenly whichever of them are viewed (Knuth's multiplicative hashing): so
-of any 256 views about one looks, be they of as many files.  (Two that take the same number do no harm.)"""
+"""Each file of a cache begins to count elsewhere, spread evenly whichever of them are viewed (Knuth's multiplicative
+hashing): so of any 256 views about one looks, be they of as many files."""
 
 
 class PageReader(io.BufferedIOBase):
@@ -95,7 +93,7 @@ class PageReader(io.BufferedIOBase):
         self._base = mapping.base
         self._stop_frame = mapping.base + mapping.frame_count
         self._shift = mapping.base << PAGE_SHIFT
-        self._views = next(_opened) * _SPREAD >> 24 & PIN_SWEEP_MASK
+        self._views = next(arena.pins.files) * _SPREAD >> 24 & PIN_SWEEP_MASK
         self._hits = -self._views
         """Hits that are no views: who counted both as one, and had a view behind each read, might never look."""
         self._last_end = 0

@@ -17,7 +17,8 @@ Not here: making the pages Uptodate (filemap.pin_parts); the hit path of a view 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from sys import getrefcount
 
 Entry = tuple[int, int, object]
@@ -31,13 +32,15 @@ switch to the worker that does it costs more than the sweep."""
 class Pins:
     """The pins of an arena.  Whoever appends to ``entries`` takes no lock, and looks at ``sweep_at`` now and then."""
 
-    __slots__ = ("append", "entries", "sweep_at")
+    __slots__ = ("append", "entries", "files", "sweep_at")
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.append: Callable[[Entry], None] = self.entries.append
         """Bound once, for all files."""
         self.sweep_at: int = SWEEP_AT
+        self.files: Iterator[int] = count()
+        """Numbers the files that may append."""
 
     def spans(self) -> list[tuple[int, int]]:
         """The (first frame, stop frame) of every pin that has not ended."""
@@ -80,7 +83,7 @@ def _live(entries: list[Entry], idle_references: int) -> list[Entry]:
     return [entry for entry in entries if getrefcount(entry[2]) > idle_references]
 
 
-_IDLE_REFERENCES = next(count for count in range(100) if not _live([(0, 0, object())], count))
+_IDLE_REFERENCES = next(number for number in range(100) if not _live([(0, 0, object())], number))
 """What getrefcount() says there of an object to which only its entry refers; interpreters differ."""
 
 _AFTERLIFE: dict[int, Pins] = {}

@@ -64,7 +64,7 @@ class Rig:
         self.size_bytes: int = 0
         self.content: bytes | None = subject.content
         self.caches: list[PageCache] = []
-        self.given_up = threading.Event()
+        self.given_up: threading.Event = threading.Event()
         """Set when nobody waits for the exercise any more."""
         self.is_open: bool = False
         self._made: Source | Opened | None = None
