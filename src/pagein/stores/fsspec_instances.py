@@ -22,6 +22,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.archive import AbstractArchiveFileSystem
 from fsspec.asyn import AsyncFileSystem
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.utils import tokenize
@@ -36,6 +37,18 @@ def innermost(fs: AbstractFileSystem) -> AbstractFileSystem:
     """What ``dir::``, ``simplecache::`` and others that pass calls on are put around."""
     *_, inner = _layers(fs)
     return inner
+
+
+def local_path(fs: AbstractFileSystem, path: str) -> str | None:
+    """What *path* is called on this machine, if *fs*, or what it is put around, are its files; else None."""
+    for layer in _layers(fs):
+        if isinstance(layer, DirFileSystem):
+            path = layer._join(path)
+        elif isinstance(layer, AbstractArchiveFileSystem):
+            return None  # its names are its own
+        elif isinstance(layer, LocalFileSystem):
+            return str(layer._strip_protocol(path))
+    return None
 
 
 def _layers(fs: AbstractFileSystem) -> Iterator[AbstractFileSystem]:

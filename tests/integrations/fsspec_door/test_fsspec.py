@@ -455,12 +455,19 @@ def test_a_download_removes_only_the_half_file_that_it_has_written(
     assert not (tmp_path / "half").exists()
 
 
-def test_a_file_is_not_downloaded_onto_itself(cache: pagein.PageCache, tmp_path: Path) -> None:
-    fs = in_front_of(LocalFileSystem(), cache)
+@pytest.mark.parametrize("behind", ["local", "dir", "dir in dir", "wrapped"])
+def test_a_file_is_not_downloaded_onto_itself(cache: pagein.PageCache, tmp_path: Path, behind: str) -> None:
     (tmp_path / "a").write_bytes(DATA)
     (tmp_path / "link").symlink_to("a")
+    filesystems: dict[str, tuple[Any, str]] = {
+        "local": (LocalFileSystem(), str(tmp_path / "a")),
+        "dir": (DirFileSystem(str(tmp_path), fs=LocalFileSystem()), "a"),
+        "dir in dir": (DirFileSystem(tmp_path.name, fs=DirFileSystem(str(tmp_path.parent), fs=LocalFileSystem())), "a"),
+        "wrapped": (fsspec.filesystem("simplecache", fs=LocalFileSystem()), str(tmp_path / "a")),
+    }
+    fs, path = filesystems[behind]
     with pytest.raises(shutil.SameFileError):
-        fs.get_file(str(tmp_path / "a"), str(tmp_path / "link"))
+        in_front_of(fs, cache).get_file(path, str(tmp_path / "link"))
     assert (tmp_path / "a").read_bytes() == DATA
 
 

@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.asyn import _run_coros_in_chunks, sync, sync_wrapper
 from fsspec.callbacks import DEFAULT_CALLBACK
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.utils import isfilelike
 
 from ... import aio
-from ...stores.fsspec_instances import is_async
+from ...stores.fsspec_instances import is_async, local_path
 from .behind import no_transactions
 from .file import FsspecFile, FsspecWriteOnlyFile, of_filesystem
 from .looking import LookingFilesystem
@@ -170,7 +169,8 @@ class PageCacheFileSystem(LookingFilesystem):
             if isfilelike(lpath):
                 await _copy(file, lpath, callback)
                 return
-            if isinstance(self.fs, LocalFileSystem) and os.path.exists(lpath) and os.path.samefile(path, lpath):
+            here = local_path(self.fs, path)
+            if here is not None and os.path.exists(here) and os.path.exists(lpath) and os.path.samefile(here, lpath):
                 raise shutil.SameFileError(f"{path!r} and {lpath!r} are the same file")  # to open it would empty it
             target = open(lpath, "wb")  # what cannot be opened stays as it is  # noqa: SIM115
             status = os.fstat(target.fileno())
