@@ -6,24 +6,29 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tests.clauses import ROOT
 from tests.kit import hanging
 from tests.kit.reading_mistakes import Right
 
+from pagein.mm.page import Page
 from pagein.testing.contract import Subject, check
+from pagein.testing.contract.left_behind import ENDING_S
 
 TIMEOUT_S = 60.0
 """After which a process that should have ended has failed the test."""
 
 
-def ended(*arguments: str) -> subprocess.CompletedProcess[str]:
+def ended(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A process of Python's that has come to its end."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
         [sys.executable, *arguments],
-        capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=cwd, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
 
 
@@ -94,6 +99,38 @@ def test_one_that_hangs_when_it_is_made_once_more_is_told_too() -> None:
     finally:
         never.set()
     assert report.broken == ["D4"]
+
+
+ENDS_LATER = """
+import atexit, threading, time
+from tests.kit.reading_mistakes import Right
+atexit.register(lambda: (threading.Event().wait(2.5), print("saved")))
+"""
+
+
+def test_what_a_right_store_does_at_the_end_of_the_process_takes_its_time(tmp_path: Path) -> None:
+    """Longer than a call may take: data may be written there."""
+    (tmp_path / "ends_later.py").write_text(ENDS_LATER)
+    told = ended("-m", "pagein.cli", "check", "ends_later:Right", "--patience", "0.5", cwd=tmp_path)
+    assert (told.returncode, told.stdout.splitlines()[-1]) == (0, "saved")
+
+
+def test_a_pool_for_each_of_many_is_not_waited_for() -> None:
+    """Its threads end with whoever has made it."""
+    began_s = time.monotonic()
+    assert check(Subject(RightInAPool)).passed
+    assert time.monotonic() - began_s < ENDING_S
+
+
+class RightInAPool(Right):
+    blocking = True
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(1)
+        self.itself = self  # the garbage collector sees that nobody has it, and nobody before
+
+    def fill(self, page: Page) -> None:
+        self.pool.submit(super().fill, page).result()
 
 
 ENDING = """

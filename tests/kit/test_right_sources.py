@@ -29,6 +29,31 @@ def test_what_it_has_made_beside_the_object_stays_and_is_made_by_a_check_that_ma
     assert {path: place.objects[path] for path in made} == made
 
 
+def test_what_a_mistake_has_left_is_neither_taken_for_another_nor_for_right() -> None:
+    """A store that was wrong, and is checked again in the same place: as it was, and mended."""
+
+    class Wrong(Object):
+        def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:
+            return super().open_for_writing(create=True, exclusive=exclusive, truncate=truncate)
+
+    class Place2(Place):
+        is_right = False
+
+        def source(self, path: str) -> Object:
+            return (Object if self.is_right else Wrong)(self, path)
+
+    place = Place2()
+    assert check(Subject((place, "a"), content=CONTENT, writes=True)).broken == ["O3"]
+    assert sorted(place.objects) == ["a", "a.pagein-check-unasked"]
+    for place.is_right in (False, True):
+        report = check(Subject((place, "a"), writes=True))
+        assert report.passed, report.text()
+        assert report.of("O10").reason.endswith("remove it: place:a.pagein-check-unasked")
+        assert report.of("O3").verdict == "passed"
+    del place.objects["a.pagein-check-unasked"]
+    assert "O10" in require_kept(Subject((place, "a"), writes=True))
+
+
 def test_a_store_in_which_nothing_new_is_made() -> None:
     class Fixed(Object):
         def open_for_writing(self, *, create: bool, exclusive: bool, truncate: bool) -> Opened:

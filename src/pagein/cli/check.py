@@ -72,10 +72,35 @@ def check(
     with --write.
     The exit status is 0 if every clause is kept that applies, 1 if one is broken, 2 if it could not be checked.
     """
+    try:
+        report = _checked(
+            target, size_bytes=size_bytes, content=content, writes=writes, patience_s=patience_s, output=output
+        )
+    except BaseException:  # what it has begun may never end
+        leave_within(max(patience_s, ENDING_S))
+        raise
+    if report.gave_up or "L2" in report.broken:  # else whatever is registered for the end takes its time
+        leave_within(ENDING_S)
+    text = _written(report, form)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        _write(output, text)
+    return 0 if report.passed else EXIT_BROKEN
+
+
+def _checked(
+    target: str,
+    *,
+    size_bytes: int | None,
+    content: str | None,
+    writes: bool | None,
+    patience_s: float,
+    output: str | None,
+) -> Report:
     from ..testing.contract.making import first_made  # with what it tests with, which no other command needs
     from ..testing.contract.runner import check_made
 
-    leave_within(max(patience_s, ENDING_S))
     found = _found(target)
     try:
         subject = _subject(found, target)
@@ -89,17 +114,9 @@ def check(
     if output is not None and (os.path.isfile(output) or not os.path.exists(output)):  # a pipe is opened once
         _write(output, "", mode="a")  # before the check, which takes its time
     try:
-        report = check_made(subject, made, patience_s)
+        return check_made(subject, made, patience_s)
     except (TypeError, ValueError) as error:
         raise _cannot_check(target, error) from error
-    if report.gave_up or "L2" in report.broken:
-        leave_within(ENDING_S)
-    text = _written(report, form)
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        _write(output, text)
-    return 0 if report.passed else EXIT_BROKEN
 
 
 def _cannot_check(target: str, error: BaseException) -> click.UsageError:

@@ -33,8 +33,8 @@ NOTES = {
     "O6": "Asked of operations that say `validates = True` only: by readpage, and by a read of several pages at once.",
     "O9": "After it the cache has nothing of the object but pages.",
     "O10": "Asked of a (store, path) that may be overwritten, as the modes xb, ab and wb ask. The objects are named as "
-    "the checked one, with `.pagein-check-xb`, `-ab` and `-wb` behind, and stay: where one is left of an earlier "
-    "check, that mode is not checked.",
+    "the checked one, with `.pagein-check-xb`, `-ab` and `-wb` behind, and stay: while one is left of an earlier "
+    "check, this is not checked.",
     "O12": "Then looks at it are among the requests of which that store gets so many at once.",
     "D3": "Told from the shortest of some calls: one that waits now and then is not found.",
     "D4": "Told if the store shows no sign of life for `patience_s` seconds while a call runs: also one of `open`, "

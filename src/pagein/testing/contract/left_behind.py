@@ -106,8 +106,9 @@ def _again_and_again(rig: Rig, use: Callable[[Rig], None], used: str) -> None:
             continue
         earlier = cycles[:-1]  # the last may be about to end
         if len(cycles) == CYCLES and _suspected(earlier):
+            gc.collect()  # what Python closes when it sees that nobody has it is not left for ever: threads of pools...
             _await_end([one for cycle in earlier for one in cycle.threads], rig.record)
-            gc.collect()  # what Python closes when it sees that nobody has it is not left for ever
+            gc.collect()  # ...and what those had
         _look_again(cycles)
         if not _suspected(earlier):
             return
