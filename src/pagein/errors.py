@@ -215,7 +215,13 @@ def not_a_source(value: object) -> TypeError:
 def without_secrets(url: str) -> str:
     """A URL, or a chain, as it may be told: without who asks (``key:secret@``), and queries, which may be signed."""
     told = re.sub(r"(?<!abfs:)(?<!abfss:)//[^/?]*@", "//", url)  # there, it is the container
+    # A password may hold what ends a host: if what looks like a port is none, the last "@" ends it.
+    told = re.sub(r"(?<!abfs:)(?<!abfss:)//(?!\[)[^/?#@]*:(?!\d*(?:[/?#]|\Z))[^?]*@", "//", told)
     return re.sub(r"\?.*?(?=::|\Z)", "?…", told, flags=re.DOTALL)
+
+
+NO_HOST = "it names no host, or a port that is no number from 1 to 65535"
+"""What is wrong with a URL."""
 
 
 def not_a_url(url: str, reason: str) -> ValueError:

@@ -132,6 +132,21 @@ def test_of_more_files_than_are_remembered_all_are_durable(
     assert synced == []
 
 
+def test_once_all_is_durable_names_are_known_again(
+    cache: PageCache, tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_fsync, "_new", {})
+    monkeypatch.setattr(local_fsync, "_forgotten", [])
+    monkeypatch.setattr(local_fsync, "NAMES_MAX", 2)
+    monkeypatch.setattr(local_fsync, "CLOSED_MAX", 2)
+    for name in "abc":
+        close(cache, tmp_path / name, "xb")
+    assert local_fsync.may_be_new((0, 0)), "there were more than are remembered"
+    cache.sync()
+    assert synced[-1] == "all"
+    assert not local_fsync.may_be_new((0, 0))
+
+
 def test_why_one_is_not_durable_is_told_once_and_the_others_are_tried_again(
     cache: PageCache, tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

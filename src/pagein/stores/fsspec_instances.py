@@ -268,6 +268,14 @@ def _after_fork_in_child() -> None:
     global _process, _is_forked, _locks, _locks_lock
     _process, _is_forked = object(), True
     _locks, _locks_lock = weakref.WeakValueDictionary(), threading.RLock()  # a thread of the parent may have held it
+    # Before 2026.9 fsspec puts the parent's process into the token of the first filesystem of each class that a child
+    # makes, and corrects that afterwards; `_is_made_here` would take it for the parent's.
+    kinds: list[type] = [AbstractFileSystem]
+    while kinds:
+        kind = kinds.pop()
+        kinds += type.__subclasses__(kind)
+        if "_pid" in vars(kind):
+            kind._pid = os.getpid()  # type: ignore[attr-defined]
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

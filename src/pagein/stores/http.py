@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from ..errors import (
+    NO_HOST,
     not_a_url,
     short_fetch,
     stale,
@@ -69,13 +70,14 @@ def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
     """The object at an ``http(s):`` URL, which is sent as it is written, but for what a URL cannot hold."""
     try:
         parts = urlsplit(url)
-        user_info, _, netloc = parts.netloc.rpartition("@")
-        if not parts.hostname or parts.port == 0:
-            raise ValueError("it names no host, or no port")
-        if any(one.isspace() for one in netloc):
-            raise ValueError("a host cannot hold spaces")
-    except ValueError as error:
-        raise not_a_url(url, str(error)) from error
+        names_host = bool(parts.hostname and parts.port != 0)
+    except ValueError:  # whose text may quote a password
+        names_host = False
+    if not names_host:
+        raise not_a_url(url, NO_HOST)
+    user_info, _, netloc = parts.netloc.rpartition("@")
+    if any(one.isspace() for one in netloc):
+        raise not_a_url(url, "a host cannot hold spaces")
     if user_info:
         options = options.with_basic_auth(user_info)
     sent = urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from typing import NamedTuple
 
 FileId = tuple[int, int]
@@ -25,7 +26,7 @@ CLOSED_MAX = 1000
 _new: dict[FileId, None] = {}
 """Each step is one call of a dictionary."""
 _forgotten: list[FileId] = []
-"""One of those of which it is not known any more, if there is any."""
+"""Not empty while there may be names of which it is not known any more; each step is one call of a list."""
 
 
 def file_id_of(status: os.stat_result) -> FileId:
@@ -36,8 +37,9 @@ def file_id_of(status: os.stat_result) -> FileId:
 def note_new(file: FileId) -> None:
     """This process may have made it just now."""
     if len(_new) >= NAMES_MAX:
-        _forgotten[:] = [file]
+        _forgotten.append(file)
         _new.clear()
+        _forgotten.append(file)  # again: who has seen the first before he began to sync knew nothing of what came since
     _new[file] = None
 
 
@@ -98,11 +100,15 @@ class ClosedFiles:
         for closed in files:
             try:
                 finds_all = _fsync(closed) and finds_all
-            except BaseException:
+            except OSError:
                 self._forget([closed])
                 raise
         if not finds_all:
+            forgotten = list(_forgotten)
             os.sync()
+            for file in forgotten:  # as often as it is there; another who syncs may have been faster
+                with suppress(ValueError):
+                    _forgotten.remove(file)
         self._forget(files)
         with self._lock:
             if self._forgotten_count == forgotten_count:

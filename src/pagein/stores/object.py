@@ -34,7 +34,17 @@ from urllib.parse import urlsplit, urlunsplit
 import obstore
 from obstore import exceptions
 
-from ..errors import exists, is_directory, not_a_url, not_found, stale, store_failed, without_secrets, wrong_range
+from ..errors import (
+    NO_HOST,
+    exists,
+    is_directory,
+    not_a_url,
+    not_found,
+    stale,
+    store_failed,
+    without_secrets,
+    wrong_range,
+)
 from . import clients
 from .clients import ObjectStore
 from .options import Same, frozen
@@ -75,11 +85,12 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> ObjectSource:
 def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
     try:
         parts = urlsplit(url)
-        user_info, _, host = parts.netloc.rpartition("@")
-        if not parts.hostname or parts.port == 0:
-            raise ValueError("it names no host, or no port")
-    except ValueError as error:
-        raise not_a_url(url, str(error)) from error
+        names_host = bool(parts.hostname and parts.port != 0)
+    except ValueError:  # whose text may quote a password
+        names_host = False
+    if not names_host:
+        raise not_a_url(url, NO_HOST)
+    user_info, _, host = parts.netloc.rpartition("@")
     name = f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
     if user_info:
         options = clients.with_basic_auth(options, user_info)

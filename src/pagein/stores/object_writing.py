@@ -148,7 +148,7 @@ class ObjectTarget:
             found and expected and not is_same_version(expected.meta, found.meta)
         ):
             raise conflict(self.name, was=self.version, now=version_of(found.meta) if found else "absent")
-        if found and expected and found.meta["version"] != expected.meta["version"]:
+        if found and is_strong(found.meta["e_tag"]) and expected and found.meta["version"] != expected.meta["version"]:
             self._expected = found  # the same bytes, put there once more: GCS takes no PUT in place of the older ones
         return False
 
