@@ -329,3 +329,31 @@ def test_who_asks_with_the_lock_held_is_not_merged(one_at_a_time):
     assert (page.locked, page.uptodate, page.owner) == (True, True, threading.get_ident())
     page.unlock()
     assert complete_all_of(subject, 20, 22) == [(0, 1), (21, 1), (20, 1), (22, 1)]
+
+
+def test_what_many_have_said_they_will_need_locks_no_more_of_the_cache_than_a_stream_and_a_little_of_each():
+    """Each alone is as much as a stream may have; together they would be all of the cache."""
+    with Scene(debug=True) as scene:
+        cap, count = 4096, 12
+        subject = scene.open(default=started, runs=[run_started] * 100, page_count=4 * cap, cap_pages=cap, random=False)
+        device, completed = device_of(subject), set[int]()
+
+        def begun() -> set[int]:
+            with subject.zone.lock:
+                return {page.index // (cap // 4) for page in subject.zone.locked}
+
+        def is_over() -> bool:
+            for call in list(subject.ops.calls):
+                if call.index not in completed:
+                    completed.add(call.index)
+                    subject.ops.complete(call.index)
+            return device.in_flight + device.queued_count == 0
+
+        for number in range(count):
+            subject.file.advise("willneed", number * cap // 4 * PAGE_SIZE, cap // 4 * PAGE_SIZE)
+        scene.until(lambda: begun() == set(range(count)))
+        with subject.zone.lock:
+            assert sum(page.page_count for page in subject.zone.locked) <= cap // 2
+        subject.cache._table.end_ahead()  # no more is asked for
+        scene.until(is_over)
+        assert_line_is_empty(subject)

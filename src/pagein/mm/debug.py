@@ -210,7 +210,8 @@ class Checks:
 
     def raise_if_never_ended(self, page: Page) -> None:
         """A reader has waited for the page for as long as anybody should."""
-        if page.owner is None and page.locked and (page.request is None or page.request.is_started):
+        request = page.request  # once: who unlocks the page takes it off without a lock
+        if page.owner is None and page.locked and (request is None or request.is_started):
             operation = self._in_operation.get(page, type(page.mapping.ops).__name__)
             raise ContractViolation(
                 f"a read that was started is ended (waited {self.read_timeout_s:g} s)", f"{operation} of {page!r}"

@@ -21,7 +21,11 @@ _NOTHING_ASKED_FOR = ReadaheadState()
 class Wishes:
     """What the user of an open file has said that he will need: a stream beside that file's own."""
 
-    __slots__ = ()
+    __slots__ = ("pages_in_flight",)
+
+    def __init__(self) -> None:
+        self.pages_in_flight: int = 0
+        """Of all of it, in line or asked for: no more than one stream may have.  Under the zone's lock."""
 
 
 class OpenFile:

@@ -160,7 +160,8 @@ class Page:
     @property
     def caller_waits(self) -> bool:
         """Whether the thread that calls the operation would only wait for the page: then the operation may block."""
-        return self.request is not None and self.request.caller_waits
+        request = self.request  # once: who unlocks the page takes it off without a lock
+        return request is not None and request.caller_waits
 
     @property
     def buffer(self) -> memoryview:

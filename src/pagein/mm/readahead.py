@@ -20,6 +20,7 @@ from .arena import MARKED
 from .credit import asked_for, earned, jumped
 from .lru import Run, unused_flags
 from .ondemand import Access, ReadaheadState, Window, ondemand
+from .openfile import Wishes
 from .request import Request
 from .sync import MakeWaiter, Steps
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .openfile import OpenFile
     from .page import LockedPage
     from .wait import Wait
+    from .zone import Zone
 
 CACHE_SHARE = 4
 """A window is at most a quarter of the cache, shared by those who read ahead at the moment..."""
@@ -216,20 +218,25 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     """
     mapping = file.mapping
     index, stop_index = start_index, min(stop_index, mapping.page_count)
-    waits: deque[Wait] = deque()
+    waits: deque[tuple[Wait, int]] = deque()
+    wishes = file.brings or Wishes()  # with others of the same user, or alone
     while index < stop_index and not file.closed and mapping.usable:
-        piece_pages = _piece_pages(file, is_wish=True)
+        piece_pages, most_pages = _piece_pages(file, is_wish=True), window_pages_max(file, is_wish=True)
+        if wishes.pages_in_flight >= most_pages:  # the others': many of them would lock all of the cache
+            piece_pages = min(piece_pages, WANTED_PAGES_TINY)
         index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
         if page is not None:
             with mapping.zone.lock:  # its last page: an operation may take them one by one
-                waits.append(page.join(page.index + page.page_count - 1, make_waiter, wants_lock=False))
+                wait = page.join(page.index + page.page_count - 1, make_waiter, wants_lock=False)
+                waits.append((wait, page.page_count))
+                wishes.pages_in_flight += page.page_count
             _submit(file, page, -1, wanted=False)
         elif index < stop_index and not waits:
             break
-        if waits and (page is None or len(waits) * piece_pages >= window_pages_max(file, is_wish=True)):
-            yield from waits.popleft().steps()
+        if waits and (page is None or wishes.pages_in_flight >= most_pages):
+            yield from _populated(wishes, mapping.zone, *waits.popleft())
     while waits:
-        yield from waits.popleft().steps()
+        yield from _populated(wishes, mapping.zone, *waits.popleft())
     # What others have asked for by now, and what an operation has taken page by page; what they ask for from here on is
     # not waited for, else it might never end.  But a store that populates its own file would wait for the page that it
     # is asked for.
@@ -243,9 +250,17 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
         with mapping.zone.lock:
             held = mapping.in_flight.get(at)
             # Joins it now: who joins several lets them through the line at once.
-            wait = None if held is None else held.join(at, make_waiter, wants_lock=False)
-        if wait is not None:
-            yield from wait.steps()
+            last = None if held is None else held.join(at, make_waiter, wants_lock=False)
+        if last is not None:
+            yield from last.steps()
+
+
+def _populated(wishes: Wishes, zone: Zone, wait: Wait, page_count: int) -> Steps[None]:
+    try:
+        yield from wait.steps()
+    finally:
+        with zone.lock:
+            wishes.pages_in_flight -= page_count
 
 
 # -- how much ------------------------------------------------------------------------------------------------
