@@ -166,10 +166,16 @@ READING = [
     ),
     mutation(
         "readahead", "populate does not wait for what is on its way",
-        "        if wait is not None:\n            yield from wait.steps()\n",
+        "        if last is not None:\n            yield from last.steps()\n",
         "",
         "mm/test_readahead.py::test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one",
         "mm/test_readahead.py::test_populate_waits_for_a_run_to_its_last_page_while_an_operation_takes_it_one_by_one",
+    ),
+    mutation(
+        "readahead", "what many have said they will need is not bounded together",
+        "    wishes = file.brings or Wishes()  # with others of the same user, or alone\n",
+        "    wishes = Wishes()\n",
+        "device/test_line.py::test_what_many_have_said_they_will_need_locks_no_more_of_the_cache_than_a_stream_and_a_little_of_each",
     ),
     mutation(
         "credit", "a reader is lent three pages for each that he uses",
