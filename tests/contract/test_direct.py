@@ -419,3 +419,16 @@ def test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written(
     with views[0] as shown:
         assert shown == DATA[:PAGE_SIZE]
     subject.fsync_and_assert_clean(with_data(offset))
+
+
+def test_what_is_stored_behind_a_cut_that_the_store_has_not_been_told_of_is_none_of_what_it_has(scene):
+    """It will go with the cut: pages there are zeros, and are not asked for."""
+    mapping = open_written(scene).mapping
+    with mapping.zone.lock:
+        stored, mapping.size_owed = mapping.disk_size, PAGE_SIZE
+        mapping.disk_size = PAGE_SIZE
+        mapping.note_stored(3 * PAGE_SIZE)
+        counted, mapping.size_owed = mapping.disk_size, None
+        mapping.note_stored(stored)
+    assert counted == PAGE_SIZE
+    assert mapping.disk_size == stored

@@ -111,6 +111,8 @@ PAGES = [
         "mapping", "what is stored behind a cut counts as had by the store",
         "            end_bytes = min(end_bytes, self.size_owed)\n",
         "            pass\n",
+        "contract/test_direct.py::"
+        "test_what_is_stored_behind_a_cut_that_the_store_has_not_been_told_of_is_none_of_what_it_has",
         "mm/test_interleavings_of_writes.py::test_two_truncations_and_a_writer_while_the_store_is_told",
     ),
     mutation(
