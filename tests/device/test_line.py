@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from tests.device.harness import Inside, ask, assert_line_is_empty, complete_all
 
 from pagein.mm import bring, device as device_module
 from pagein.mm.pipe import WIDTH_START
+from pagein.mm.request import Request
 from pagein.testing.stores import (
     PATIENCE_S,
     completed,
@@ -357,3 +359,25 @@ def test_what_many_have_said_they_will_need_locks_no_more_of_the_cache_than_a_st
         subject.cache._table.end_ahead()  # no more is asked for
         scene.until(is_over)
         assert_line_is_empty(subject)
+
+
+def test_requests_that_were_merged_leave_nothing_to_the_garbage_collector():
+    """They refer to their file, and so to all of its memory."""
+
+    def requests() -> int:
+        return sum(isinstance(one, Request) for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = requests()
+        with Scene(debug=True) as scene:
+            subject = scene.open(default=started, runs=[run_started], page_count=64)
+            hint(subject, range(0, 8, 2))
+            for index in range(20, 26):
+                ask(subject, index)
+            assert complete_all(subject, count=WIDTH_START + 1)[-1] == (20, 6), "one request"
+            assert_line_is_empty(subject)
+        assert requests() == before
+    finally:
+        gc.enable()

@@ -379,6 +379,7 @@ class BackingDevice:
 
     def _join(self, head: Request, tail: Request) -> None:
         head.page.absorb(tail.page)
+        tail.page.request = None  # which refers to it: no cycle; nobody unlocks that page any more
         self.zone.count_stream(tail.file.stream, -1)
         tail._merged_into = head
 
