@@ -23,7 +23,16 @@ from tests.aio.sources import (
 
 from pagein import PageCache, aio
 from pagein.aio import AsyncFile
-from pagein.testing.stores import Gate, ScriptedOps, ScriptedRunOps, gated, run_started, started, updated
+from pagein.testing.stores import (
+    Gate,
+    ScriptedOps,
+    ScriptedRunOps,
+    failing,
+    gated,
+    run_started,
+    started,
+    updated,
+)
 from pagein.units import PAGE_SIZE
 
 HERE = 3
@@ -120,6 +129,37 @@ def test_those_that_give_up_while_the_store_hangs_leave_the_line_at_once(cache: 
                 ops.complete(HERE)
             assert list(await in_time(asyncio.gather(first, stays))) == [page_at(HERE)] * 2
             assert len(ops.calls_of(HERE)) == 1
+            assert_at_rest(cache)
+
+    asyncio.run(main())
+
+
+def test_those_that_give_up_after_another_s_fetch_has_failed_leave_no_reservation_and_no_request(
+    cache: PageCache,
+) -> None:
+    """They stand in line for the lock by then, to ask the store one after the other, with a page of the cache each."""
+
+    async def main() -> None:
+        gates = Gate(), Gate()
+        ops = ScriptedOps({HERE: [gated(gates[0], failing(OSError(errno.EIO, "failed"))), gated(gates[1], updated)]})
+        ops.blocking = True
+        async with await open_file(cache, ops) as file:
+            first = read_page(file, HERE)
+            await until(lambda: waiting_for(file, HERE) == 1)
+            others = [read_page(file, HERE) for _ in range(40)]
+            await until(lambda: waiting_for(file, HERE) == 41)
+            gates[0].open()
+            with pytest.raises(OSError, match="failed"):
+                await in_time(first)
+            await until(lambda: cache._zone.reserved_pages == 39)  # and one has asked once more
+            stays = others.pop()
+            for other in others:
+                await cancelled(other)
+            await until(lambda: cache._zone.reserved_pages <= 1)
+            assert waiting_for(file, HERE) <= 2
+            gates[1].open()
+            assert await in_time(stays) == page_at(HERE)
+            assert len(ops.calls_of(HERE)) == 2
             assert_at_rest(cache)
 
     asyncio.run(main())

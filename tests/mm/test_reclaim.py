@@ -443,6 +443,27 @@ def test_a_copy_that_lost_its_race_takes_nothing_from_the_file_that_has_its_fram
     subject.assert_at_rest(0)
 
 
+def test_a_copy_that_comes_after_its_frames_were_given_back_leaves_no_memory(scene):
+    """Nobody has them: what it has touched would be counted nowhere, and never go."""
+    cache = scene.open(page_count=2).cache
+    gone = [cache.inode(ScriptedOps(), size_bytes=4 * PAGE_SIZE)]
+    with gone[0].open() as file:
+        file.pread(4 * PAGE_SIZE, 0)
+        open_file = file._file
+    del file
+    arena = open_file.mapping.arena
+    before = arena.resident_bytes()
+
+    def take(start: int, stop: int) -> bytes:
+        del gone[:]
+        cache.stats()  # sweeps
+        data: bytes = arena.memory[start:stop]
+        return data
+
+    assert filemap.copy_if_uptodate(open_file, 0, 4 * PAGE_SIZE, take) is None
+    assert before is None or arena.resident_bytes() == before - 4 * PAGE_SIZE
+
+
 def test_the_hit_path_of_a_file_checks_the_generation(scene):
     """pread, a line and a view: a removal between look and copy is noticed."""
     subject = scene.open(page_count=8)

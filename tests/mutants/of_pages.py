@@ -83,6 +83,13 @@ PAGES = [
         "contract/test_eof_and_truncate.py::test_item_26_a_page_that_grew_while_it_came",
     ),
     mutation(
+        "mapping", "who gives up stays in line for the lock, with a page of the cache",
+        "                if wanting is not None:\n                    wanting.wait = wait\n",
+        "",
+        "aio/test_cancel.py::"
+        "test_those_that_give_up_after_another_s_fetch_has_failed_leave_no_reservation_and_no_request",
+    ),
+    mutation(
         "mapping", "what was reserved and is not needed is not given back",
         "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n"
         "            self.zone.uncharge(page_count - absent, reserved=True)\n",
@@ -141,8 +148,8 @@ PAGES = [
         "removal", "pins are read before Uptodate is cleared",
         "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
         "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n"
-        "    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}\n",
-        "    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}\n"
+        "    pins = defaultdict(list) if pins_are_late else _pins_of(runs)\n",
+        "    pins = defaultdict(list) if pins_are_late else _pins_of(runs)\n"
         "    for arena, frame, count in runs:\n        arena.uptodate[frame : frame + count] = bytes(count)\n"
         "    for arena, frame, count in runs:\n        arena.bump_generation(frame, count)\n    removed_pages = 0\n",
         "torture/test_orders.py::test_the_right_order_passes_every_schedule[while_it_is_shown]",
@@ -197,9 +204,15 @@ PAGES = [
     ),
     mutation(
         "removal", "who lost a race punches a page of the file that has the frames now",
-        "        if mapping not in zone.mappings:\n            return\n",
-        "",
+        "            if not any(first < one.base + one.frame_count for one in others):\n",
+        "            if True:\n",
         "mm/test_reclaim.py::test_a_copy_that_lost_its_race_takes_nothing_from_the_file_that_has_its_frames_now",
+    ),
+    mutation(
+        "removal", "who lost a race over frames that are nobody's leaves their memory",
+        "                arena.punch(first, page_count)\n            return\n",
+        "                pass\n            return\n",
+        "mm/test_reclaim.py::test_a_copy_that_comes_after_its_frames_were_given_back_leaves_no_memory",
     ),
     mutation(
         "removal", "who lost a race leaves the memory of a page that was removed and is still locked",

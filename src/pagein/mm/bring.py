@@ -16,13 +16,13 @@ from .readahead import SCALE_MIN, WANTED_PAGES_MAX, hit_marker, sync_readahead
 from .readpage import Outcome
 from .sync import MakeWaiter, Steps
 from .tracepoints import waiting
+from .wait import GivenUp, Wanting
 
 if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import LockedPage, Page
     from .request import Request
-    from .wait import Wait
 
 UNLIMITED = WANTED_PAGES_MAX
 """A reader's first request may be as large as any."""
@@ -32,14 +32,14 @@ TRUNCATED_DELAY_MAX_S = 0.01
 """...in pauses that double up to this.  Linux spins here; ocfs2 had a livelock of it (c7e25e6e0b04)."""
 
 
-class Bring:
+class Bring(Wanting):
     """`bring` with its arguments, and what follows: what a reader who cannot wait has done for him.
 
     *copy* is called as soon as the pages are here: by the time that a reader hears of it, others may have driven them
     out.  It is run once.
     """
 
-    __slots__ = "copy", "counts", "file", "index", "is_unwanted", "limit_pages", "wait", "want_pages"
+    __slots__ = "copy", "counts", "file", "index", "limit_pages", "want_pages"
 
     def __init__(
         self,
@@ -51,16 +51,13 @@ class Bring:
         counts: bool = False,
         copy: Callable[[], object] | None = None,
     ) -> None:
+        super().__init__()
         self.file: OpenFile = file
         self.index: int = index
         self.want_pages: int = want_pages
         self.limit_pages: int = limit_pages
         self.counts: bool = counts
         self.copy: Callable[[], object] | None = copy
-        self.wait: Wait | None = None
-        """Its place in line for a page that others have asked for."""
-        self.is_unwanted: bool = False
-        """Nobody waits for it any more.  The zone's lock guards both."""
 
     def give_up(self) -> None:
         """Nobody waits for it any more: it leaves the line, and ends soon.  What it has asked for itself still comes.
@@ -69,15 +66,16 @@ class Bring:
         Locks: takes the zone's lock.
         """
         with self.file.mapping.zone.lock:
-            self.is_unwanted = True
-            if self.wait is not None:
-                self.wait.give_up()
+            self.give_up_in_zone()
 
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""
-        limit_pages = yield from bring(
-            self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts, reader=self
-        )
+        try:
+            limit_pages = yield from bring(
+                self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts, reader=self
+            )
+        except GivenUp:
+            return self.limit_pages, None
         return limit_pages, self.copy() if self.copy and not self.is_unwanted else None
 
 
@@ -105,15 +103,15 @@ def bring(
     make_waiter: MakeWaiter,
     *,
     counts: bool = False,
-    reader: Bring | None = None,
+    reader: Wanting | None = None,
 ) -> Steps[int]:
     """Make page *index* Uptodate, and up to *want_pages* from there with the same request if they are absent too.
 
     At the end it was Uptodate at some moment, or lies beyond the end.  Returns how many pages the next request of
     this reader may have: twice as many after a success, 1 after a failure, so that the pages before a bad one
-    are had with few requests.  *counts*: whether this is a reader's first miss.  *reader*: who may give it up; then it
-    may return before.
-    Locks: none held.  Blocks: yes.  Raises: the store's OSError if the fetch was the caller's; OSError(ENOMEM).
+    are had with few requests.  *counts*: whether this is a reader's first miss.  *reader*: who may give it up.
+    Locks: none held.  Blocks: yes.  Raises: the store's OSError if the fetch was the caller's; OSError(ENOMEM);
+    GivenUp, or returns before.
     """
     mapping, zone = file.mapping, file.mapping.zone
     marker_index = -1
@@ -121,12 +119,10 @@ def bring(
         zone.checks.before_page(mapping, index, locks=False)
     with zone.lock:
         zone.counters["misses"] += counts
-        if mapping.is_uptodate(index):
+        if mapping.is_uptodate(index) or (reader is not None and reader.is_unwanted):
             return limit_pages
         holder = mapping.in_flight.get(index)
         if holder is not None:
-            if reader is not None and reader.is_unwanted:
-                return limit_pages
             zone.counters["waits"] += 1
             wait = holder.join(index, make_waiter, wants_lock=False)
             if reader is not None:
@@ -151,7 +147,7 @@ def bring(
         if request.brought(index) or mapping.is_uptodate(index):
             return min(limit_pages * 2, UNLIMITED)
     # Somebody's fetch of it failed: get in line for the lock and ask for it alone.
-    page = yield from lock_uptodate(file, index, make_waiter)
+    page = yield from lock_uptodate(file, index, make_waiter, reader)
     if page is not None:
         page.unlock()
     return 1
@@ -199,15 +195,21 @@ def _raise_mistake(error: BaseException | None) -> None:
         raise error
 
 
-def lock_uptodate(file: OpenFile, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage | None]:
-    """Page *index*, locked and Uptodate, read if need be; None if it lies beyond the end.
+def lock_uptodate(
+    file: OpenFile, index: int, make_waiter: MakeWaiter, reader: Wanting | None = None
+) -> Steps[LockedPage | None]:
+    """Page *index*, locked and Uptodate, read if need be; None if it lies beyond the end.  *reader*: who may give it
+    up, for whom the store is not asked then.
 
     Locks: none held at the beginning, the page's at the end.  Blocks: yes.  Raises: as `bring`.
     """
     mapping = file.mapping
     truncated_count = 0
     while index < mapping.page_count:
-        page = yield from mapping.lock_page_steps(index, make_waiter)
+        page = yield from mapping.lock_page_steps(index, make_waiter, reader)
+        if reader is not None and reader.is_unwanted:  # he had the lock already
+            page.unlock()
+            raise GivenUp
         if index >= mapping.page_count:  # cut off while we waited
             page.unlock()
             return None

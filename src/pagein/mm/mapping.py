@@ -25,6 +25,7 @@ from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
 from .rwsem import Holder, RwSem
 from .sync import HERE, MakeWaiter, Steps, Waiter, is_inside, run_steps
+from .wait import GivenUp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .arena import Arena
     from .device import BackingDevice
     from .sync import Lock
-    from .wait import Wait
+    from .wait import Wait, Wanting
     from .zone import Zone
 
 
@@ -58,9 +59,9 @@ class AddressSpace:
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
         "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
-        "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
-        "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters", "suspended",
-        "uncut_size", "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
+        "is_tail_refused", "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held",
+        "rwsem_waiters", "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters",
+        "suspended", "uncut_size", "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
@@ -79,6 +80,9 @@ class AddressSpace:
         """How many frames it has: how far it may grow."""
         self.store_end: int = i_size
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
+        self.is_tail_refused: bool = False
+        """The store would not cut off what writes that it has failed may have left beyond the end, and has stored
+        nothing since."""
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
         self.store_waiters: tuple[tuple[Waiter, object], ...] = ()
@@ -134,7 +138,7 @@ class AddressSpace:
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
         self.size_owed = self.size_waiters = None
-        self.store_calls, self.store_waiters = 0, ()
+        self.store_calls, self.store_waiters, self.is_tail_refused = 0, (), False
         self.disk_size = self.uncut_size = (
             self.i_size
         )  # nothing of it is zeros for certain: the operations know what became of it
@@ -217,24 +221,31 @@ class AddressSpace:
         """
         return run_steps(self.lock_page_steps(index, self.zone.door.waiter))
 
-    def lock_page_steps(self, index: int, make_waiter: MakeWaiter) -> Steps[LockedPage]:
-        """`lock_page`, as steps."""
+    def lock_page_steps(self, index: int, make_waiter: MakeWaiter, wanting: Wanting | None = None) -> Steps[LockedPage]:
+        """`lock_page`, as steps.  Raises: also GivenUp, if *wanting* has given it up."""
         if self.zone.checks:
             self.zone.checks.before_page(self, index)
         while (page := self.trylock_uptodate(index)) is None:
             yield from reclaim.reserve_steps(self.zone, 1, make_waiter)
             with self.zone.lock:
                 self._check_usable_or_return(1)
+                if wanting is not None and wanting.is_unwanted:
+                    self.zone.uncharge(1, reserved=True)
+                    raise GivenUp
                 holder = self.in_flight.get(index)
                 if holder is None:
                     page = self.lock_with_reservation(index, owner=self.zone.door.thread_id())
                     break
                 wait = holder.join(index, make_waiter, wants_lock=True, has_reservation=True)
+                if wanting is not None:
+                    wanting.wait = wait
             page = yield from wait.steps()
             if page is not None:
                 break
             with self.zone.lock:  # the page was removed while we stood in line: look it up again
                 self.zone.uncharge(1, reserved=True)
+            if wait.was_given_up:
+                raise GivenUp
         return self._verified(page)
 
     def lock_if_here(self, index: int) -> LockedPage | None:
@@ -465,6 +476,7 @@ class AddressSpace:
         if self.size_owed is not None:
             end_bytes = min(end_bytes, self.size_owed)
         self.disk_size = max(self.disk_size, end_bytes)
+        self.is_tail_refused = False
 
     def take_dirty(self, index: int, most_pages: int) -> int:
         """Clear the flags of the dirty pages from *index* on, at most so many; return how many.  Zone's lock held.

@@ -11,6 +11,7 @@ Not here: which pages reclaim chooses, and memory for new ones (reclaim.py); wha
 from __future__ import annotations
 
 import bisect
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,21 @@ class BusyFrames:
 
 def is_pinned(run: Run) -> bool:
     """Whether somebody looks at a frame of a run."""
-    return any(_overlaps(disjoint(run.arena.pins.spans()), run.frame, run.frame + run.page_count))
+    return pinned_pages([run]) > 0
+
+
+def pinned_pages(runs: Iterable[Run]) -> int:
+    """How many frames of *runs* somebody looks at."""
+    pins = _pins_of(runs := list(runs))
+    return sum(
+        stop - start
+        for arena, frame, count in runs
+        for start, stop in _overlaps(pins[arena.number], frame, frame + count)
+    )
+
+
+def _pins_of(runs: Iterable[Run]) -> dict[int, list[tuple[int, int]]]:
+    return {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
 
 
 def remove_all_idle(zone: Zone) -> None:
@@ -84,8 +99,10 @@ def remove_idle(zone: Zone, run: Run) -> int:
 # -- removal -----------------------------------------------------------------------------------------------
 
 
-def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
-    """Take Uptodate pages out of the cache; return how many.  Those that turn out to be pinned stay.
+def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int, pins_are_late: bool = False) -> int:
+    """Take Uptodate pages out of the cache; return how many.  Those that turn out to be pinned stay; unless
+    *pins_are_late*: the caller has cleared Uptodate and looked for pins since, so that who has pinned a page later
+    finds it gone.
 
     The order is what lock-free readers (pagein.reader, filemap.copy_if_uptodate) rely on:
     (1) not Uptodate any more, (2) a new generation, (3) the memory goes.  A reader that began before (2) and
@@ -101,7 +118,7 @@ def remove_runs(zone: Zone, runs: Iterable[Run], *, into: int) -> int:
     for arena, frame, count in runs:
         arena.bump_generation(frame, count)
     removed_pages = 0
-    pins = {arena.number: disjoint(arena.pins.spans()) for arena in {run.arena for run in runs}}
+    pins = defaultdict(list) if pins_are_late else _pins_of(runs)
     removed: list[Run] = []
     for run in _merged(_without_held(zone.queues, runs, pins)):
         removed.append(run)
@@ -192,14 +209,19 @@ def clean_up_after_lost_race(mapping: AddressSpace, index: int, page_count: int)
     """Give back memory that a lock-free reader touched after its pages had been taken away.
 
     To read a hole of a shared mapping fills it with zeros, uncharged; the reader that lost the race calls this.
-    One that Ctrl-C has left to a worker may come here when nobody has a file of the mapping any more, and its frames
-    are another's, who may be filling them: what was touched went when they were given back.
+    One that Ctrl-C has left to a worker may come here when nobody has a file of the mapping any more: then its frames
+    are nobody's, or another's, who may be filling them.
     """
     arena, first, zone = mapping.arena, mapping.base + index, mapping.zone
     page_count = min(page_count, mapping.frame_count - index)
     with zone.lock:
         zone.counters["lost_races"] += 1
         if mapping not in zone.mappings:
+            # (Who has reserved them, and is not among the mappings yet, has filled none.)
+            stop = first + page_count
+            others = (one for one in zone.mappings if one.arena is arena and one.base < stop)
+            if not any(first < one.base + one.frame_count for one in others):
+                arena.punch(first, page_count)
             return
         flags = bytearray(arena.uptodate[first : first + page_count])
         for at, page in mapping.in_flight.items():

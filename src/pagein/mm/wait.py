@@ -16,6 +16,27 @@ if TYPE_CHECKING:
     from .request import Request
 
 
+class GivenUp(Exception):
+    """Nobody wants it any more."""
+
+
+class Wanting:
+    """Somebody who may give up what others bring for him.  The zone's lock guards both."""
+
+    __slots__ = ("is_unwanted", "wait")
+
+    def __init__(self) -> None:
+        self.wait: Wait | None = None
+        """The place in line that was taken for him last."""
+        self.is_unwanted: bool = False
+
+    def give_up_in_zone(self) -> None:
+        """He leaves the line.  Zone's lock held."""
+        self.is_unwanted = True
+        if self.wait is not None:
+            self.wait.give_up()
+
+
 class Wait:
     """One reader's place in line for one page."""
 
@@ -60,7 +81,7 @@ class Wait:
             request.device.hand_over(request)
 
     def give_up(self) -> None:
-        """Let who waits go on unserved, unless he has been served.  He does not want the lock.  Zone's lock held."""
+        """Let who waits go on unserved, unless he has been served.  Zone's lock held."""
         if self.page.leave(self):
             self.was_given_up = True
             self.waiter.wake()
