@@ -220,10 +220,6 @@ def without_secrets(url: str) -> str:
     return re.sub(r"\?.*?(?=::|\Z)", "?…", told, flags=re.DOTALL)
 
 
-NO_HOST = "it names no host, or a port that is no number from 1 to 65535"
-"""What is wrong with a URL."""
-
-
 def not_a_url(url: str, reason: str) -> ValueError:
     """A URL that cannot be read, or one with options that make no sense."""
     return ValueError(f"cannot open {without_secrets(url)!r}: {reason}")

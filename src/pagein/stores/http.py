@@ -26,11 +26,9 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from ..errors import (
-    NO_HOST,
-    not_a_url,
     short_fetch,
     stale,
     store_failed,
@@ -39,6 +37,7 @@ from ..errors import (
 from ..mm.aops import AOP_UPDATED_PAGE
 from ..mm.pipe import WIDTH_START
 from .http_asking import Asker, BrokenOff, NoRanges, range_header, status_of
+from .http_url import split_http_url
 from .policy import retrying
 from .ranges import RangeOperations
 from .source import Opened
@@ -68,19 +67,10 @@ REQUESTS_MAX = 64
 
 def source_of_url(url: str, options: HTTPOptions) -> HTTPSource:
     """The object at an ``http(s):`` URL, which is sent as it is written, but for what a URL cannot hold."""
-    try:
-        parts = urlsplit(url)
-        names_host = bool(parts.hostname and parts.port != 0)
-    except ValueError:  # whose text may quote a password
-        names_host = False
-    if not names_host:
-        raise not_a_url(url, NO_HOST)
-    user_info, _, netloc = parts.netloc.rpartition("@")
-    if any(one.isspace() for one in netloc):
-        raise not_a_url(url, "a host cannot hold spaces")
-    if user_info:
-        options = options.with_basic_auth(user_info)
-    sent = urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
+    parts = split_http_url(url)
+    if parts.user_info:
+        options = options.with_basic_auth(parts.user_info)
+    sent = urlunsplit((parts.scheme, parts.host, parts.path, parts.query, ""))
     return HTTPSource(url if sent == url else sent, options)
 
 

@@ -29,16 +29,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import obstore
 from obstore import exceptions
 
 from ..errors import (
-    NO_HOST,
     exists,
     is_directory,
-    not_a_url,
     not_found,
     stale,
     store_failed,
@@ -47,6 +45,7 @@ from ..errors import (
 )
 from . import clients
 from .clients import ObjectStore
+from .http_url import split_http_url
 from .options import Same, frozen
 from .policy import RETRIES_MAX, RETRY_TIMEOUT_S, SLOWEST_BYTES_S
 from .ranges import AsyncRangeOperations, require_length
@@ -83,21 +82,14 @@ def source_of_url(url: str, options: Mapping[str, Any]) -> ObjectSource:
 
 
 def _source_of_http(url: str, options: Mapping[str, Any]) -> ObjectSource:
-    try:
-        parts = urlsplit(url)
-        names_host = bool(parts.hostname and parts.port != 0)
-    except ValueError:  # whose text may quote a password
-        names_host = False
-    if not names_host:
-        raise not_a_url(url, NO_HOST)
-    user_info, _, host = parts.netloc.rpartition("@")
-    name = f"{parts.scheme}://{host}{parts.path}{'?…' if parts.query else ''}"
-    if user_info:
-        options = clients.with_basic_auth(options, user_info)
+    parts = split_http_url(url)
+    name = f"{parts.scheme}://{parts.host}{parts.path}{'?…' if parts.query else ''}"
+    if parts.user_info:
+        options = clients.with_basic_auth(options, parts.user_info)
     if _PLAIN_PATH.fullmatch(parts.path) and not parts.query:
-        base_url, path = f"{parts.scheme}://{host}", parts.path[1:]
+        base_url, path = f"{parts.scheme}://{parts.host}", parts.path[1:]
     else:  # a client of its own for this one URL, which is the only way to have it sent as it is written
-        base_url, path = urlunsplit((parts.scheme, host, parts.path, parts.query, "")), ""
+        base_url, path = urlunsplit((parts.scheme, parts.host, parts.path, parts.query, "")), ""
     store = clients.client_for(base_url, options, name=name)
     return ObjectSource(store, path, key=("object", base_url, frozen(options), path), name=name)
 
