@@ -103,8 +103,8 @@ def _close_all(cache: PageCache, *, discard: bool) -> list[str]:
 def _discard_all(cache: PageCache, written: list[Inode]) -> None:
     for inode in written:
         try:
-            unwritten.discard(cache._table, inode)
-        except OSError:  # a view shows some of it; the store does not even let go
+            unwritten.discard(cache._table, inode, shown_stays=True)
+        except OSError:  # the store does not even let go
             pass
         except ValueError:  # its store was let go of meanwhile, and has it all
             if inode in cache._table.written:

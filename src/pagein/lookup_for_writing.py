@@ -16,7 +16,7 @@ from .inode import Inode
 from .mm import truncate
 from .mm.debug import called
 from .mm.discard import discard
-from .mm.locking import DISCARD, OPEN
+from .mm.locking import OPEN
 from .mm.lockorder import SOURCE_TURN
 from .stores.source import Opened, Source, WritableSource
 from .table import InodeTable, Released
@@ -84,11 +84,7 @@ def _give_up_stale(table: InodeTable, inode: Inode) -> None:
     with table.lock:
         table.forget(inode)
     inode.mapping.late.clear()
-    try:
-        discard(inode.mapping)
-    except OSError:  # a view shows some of it, which stays
-        with inode.mapping.i_rwsem.exclusive():
-            called(DISCARD, table.zone, inode.mapping.ops.discard, mapping=inode.mapping)()
+    discard(inode.mapping, shown_stays=True)  # nobody finds it any more
     table.give_up([inode])
 
 

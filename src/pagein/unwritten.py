@@ -47,7 +47,7 @@ def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
     Raises: OSError: what failed, or has failed before without this file having told so.
     """
     yield from _behind_writers_steps(file.mapping, make_waiter)
-    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits)
+    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits, cuts_again=False)
 
 
 def _behind_writers_steps(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
@@ -69,20 +69,31 @@ def write_out_all(
         # Not for himself: a store may close the cache in the middle of a read that a writer waits for, or a finalizer
         # in the middle of a write.
         waits = behind_writers and not (mapping.is_calling_here() or mapping.i_rwsem.is_held_here)
-        return partial(write_out_steps, mapping, durable=durable or mapping.ops.commits, behind_writers=waits)
+        return partial(
+            write_out_steps,
+            mapping,
+            durable=durable or mapping.ops.commits,
+            behind_writers=waits,
+            cuts_again=durable,
+        )
 
     return _run_all(zone, [all_steps(inode.mapping) for inode in inodes])
 
 
 def write_out_steps(
-    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, behind_writers: bool
+    mapping: AddressSpace,
+    make_waiter: MakeWaiter,
+    *,
+    durable: bool,
+    behind_writers: bool,
+    cuts_again: bool = False,
 ) -> Steps[BaseException | None]:
     """Hand what is dirty to the store: the first error, of which whoever has it open, or opens it, is still to be told.
     *behind_writers*: who has begun to change it is waited for.
     """
     if behind_writers:
         yield from _behind_writers_steps(mapping, make_waiter)
-    return (yield from sync_steps(mapping, make_waiter, durable=durable))
+    return (yield from sync_steps(mapping, make_waiter, durable=durable, cuts_again=cuts_again))
 
 
 def _run_all(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> list[BaseException | None]:
@@ -222,17 +233,17 @@ def write_out_at_exit(inode: Inode, file: OpenFile) -> None:
     require_written([inode], failure or shutting_down())
 
 
-def discard(table: InodeTable, inode: Inode) -> int:
+def discard(table: InodeTable, inode: Inode, *, shown_stays: bool = False) -> int:
     """Give up what its store does not have; return how many bytes.  The file is what the store has, then.
 
     Blocks: as long as the store takes for what it is being given: it reads our memory.
-    Raises: OSError(EBUSY) if a view shows some of it: that stays.
+    Raises: OSError(EBUSY) if a view shows some of it, and then all stays; with *shown_stays*, that only, and silently.
     """
     mapping = inode.mapping
     with table.turns.turn(LATE_TURN, inode):
-        given_up = inode.unwritten_bytes or 0
-        inode.mapping.late.clear()
-    discard_unwritten(mapping)
+        given_up, late_count = inode.unwritten_bytes or 0, len(mapping.late)
+        discard_unwritten(mapping, shown_stays=shown_stays)
+        del mapping.late[:late_count]  # what a finalizer has noted since came after
     # What it is now only the store knows, and perhaps another has changed it: who opens it next asks.
     with table.lock:
         table.forget(inode)

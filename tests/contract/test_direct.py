@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import pytest
 from tests.contract.writing import open_written
@@ -419,6 +420,49 @@ def test_what_a_view_shows_that_comes_during_a_direct_write_is_what_was_written(
     with views[0] as shown:
         assert shown == DATA[:PAGE_SIZE]
     subject.fsync_and_assert_clean(with_data(offset))
+
+
+def test_what_readers_bring_while_a_direct_write_fails_is_dropped(scene):
+    """It may be from before what the store has taken."""
+    readers = []
+
+    class Torn(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            readers.append(scene.start(subject.file.pread, 2 * PAGE_SIZE, 0))
+            readers[-1].join()
+            self.put(bytes(data[:PAGE_SIZE]), offset_bytes)
+            raise OSError(errno.EIO, "torn")
+
+    subject = open_written(scene, Torn)
+    with pytest.raises(OSError, match="torn"):
+        scene.start(partial(subject.file.pwrite, DATA, 0, direct=True)).result()
+    assert subject.read_all() == subject.ops.data == DATA[:PAGE_SIZE] + pattern(0, SIZE)[PAGE_SIZE:]
+    assert len(readers) == 1
+
+
+@pytest.mark.parametrize("refusal", [OSError(errno.EIO, "down"), NotImplementedError()], ids=["down", "unable"])
+def test_a_direct_write_that_failed_keeps_no_file_and_no_cache_from_being_closed(scene, refusal):
+    """Nothing of it is in the cache.  An fsync tells if what it may have left beyond the end cannot be cut off."""
+
+    class Down(WritableOps):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            raise OSError(errno.EIO, "no write")
+
+    def refuse(ops: WritableOps) -> None:
+        raise refusal
+
+    subject = open_written(scene, Down)
+    subject.ops.before_set_size.extend([refuse] * 9)
+    with pytest.raises(OSError, match="no write"):
+        subject.file.pwrite(DATA, SIZE, direct=True)
+    if isinstance(refusal, NotImplementedError):
+        subject.file.fsync()
+    else:
+        with pytest.raises(OSError, match="down"):
+            subject.file.fsync()
+    assert subject.inode.unwritten_bytes is None
+    subject.file.close()
+    subject.cache.close()
 
 
 def test_what_is_stored_behind_a_cut_that_the_store_has_not_been_told_of_is_none_of_what_it_has(scene):

@@ -131,7 +131,7 @@ def test_a_cut_that_the_store_has_refused_is_given_up(scene):
         raise OSError(errno.EIO, "not now")
 
     subject = open_written(scene, size_bytes=SIZE)
-    subject.ops.before_set_size.append(refuse)
+    subject.ops.before_set_size.extend([refuse] * 9)
     subject.file.truncate(100)
     with pytest.raises(OSError, match="not now"):
         subject.file.fsync()
@@ -152,18 +152,75 @@ def torn(code: int) -> Callable[[WritableOps, Page, WritebackControl], int]:
     return answer
 
 
-@pytest.mark.parametrize("end", ["fsync", "close"])
-@pytest.mark.parametrize("new", [b"", b"x"], ids=["nothing", "append"])
-def test_what_a_store_has_taken_beyond_the_end_as_it_failed_is_cut_off_by_fsync_and_close(scene, new, end):
+def taken_beyond_the_end(scene: Scene) -> Written:
+    """A file whose store has taken something beyond the end, and failed."""
     subject = open_written(scene, lambda size: WritableOps(size, {8: [torn(errno.ENOSPC)]}), size_bytes=SIZE)
     subject.file.pwrite(b"A" * 200, 8 * PAGE_SIZE)
     with pytest.raises(OSError, match="lost"):
         subject.file.fsync()
+    assert len(subject.ops.data) > SIZE
+    return subject
+
+
+def down(ops: WritableOps) -> None:
+    raise OSError(errno.EIO, "down")
+
+
+def unable(ops: WritableOps) -> None:
+    raise NotImplementedError
+
+
+def test_what_a_store_has_taken_beyond_the_end_as_it_failed_is_cut_off_when_it_is_given_up(scene):
+    subject = taken_beyond_the_end(scene)
+    subject.file.discard()
+    assert subject.ops.data == OLD
+    assert_given_up(subject)
+
+
+@pytest.mark.parametrize(("new", "end"), [(b"", "fsync"), (b"x", "fsync"), (b"x", "close")])
+def test_or_by_fsync_and_by_close_once_the_store_takes_something(scene, new, end):
+    subject = taken_beyond_the_end(scene)
+    subject.ops.before_set_size.extend([down] * 9)
     subject.file.discard()
     assert len(subject.ops.data) > SIZE
+    subject.ops.before_set_size.clear()
     subject.file.pwrite(new, SIZE)
     getattr(subject.file, end)()
     assert subject.ops.data == OLD + new
+
+
+def test_or_before_the_file_grows_over_it(scene):
+    subject = taken_beyond_the_end(scene)
+    subject.ops.before_set_size.extend([down] * 9)
+    subject.file.discard()
+    subject.ops.before_set_size.clear()
+    subject.file.truncate(9 * PAGE_SIZE)
+    subject.file.close()
+    assert subject.ops.data == OLD + bytes(9 * PAGE_SIZE - SIZE)
+
+
+@pytest.mark.parametrize("refuses", [down, unable])
+@pytest.mark.parametrize("closes", [True, False])
+def test_who_gives_up_on_a_store_that_is_down_is_free(scene, refuses, closes):
+    """Nothing of his is unwritten: neither his close nor that of the cache tells him of it, or keeps it."""
+    subject = taken_beyond_the_end(scene)
+    subject.ops.before_set_size.extend([refuses] * 9)
+    assert subject.file.discard() == PAGE_SIZE
+    assert subject.inode.unwritten_bytes is None
+    if closes:
+        subject.file.close()
+    subject.cache.close()
+
+
+def test_an_fsync_tells_that_it_could_not_be_cut_off_each_time(scene):
+    subject = taken_beyond_the_end(scene)
+    subject.ops.before_set_size.extend([down] * 9)
+    subject.file.discard()
+    other = subject.inode.open("r+b")
+    for _ in range(2):
+        with pytest.raises(OSError, match="down"):
+            subject.file.fsync()
+    other.close()
 
 
 def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):
@@ -173,8 +230,8 @@ def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):
     subject.file.pwrite(b"A" * 200, 8 * PAGE_SIZE)
     with pytest.raises(OSError, match="lost"):
         subject.file.fsync()
-    subject.file.discard()
     done = list(subject.ops.done)
+    subject.file.discard()
     subject.file.close()
     assert [operation for operation, *_ in subject.ops.done[len(done) :]] in ([], ["fsync"])
 
@@ -244,6 +301,49 @@ def test_nothing_that_was_staged_is_given_up_while_a_view_shows_some_of_it(scene
             assert subject.read_all() == new + OLD[PAGE_SIZE:]
         assert shown == new[:10]
     assert subject.file.discard() == 0
+    assert_given_up(subject)
+
+
+@pytest.mark.parametrize("ops", [WritableOps, Staged], ids=["in place", "as a whole"])
+@pytest.mark.parametrize("shown", [0, 2, 7], ids=["stored", "dirty", "untouched"])
+def test_of_what_a_view_shows_a_part_of_nothing_is_given_up(scene, ops, shown):
+    """Else a close would store the other part: a file that nobody has written."""
+    subject = open_written(scene, ops, size_bytes=SIZE)
+    subject.read_all()
+    subject.file.pwrite(b"A" * PAGE_SIZE, 0)
+    subject.write_back()
+    subject.file.pwrite(b"B" * 3 * PAGE_SIZE, 2 * PAGE_SIZE)
+    new = b"A" * PAGE_SIZE + OLD[PAGE_SIZE : 2 * PAGE_SIZE] + b"B" * 3 * PAGE_SIZE + OLD[5 * PAGE_SIZE :]
+    with subject.file.view(10, shown * PAGE_SIZE):
+        if ops is Staged or shown == 2:
+            discarded(subject)
+            assert subject.read_all() == new
+        else:
+            subject.file.discard()
+            new = new[:PAGE_SIZE] + OLD[PAGE_SIZE:]
+    subject.file.fsync()
+    subject.assert_clean(new)
+    assert getattr(subject.ops, "committed", new) == new
+
+
+def test_a_cut_that_a_view_keeps_from_being_given_up_is_owed(scene):
+    """By a reader who comes as it is given up."""
+    views: list[memoryview] = []
+
+    class Read(WritableOps):
+        def discard(self) -> int | None:
+            if not views:
+                reader = scene.start(lambda: views.append(subject.file.view(50, 2 * PAGE_SIZE)))
+                reader.join()
+            return super().discard()
+
+    subject = open_written(scene, Read, size_bytes=SIZE)
+    subject.file.truncate(2 * PAGE_SIZE + 100)
+    with pytest.raises(OSError, match="pinned"):
+        scene.start(subject.file.discard).result()
+    assert subject.mapping.size_owed == subject.mapping.i_size == 2 * PAGE_SIZE + 100
+    views[0].release()
+    subject.file.discard()
     assert_given_up(subject)
 
 

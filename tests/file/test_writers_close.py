@@ -377,11 +377,11 @@ def test_a_cache_that_discards_what_comes_to_its_store_in_this_moment_is_closed(
     file.write(b"x")
     discard = unwritten.discard
 
-    def late(*arguments: Any) -> int:
+    def late(*arguments: Any, **options: Any) -> int:
         closing.write_out_all(own_cache)
         follow_up.now(own_cache)
         assert arguments[1].mapping.suspended
-        return discard(*arguments)
+        return discard(*arguments, **options)
 
     monkeypatch.setattr(unwritten, "discard", late)
     own_cache.close(discard=True)

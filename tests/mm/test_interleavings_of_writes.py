@@ -20,7 +20,7 @@ from tests.mm.schedules import LOCKS, REMOVAL, Functions, may_fail_with
 
 from pagein import File, PageCache, unwritten
 from pagein.inode import Inode
-from pagein.mm import direct, on_io, size_owed, truncate, walk, write, writeback
+from pagein.mm import direct, discard as discarding, on_io, removal, size_owed, truncate, walk, write, writeback
 from pagein.mm.aops import AOP_UPDATED_PAGE, AddressSpaceOperations
 from pagein.mm.dirty import DirtyState
 from pagein.mm.mapping import AddressSpace
@@ -29,6 +29,7 @@ from pagein.mm.page import Page
 from pagein.mm.rwsem import RwSem
 from pagein.mm.sync import run_steps
 from pagein.mm.writeback import Sync, WritebackControl, write_back
+from pagein.reader import PageReader
 from pagein.testing.leaks import leaks
 from pagein.testing.schedule import ByLine, Scheduler
 from pagein.testing.stores import pattern
@@ -184,6 +185,7 @@ class Scene:
         limit: float = 0.9,
         failures: int = 0,
         debug: bool = False,
+        make_store: Callable[..., SlowStore] = SlowStore,
     ) -> None:
         self.scheduler = scheduler
         self.cache = PageCache(
@@ -195,7 +197,7 @@ class Scene:
             dirty_age_s=5,
         )
         self.size = int(pages * PAGE_SIZE)
-        self.store = SlowStore(
+        self.store = make_store(
             scheduler, self.size, blocking=kind == "blocking", asynchronous=kind == "later", failures=failures
         )
         self.inode = self.cache.inode(self.store, size_bytes=self.size)
@@ -856,3 +858,69 @@ def test_a_file_that_is_closed_while_another_thread_writes_through_it(scheduler:
         scene.run()
         writes = [(0, b"dirty"), (8, b"late")][: 1 + bool(written[0])]
         scene.settle(scene.expected(*writes))
+
+
+# -- giving up ---------------------------------------------------------------------------------------------------
+
+GIVES_UP: Functions = [*by_line(discarding), *by_line(walk), ByLine(AddressSpace.take_dirty)]
+
+
+class CommittingStore(SlowStore):
+    """What it was given it has to commit, or to give up."""
+
+    commits = True
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.committed = bytes(self.data)
+
+    @property
+    def uncommitted_bytes(self) -> int | None:
+        return None if self.data == self.committed else PAGE_SIZE
+
+    def fsync(self) -> None:
+        super().fsync()
+        self.committed = bytes(self.data)
+
+    def discard(self) -> int | None:
+        self._scheduler.switch("before it is given up")
+        self.data[:] = self.committed
+        self._scheduler.switch("after it was given up")
+        return len(self.data)
+
+
+@pytest.mark.schedules(200, [PageReader.view, ByLine(discarding._remove_all_or_none), ByLine(removal.remove_runs)])
+def test_a_view_of_what_is_given_up(scheduler: Scheduler) -> None:
+    """Who sees the page before keeps all of it from going; who comes later sees what the store has."""
+    views: list[memoryview] = []
+    told: list[bool] = []
+
+    def give_up() -> None:
+        told.append(False)
+        with may_fail_with(errno.EBUSY):
+            scene.file.discard()
+            told[0] = True
+
+    with Scene(scheduler, pages=3) as scene:
+        scene.warm(dirty=1)
+        scene.file.pwrite(b"dirty", 0)
+        other = scene.open()
+        scene.spawn(viewer=lambda: views.append(other.view(5, PAGE_SIZE)), discarder=give_up)
+        scene.run()
+        expected = scene.expected() if told[0] else scene.expected((0, b"dirty"), (PAGE_SIZE, b"dirty"))
+        assert views.pop() == expected[PAGE_SIZE : PAGE_SIZE + 5]
+        scene.settle(expected)
+
+
+@pytest.mark.schedules(60, GIVES_UP)
+@on_every_kind
+def test_a_flusher_while_all_is_given_up(scheduler: Scheduler, kind: str) -> None:
+    """Wherever a page is on its way: nothing of it is here, or committed, afterwards."""
+    with Scene(scheduler, kind, make_store=CommittingStore) as scene:
+        scene.warm(dirty=1)
+        scene.spawn(
+            flusher=lambda: run_steps(write_back(scene.mapping, Sync.NONE, scheduler.waiter)),
+            discarder=scene.file.discard,
+        )
+        scene.run()
+        scene.settle(scene.expected())

@@ -315,8 +315,9 @@ WRITE_BACK = [
         "truncate", "what a write that failed has left in the store beyond the end comes back when the file grows",
         "        if mapping.store_end > mapping.i_size:\n",
         "        if False:\n",
-        "contract/test_truncate_dirty.py::"
-        "test_what_is_given_up_that_the_store_had_taken_as_it_failed_does_not_come_back",
+        "contract/test_direct.py::"
+        "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_when_the_file_grows",
+        "contract/test_discard.py::test_or_before_the_file_grows_over_it",
     ),
     mutation(
         "truncate", "a direct write makes forget what another has left beyond the end",
@@ -365,14 +366,14 @@ WRITE_BACK = [
     ),
     mutation(
         "discard", "clean pages that end in the zeros of a cut stay when it is given up",
-        "        goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)\n",
-        "        goes_back = False\n",
+        "    goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)\n",
+        "    goes_back = False\n",
         "contract/test_discard.py::test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest",
     ),
     mutation(
         "discard", "what was staged is given up although a view shows some of it",
-        "        if goes_back or mapping.ops.uncommitted_bytes is not None:\n",
-        "        if goes_back:\n",
+        "    return goes_back, goes_back or mapping.ops.uncommitted_bytes is not None\n",
+        "    return goes_back, goes_back\n",
         "contract/test_discard.py::test_nothing_that_was_staged_is_given_up_while_a_view_shows_some_of_it",
     ),
     mutation(
@@ -407,16 +408,61 @@ WRITE_BACK = [
     ),
     mutation(
         "writeback", "fsync leaves what a write that failed has left beyond the end",
-        "                if mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):\n",
-        "                if False:\n",
+        "                is_cut = has_tail(mapping) and (cuts_again or not mapping.is_tail_refused)\n",
+        "                is_cut = False\n",
         "contract/test_direct.py::"
         "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close",
     ),
     mutation(
-        "writeback", "fsync takes what is being written directly for what a write that failed has left",
-        "mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):\n",
-        "mapping.store_end > mapping.i_size:\n",
+        "size_owed", "fsync takes what is being written directly for what a write that failed has left",
+        "    return not any(stored.is_direct for stored in beyond)\n",
+        "    return True\n",
         "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
+    ),
+    mutation(
+        "discard", "pages go until one is met that a view shows",
+        "    if pinned_pages:\n        for run, before",
+        "    if pinned_pages:\n        for run, before in zip(runs, flags, strict=True):\n"
+        "            mapping.clear_dirty(run.frame - mapping.base, run.page_count)\n        for run, before",
+        "contract/test_discard.py::test_of_what_a_view_shows_a_part_of_nothing_is_given_up",
+    ),
+    mutation(
+        "discard", "pins are looked for before Uptodate is cleared",
+        "    for run in runs:\n        arena.uptodate[run.frame : run.frame + run.page_count] = bytes(run.page_count)\n"
+        "    pinned_pages = removal.pinned_pages(runs)\n",
+        "    pinned_pages = removal.pinned_pages(runs)\n"
+        "    for run in runs:\n        arena.uptodate[run.frame : run.frame + run.page_count] = bytes(run.page_count)\n",
+        "mm/test_interleavings_of_writes.py::test_a_view_of_what_is_given_up",
+    ),
+    mutation(
+        "discard", "what was stored while it was looked what goes stays",
+        "            if (mapping.dirty_pages, mapping.write_failures) == before and _under_way(mapping) is None:\n",
+        "            if True:\n",
+        "mm/test_interleavings_of_writes.py::test_a_flusher_while_all_is_given_up",
+    ),
+    mutation(
+        "discard", "a cut that stays because a view shows what was cut is owed by nobody",
+        "                    owe_size(mapping, mapping.i_size)  # the cut",
+        "                    pass  # the cut",
+        "contract/test_discard.py::test_a_cut_that_a_view_keeps_from_being_given_up_is_owed",
+    ),
+    mutation(
+        "size_owed", "who gives up on a store that is down owes it a size",
+        "            mapping.size_owed = None\n    return None if isinstance",
+        "            pass\n    return None if isinstance",
+        "contract/test_discard.py::test_who_gives_up_on_a_store_that_is_down_is_free",
+    ),
+    mutation(
+        "mapping", "what a store that was down has kept beyond the end is not cut off once it takes something",
+        "        self.is_tail_refused = False\n\n    def take_dirty",
+        "\n    def take_dirty",
+        "contract/test_discard.py::test_or_by_fsync_and_by_close_once_the_store_takes_something",
+    ),
+    mutation(
+        "direct", "what a reader brings while a direct write fails stays",
+        "            invalidate_inode_pages2(mapping, first, first + page_count, own=writeback)\n        raise\n",
+        "            pass\n        raise\n",
+        "contract/test_direct.py::test_what_readers_bring_while_a_direct_write_fails_is_dropped",
     ),
     mutation(
         "discard", "what is another's by now is cut off by who has discarded what he wrote",
@@ -468,7 +514,10 @@ WRITE_BACK = [
     mutation(
         "direct", "the store may be told a size between a direct write and the growth of the file",
         "        if written and not _is_coherent(mapping, offset, written, writeback):\n            return 0\n"
-        "        return written\n"
+        "        return written\n    except Exception:\n"
+        "        # It may have stored a part: what a reader has brought meanwhile may be from before.\n"
+        "        with suppress(OSError):  # a view shows some of that\n"
+        "            invalidate_inode_pages2(mapping, first, first + page_count, own=writeback)\n        raise\n"
         "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n",
         "    finally:\n        with zone.lock:\n            writeback.piece_ended(mapping, first, page_count, None)\n"
         "    if written and not _is_coherent(mapping, offset, written, writeback):\n        return 0\n"

@@ -8,6 +8,7 @@ Not here: writing through the cache (write.py).
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,11 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
         if written and not _is_coherent(mapping, offset, written, writeback):
             return 0
         return written
+    except Exception:
+        # It may have stored a part: what a reader has brought meanwhile may be from before.
+        with suppress(OSError):  # a view shows some of that
+            invalidate_inode_pages2(mapping, first, first + page_count, own=writeback)
+        raise
     finally:
         with zone.lock:
             writeback.piece_ended(mapping, first, page_count, None)

@@ -2,6 +2,8 @@
 
 Guarantees: in one hold of ``i_rwsem``, in which no page becomes dirty: nothing of what is given up is stored, or
 committed, afterwards, whoever writes to the file at the same time; pages and sizes are those of what the store has.
+All of it goes, or nothing: while a view shows some of it, whoever closes the file stores the whole that was written,
+and never a part.
 Assumes: runs on a thread that may block; callers hold no page lock.
 Not here: who may, and what that means to those who open the file (unwritten.py).
 """
@@ -9,36 +11,36 @@ Not here: who may, and what that means to those who open the file (unwritten.py)
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import busy
 from . import removal
 from .debug import called
 from .locking import DISCARD
-from .lru import NOT_QUEUED
-from .size_owed import give_up_size
+from .lru import NOT_QUEUED, Run
+from .size_owed import cut_off_tail, give_up_size, owe_size
 from .sync import run_steps
 from .truncate import drop_beyond_end, extend, here_or_in_flight, wait_until_stored
+from .walk import wait_on_writeback
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .mapping import AddressSpace
     from .page import LockedPage
 
 
-def discard(mapping: AddressSpace) -> None:
+def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
     """Give up what the store does not have: dirty pages, a size that it has not been told of, and what it has not
     committed.
 
     Takes ``i_rwsem``.  Blocks: for writers, for pages that are read or stored, and as long as the store takes.
-    Raises: OSError(EBUSY) if a view shows some of it: that stays as it is, and so does all that was not committed.
+    Raises: OSError(EBUSY) if a view shows some of it, and all is as it was; with *shown_stays*, nothing for that, and
+    the rest goes.  The store's, if it cannot give up what it has not committed.
     """
     with mapping.i_rwsem.exclusive():
-        _drop_pages(mapping, is_clean_too=False)  # and wait for what is being stored
-        # Pages that are clean show what the store is about to lose, or end in the zeros of a cut that will be none.
-        # Before anything is lost, so that another try finds it all, should a view show one of them.
-        goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)
-        if goes_back or mapping.ops.uncommitted_bytes is not None:
-            _drop_pages(mapping, is_clean_too=True)
+        goes_back = _drop_but_shown(mapping) if shown_stays else _drop_at_once(mapping)
         run_steps(give_up_size(mapping, mapping.zone.door.waiter))
         object_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
         with mapping.zone.lock, mapping.dirty_lock:
@@ -48,22 +50,102 @@ def discard(mapping: AddressSpace) -> None:
                 mapping.disk_size = mapping.uncut_size = mapping.store_end = object_bytes
             size_bytes = mapping.disk_size
             mapping.i_size = min(mapping.i_size, size_bytes)
-        drop_beyond_end(mapping)
-        if goes_back or object_bytes is not None:
-            _drop_pages(mapping, is_clean_too=True, keeps_dirty=True)  # what readers have brought meanwhile
-        if size_bytes > mapping.i_size:
-            extend(mapping, size_bytes)
+        try:
+            drop_beyond_end(mapping)
+            if goes_back or object_bytes is not None:
+                # What readers have brought meanwhile; and what views show of that is known to be another than the
+                # store's, until they end.
+                _drop_pages(mapping, is_clean_too=True, keeps_dirty=True)
+            if size_bytes > mapping.i_size:
+                extend(mapping, size_bytes)
+        except OSError as error:  # a view shows some of it by now
+            with mapping.zone.lock:
+                if mapping.i_size < mapping.disk_size:
+                    owe_size(mapping, mapping.i_size)  # the cut stays, and all agree that it does
+            if error.errno != errno.EBUSY or not shown_stays:
+                raise
+        # What a store that is down may have taken beyond the end it keeps: nobody is to wait for that.
+        run_steps(cut_off_tail(mapping, mapping.zone.door.waiter))
 
 
 def _is_stale(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno == errno.ESTALE
 
 
-def _drop_pages(mapping: AddressSpace, *, is_clean_too: bool, keeps_dirty: bool = False) -> None:
+def _drop_but_shown(mapping: AddressSpace) -> bool:
+    """Drop what no view shows of the pages that are dirty, or of all; whether a cut is given up."""
+    _drop_pages(mapping, is_clean_too=False, raises=False)  # and wait for what is being stored
+    goes_back, is_clean_too = _goes_back(mapping)
+    if is_clean_too:
+        _drop_pages(mapping, is_clean_too=True, raises=False)
+    return goes_back
+
+
+def _drop_at_once(mapping: AddressSpace) -> bool:
+    """Drop the pages that are dirty, or all; whether a cut is given up.  Raises: OSError(EBUSY), and none has gone."""
+    # Also what has no page now: a reader whose own read failed before this must ask again, not fail.
+    mapping.invalidations += 1
+    zone = mapping.zone
+    while True:
+        with zone.lock:
+            before = mapping.dirty_pages, mapping.write_failures
+            under_way = _under_way(mapping)
+        if under_way is not None:
+            under_way()
+            continue
+        goes_back, is_clean_too = _goes_back(mapping)
+        with zone.lock:
+            # Nobody writes: if as much is dirty as before, and nothing has failed, nothing was stored since we looked.
+            if (mapping.dirty_pages, mapping.write_failures) == before and _under_way(mapping) is None:
+                found = mapping.resident() if is_clean_too else mapping.dirty_runs(0, mapping.frame_count)
+                runs = [Run(mapping.arena, mapping.base + index, count) for index, count in found]
+                _remove_all_or_none(mapping, runs)
+                return goes_back
+
+
+def _goes_back(mapping: AddressSpace) -> tuple[bool, bool]:
+    """Whether a cut is given up, and whether clean pages go, too: they show what the store is about to lose, or end in
+    the zeros of a cut that will be none."""
+    goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)
+    return goes_back, goes_back or mapping.ops.uncommitted_bytes is not None
+
+
+def _under_way(mapping: AddressSpace) -> Callable[[], object] | None:
+    """What waits for a page that is here and locked, or under write-back; None if none is.  Zone's lock held."""
+    zone = mapping.zone
+    for stored in mapping.under_writeback.values():
+        return lambda: run_steps(wait_on_writeback(zone, stored, zone.door.waiter))
+    for index, page in mapping.in_flight.items():
+        if mapping.is_uptodate(index):
+            return lambda: run_steps(page.wait_steps(zone.door.waiter))
+    return None
+
+
+def _remove_all_or_none(mapping: AddressSpace, runs: list[Run]) -> None:
+    """Remove pages, none of which is locked.  Raises: OSError(EBUSY).  Zone's lock held, throughout.
+
+    Uptodate is cleared first, and pins are looked for then: who has pinned a page before is seen, and who does it later
+    finds that it has gone, or waits for the zone's lock until it is there again.
+    """
+    zone, arena = mapping.zone, mapping.arena
+    flags = [arena.uptodate[run.frame : run.frame + run.page_count] for run in runs]
+    for run in runs:
+        arena.uptodate[run.frame : run.frame + run.page_count] = bytes(run.page_count)
+    pinned_pages = removal.pinned_pages(runs)
+    if pinned_pages:
+        for run, before in zip(runs, flags, strict=True):
+            arena.uptodate[run.frame : run.frame + run.page_count] = before
+        raise busy(mapping.name, pinned_pages)
+    for run in runs:
+        index = run.frame - mapping.base
+        zone.dirty.cancelled(mapping.clear_dirty(index, run.page_count, uptodate=False))
+    removal.remove_runs(zone, runs, into=NOT_QUEUED, pins_are_late=True)
+
+
+def _drop_pages(mapping: AddressSpace, *, is_clean_too: bool, keeps_dirty: bool = False, raises: bool = True) -> None:
     """Drop the pages that are dirty, or all.  Of those that a view shows each is left, and with *keeps_dirty* is dirty
     from then on, so that it is known to be another than the store's.  Raises: OSError(EBUSY), after the rest."""
     kept_pages = 0
-    # Also what has no page now: a reader whose own read failed before this must ask again, not fail.
     mapping.invalidations += 1
     for index in here_or_in_flight(mapping, 0, mapping.frame_count):
         page = mapping.lock_if_here(index)
@@ -76,7 +158,10 @@ def _drop_pages(mapping: AddressSpace, *, is_clean_too: bool, keeps_dirty: bool 
                         _mark_dirty(page)
             finally:
                 page.unlock()
-    if kept_pages:
+    if kept_pages and keeps_dirty:
+        with suppress(RuntimeError):  # no thread is to be had: fsync and close store them
+            mapping.zone.flusher.start()
+    if kept_pages and raises:
         raise busy(mapping.name, kept_pages)
 
 

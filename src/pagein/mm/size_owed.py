@@ -26,8 +26,43 @@ def owe_size(mapping: AddressSpace, size_bytes: int) -> None:
     mapping.disk_size = min(mapping.disk_size, size_bytes)
 
 
-def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
-    """Tell the store the size that it has to have before it gets more; return what it raised.
+def cut_off_tail(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
+    """Have the store cut off what writes that it has failed may have left beyond the end; return what it raised.
+
+    Nothing of the user's depends on that, so a store that refuses it owes nothing, and nobody waits until it can: it is
+    tried again with an fsync, and once it has stored something.  Before the file grows over it, it is owed all the same
+    (truncate.drop_before_growth).
+    """
+    zone = mapping.zone
+    with zone.lock:
+        size_bytes = mapping.i_size
+        if not has_tail(mapping) or mapping.size_owed is not None:
+            return None
+        owe_size(mapping, size_bytes)
+    failure = yield from tell_size(mapping, make_waiter, tail_at=size_bytes)
+    if failure is None:
+        return None
+    with zone.lock:
+        mapping.is_tail_refused = True
+        if mapping.size_owed == mapping.i_size == size_bytes:  # else the file was cut, or grew, since: then it is owed
+            mapping.size_owed = None
+    return None if isinstance(failure, NotImplementedError) else failure
+
+
+def has_tail(mapping: AddressSpace) -> bool:
+    """Whether the store may have something beyond the end that nobody is about to make content.  Zone's lock held."""
+    if mapping.store_end <= mapping.i_size:
+        return False
+    # A direct write with which the file may be longer.
+    beyond = (stored for index, stored in mapping.under_writeback.items() if index >= mapping.i_size >> PAGE_SHIFT)
+    return not any(stored.is_direct for stored in beyond)
+
+
+def tell_size(
+    mapping: AddressSpace, make_waiter: MakeWaiter, *, tail_at: int | None = None
+) -> Steps[BaseException | None]:
+    """Tell the store the size that it has to have before it gets more; return what it raised, of which whoever has the
+    file open is told, too; but not if it is just the end, *tail_at*, behind which there may be something.
 
     While it is owed, nothing is begun to be stored, and nothing read that lies behind; what was begun before is waited
     for: what is stored may lie behind, and a reader would find that the store has less than he asked for.
@@ -51,12 +86,12 @@ def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExcep
     except BaseException as error:  # also of those that are no Exception: whoever waits must be told
         failure = kept(error)
     with zone.lock:
-        if failure is not None:
+        if failure is None:
+            _size_was_told(mapping, size_bytes)
+        elif size_bytes != tail_at:
             mapping.set_error(failure)
             zone.dirty.failed(mapping, failure)
             zone.wake_memory_waiter()
-        else:
-            _size_was_told(mapping, size_bytes)
         waiters, mapping.size_waiters = mapping.size_waiters or [], None
         for waiter in waiters:
             waiter.wake()
@@ -84,6 +119,7 @@ def _before_telling(mapping: AddressSpace, size_bytes: int, make_waiter: MakeWai
 def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
     """The store has this size now.  Nothing was stored meanwhile.  Zone's lock held."""
     mapping.store_end = mapping.uncut_size = size_bytes
+    mapping.is_tail_refused = False
     if mapping.size_owed == size_bytes:
         mapping.size_owed = None if size_bytes <= mapping.i_size else mapping.i_size
     mapping.disk_size = size_bytes if mapping.size_owed is None else min(size_bytes, mapping.size_owed)

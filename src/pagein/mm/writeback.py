@@ -15,14 +15,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from ..units import PAGE_SHIFT
 from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC
 from .on_io import on_io_steps
-from .size_owed import owe_size, tell_size
+from .size_owed import cut_off_tail, has_tail, tell_size
 from .sync import MakeWaiter, Steps
-from .walk import Walk, begun_in
+from .walk import Walk
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
 
 if TYPE_CHECKING:
@@ -75,37 +74,43 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 # -- fsync ---------------------------------------------------------------------------------------------------
 
 
-def store_all(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
-    """Have the store hold all that was written before this, its size, and nothing behind; return the first error."""
+def store_all(mapping: AddressSpace, make_waiter: MakeWaiter, *, cuts_again: bool) -> Steps[BaseException | None]:
+    """Have the store hold all that was written before this, its size, and nothing behind; return the first error.
+
+    *cuts_again*: what lies behind, also where the store has refused that before.
+    """
     zone, least_bytes = mapping.zone, mapping.i_size
+    refused: BaseException | None = None
     while True:
         error = yield from write_back(mapping, Sync.ALL, make_waiter)
-        with zone.lock, mapping.dirty_lock:
-            if error is None and mapping.size_owed is None:
-                if mapping.store_end > mapping.i_size and not _may_grow_directly(mapping):
-                    owe_size(mapping, mapping.i_size)  # a write that failed may have left something behind it
-                elif mapping.disk_size >= min(least_bytes, mapping.i_size):
-                    return None
-                else:
-                    # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
-                    mapping.size_owed = max(mapping.i_size, mapping.store_end)
         if error is not None:
             return error
+        is_cut = False
+        with zone.lock, mapping.dirty_lock:
+            if mapping.size_owed is None:
+                # A write that failed may have left something behind the end.
+                is_cut = has_tail(mapping) and (cuts_again or not mapping.is_tail_refused)
+                if not is_cut:
+                    if mapping.disk_size >= min(least_bytes, mapping.i_size):
+                        return refused
+                    # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
+                    mapping.size_owed = max(mapping.i_size, mapping.store_end)
+        if is_cut:
+            refused = yield from cut_off_tail(mapping, make_waiter)
+            cuts_again = False
 
 
-def _may_grow_directly(mapping: AddressSpace) -> bool:
-    """Whether a direct write is under way with which the file may be longer.  Zone's lock held."""
-    return any(begun.is_direct for begun in begun_in(mapping, mapping.i_size >> PAGE_SHIFT, mapping.frame_count))
-
-
-def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True) -> Steps[None]:
+def fsync_steps(
+    file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True, cuts_again: bool = True
+) -> Steps[None]:
     """Everything that was written before this is in the store, and *durable*, once it returns without an error.
+    *cuts_again*: as `store_all`.
 
     Raises: the first error of this write-back; else an error of an earlier one that this open file has not been told
     of, which also goes before EAGAIN.  What failed stays dirty: another fsync tries again.  Linux: vfs_fsync,
     file_check_and_advance_wb_err.
     """
-    error = yield from sync_steps(file.mapping, make_waiter, durable=durable)
+    error = yield from sync_steps(file.mapping, make_waiter, durable=durable, cuts_again=cuts_again)
     with file.mapping.zone.lock:
         earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)
     if error is None or isinstance(error, Declined):  # that the next one finds out by itself; this is told once
@@ -117,11 +122,13 @@ def fsync_steps(file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True
             del error, earlier
 
 
-def sync_steps(mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool) -> Steps[BaseException | None]:
+def sync_steps(
+    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, cuts_again: bool
+) -> Steps[BaseException | None]:
     """As `fsync_steps`, for somebody without an open file: the first error, which has been noted (but for EAGAIN, see
     `write_back`), and which those who have one are still to be told.  Linux: sync_inode."""
     zone = mapping.zone
-    error = yield from store_all(mapping, make_waiter)
+    error = yield from store_all(mapping, make_waiter, cuts_again=cuts_again)
     if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
             yield from on_io_steps(zone, called(FSYNC, zone, mapping.ops.fsync, mapping=mapping), make_waiter)
