@@ -7,6 +7,7 @@ Not here: which operations may run at the same time (operations.py), the shortes
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import random
@@ -266,6 +267,8 @@ class Exerciser:
     def _discard(self, op: Op) -> None:
         """The file is what its store has, and stays so when all is closed; who opens it then finds no other."""
         handle = self._handle(op)
+        if op.fill & 1 << 8 and self._size:
+            self._discard_what_is_shown(handle, op.fill % self._size)
         handle.discard()
         data, stored = handle.pread(len(self._model) + 1, 0), self._subject.stored()
         # Of a write that failed something may lie behind, until the file is closed.
@@ -279,6 +282,16 @@ class Exerciser:
         self._model[:] = data.ljust(len(self._model), b"\0")
         os.ftruncate(self._real, 0)
         os.pwrite(self._real, data, 0)
+
+    def _discard_what_is_shown(self, handle: Handle, offset: int) -> None:
+        """All of it goes, or nothing."""
+        with handle.view(1, offset):
+            try:
+                handle.discard()
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+                self._check_all(handle)
 
     def _fsync(self, op: Op) -> None:
         self._handle(op).fsync()
