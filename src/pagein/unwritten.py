@@ -47,7 +47,7 @@ def close_steps(file: OpenFile, make_waiter: MakeWaiter) -> Steps[None]:
     Raises: OSError: what failed, or has failed before without this file having told so.
     """
     yield from _behind_writers_steps(file.mapping, make_waiter)
-    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits, cuts_again=False)
+    yield from fsync_steps(file, make_waiter, durable=file.mapping.ops.commits, tells_again=False)
 
 
 def _behind_writers_steps(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
@@ -74,7 +74,7 @@ def write_out_all(
             mapping,
             durable=durable or mapping.ops.commits,
             behind_writers=waits,
-            cuts_again=durable,
+            tells_again=durable,
         )
 
     return _run_all(zone, [all_steps(inode.mapping) for inode in inodes])
@@ -86,14 +86,14 @@ def write_out_steps(
     *,
     durable: bool,
     behind_writers: bool,
-    cuts_again: bool = False,
+    tells_again: bool = False,
 ) -> Steps[BaseException | None]:
     """Hand what is dirty to the store: the first error, of which whoever has it open, or opens it, is still to be told.
     *behind_writers*: who has begun to change it is waited for.
     """
     if behind_writers:
         yield from _behind_writers_steps(mapping, make_waiter)
-    return (yield from sync_steps(mapping, make_waiter, durable=durable, cuts_again=cuts_again))
+    return (yield from sync_steps(mapping, make_waiter, durable=durable, tells_again=tells_again))
 
 
 def _run_all(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> list[BaseException | None]:

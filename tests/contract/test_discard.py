@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 from tests.contract.harness import Scene
@@ -177,8 +178,9 @@ def test_what_a_store_has_taken_beyond_the_end_as_it_failed_is_cut_off_when_it_i
     assert_given_up(subject)
 
 
-@pytest.mark.parametrize(("new", "end"), [(b"", "fsync"), (b"x", "fsync"), (b"x", "close")])
-def test_or_by_fsync_and_by_close_once_the_store_takes_something(scene, new, end):
+@pytest.mark.parametrize("new", [b"", b"x"])
+@pytest.mark.parametrize("end", ["fsync", "close"])
+def test_or_by_the_next_fsync_or_close(scene, new, end):
     subject = taken_beyond_the_end(scene)
     subject.ops.before_set_size.extend([down] * 9)
     subject.file.discard()
@@ -221,6 +223,80 @@ def test_an_fsync_tells_that_it_could_not_be_cut_off_each_time(scene):
         with pytest.raises(OSError, match="down"):
             subject.file.fsync()
     other.close()
+
+
+@pytest.mark.parametrize("refuses", [down, unable])
+@pytest.mark.parametrize("end", ["fsync", "close"])
+def test_it_is_asked_once_by_who_stores_all_while_another_goes_on_writing(scene, refuses, end):
+    """Each time that it refuses something was written, which is stored next."""
+    subject = taken_beyond_the_end(scene)
+    other = subject.inode.open("r+b")
+
+    def refuse(ops: WritableOps) -> None:
+        scene.start(other.pwrite, b"more", 0).join()
+        refuses(ops)
+
+    subject.ops.before_set_size.extend([down, *[refuse] * 9])
+    subject.file.discard()
+    # A store that cannot do it has not failed; and a close does not tell again what was refused before.
+    with pytest.raises(OSError, match="down") if refuses is down and end == "fsync" else nullcontext():
+        getattr(subject.file, end)()
+    assert len(subject.ops.before_set_size) == 8
+    assert subject.ops.data[:4] == b"more"
+
+
+@pytest.mark.parametrize("is_longer", [False, True])
+def test_a_size_that_comes_while_it_is_refused_is_owed_all_the_same(scene, is_longer):
+    """Cut further, or grown over what is there."""
+    subject = taken_beyond_the_end(scene)
+    subject.ops.before_set_size.append(down)
+    subject.file.discard()
+    gate = scene.gate()
+
+    def refuse(ops: WritableOps) -> None:
+        gate.pass_through()
+        down(ops)
+
+    subject.ops.before_set_size.append(refuse)
+    fsync = scene.start(subject.file.fsync)
+    gate.wait_for_arrivals()
+    if is_longer:
+        subject.file.pwrite(b"end", 10 * PAGE_SIZE)
+    else:
+        subject.file.truncate(100)
+    gate.open()
+    with pytest.raises(OSError, match="down"):
+        fsync.result()
+    subject.fsync_and_assert_clean(OLD + bytes(10 * PAGE_SIZE - SIZE) + b"end" if is_longer else OLD[:100])
+
+
+@pytest.mark.parametrize("refusals", [1, 9])
+def test_what_a_direct_write_has_left_beyond_the_end_is_not_committed(scene, refusals):
+    """By a close, after an fsync that could not have it cut off: it is, or nothing is committed, and that is told."""
+
+    class Torn(Staged):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            self.put(bytes(data[:PAGE_SIZE]), offset_bytes)
+            raise OSError(errno.EIO, "lost behind it")
+
+    ops = Torn(SIZE)
+    subject = open_written(scene, lambda size: ops, size_bytes=SIZE)
+    subject.file.pwrite(b"new", 0)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.pwrite(bytes(2 * PAGE_SIZE), SIZE, direct=True)
+    ops.before_set_size.extend([down] * refusals)
+    with pytest.raises(OSError, match="down"):
+        subject.file.fsync()
+    if refusals == 1:
+        subject.file.close()
+        assert ops.committed == b"new" + OLD[3:]
+        return
+    with pytest.raises(OSError, match="down"):
+        subject.file.close()
+    assert ops.committed == OLD
+    ops.before_set_size.clear()
+    subject.cache.close()
+    assert ops.committed == b"new" + OLD[3:]
 
 
 def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):

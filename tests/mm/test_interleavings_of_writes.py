@@ -507,6 +507,49 @@ def test_two_truncations_and_a_writer_while_the_store_is_told(scheduler: Schedul
         scene.settle()
 
 
+@pytest.mark.schedules(300, [*by_line(size_owed), ByLine(writeback.write_back)])
+@on_every_kind
+def test_an_append_while_the_store_refuses_once_to_cut_off_what_a_failed_write_has_left(
+    scheduler: Scheduler, kind: str
+) -> None:
+    """Who was refused owes it no more; another, who tells it still, must not cut off what was stored since."""
+
+    refusals_left = 1
+
+    class Refusing(SlowStore):
+        def set_size(self, size_bytes: int) -> None:
+            nonlocal refusals_left
+            if refusals_left:
+                refusals_left -= 1
+                raise OSError(errno.ENOSPC, "full")
+            scheduler.sleep(1)  # until the others end, or wait
+            super().set_size(size_bytes)
+
+    def fsync() -> None:
+        with may_fail_with(errno.ENOSPC):
+            scene.file.fsync()
+
+    def leave_something() -> None:
+        scene.file.pwrite(b"x" * 200, 3 * PAGE_SIZE)
+        fsync()
+        scene.file.discard()
+        assert len(scene.store.data) > scene.size
+
+    def append() -> None:
+        scene.file.pwrite(b"new", scene.size)
+        fsync()
+
+    with Scene(scheduler, kind, failures=1, make_store=Refusing) as scene:
+        scheduler.spawn("before", leave_something)
+        scheduler.run()
+        refusals_left = 1
+        scene.spawn(one=fsync, another=fsync, writer=append)
+        scene.run()
+        scheduler.spawn("told", fsync)
+        scene.run()
+        scene.settle(scene.expected((scene.size, b"new")))
+
+
 @pytest.mark.schedules(40, WRITE_BACK)
 @pytest.mark.parametrize("hole_pages", [0, 1])
 def test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync(scheduler: Scheduler, hole_pages: int) -> None:

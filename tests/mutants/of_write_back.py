@@ -408,8 +408,8 @@ WRITE_BACK = [
     ),
     mutation(
         "writeback", "fsync leaves what a write that failed has left beyond the end",
-        "                is_cut = has_tail(mapping) and (cuts_again or not mapping.is_tail_refused)\n",
-        "                is_cut = False\n",
+        "            is_cut = refusal is None and owe_tail(mapping)\n",
+        "            is_cut = False\n",
         "contract/test_direct.py::"
         "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close",
     ),
@@ -448,15 +448,33 @@ WRITE_BACK = [
     ),
     mutation(
         "size_owed", "who gives up on a store that is down owes it a size",
-        "            mapping.size_owed = None\n    return None if isinstance",
-        "            pass\n    return None if isinstance",
+        "            mapping.size_owed, mapping.is_owed_for_tail = None, False\n            mapping.tail_refusal",
+        "            mapping.tail_refusal",
         "contract/test_discard.py::test_who_gives_up_on_a_store_that_is_down_is_free",
     ),
     mutation(
-        "mapping", "what a store that was down has kept beyond the end is not cut off once it takes something",
-        "        self.is_tail_refused = False\n\n    def take_dirty",
-        "\n    def take_dirty",
-        "contract/test_discard.py::test_or_by_fsync_and_by_close_once_the_store_takes_something",
+        "size_owed", "a size that comes while a store refuses to cut off what a write has left is forgotten with that",
+        "    mapping.is_owed_for_tail = False\n\n\n",
+        "\n\n",
+        "contract/test_discard.py::test_a_size_that_comes_while_it_is_refused_is_owed_all_the_same",
+    ),
+    mutation(
+        "writeback", "fsync asks a store that refuses for as long as another writes",
+        "refusal is None and owe_tail(mapping)",
+        "owe_tail(mapping)",
+        "contract/test_discard.py::test_it_is_asked_once_by_who_stores_all_while_another_goes_on_writing",
+    ),
+    mutation(
+        "writeback", "what a store has refused to cut off once it is never asked to again",
+        "refusal is None and owe_tail(mapping)",
+        "mapping.tail_refusal is None and owe_tail(mapping)",
+        "contract/test_discard.py::test_or_by_the_next_fsync_or_close",
+    ),
+    mutation(
+        "writeback", "a close commits what lies behind the end",
+        "    is_told = tells_again or mapping.ops.commits",
+        "    is_told = tells_again",
+        "contract/test_discard.py::test_what_a_direct_write_has_left_beyond_the_end_is_not_committed",
     ),
     mutation(
         "direct", "what a reader brings while a direct write fails stays",

@@ -19,7 +19,7 @@ from . import removal
 from .debug import called
 from .locking import DISCARD
 from .lru import NOT_QUEUED, Run
-from .size_owed import cut_off_tail, give_up_size, owe_size
+from .size_owed import give_up_size, owe_size, owe_tail, tell_size
 from .sync import run_steps
 from .truncate import drop_beyond_end, extend, here_or_in_flight, wait_until_stored
 from .walk import wait_on_writeback
@@ -65,7 +65,10 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
             if error.errno != errno.EBUSY or not shown_stays:
                 raise
         # What a store that is down may have taken beyond the end it keeps: nobody is to wait for that.
-        run_steps(cut_off_tail(mapping, mapping.zone.door.waiter))
+        with mapping.zone.lock:
+            is_cut = owe_tail(mapping)
+        if is_cut:
+            run_steps(tell_size(mapping, mapping.zone.door.waiter))
 
 
 def _is_stale(error: BaseException | None) -> bool:

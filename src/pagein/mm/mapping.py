@@ -58,10 +58,11 @@ class AddressSpace:
     # Many small files may be open at once: each attribute costs every one of them 8 bytes, an empty list or dict 60.
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
-        "is_tail_refused", "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held",
+        "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_owed_for_tail",
+        "is_read_only", "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held",
         "rwsem_waiters", "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters",
-        "suspended", "uncut_size", "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
+        "suspended", "tail_refusal", "uncut_size", "under_writeback", "unsettled", "validated_s", "wb_err",
+        "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
@@ -80,15 +81,16 @@ class AddressSpace:
         """How many frames it has: how far it may grow."""
         self.store_end: int = i_size
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
-        self.is_tail_refused: bool = False
-        """The store would not cut off what writes that it has failed may have left beyond the end, and has stored
-        nothing since."""
+        self.tail_refusal: BaseException | None = None
+        """Why the store, asked last, would not cut off what writes that it has failed may have left beyond the end."""
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
         self.store_waiters: tuple[tuple[Waiter, object], ...] = ()
         """...and who waits until one of them has returned: in which pass, if it is to store something more."""
         self.size_owed: int | None = None
         """The store has to be told this size before anything more is stored (size_owed.py)..."""
+        self.is_owed_for_tail: bool = False
+        """...just because of that: nothing of the user's depends on it..."""
         self.size_waiters: list[Waiter] | None = None
         """...and who waits until somebody has done so; None if nobody is about to."""
         self.dirty_pages: int = 0
@@ -138,7 +140,8 @@ class AddressSpace:
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
         self.size_owed = self.size_waiters = None
-        self.store_calls, self.store_waiters, self.is_tail_refused = 0, (), False
+        self.store_calls, self.store_waiters = 0, ()
+        self.tail_refusal, self.is_owed_for_tail = None, False
         self.disk_size = self.uncut_size = (
             self.i_size
         )  # nothing of it is zeros for certain: the operations know what became of it
@@ -476,7 +479,6 @@ class AddressSpace:
         if self.size_owed is not None:
             end_bytes = min(end_bytes, self.size_owed)
         self.disk_size = max(self.disk_size, end_bytes)
-        self.is_tail_refused = False
 
     def take_dirty(self, index: int, most_pages: int) -> int:
         """Clear the flags of the dirty pages from *index* on, at most so many; return how many.  Zone's lock held.

@@ -24,32 +24,24 @@ def owe_size(mapping: AddressSpace, size_bytes: int) -> None:
     """What the store may have beyond *size_bytes* is the file's no more.  Zone's lock held."""
     mapping.size_owed = size_bytes if mapping.size_owed is None else min(mapping.size_owed, size_bytes)
     mapping.disk_size = min(mapping.disk_size, size_bytes)
+    mapping.is_owed_for_tail = False
 
 
-def cut_off_tail(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
-    """Have the store cut off what writes that it has failed may have left beyond the end; return what it raised.
+def owe_tail(mapping: AddressSpace) -> bool:
+    """What writes that it has failed may have left beyond the end the store is to cut off; False if there is nothing,
+    or a size is owed already.  Zone's lock held.
 
-    Nothing of the user's depends on that, so a store that refuses it owes nothing, and nobody waits until it can: it is
-    tried again with an fsync, and once it has stored something.  Before the file grows over it, it is owed all the same
-    (truncate.drop_before_growth).
+    Nothing of the user's depends on that, so a store that refuses it owes nothing, and nobody waits until it can: each
+    fsync and close tries again.  Before the file grows over it, it is owed all the same (truncate.drop_before_growth).
     """
-    zone = mapping.zone
-    with zone.lock:
-        size_bytes = mapping.i_size
-        if not has_tail(mapping) or mapping.size_owed is not None:
-            return None
-        owe_size(mapping, size_bytes)
-    failure = yield from tell_size(mapping, make_waiter, tail_at=size_bytes)
-    if failure is None:
-        return None
-    with zone.lock:
-        mapping.is_tail_refused = True
-        if mapping.size_owed == mapping.i_size == size_bytes:  # else the file was cut, or grew, since: then it is owed
-            mapping.size_owed = None
-    return None if isinstance(failure, NotImplementedError) else failure
+    if mapping.size_owed is not None or not _has_tail(mapping):
+        return False
+    owe_size(mapping, mapping.i_size)
+    mapping.is_owed_for_tail = True
+    return True
 
 
-def has_tail(mapping: AddressSpace) -> bool:
+def _has_tail(mapping: AddressSpace) -> bool:
     """Whether the store may have something beyond the end that nobody is about to make content.  Zone's lock held."""
     if mapping.store_end <= mapping.i_size:
         return False
@@ -58,11 +50,9 @@ def has_tail(mapping: AddressSpace) -> bool:
     return not any(stored.is_direct for stored in beyond)
 
 
-def tell_size(
-    mapping: AddressSpace, make_waiter: MakeWaiter, *, tail_at: int | None = None
-) -> Steps[BaseException | None]:
-    """Tell the store the size that it has to have before it gets more; return what it raised, of which whoever has the
-    file open is told, too; but not if it is just the end, *tail_at*, behind which there may be something.
+def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
+    """Tell the store the size that it has to have before it gets more; return what it raised, unless that is owed no
+    more (`owe_tail`).
 
     While it is owed, nothing is begun to be stored, and nothing read that lies behind; what was begun before is waited
     for: what is stored may lie behind, and a reader would find that the store has less than he asked for.
@@ -79,6 +69,7 @@ def tell_size(
                 break
         yield from first
     failure: BaseException | None = None
+    is_refused = False
     beyond = range(size_bytes >> PAGE_SHIFT, mapping.frame_count)
     tell = called(SET_SIZE, zone, partial(mapping.ops.set_size, size_bytes), mapping=mapping, not_stored=beyond)
     try:
@@ -88,7 +79,11 @@ def tell_size(
     with zone.lock:
         if failure is None:
             _size_was_told(mapping, size_bytes)
-        elif size_bytes != tail_at:
+        elif is_refused := mapping.is_owed_for_tail:
+            # In this hold: nobody else is telling it, and nobody has cut the file since, or grown it over a hole.
+            mapping.size_owed, mapping.is_owed_for_tail = None, False
+            mapping.tail_refusal = failure
+        else:
             mapping.set_error(failure)
             zone.dirty.failed(mapping, failure)
             zone.wake_memory_waiter()
@@ -97,7 +92,7 @@ def tell_size(
             waiter.wake()
     if failure is not None and not isinstance(failure, Exception):
         raise failure
-    return failure
+    return None if is_refused else failure
 
 
 def _before_telling(mapping: AddressSpace, size_bytes: int, make_waiter: MakeWaiter) -> Steps[object] | None:
@@ -119,7 +114,7 @@ def _before_telling(mapping: AddressSpace, size_bytes: int, make_waiter: MakeWai
 def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
     """The store has this size now.  Nothing was stored meanwhile.  Zone's lock held."""
     mapping.store_end = mapping.uncut_size = size_bytes
-    mapping.is_tail_refused = False
+    mapping.tail_refusal, mapping.is_owed_for_tail = None, False
     if mapping.size_owed == size_bytes:
         mapping.size_owed = None if size_bytes <= mapping.i_size else mapping.i_size
     mapping.disk_size = size_bytes if mapping.size_owed is None else min(size_bytes, mapping.size_owed)
@@ -131,7 +126,7 @@ def give_up_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
     while True:
         with mapping.zone.lock:
             if mapping.size_waiters is None:
-                mapping.size_owed = None
+                mapping.size_owed, mapping.is_owed_for_tail = None, False
                 mapping.disk_size = mapping.uncut_size
                 return
             mapping.size_waiters.append(waiter := make_waiter())

@@ -19,7 +19,7 @@ from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC
 from .on_io import on_io_steps
-from .size_owed import cut_off_tail, has_tail, tell_size
+from .size_owed import owe_tail, tell_size
 from .sync import MakeWaiter, Steps
 from .walk import Walk
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
@@ -74,43 +74,46 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 # -- fsync ---------------------------------------------------------------------------------------------------
 
 
-def store_all(mapping: AddressSpace, make_waiter: MakeWaiter, *, cuts_again: bool) -> Steps[BaseException | None]:
+def store_all(mapping: AddressSpace, make_waiter: MakeWaiter, *, tells_again: bool) -> Steps[BaseException | None]:
     """Have the store hold all that was written before this, its size, and nothing behind; return the first error.
 
-    *cuts_again*: what lies behind, also where the store has refused that before.
+    *tells_again*: also that the store would not cut off what lies behind, where somebody has been told of that before.
     """
     zone, least_bytes = mapping.zone, mapping.i_size
-    refused: BaseException | None = None
+    refusal: BaseException | None = None
+    is_told = tells_again or mapping.ops.commits  # that must not take what lies behind for a part of the whole
     while True:
         error = yield from write_back(mapping, Sync.ALL, make_waiter)
         if error is not None:
             return error
-        is_cut = False
         with zone.lock, mapping.dirty_lock:
+            # A write that failed may have left something behind the end.  Not again once it was refused: others may go
+            # on writing, and have it refused without end.
+            is_cut = refusal is None and owe_tail(mapping)
             if mapping.size_owed is None:
-                # A write that failed may have left something behind the end.
-                is_cut = has_tail(mapping) and (cuts_again or not mapping.is_tail_refused)
-                if not is_cut:
-                    if mapping.disk_size >= min(least_bytes, mapping.i_size):
-                        return refused
-                    # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
-                    mapping.size_owed = max(mapping.i_size, mapping.store_end)
+                if mapping.disk_size >= min(least_bytes, mapping.i_size):
+                    return refusal if is_told and not isinstance(refusal, NotImplementedError) else None
+                # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
+                mapping.size_owed = max(mapping.i_size, mapping.store_end)
         if is_cut:
-            refused = yield from cut_off_tail(mapping, make_waiter)
-            cuts_again = False
+            is_told = is_told or mapping.tail_refusal is None
+            error = yield from tell_size(mapping, make_waiter)
+            if error is not None:
+                return error
+            refusal = mapping.tail_refusal  # whoever has asked
 
 
 def fsync_steps(
-    file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True, cuts_again: bool = True
+    file: OpenFile, make_waiter: MakeWaiter, *, durable: bool = True, tells_again: bool = True
 ) -> Steps[None]:
     """Everything that was written before this is in the store, and *durable*, once it returns without an error.
-    *cuts_again*: as `store_all`.
+    *tells_again*: as `store_all`.
 
     Raises: the first error of this write-back; else an error of an earlier one that this open file has not been told
     of, which also goes before EAGAIN.  What failed stays dirty: another fsync tries again.  Linux: vfs_fsync,
     file_check_and_advance_wb_err.
     """
-    error = yield from sync_steps(file.mapping, make_waiter, durable=durable, cuts_again=cuts_again)
+    error = yield from sync_steps(file.mapping, make_waiter, durable=durable, tells_again=tells_again)
     with file.mapping.zone.lock:
         earlier, file.wb_seen = file.mapping.wb_err.check_and_advance(file.wb_seen)
     if error is None or isinstance(error, Declined):  # that the next one finds out by itself; this is told once
@@ -123,12 +126,12 @@ def fsync_steps(
 
 
 def sync_steps(
-    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, cuts_again: bool
+    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, tells_again: bool
 ) -> Steps[BaseException | None]:
     """As `fsync_steps`, for somebody without an open file: the first error, which has been noted (but for EAGAIN, see
     `write_back`), and which those who have one are still to be told.  Linux: sync_inode."""
     zone = mapping.zone
-    error = yield from store_all(mapping, make_waiter, cuts_again=cuts_again)
+    error = yield from store_all(mapping, make_waiter, tells_again=tells_again)
     if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
             yield from on_io_steps(zone, called(FSYNC, zone, mapping.ops.fsync, mapping=mapping), make_waiter)
