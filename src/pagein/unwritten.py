@@ -68,13 +68,14 @@ def write_out_all(
     def all_steps(mapping: AddressSpace) -> MakeSteps[BaseException | None]:
         # Not for himself: a store may close the cache in the middle of a read that a writer waits for, or a finalizer
         # in the middle of a write.
-        waits = behind_writers and not (mapping.is_calling_here() or mapping.i_rwsem.is_held_here)
+        waits = not (mapping.is_calling_here() or mapping.i_rwsem.is_held_here)
         return partial(
             write_out_steps,
             mapping,
             durable=durable or mapping.ops.commits,
-            behind_writers=waits,
+            behind_writers=behind_writers and waits,
             tells_again=durable,
+            waits=waits,
         )
 
     return _run_all(zone, [all_steps(inode.mapping) for inode in inodes])
@@ -87,13 +88,14 @@ def write_out_steps(
     durable: bool,
     behind_writers: bool,
     tells_again: bool = False,
+    waits: bool = True,
 ) -> Steps[BaseException | None]:
     """Hand what is dirty to the store: the first error, of which whoever has it open, or opens it, is still to be told.
-    *behind_writers*: who has begun to change it is waited for.
+    *behind_writers*: who has begun to change it is waited for.  *tells_again*, *waits*: as `writeback.store_all`.
     """
     if behind_writers:
         yield from _behind_writers_steps(mapping, make_waiter)
-    return (yield from sync_steps(mapping, make_waiter, durable=durable, tells_again=tells_again))
+    return (yield from sync_steps(mapping, make_waiter, durable=durable, tells_again=tells_again, waits=waits))
 
 
 def _run_all(zone: Zone, all_steps: list[MakeSteps[BaseException | None]]) -> list[BaseException | None]:

@@ -14,7 +14,7 @@ from pagein.mm.page import Page
 from pagein.mm.wbc import WritebackControl
 from pagein.testing.stores import pattern
 from pagein.testing.writable import WritableOps
-from pagein.units import PAGE_SIZE
+from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 SIZE = 8 * PAGE_SIZE - 100
 OLD = pattern(0, SIZE)
@@ -299,6 +299,76 @@ def test_what_a_direct_write_has_left_beyond_the_end_is_not_committed(scene, ref
     assert ops.committed == b"new" + OLD[3:]
 
 
+class TornWrites(WritableOps):
+    """Direct writes fail after three pages."""
+
+    def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+        self.put(b"G" * (3 * PAGE_SIZE), offset_bytes)
+        raise OSError(errno.EIO, "lost behind it")
+
+
+def refuse_page(ops: WritableOps, page: Page, wbc: WritebackControl) -> int:
+    raise OSError(errno.ENOSPC, "lost all of it")
+
+
+def torn_behind(subject: Written, offset: int) -> None:
+    with pytest.raises(OSError, match="lost"):
+        subject.file.pwrite(bytes(4 * PAGE_SIZE), offset, direct=True)
+
+
+def test_a_close_tells_of_what_it_could_not_have_cut_off_whatever_was_refused_long_ago(scene):
+    """That the file has grown over since."""
+    subject = open_written(scene, TornWrites)
+    keeper = subject.inode.open("r+b")
+    for _ in range(2):
+        end = subject.mapping.i_size
+        torn_behind(subject, end)
+        subject.ops.before_set_size.append(down)
+        with pytest.raises(OSError, match="down"):
+            subject.file.close()
+        subject.file = subject.inode.open("r+b")
+        subject.file.pwrite(bytes(4 * PAGE_SIZE), end)
+        subject.file.fsync()
+    keeper.close()
+
+
+@pytest.mark.parametrize("refuses", [down, unable])
+def test_what_is_beyond_a_hole_at_the_end_is_cut_off_or_stays_beyond_it(scene, refuses):
+    """The hole is made all the same; and if it cannot be cut off then, it does not become content by a discard."""
+    subject = open_written(scene, TornWrites)
+    size = subject.mapping.i_size
+    subject.file.truncate(longer := size + 2 * PAGE_SIZE)
+    torn_behind(subject, longer)
+    subject.ops.before_set_size.append(refuses)
+    if refuses is unable:
+        subject.ops.before_set_size.append(lambda ops: None)
+        subject.ops.before_set_size.extend([unable] * 9)
+    subject.file.fsync()
+    expected = pattern(0, size) + bytes(2 * PAGE_SIZE)
+    assert subject.ops.data[:longer] == expected
+    assert len(subject.ops.data) == longer or refuses is unable
+    subject.file.discard()
+    assert subject.read_all() == expected
+    subject.file.close()
+
+
+def test_what_a_write_has_left_beneath_what_is_given_up_is_no_content(scene):
+    """The file has grown, behind a hole, after it was appended to over that."""
+    subject = open_written(scene, TornWrites)
+    size = subject.mapping.i_size
+    expected = pattern(0, size)
+    torn_behind(subject, size)
+    subject.file.pwrite(bytes(PAGE_SIZE), size)
+    subject.file.pwrite(b"end", size + 2 * PAGE_SIZE)
+    subject.ops.script_store(size >> PAGE_SHIFT, *[refuse_page] * 9)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.fsync()
+    subject.file.discard()
+    data = subject.read_all()
+    assert data[:size] == expected
+    assert b"G" not in data[size:]
+
+
 def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):
     """Nothing is asked of it any more, which it would refuse: the file can be closed."""
     stale = torn(errno.ESTALE)
@@ -313,6 +383,31 @@ def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):
 
 
 # -- others, at the same time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["just before the store does", "just after"])
+@pytest.mark.parametrize("size", [None, 2 * SIZE], ids=["pages", "a longer file, too"])
+@pytest.mark.parametrize("ends", ["fsync", "close", "sync"])
+def test_nothing_is_committed_by_another_while_it_is_given_up(scene, is_known, size, ends):
+    """Half of what was written has gone by then, or the store has its old size, and that is not known yet."""
+    subject, ops = staged(scene)
+    other, tasks = subject.inode.open("r+b"), []
+    subject.file.pwrite(b"A" * PAGE_SIZE, 0)
+    subject.write_back()
+    if size is not None:
+        subject.file.truncate(size)
+    subject.file.pwrite(b"A" * PAGE_SIZE, PAGE_SIZE)
+
+    def end() -> None:
+        tasks.append(task := scene.start(subject.cache.sync if ends == "sync" else getattr(other, ends)))
+        scene.until(lambda: not task.running or scene.door.waiting)
+
+    setattr(ops, "after_it" if is_known else "before_it", end)
+    scene.start(subject.file.discard).result()
+    tasks[0].result()
+    assert ops.committed == OLD
+    other.close()
+    assert_given_up(subject)
 
 
 def test_what_is_given_up_is_not_committed_with_what_another_writes_meanwhile(scene):

@@ -550,6 +550,42 @@ def test_an_append_while_the_store_refuses_once_to_cut_off_what_a_failed_write_h
         scene.settle(scene.expected((scene.size, b"new")))
 
 
+@pytest.mark.schedules(60, [*by_line(size_owed), ByLine(writeback.store_all)])
+@pytest.mark.parametrize("other", ["close", "flush"])
+def test_of_those_who_close_at_once_one_is_told_what_could_not_be_cut_off(scheduler: Scheduler, other: str) -> None:
+    """Whichever of them has asked the store."""
+
+    class Torn(SlowStore):
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            self._put(bytes(data[: len(data) // 2]), offset_bytes)
+            raise OSError(errno.EIO, "half of it")
+
+    def close(file: File) -> None:
+        try:
+            file.close()
+        except OSError as error:
+            told.append(error)
+
+    def flush() -> None:
+        run_steps(write_back(scene.mapping, Sync.NONE, scheduler.waiter))
+
+    def leave_something() -> None:
+        with may_fail_with(errno.EIO):
+            first.pwrite(bytes(2 * PAGE_SIZE), scene.size, direct=True)
+
+    told: list[OSError] = []
+    with Scene(scheduler, make_store=Torn) as scene:
+        first, second = scene.open(), scene.open()
+        scheduler.spawn("before", leave_something)
+        scheduler.run()
+        scene.store.refuses_sizes = True
+        scene.spawn(one=lambda: close(first), another=(lambda: close(second)) if other == "close" else flush)
+        scene.run()
+        assert told
+        scene.store.refuses_sizes = False
+        scene.settle(scene.expected())
+
+
 @pytest.mark.schedules(40, WRITE_BACK)
 @pytest.mark.parametrize("hole_pages", [0, 1])
 def test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync(scheduler: Scheduler, hole_pages: int) -> None:
@@ -955,7 +991,7 @@ def test_a_view_of_what_is_given_up(scheduler: Scheduler) -> None:
         scene.settle(expected)
 
 
-@pytest.mark.schedules(60, GIVES_UP)
+@pytest.mark.schedules(200, by_line(discarding))
 @on_every_kind
 def test_a_flusher_while_all_is_given_up(scheduler: Scheduler, kind: str) -> None:
     """Wherever a page is on its way: nothing of it is here, or committed, afterwards."""

@@ -408,8 +408,8 @@ WRITE_BACK = [
     ),
     mutation(
         "writeback", "fsync leaves what a write that failed has left beyond the end",
-        "            is_cut = refusal is None and owe_tail(mapping)\n",
-        "            is_cut = False\n",
+        "                is_cut = not is_refused and owe_tail(mapping)\n",
+        "                is_cut = False\n",
         "contract/test_direct.py::"
         "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close",
     ),
@@ -460,13 +460,13 @@ WRITE_BACK = [
     ),
     mutation(
         "writeback", "fsync asks a store that refuses for as long as another writes",
-        "refusal is None and owe_tail(mapping)",
+        "not is_refused and owe_tail(mapping)",
         "owe_tail(mapping)",
         "contract/test_discard.py::test_it_is_asked_once_by_who_stores_all_while_another_goes_on_writing",
     ),
     mutation(
         "writeback", "what a store has refused to cut off once it is never asked to again",
-        "refusal is None and owe_tail(mapping)",
+        "not is_refused and owe_tail(mapping)",
         "mapping.tail_refusal is None and owe_tail(mapping)",
         "contract/test_discard.py::test_or_by_the_next_fsync_or_close",
     ),
@@ -475,6 +475,38 @@ WRITE_BACK = [
         "    is_told = tells_again or mapping.ops.commits",
         "    is_told = tells_again",
         "contract/test_discard.py::test_what_a_direct_write_has_left_beyond_the_end_is_not_committed",
+    ),
+    mutation(
+        "writeback", "a part of what is being given up is committed by an fsync meanwhile",
+        "            waiter = mapping.discard_waiter(make_waiter) if waits else None",
+        "            waiter = None",
+        "contract/test_discard.py::test_nothing_is_committed_by_another_while_it_is_given_up",
+    ),
+    mutation(
+        "writeback", "of two who close none is told what the store would not cut off",
+        "                    is_told = is_told or refusal is None  # else",
+        "                    pass  # else",
+        "mm/test_interleavings_of_writes.py::"
+        "test_of_those_who_close_at_once_one_is_told_what_could_not_be_cut_off",
+    ),
+    mutation(
+        "size_owed", "what was refused long ago keeps a close from telling what is refused now",
+        "    if mapping.store_end <= mapping.i_size:\n        mapping.tail_refusal = None\n",
+        "",
+        "contract/test_discard.py::"
+        "test_a_close_tells_of_what_it_could_not_have_cut_off_whatever_was_refused_long_ago",
+    ),
+    mutation(
+        "size_owed", "what a write has left beneath what is not stored yet counts as content",
+        "                if mapping.disk_size < size_bytes < mapping.store_end:\n",
+        "                if False:\n",
+        "contract/test_discard.py::test_what_a_write_has_left_beneath_what_is_given_up_is_no_content",
+    ),
+    mutation(
+        "size_owed", "what lies beyond a hole at the end becomes content as it is given up",
+        "            mapping.size_owed = mapping.uncut_size = mapping.i_size\n",
+        "            mapping.size_owed = mapping.i_size\n",
+        "contract/test_discard.py::test_what_is_beyond_a_hole_at_the_end_is_cut_off_or_stays_beyond_it",
     ),
     mutation(
         "direct", "what a reader brings while a direct write fails stays",

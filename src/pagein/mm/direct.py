@@ -53,7 +53,10 @@ def _may_pass_by(mapping: AddressSpace, offset: int, size_bytes: int, make_waite
     if offset > mapping.i_size:
         drop_before_growth(mapping)
     first, stop = offset >> PAGE_SHIFT, page_count_for(offset + size_bytes)
-    if (yield from write_back(mapping, Sync.ALL, make_waiter, first, stop)) is not None:
+    # Also what covers what a write has left that failed: all before this counts as had from then on.
+    covers = mapping.store_end > mapping.disk_size
+    stored_from = min(first, mapping.disk_size >> PAGE_SHIFT) if covers else first
+    if (yield from write_back(mapping, Sync.ALL, make_waiter, stored_from, stop)) is not None:
         return False
     try:
         invalidate_inode_pages2(mapping, first, stop)

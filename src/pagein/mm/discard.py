@@ -1,9 +1,9 @@
 """Giving up what a store does not have: the file is what the store has, then.
 
-Guarantees: in one hold of ``i_rwsem``, in which no page becomes dirty: nothing of what is given up is stored, or
-committed, afterwards, whoever writes to the file at the same time; pages and sizes are those of what the store has.
-All of it goes, or nothing: while a view shows some of it, whoever closes the file stores the whole that was written,
-and never a part.
+Guarantees: in one hold of ``i_rwsem``, in which no page becomes dirty, and nobody commits: nothing of what is given up
+is stored, or committed, afterwards, whoever writes to the file at the same time; pages and sizes are those of what the
+store has.  All of it goes, or nothing: while a view shows some of it, whoever closes the file stores the whole that was
+written, and never a part.
 Assumes: runs on a thread that may block; callers hold no page lock.
 Not here: who may, and what that means to those who open the file (unwritten.py).
 """
@@ -11,7 +11,7 @@ Not here: who may, and what that means to those who open the file (unwritten.py)
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import busy
@@ -25,7 +25,7 @@ from .truncate import drop_beyond_end, extend, here_or_in_flight, wait_until_sto
 from .walk import wait_on_writeback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .mapping import AddressSpace
     from .page import LockedPage
@@ -39,7 +39,7 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
     Raises: OSError(EBUSY) if a view shows some of it, and all is as it was; with *shown_stays*, nothing for that, and
     the rest goes.  The store's, if it cannot give up what it has not committed.
     """
-    with mapping.i_rwsem.exclusive():
+    with mapping.i_rwsem.exclusive(), _no_commit(mapping):
         goes_back = _drop_but_shown(mapping) if shown_stays else _drop_at_once(mapping)
         run_steps(give_up_size(mapping, mapping.zone.door.waiter))
         object_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
@@ -69,6 +69,21 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
             is_cut = owe_tail(mapping)
         if is_cut:
             run_steps(tell_size(mapping, mapping.zone.door.waiter))
+
+
+@contextmanager
+def _no_commit(mapping: AddressSpace) -> Iterator[None]:
+    """Who would have all stored, told and committed waits until we have done (writeback.store_all): a part of it has
+    gone, or the store has its old size already, and we do not know that yet."""
+    with mapping.zone.lock:
+        mapping.discard_waiters = []
+    try:
+        yield
+    finally:
+        with mapping.zone.lock:
+            waiters, mapping.discard_waiters = mapping.discard_waiters, None
+            for waiter in waiters or ():
+                waiter.wake()
 
 
 def _is_stale(error: BaseException | None) -> bool:

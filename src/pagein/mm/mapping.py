@@ -58,11 +58,11 @@ class AddressSpace:
     # Many small files may be open at once: each attribute costs every one of them 8 bytes, an empty list or dict 60.
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_owed_for_tail",
-        "is_read_only", "last_failure", "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held",
-        "rwsem_waiters", "short_writes", "size_owed", "size_waiters", "store_calls", "store_end", "store_waiters",
-        "suspended", "tail_refusal", "uncut_size", "under_writeback", "unsettled", "validated_s", "wb_err",
-        "write_failures", "zone",
+        "discard_waiters", "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations",
+        "is_owed_for_tail", "is_read_only", "last_failure", "late", "may_write_short", "name", "ops",
+        "room_ahead_pages", "rwsem_held", "rwsem_waiters", "short_writes", "size_owed", "size_waiters", "store_calls",
+        "store_end", "store_waiters", "suspended", "tail_refusal", "uncut_size", "under_writeback", "unsettled",
+        "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
@@ -93,6 +93,8 @@ class AddressSpace:
         """...just because of that: nothing of the user's depends on it..."""
         self.size_waiters: list[Waiter] | None = None
         """...and who waits until somebody has done so; None if nobody is about to."""
+        self.discard_waiters: list[Waiter] | None = None
+        """Who waits until what is being given up has gone; None if nothing is."""
         self.dirty_pages: int = 0
         """Its pages whose dirty flag is set..."""
         self.dirty_budget: int = 0
@@ -139,7 +141,7 @@ class AddressSpace:
         self.under_writeback = _EMPTY
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
-        self.size_owed = self.size_waiters = None
+        self.size_owed = self.size_waiters = self.discard_waiters = None
         self.store_calls, self.store_waiters = 0, ()
         self.tail_refusal, self.is_owed_for_tail = None, False
         self.disk_size = self.uncut_size = (
@@ -191,6 +193,14 @@ class AddressSpace:
         ``i_rwsem``."""
         calling = HERE.calling
         return calling != () and (self in calling or self.i_rwsem.is_held_here)
+
+    def discard_waiter(self, make_waiter: MakeWaiter) -> Waiter | None:
+        """Woken once what is being given up has gone; None if nothing is, or who does it is in this thread's way: a
+        store that it has called, or a finalizer, has all stored.  Zone's lock held."""
+        if self.discard_waiters is None or self.i_rwsem.is_held_here or self.is_calling_here():
+            return None
+        self.discard_waiters.append(waiter := make_waiter())
+        return waiter
 
     @property
     def dirty_bytes(self) -> int:

@@ -218,7 +218,12 @@ class Page:
         if self.marker_index >= 0:
             arena.uptodate[self.mapping.base + self.marker_index] = MARKED
             self.marker_index = -1
-        self._brought = True
+        if not self._brought:
+            # In the hold in which readers see it: who has read it finds it counted.
+            self._brought = True
+            counters = self.mapping.zone.counters
+            counters["pages_read"] += count
+            counters["fetched_bytes"] += self.size_bytes
 
     # -- write-back ------------------------------------------------------------------------------------
 
@@ -326,9 +331,6 @@ class Page:
             zone.checks.forget(self)
         kept = not self._release_buffer()
         self.filled = self.uptodate
-        if self._brought:
-            zone.counters["pages_read"] += self.page_count
-            zone.counters["fetched_bytes"] += self.size_bytes
         if not self.filled and not self.removed:
             self.mapping.remove_unread(self)
         elif zone.checks and self.filled:

@@ -41,6 +41,13 @@ def owe_tail(mapping: AddressSpace) -> bool:
     return True
 
 
+def still_refused(mapping: AddressSpace) -> BaseException | None:
+    """Why the store, asked last, would not cut off what is beyond the end still.  Zone's lock held."""
+    if mapping.store_end <= mapping.i_size:
+        mapping.tail_refusal = None
+    return mapping.tail_refusal
+
+
 def _has_tail(mapping: AddressSpace) -> bool:
     """Whether the store may have something beyond the end that nobody is about to make content.  Zone's lock held."""
     if mapping.store_end <= mapping.i_size:
@@ -65,6 +72,10 @@ def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExcep
                 return None
             first = _before_telling(mapping, size_bytes, make_waiter)
             if first is None:
+                if mapping.disk_size < size_bytes < mapping.store_end:
+                    # Between lies what a write has left that failed; what covers it now is still to be stored, and may
+                    # be given up before.
+                    size_bytes = mapping.size_owed = mapping.disk_size
                 mapping.size_waiters = []
                 break
         yield from first
@@ -116,7 +127,10 @@ def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
     mapping.store_end = mapping.uncut_size = size_bytes
     mapping.tail_refusal, mapping.is_owed_for_tail = None, False
     if mapping.size_owed == size_bytes:
-        mapping.size_owed = None if size_bytes <= mapping.i_size else mapping.i_size
+        mapping.size_owed = None
+        if size_bytes > mapping.i_size:  # of a file that ends in a hole, and what lies behind was not to be cut off
+            mapping.size_owed = mapping.uncut_size = mapping.i_size
+            mapping.is_owed_for_tail = True
     mapping.disk_size = size_bytes if mapping.size_owed is None else min(size_bytes, mapping.size_owed)
 
 

@@ -19,7 +19,7 @@ from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC
 from .on_io import on_io_steps
-from .size_owed import owe_tail, tell_size
+from .size_owed import owe_tail, still_refused, tell_size
 from .sync import MakeWaiter, Steps
 from .walk import Walk
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
@@ -74,33 +74,43 @@ def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 # -- fsync ---------------------------------------------------------------------------------------------------
 
 
-def store_all(mapping: AddressSpace, make_waiter: MakeWaiter, *, tells_again: bool) -> Steps[BaseException | None]:
+def store_all(
+    mapping: AddressSpace, make_waiter: MakeWaiter, *, tells_again: bool, waits: bool = True
+) -> Steps[BaseException | None]:
     """Have the store hold all that was written before this, its size, and nothing behind; return the first error.
 
     *tells_again*: also that the store would not cut off what lies behind, where somebody has been told of that before.
+    *waits*: for who is giving up what the store does not have: it must not commit the part that is still there.
     """
     zone, least_bytes = mapping.zone, mapping.i_size
-    refusal: BaseException | None = None
+    is_refused = False
     is_told = tells_again or mapping.ops.commits  # that must not take what lies behind for a part of the whole
     while True:
         error = yield from write_back(mapping, Sync.ALL, make_waiter)
         if error is not None:
             return error
         with zone.lock, mapping.dirty_lock:
-            # A write that failed may have left something behind the end.  Not again once it was refused: others may go
-            # on writing, and have it refused without end.
-            is_cut = refusal is None and owe_tail(mapping)
-            if mapping.size_owed is None:
-                if mapping.disk_size >= min(least_bytes, mapping.i_size):
-                    return refusal if is_told and not isinstance(refusal, NotImplementedError) else None
-                # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
-                mapping.size_owed = max(mapping.i_size, mapping.store_end)
-        if is_cut:
-            is_told = is_told or mapping.tail_refusal is None
+            waiter = mapping.discard_waiter(make_waiter) if waits else None
+            if waiter is None:
+                # A write that failed may have left something behind the end.  Not again once it was refused: others
+                # may go on writing, and have it refused without end.
+                refusal = still_refused(mapping)
+                is_cut = not is_refused and owe_tail(mapping)
+                if is_cut:
+                    is_told = is_told or refusal is None  # else another is told, or has given it up
+                elif mapping.size_owed is None:
+                    if mapping.disk_size >= min(least_bytes, mapping.i_size):
+                        is_told = is_told and is_refused and not isinstance(refusal, NotImplementedError)
+                        return refusal if is_told else None
+                    # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
+                    mapping.size_owed = max(mapping.i_size, mapping.store_end)
+        if waiter is not None:
+            yield waiter
+        elif is_cut:
             error = yield from tell_size(mapping, make_waiter)
             if error is not None:
                 return error
-            refusal = mapping.tail_refusal  # whoever has asked
+            is_refused = mapping.tail_refusal is not None  # whoever has asked
 
 
 def fsync_steps(
@@ -126,12 +136,12 @@ def fsync_steps(
 
 
 def sync_steps(
-    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, tells_again: bool
+    mapping: AddressSpace, make_waiter: MakeWaiter, *, durable: bool, tells_again: bool, waits: bool = True
 ) -> Steps[BaseException | None]:
     """As `fsync_steps`, for somebody without an open file: the first error, which has been noted (but for EAGAIN, see
-    `write_back`), and which those who have one are still to be told.  Linux: sync_inode."""
+    `write_back`), and which those who have one are still to be told.  *waits*: as `store_all`.  Linux: sync_inode."""
     zone = mapping.zone
-    error = yield from store_all(mapping, make_waiter, tells_again=tells_again)
+    error = yield from store_all(mapping, make_waiter, tells_again=tells_again, waits=waits)
     if error is None and durable:  # with an error, the store must not take what it has for the whole
         try:
             yield from on_io_steps(zone, called(FSYNC, zone, mapping.ops.fsync, mapping=mapping), make_waiter)
