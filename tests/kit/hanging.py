@@ -14,6 +14,8 @@ from pagein.mm.openfile import OpenFile
 from pagein.mm.page import Page
 
 NEVER = threading.Event()
+HANGS = threading.Event()
+"""Set by `HangsInSetSize`."""
 
 
 class HangsInAPool(Right):
@@ -44,6 +46,7 @@ class HangsInSetSize(RightWriting):
 
     def set_size(self, size_bytes: int) -> None:
         if size_bytes > 5000:
+            HANGS.set()
             NEVER.wait()
         super().set_size(size_bytes)
 

@@ -68,6 +68,27 @@ def test_a_process_that_is_interrupted_while_it_hangs_ends() -> None:
     assert told.stderr.splitlines()[-1] == "KeyboardInterrupt"
 
 
+INTERRUPTED_WHILE_IT_STARTS = """
+import threading
+from tests.kit import hanging
+started = threading.Thread.start
+def start(thread):
+    started(thread)
+    is_watched = threading.current_thread() is threading.main_thread() and thread.name == "pagein-check"
+    while is_watched and thread.is_alive():
+        thread.join(0.01)
+        if hanging.HANGS.is_set():
+            raise KeyboardInterrupt
+threading.Thread.start = start
+"""
+
+
+def test_also_while_the_thread_starts_that_hangs() -> None:
+    told = ended("-c", INTERRUPTED_WHILE_IT_STARTS + CHECK.format(hanging.HangsInSetSize.__name__))
+    assert told.stdout == ""
+    assert told.stderr.splitlines()[-1] == "KeyboardInterrupt"
+
+
 def test_one_that_hangs_when_it_is_made_is_told_with_the_line() -> None:
     never = threading.Event()
 

@@ -187,8 +187,8 @@ class _Attempt:
     def run(self) -> str | None:
         """Why it does not apply; None if it does.  Breaches are on record."""
         with _deaths_noted(self.rig.record):
-            self.thread.start()
             try:
+                self.thread.start()
                 self._watch()
             except BaseException:  # Ctrl-C: the process is about to end, and not to wait for the store
                 self.rig.give_up()
