@@ -112,10 +112,11 @@ def workers() -> list[threading.Thread]:
 def assert_closed(cache: PageCache, place: Place, *, line: int) -> None:
     where = f"interrupted at line {line}"
     assert cache._zone.closed, where
-    for thread in workers():
-        thread._started.wait(PATIENCE_S)  # type: ignore[attr-defined]  # one that is about to begin
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive(), where
+    while threads := workers():  # one that ends may have had another started, for what has come meanwhile
+        for thread in threads:
+            thread._started.wait(PATIENCE_S)  # type: ignore[attr-defined]  # one that is about to begin
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive(), where
     assert cache._zone.workqueue._closed, f"{where}: its workers are not told to end, and others may be started"
     assert place.closes == place.opens, where
     assert_nothing_left(cache._zone, settle_s=PATIENCE_S)
