@@ -300,9 +300,13 @@ def test_what_a_direct_write_has_left_beyond_the_end_is_not_committed(scene, ref
 
 
 class TornWrites(WritableOps):
-    """Direct writes fail after three pages."""
+    """Direct writes fail after three pages, as long as they do."""
+
+    fails = True
 
     def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+        if not self.fails:
+            return super().direct_write(data, offset_bytes)
         self.put(b"G" * (3 * PAGE_SIZE), offset_bytes)
         raise OSError(errno.EIO, "lost behind it")
 
@@ -367,6 +371,19 @@ def test_what_a_write_has_left_beneath_what_is_given_up_is_no_content(scene):
     data = subject.read_all()
     assert data[:size] == expected
     assert b"G" not in data[size:]
+
+
+def test_nor_once_another_is_written_directly_behind_it(scene):
+    """All before that counts as what the store has: what covers the other's bytes is stored first."""
+    ops = TornWrites(SIZE)
+    subject = open_written(scene, lambda size: ops, size_bytes=SIZE)
+    torn_behind(subject, SIZE)
+    subject.file.pwrite(b"A" * (4 * PAGE_SIZE), SIZE)
+    ops.fails = False
+    end = subject.mapping.i_size
+    assert subject.file.pwrite(b"D" * PAGE_SIZE, end, direct=True) == PAGE_SIZE
+    subject.file.discard()
+    assert subject.read_all() == OLD + b"A" * (4 * PAGE_SIZE) + b"D" * PAGE_SIZE
 
 
 def test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him(scene):

@@ -23,7 +23,9 @@ from tests.file.sources import (
     open_fds,
 )
 
-from pagein import File, PageCache
+from pagein import AOP_UPDATED_PAGE, AddressSpaceOperations, File, PageCache
+from pagein.mm.openfile import OpenFile
+from pagein.mm.page import Page
 from pagein.stores import MemoryStore
 from pagein.units import PAGE_SIZE
 
@@ -186,3 +188,23 @@ def test_drop_drops_all_files_or_one(cache: PageCache, path: Path) -> None:
         assert cache.stats().resident_bytes == 0
         on_disk.seek(0)
         assert on_disk.read() == DATA
+
+
+def test_what_a_page_has_brought_is_counted_as_soon_as_it_can_be_read(cache: PageCache) -> None:
+    """Not when it is unlocked: whoever has read it may look before."""
+
+    class Looking(AddressSpaceOperations):
+        def readpage(self, file: OpenFile, page: Page) -> int:
+            page.buffer[:] = DATA[page.offset : page.offset + len(page.buffer)]
+            page.set_uptodate()
+            stats = cache.stats()
+            found.append((stats.pages_read, stats.fetched_bytes))
+            return AOP_UPDATED_PAGE
+
+    found: list[tuple[int, int]] = []
+    with cache.inode(Looking(), size_bytes=len(DATA)).open() as file:
+        file.advise("random")
+        for number in range(3):
+            file.pread(10, number * PAGE_SIZE)
+    assert found == [(1, PAGE_SIZE), (2, 2 * PAGE_SIZE), (3, 3 * PAGE_SIZE)]
+    assert cache.stats().fetched_bytes == 3 * PAGE_SIZE

@@ -503,6 +503,12 @@ WRITE_BACK = [
         "contract/test_discard.py::test_what_a_write_has_left_beneath_what_is_given_up_is_no_content",
     ),
     mutation(
+        "direct", "what covers a failed write's bytes may be given up once more is written directly behind it",
+        " if covers else first\n",
+        " if False else first\n",
+        "contract/test_discard.py::test_nor_once_another_is_written_directly_behind_it",
+    ),
+    mutation(
         "size_owed", "what lies beyond a hole at the end becomes content as it is given up",
         "            mapping.size_owed = mapping.uncut_size = mapping.i_size\n",
         "            mapping.size_owed = mapping.i_size\n",

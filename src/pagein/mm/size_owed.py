@@ -42,7 +42,8 @@ def owe_tail(mapping: AddressSpace) -> bool:
 
 
 def still_refused(mapping: AddressSpace) -> BaseException | None:
-    """Why the store, asked last, would not cut off what is beyond the end still.  Zone's lock held."""
+    """Why the store, asked last, would not cut off what is beyond the end still; once nothing is, that is forgotten.
+    Zone's lock held."""
     if mapping.store_end <= mapping.i_size:
         mapping.tail_refusal = None
     return mapping.tail_refusal
