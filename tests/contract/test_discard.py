@@ -13,7 +13,7 @@ from tests.contract.writing import Written, open_written
 from pagein.mm.page import Page
 from pagein.mm.wbc import WritebackControl
 from pagein.testing.stores import pattern
-from pagein.testing.writable import WritableOps
+from pagein.testing.writable import WritableOps, store_gated
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 
 SIZE = 8 * PAGE_SIZE - 100
@@ -297,6 +297,45 @@ def test_what_a_direct_write_has_left_beyond_the_end_is_not_committed(scene, ref
     ops.before_set_size.clear()
     subject.cache.close()
     assert ops.committed == b"new" + OLD[3:]
+
+
+@pytest.mark.parametrize(("offset", "beyond"), [(SIZE - 200, 0), (SIZE, 50)], ids=["within the end", "over the end"])
+def test_nor_is_it_while_another_is_written_directly_to_the_last_page(scene, offset, beyond):
+    """That begins in the middle of an fsync.  Before the end, what was left is cut off behind it; over the end, it goes
+    through the cache."""
+    storing, writing = scene.gate(), scene.gate()
+
+    class Torn(Staged):
+        fails = True
+
+        def direct_write(self, data: memoryview, offset_bytes: int) -> int:
+            self.put(bytes(data), offset_bytes)
+            if self.fails:
+                raise OSError(errno.EIO, "lost behind it")
+            writing.pass_through()
+            return len(data)
+
+    ops = Torn(SIZE)
+    subject = open_written(scene, lambda size: ops, size_bytes=SIZE)
+    with pytest.raises(OSError, match="lost"):
+        subject.file.pwrite(b"G" * PAGE_SIZE, SIZE, direct=True)
+    ops.fails = False
+    subject.file.pwrite(b"new", 0)
+    ops.script_store(0, store_gated(storing))
+    fsync = scene.start(subject.file.fsync)
+    storing.wait_for_arrivals()
+    writer = scene.start(lambda: subject.file.pwrite(b"n" * (SIZE + beyond - offset), offset, direct=True))
+    if beyond:
+        writer.result()
+    else:
+        writing.wait_for_arrivals()
+    storing.open()
+    scene.until(lambda: not fsync.running or fsync.thread_id in scene.door.waiting)
+    writing.open()
+    writer.result()
+    fsync.result()
+    assert b"G" not in ops.committed[SIZE + beyond :]
+    assert ops.committed[:offset] == b"new" + OLD[3:offset]
 
 
 class TornWrites(WritableOps):

@@ -415,9 +415,21 @@ WRITE_BACK = [
     ),
     mutation(
         "size_owed", "fsync takes what is being written directly for what a write that failed has left",
-        "    return not any(stored.is_direct for stored in beyond)\n",
+        "    return not any(stored.direct_stop > mapping.i_size for stored in mapping.under_writeback.values())\n",
         "    return True\n",
         "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
+    ),
+    mutation(
+        "size_owed", "a direct write within the file keeps fsync from having cut off what another has left behind it",
+        "stored.direct_stop > mapping.i_size for",
+        "stored.direct_stop for",
+        "contract/test_discard.py::test_nor_is_it_while_another_is_written_directly_to_the_last_page",
+    ),
+    mutation(
+        "direct", "a direct write makes a file longer over what another has left that failed",
+        " or stop > mapping.i_size < mapping.store_end:",
+        ":",
+        "contract/test_discard.py::test_nor_is_it_while_another_is_written_directly_to_the_last_page",
     ),
     mutation(
         "discard", "pages go until one is met that a view shows",

@@ -71,13 +71,16 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
     """Have it stored.  It counts as write-back until the file is as long as the store has it, so that nobody tells the
     store another size: it would cut off what was written."""
     zone, first = mapping.zone, offset >> PAGE_SHIFT
-    page_count = page_count_for(offset + len(data)) - first
+    stop = offset + len(data)
+    page_count = page_count_for(stop) - first
     with zone.lock:
-        if mapping.size_owed is not None:
+        # While it makes the file longer, what is beyond the end is taken for this write's, and nobody cuts it off
+        # (size_owed.py): so nothing may be there that an earlier one has left that failed.
+        if mapping.size_owed is not None or stop > mapping.i_size < mapping.store_end:
             return 0
-        writeback = Writeback(page_count, is_direct=True)
+        writeback = Writeback(page_count, direct_stop=stop)
         writeback.enter(mapping, first)
-        mapping.store_end = max(mapping.store_end, offset + len(data))
+        mapping.store_end = max(mapping.store_end, stop)
     try:
         write = called(DIRECT_WRITE, zone, partial(mapping.ops.direct_write, data, offset), mapping=mapping)
         written = yield from on_io_steps(zone, write, make_waiter)

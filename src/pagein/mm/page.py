@@ -30,11 +30,11 @@ class Writeback:
     """Pages that are stored as one, perhaps in pieces: from the moment that their dirty flags are cleared until what
     became of all of them is known.  The zone's lock guards it."""
 
-    __slots__ = ("_pages_left", "_waiters", "declined", "error", "is_direct")
+    __slots__ = ("_pages_left", "_waiters", "declined", "direct_stop", "error")
 
-    def __init__(self, page_count: int, *, is_direct: bool = False) -> None:
-        self.is_direct: bool = is_direct
-        """Stored past the cache, and perhaps beyond the end of the file, which is longer once this has ended."""
+    def __init__(self, page_count: int, *, direct_stop: int = 0) -> None:
+        self.direct_stop: int = direct_stop
+        """Where it ends, if it is stored past the cache: the file is as long as that, at least, once this has ended."""
         self._pages_left = page_count
         self._waiters: list[Waiter] = []
         self.error: BaseException | None = None

@@ -53,9 +53,8 @@ def _has_tail(mapping: AddressSpace) -> bool:
     """Whether the store may have something beyond the end that nobody is about to make content.  Zone's lock held."""
     if mapping.store_end <= mapping.i_size:
         return False
-    # A direct write with which the file may be longer.
-    beyond = (stored for index, stored in mapping.under_writeback.items() if index >= mapping.i_size >> PAGE_SHIFT)
-    return not any(stored.is_direct for stored in beyond)
+    # A direct write with which the file is longer began when nothing was there (direct.py).
+    return not any(stored.direct_stop > mapping.i_size for stored in mapping.under_writeback.values())
 
 
 def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
