@@ -178,6 +178,14 @@ def cap_too_small(cap_bytes: int, where: str) -> ValueError:
     return ValueError(f"{where}: a cache must hold at least one page ({PAGE_SIZE} bytes), not {cap_bytes} bytes")
 
 
+def given_up(source: str) -> OSError:
+    """ECANCELED: discard() has given up some of what was written, and not all: so the rest is no whole."""
+    text = (
+        "some of what was written has been given up: nothing is committed before File.discard() has given up the rest"
+    )
+    return OSError(errno.ECANCELED, text, source)
+
+
 def closed_cache() -> ValueError:
     """The cache was closed, and with it everything that reads through it."""
     return ValueError("I/O operation on closed PageCache")

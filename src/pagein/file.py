@@ -387,7 +387,9 @@ class File(PageWriter):
 
         The file is what the store holds then; who opens it afterwards looks at the store anew, and shares nothing with
         those who have it open now.  Blocks: interruptibly.
-        Raises: OSError(EBUSY) if a view shows some of it: that stays, and is unwritten still.
+        Raises: OSError(EBUSY) if a view shows some of it: then all of it stays, and is unwritten still.  The store's,
+        if that cannot give up what it has not committed: then some has gone, and nothing of the rest is committed
+        (OSError(ECANCELED)) before another `discard` has given it up.
         """
         self._check_open()
         self._check_may_wait()

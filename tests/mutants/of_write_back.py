@@ -415,13 +415,58 @@ WRITE_BACK = [
     ),
     mutation(
         "size_owed", "fsync takes what is being written directly for what a write that failed has left",
-        "    return not any(stored.direct_stop > mapping.i_size for stored in mapping.under_writeback.values())\n",
+        "    return not any(stored.direct_stop > end_bytes for stored in mapping.under_writeback.values())\n",
         "    return True\n",
         "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
     ),
     mutation(
+        "discard", "of what was given up in part the rest is committed",
+        "mapping.given_up = error if mapping.ops.commits else None",
+        "mapping.given_up = None",
+        "contract/test_discard_in_part.py::test_of_what_the_store_could_not_give_up_nothing_is_committed",
+    ),
+    mutation(
+        "discard", "what was given up for good, but for what a view shows, is committed by who waits",
+        "    if not is_last:\n        with",
+        "    if True:\n        with",
+        "contract/test_discard_in_part.py::test_nor_by_who_waits_for_the_end_of_it",
+    ),
+    mutation(
+        "direct", "what was refused of what one write has left is taken for what the next has left",
+        "        still_refused(mapping)  # of",
+        "        # of",
+        "contract/test_discard_in_part.py::"
+        "test_a_close_tells_of_what_it_could_not_have_cut_off_though_a_pass_has_stored_what_has_grown_over_another",
+    ),
+    mutation(
+        "writeback", "an fsync that was refused does not ask again where another has left something since",
+        "                is_refused = is_refused and refusal is not None  # else",
+        "                # else",
+        "contract/test_discard_in_part.py::"
+        "test_an_fsync_asks_again_where_another_has_left_something_since_it_was_refused",
+    ),
+    mutation(
+        "writeback", "of a store that never cuts anything off what lies behind the end is committed",
+        "(mapping.ops.commits or not isinstance",
+        "(not isinstance",
+        "contract/test_discard_in_part.py::test_a_store_that_never_cuts_anything_off_commits_nothing_with_it",
+    ),
+    mutation(
+        "size_owed", "what lies behind a hole that the store was told is content",
+        "        content_bytes = min(size_bytes, max(mapping.hole_end, mapping.uncut_size))\n",
+        "        pass\n",
+        "contract/test_discard_in_part.py::"
+        "test_what_lies_behind_a_hole_is_none_though_the_file_changes_as_the_hole_is_told",
+    ),
+    mutation(
+        "size_owed", "what was written directly behind a hole is none once the hole was told",
+        "max(mapping.hole_end, mapping.uncut_size)",
+        "mapping.hole_end",
+        "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
+    ),
+    mutation(
         "size_owed", "a direct write within the file keeps fsync from having cut off what another has left behind it",
-        "stored.direct_stop > mapping.i_size for",
+        "stored.direct_stop > end_bytes for",
         "stored.direct_stop for",
         "contract/test_discard.py::test_nor_is_it_while_another_is_written_directly_to_the_last_page",
     ),
@@ -490,8 +535,10 @@ WRITE_BACK = [
     ),
     mutation(
         "writeback", "a part of what is being given up is committed by an fsync meanwhile",
-        "            waiter = mapping.discard_waiter(make_waiter) if waits else None",
-        "            waiter = None",
+        "            if waits and mapping.discard_waiters is not None:\n"
+        "                mapping.discard_waiters.append(waiter := make_waiter())\n"
+        "            elif mapping.given_up",
+        "            if mapping.given_up",
         "contract/test_discard.py::test_nothing_is_committed_by_another_while_it_is_given_up",
     ),
     mutation(

@@ -159,7 +159,11 @@ class AddressSpaceOperations:
         """Give up what was stored and not committed; return the size of the object that is left, 0 if there is none;
         None, as by default, if there was nothing to give up.
 
-        Locks: the inode's ``i_rwsem``; no page is dirty, or under write-back.  Blocks: yes.
+        Readers may come, and an `fsync` that began before may still be under way.  No other begins meanwhile: a thread
+        that is made here, and has the cache synced, waits for the end of this.  If it fails, nothing is committed
+        before another has succeeded.
+        Locks: the inode's ``i_rwsem``; no page is dirty, or under write-back, but as the cache is closed what views
+        show.  Blocks: yes.  Raises: OSError.
         """
         return None
 

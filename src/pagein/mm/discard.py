@@ -1,9 +1,10 @@
 """Giving up what a store does not have: the file is what the store has, then.
 
-Guarantees: in one hold of ``i_rwsem``, in which no page becomes dirty, and nobody commits: nothing of what is given up
-is stored, or committed, afterwards, whoever writes to the file at the same time; pages and sizes are those of what the
-store has.  All of it goes, or nothing: while a view shows some of it, whoever closes the file stores the whole that was
-written, and never a part.
+Guarantees: in one hold of ``i_rwsem``, in which no page becomes dirty, and no commit begins: nothing of what is given
+up is stored, or committed, afterwards, whoever writes to the file at the same time; pages and sizes are those of what
+the store has.  All of it goes, or nothing: while a view shows some of it, whoever closes the file stores the whole that
+was written.  Should some have gone as it fails, nothing is committed until another `discard` has given up the rest:
+never a part.
 Assumes: runs on a thread that may block; callers hold no page lock.
 Not here: who may, and what that means to those who open the file (unwritten.py).
 """
@@ -14,9 +15,10 @@ import errno
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from ..errors import busy
+from ..errors import busy, given_up
 from . import removal
 from .debug import called
+from .errseq import kept
 from .locking import DISCARD
 from .lru import NOT_QUEUED, Run
 from .size_owed import give_up_size, owe_size, owe_tail, tell_size
@@ -37,38 +39,47 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
 
     Takes ``i_rwsem``.  Blocks: for writers, for pages that are read or stored, and as long as the store takes.
     Raises: OSError(EBUSY) if a view shows some of it, and all is as it was; with *shown_stays*, nothing for that, and
-    the rest goes.  The store's, if it cannot give up what it has not committed.
+    the rest goes: it is the last of this file, of which nothing is committed any more.  The store's, if it cannot give
+    up what it has not committed.
     """
     with mapping.i_rwsem.exclusive(), _no_commit(mapping):
-        goes_back = _drop_but_shown(mapping) if shown_stays else _drop_at_once(mapping)
-        run_steps(give_up_size(mapping, mapping.zone.door.waiter))
-        object_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
-        with mapping.zone.lock, mapping.dirty_lock:
-            if _is_stale(mapping.last_failure):  # another's object: nothing that lies behind is ours to cut off
-                mapping.store_end = mapping.disk_size
-            if object_bytes is not None:
-                mapping.disk_size = mapping.uncut_size = mapping.store_end = object_bytes
-            size_bytes = mapping.disk_size
-            mapping.i_size = min(mapping.i_size, size_bytes)
-        try:
-            drop_beyond_end(mapping)
-            if goes_back or object_bytes is not None:
-                # What readers have brought meanwhile; and what views show of that is known to be another than the
-                # store's, until they end.
-                _drop_pages(mapping, is_clean_too=True, keeps_dirty=True)
-            if size_bytes > mapping.i_size:
-                extend(mapping, size_bytes)
-        except OSError as error:  # a view shows some of it by now
-            with mapping.zone.lock:
-                if mapping.i_size < mapping.disk_size:
-                    owe_size(mapping, mapping.i_size)  # the cut stays, and all agree that it does
-            if error.errno != errno.EBUSY or not shown_stays:
-                raise
-        # What a store that is down may have taken beyond the end it keeps: nobody is to wait for that.
+        goes_back = False if shown_stays else _drop_at_once(mapping)  # or it raises, and nothing has gone
+        with _as_one(mapping, is_last=shown_stays):
+            if shown_stays:
+                goes_back = _drop_but_shown(mapping)
+            _give_up(mapping, goes_back, shown_stays=shown_stays)
+
+
+def _give_up(mapping: AddressSpace, goes_back: bool, *, shown_stays: bool) -> None:
+    """What the store has not committed, and the sizes; pages that are dirty have gone."""
+    run_steps(give_up_size(mapping, mapping.zone.door.waiter))
+    object_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
+    with mapping.zone.lock, mapping.dirty_lock:
+        if _is_stale(mapping.last_failure):  # another's object: nothing that lies behind is ours to cut off
+            mapping.store_end = mapping.disk_size
+        if object_bytes is not None:
+            mapping.disk_size = mapping.uncut_size = mapping.store_end = object_bytes
+        size_bytes = mapping.disk_size
+        mapping.i_size = min(mapping.i_size, size_bytes)
+    try:
+        drop_beyond_end(mapping)
+        if goes_back or object_bytes is not None:
+            # What readers have brought meanwhile; and what views show of that is known to be another than the
+            # store's, until they end.
+            _drop_pages(mapping, is_clean_too=True, keeps_dirty=True)
+        if size_bytes > mapping.i_size:
+            extend(mapping, size_bytes)
+    except OSError as error:  # a view shows some of it by now
         with mapping.zone.lock:
-            is_cut = owe_tail(mapping)
-        if is_cut:
-            run_steps(tell_size(mapping, mapping.zone.door.waiter))
+            if mapping.i_size < mapping.disk_size:
+                owe_size(mapping, mapping.i_size)  # the cut stays, and all agree that it does
+        if error.errno != errno.EBUSY or not shown_stays:
+            raise
+    # What a store that is down may have taken beyond the end it keeps: nobody is to wait for that.
+    with mapping.zone.lock:
+        is_cut = owe_tail(mapping)
+    if is_cut:
+        run_steps(tell_size(mapping, mapping.zone.door.waiter))
 
 
 @contextmanager
@@ -84,6 +95,23 @@ def _no_commit(mapping: AddressSpace) -> Iterator[None]:
             waiters, mapping.discard_waiters = mapping.discard_waiters, None
             for waiter in waiters or ():
                 waiter.wake()
+
+
+@contextmanager
+def _as_one(mapping: AddressSpace, *, is_last: bool) -> Iterator[None]:
+    """Some of it goes, or has gone.  Who would commit is told so if we fail, and at once if he is our own thread, in
+    our store's code: there he cannot wait."""
+    error = given_up(mapping.name)
+    with mapping.zone.lock:
+        mapping.given_up = error if mapping.ops.commits else None
+    try:
+        yield
+    except BaseException as failure:
+        error.__cause__ = kept(failure)
+        raise
+    if not is_last:
+        with mapping.zone.lock:
+            mapping.given_up = None
 
 
 def _is_stale(error: BaseException | None) -> bool:

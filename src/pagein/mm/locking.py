@@ -118,9 +118,7 @@ LAUNDER_PAGE = Operation(
 UNCOMMITTED_BYTES = Operation(
     "uncommitted_bytes", "none", "none", Held.MAY, "no: `InodeTable.lock` may be held", "who asks what is unwritten"
 )
-DISCARD = Operation(
-    "discard", "none; no page is dirty", "the same", Held.YES, _LONG, "who gives up what is unwritten; a worker for him"
-)
+DISCARD = Operation("discard", "none", "none", Held.YES, _LONG, "who gives up what is unwritten; a worker for him")
 OPEN = Operation(
     "a source's `open`, looks at it, and their `close`",
     "none; in a look, or a turn, perhaps",

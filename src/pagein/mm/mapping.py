@@ -58,7 +58,8 @@ class AddressSpace:
     # Many small files may be open at once: each attribute costs every one of them 8 bytes, an empty list or dict 60.
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "discard_waiters", "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations",
+        "discard_waiters", "disk_size", "found_changed_s", "frame_count", "given_up", "hole_end", "i_size", "in_flight",
+        "invalidations",
         "is_owed_for_tail", "is_read_only", "last_failure", "late", "may_write_short", "name", "ops",
         "room_ahead_pages", "rwsem_held", "rwsem_waiters", "short_writes", "size_owed", "size_waiters", "store_calls",
         "store_end", "store_waiters", "suspended", "tail_refusal", "uncut_size", "under_writeback", "unsettled",
@@ -91,10 +92,14 @@ class AddressSpace:
         """The store has to be told this size before anything more is stored (size_owed.py)..."""
         self.is_owed_for_tail: bool = False
         """...just because of that: nothing of the user's depends on it..."""
+        self.hole_end: int | None = None
+        """...or as the file ended in a hole, here: what the store has beyond, once it was told, may be garbage..."""
         self.size_waiters: list[Waiter] | None = None
         """...and who waits until somebody has done so; None if nobody is about to."""
         self.discard_waiters: list[Waiter] | None = None
         """Who waits until what is being given up has gone; None if nothing is."""
+        self.given_up: BaseException | None = None
+        """Some of what a commit was to make visible as one has been given up, and not all: nothing is committed."""
         self.dirty_pages: int = 0
         """Its pages whose dirty flag is set..."""
         self.dirty_budget: int = 0
@@ -141,7 +146,7 @@ class AddressSpace:
         self.under_writeback = _EMPTY
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
-        self.size_owed = self.size_waiters = self.discard_waiters = None
+        self.size_owed = self.hole_end = self.size_waiters = self.discard_waiters = self.given_up = None
         self.store_calls, self.store_waiters = 0, ()
         self.tail_refusal, self.is_owed_for_tail = None, False
         self.disk_size = self.uncut_size = (
@@ -193,14 +198,6 @@ class AddressSpace:
         ``i_rwsem``."""
         calling = HERE.calling
         return calling != () and (self in calling or self.i_rwsem.is_held_here)
-
-    def discard_waiter(self, make_waiter: MakeWaiter) -> Waiter | None:
-        """Woken once what is being given up has gone; None if nothing is, or who does it is in this thread's way: a
-        store that it has called, or a finalizer, has all stored.  Zone's lock held."""
-        if self.discard_waiters is None or self.i_rwsem.is_held_here or self.is_calling_here():
-            return None
-        self.discard_waiters.append(waiter := make_waiter())
-        return waiter
 
     @property
     def dirty_bytes(self) -> int:
@@ -444,10 +441,10 @@ class AddressSpace:
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether the store does not have all that is written.  Zone's lock held: pages are dirty, or under write-back,
-        or in between."""
+        """Whether the store does not have all that is written, or has no whole.  Zone's lock held: pages are dirty, or
+        under write-back, or in between."""
         is_size_known = self.size_owed is None and self.disk_size >= self.i_size
-        return bool(self.dirty_pages or self.under_writeback) or not is_size_known
+        return bool(self.dirty_pages or self.under_writeback) or not is_size_known or self.given_up is not None
 
     # -- dirty flags, under the zone's lock ------------------------------------------------------------------
 

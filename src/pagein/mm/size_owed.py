@@ -34,9 +34,10 @@ def owe_tail(mapping: AddressSpace) -> bool:
     Nothing of the user's depends on that, so a store that refuses it owes nothing, and nobody waits until it can: each
     fsync and close tries again.  Before the file grows over it, it is owed all the same (truncate.drop_before_growth).
     """
-    if mapping.size_owed is not None or not _has_tail(mapping):
+    end_bytes = mapping.i_size  # once: a write that goes the short way may be about to make the file longer
+    if mapping.size_owed is not None or not _has_tail(mapping, end_bytes):
         return False
-    owe_size(mapping, mapping.i_size)
+    owe_size(mapping, end_bytes)
     mapping.is_owed_for_tail = True
     return True
 
@@ -49,12 +50,12 @@ def still_refused(mapping: AddressSpace) -> BaseException | None:
     return mapping.tail_refusal
 
 
-def _has_tail(mapping: AddressSpace) -> bool:
+def _has_tail(mapping: AddressSpace, end_bytes: int) -> bool:
     """Whether the store may have something beyond the end that nobody is about to make content.  Zone's lock held."""
-    if mapping.store_end <= mapping.i_size:
+    if mapping.store_end <= end_bytes:
         return False
     # A direct write with which the file is longer began when nothing was there (direct.py).
-    return not any(stored.direct_stop > mapping.i_size for stored in mapping.under_writeback.values())
+    return not any(stored.direct_stop > end_bytes for stored in mapping.under_writeback.values())
 
 
 def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseException | None]:
@@ -124,14 +125,16 @@ def _before_telling(mapping: AddressSpace, size_bytes: int, make_waiter: MakeWai
 
 def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
     """The store has this size now.  Nothing was stored meanwhile.  Zone's lock held."""
-    mapping.store_end = mapping.uncut_size = size_bytes
-    mapping.tail_refusal, mapping.is_owed_for_tail = None, False
+    content_bytes = size_bytes
+    if mapping.hole_end is not None:  # or where a direct write has ended that had begun to store what lies behind
+        content_bytes = min(size_bytes, max(mapping.hole_end, mapping.uncut_size))
+    mapping.store_end, mapping.disk_size, mapping.uncut_size = size_bytes, content_bytes, content_bytes
+    mapping.tail_refusal, mapping.is_owed_for_tail, mapping.hole_end = None, False, None
     if mapping.size_owed == size_bytes:
         mapping.size_owed = None
-        if size_bytes > mapping.i_size:  # of a file that ends in a hole, and what lies behind was not to be cut off
-            mapping.size_owed = mapping.uncut_size = mapping.i_size
-            mapping.is_owed_for_tail = True
-    mapping.disk_size = size_bytes if mapping.size_owed is None else min(size_bytes, mapping.size_owed)
+        owe_tail(mapping)  # of a file that ends in a hole: that was to be made, and what lies behind not to be cut off
+    elif mapping.size_owed is not None:  # cut meanwhile
+        mapping.disk_size = min(content_bytes, mapping.size_owed)
 
 
 def give_up_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
@@ -140,7 +143,7 @@ def give_up_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[None]:
     while True:
         with mapping.zone.lock:
             if mapping.size_waiters is None:
-                mapping.size_owed, mapping.is_owed_for_tail = None, False
+                mapping.size_owed, mapping.is_owed_for_tail, mapping.hole_end = None, False, None
                 mapping.disk_size = mapping.uncut_size
                 return
             mapping.size_waiters.append(waiter := make_waiter())

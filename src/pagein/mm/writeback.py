@@ -80,7 +80,7 @@ def store_all(
     """Have the store hold all that was written before this, its size, and nothing behind; return the first error.
 
     *tells_again*: also that the store would not cut off what lies behind, where somebody has been told of that before.
-    *waits*: for who is giving up what the store does not have: it must not commit the part that is still there.
+    *waits*: for who is giving up what the store does not have: a part of it is still there.
     """
     zone, least_bytes = mapping.zone, mapping.i_size
     is_refused = False
@@ -90,19 +90,26 @@ def store_all(
         if error is not None:
             return error
         with zone.lock, mapping.dirty_lock:
-            waiter = mapping.discard_waiter(make_waiter) if waits else None
-            if waiter is None:
+            waiter = None
+            if waits and mapping.discard_waiters is not None:
+                mapping.discard_waiters.append(waiter := make_waiter())
+            elif mapping.given_up is not None:
+                return mapping.given_up
+            else:
                 # A write that failed may have left something behind the end.  Not again once it was refused: others
                 # may go on writing, and have it refused without end.
                 refusal = still_refused(mapping)
+                is_refused = is_refused and refusal is not None  # else what is there now another has left since
                 is_cut = not is_refused and owe_tail(mapping)
                 if is_cut:
                     is_told = is_told or refusal is None  # else another is told, or has given it up
                 elif mapping.size_owed is None:
                     if mapping.disk_size >= min(least_bytes, mapping.i_size):
-                        is_told = is_told and is_refused and not isinstance(refusal, NotImplementedError)
-                        return refusal if is_told else None
+                        # A store that never cuts anything off has not failed; but it takes in nothing of that.
+                        is_told = is_told and (mapping.ops.commits or not isinstance(refusal, NotImplementedError))
+                        return refusal if is_told and is_refused else None
                     # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
+                    mapping.hole_end = mapping.i_size
                     mapping.size_owed = max(mapping.i_size, mapping.store_end)
         if waiter is not None:
             yield waiter
