@@ -11,6 +11,7 @@ from tests.contract.test_discard import OLD, SIZE, Staged, TornWrites, down, ref
 from tests.contract.writing import Written, open_written
 
 from pagein import UnwrittenDataError
+from pagein.testing.stores import pattern
 from pagein.testing.writable import WritableOps, store_gated
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
 from pagein.unwritten import discard
@@ -190,6 +191,18 @@ def test_what_lies_behind_a_hole_is_none_though_the_file_changes_as_the_hole_is_
         subject.file.fsync()
     subject.file.discard()
     assert b"G" not in subject.read_all()[size:]
+
+
+def test_what_lies_behind_the_end_is_cut_off_though_a_cut_was_given_up(scene):
+    """Behind the end as it was before, and is again."""
+    subject = open_written(scene, TornWrites)
+    size = subject.mapping.i_size
+    torn_behind(subject, size)
+    subject.file.truncate(100)
+    subject.file.discard()
+    assert subject.mapping.i_size == size
+    assert len(subject.ops.data) == size
+    subject.fsync_and_assert_clean(pattern(0, size))
 
 
 def test_a_close_tells_of_what_it_could_not_have_cut_off_though_a_pass_has_stored_what_has_grown_over_another(scene):

@@ -320,11 +320,10 @@ WRITE_BACK = [
         "contract/test_discard.py::test_or_before_the_file_grows_over_it",
     ),
     mutation(
-        "truncate", "a direct write makes forget what another has left beyond the end",
+        "truncate", "a cut that is given up makes forget what a write has left beyond the end",
         "            mapping.store_end = max(mapping.store_end, disk_size) if grows else disk_size\n",
         "            mapping.store_end = disk_size\n",
-        "contract/test_direct.py::"
-        "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_zeros_when_the_file_grows",
+        "contract/test_discard_in_part.py::test_what_lies_behind_the_end_is_cut_off_though_a_cut_was_given_up",
     ),
     mutation(
         "truncate", "a page that a reader brought while a hole was made stays",
@@ -499,8 +498,8 @@ WRITE_BACK = [
     ),
     mutation(
         "discard", "a cut that stays because a view shows what was cut is owed by nobody",
-        "                    owe_size(mapping, mapping.i_size)  # the cut",
-        "                    pass  # the cut",
+        "                owe_size(mapping, mapping.i_size)  # the cut",
+        "                pass  # the cut",
         "contract/test_discard.py::test_a_cut_that_a_view_keeps_from_being_given_up_is_owed",
     ),
     mutation(
@@ -568,12 +567,6 @@ WRITE_BACK = [
         "contract/test_discard.py::test_nor_once_another_is_written_directly_behind_it",
     ),
     mutation(
-        "size_owed", "what lies beyond a hole at the end becomes content as it is given up",
-        "            mapping.size_owed = mapping.uncut_size = mapping.i_size\n",
-        "            mapping.size_owed = mapping.i_size\n",
-        "contract/test_discard.py::test_what_is_beyond_a_hole_at_the_end_is_cut_off_or_stays_beyond_it",
-    ),
-    mutation(
         "direct", "what a reader brings while a direct write fails stays",
         "            invalidate_inode_pages2(mapping, first, first + page_count, own=writeback)\n        raise\n",
         "            pass\n        raise\n",
@@ -581,8 +574,8 @@ WRITE_BACK = [
     ),
     mutation(
         "discard", "what is another's by now is cut off by who has discarded what he wrote",
-        "            if _is_stale(mapping.last_failure):",
-        "            if False:",
+        "        if _is_stale(mapping.last_failure):",
+        "        if False:",
         "contract/test_discard.py::test_what_a_store_has_taken_that_is_another_s_by_now_is_left_to_him",
     ),
     mutation(

@@ -132,7 +132,6 @@ def _size_was_told(mapping: AddressSpace, size_bytes: int) -> None:
     mapping.tail_refusal, mapping.is_owed_for_tail, mapping.hole_end = None, False, None
     if mapping.size_owed == size_bytes:
         mapping.size_owed = None
-        owe_tail(mapping)  # of a file that ends in a hole: that was to be made, and what lies behind not to be cut off
     elif mapping.size_owed is not None:  # cut meanwhile
         mapping.disk_size = min(content_bytes, mapping.size_owed)
 
