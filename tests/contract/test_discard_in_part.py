@@ -93,6 +93,35 @@ def test_a_cache_does_not_close_while_it_has_that(scene):
     assert ops.committed == OLD
 
 
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_what_is_written_once_the_file_was_made_empty_is_a_whole(scene, is_empty):
+    """As who tries again does, who opens it with "wb"."""
+    subject, ops = written(scene)
+    if is_empty:
+        subject.file.truncate(0)
+    ops.before_it = fail
+    with pytest.raises(OSError, match="connection lost"):
+        subject.file.discard()
+    with pytest.raises(OSError, match="has been given up"):
+        subject.file.close()
+    with subject.inode.open("wb") as file:
+        file.write(b"the second try")
+    assert ops.committed == b"the second try"
+    assert subject.inode.unwritten_bytes is None
+
+
+def test_what_a_reader_has_brought_before_the_store_lost_it_and_failed_goes_with_the_next_try(scene):
+    """The store has nothing left to give up then."""
+    subject, ops = written(scene)
+    ops.before_it = lambda: scene.start(subject.file.pread, 1, 0).join()
+    ops.after_it = fail
+    with pytest.raises(OSError, match="connection lost"):
+        scene.start(subject.file.discard).result()
+    assert ops.uncommitted_bytes is None
+    subject.file.discard()
+    assert_as_it_was(subject, ops)
+
+
 @pytest.mark.parametrize("ends", ["fsync", "close", "sync"])
 @pytest.mark.parametrize("fails", [True, False], ids=["fails", "is the last"])
 def test_nor_by_who_waits_for_the_end_of_it(scene, ends, fails):

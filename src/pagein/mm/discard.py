@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..errors import busy, given_up
 from . import removal
 from .debug import called
-from .errseq import kept
+from .errseq import again
 from .locking import DISCARD
 from .lru import NOT_QUEUED, Run
 from .size_owed import give_up_size, owe_size, owe_tail, tell_size
@@ -43,11 +43,16 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
     up what it has not committed.
     """
     with mapping.i_rwsem.exclusive(), _no_commit(mapping):
-        goes_back = False if shown_stays else _drop_at_once(mapping)  # or it raises, and nothing has gone
-        with _as_one(mapping, is_last=shown_stays):
-            if shown_stays:
-                goes_back = _drop_but_shown(mapping)
+        goes_back = _drop_but_shown(mapping) if shown_stays else _drop_at_once(mapping)
+        try:
             _give_up(mapping, goes_back, shown_stays=shown_stays)
+        except BaseException as failure:
+            if mapping.given_up is not None:
+                mapping.given_up.__cause__ = again(failure)  # not itself, which is raised on, and keeps its frames
+            raise
+        if not shown_stays:
+            with mapping.zone.lock:
+                mapping.given_up = None
 
 
 def _give_up(mapping: AddressSpace, goes_back: bool, *, shown_stays: bool) -> None:
@@ -97,29 +102,14 @@ def _no_commit(mapping: AddressSpace) -> Iterator[None]:
                 waiter.wake()
 
 
-@contextmanager
-def _as_one(mapping: AddressSpace, *, is_last: bool) -> Iterator[None]:
-    """Some of it goes, or has gone.  Who would commit is told so if we fail, and at once if he is our own thread, in
-    our store's code: there he cannot wait."""
-    error = given_up(mapping.name)
-    with mapping.zone.lock:
-        mapping.given_up = error if mapping.ops.commits else None
-    try:
-        yield
-    except BaseException as failure:
-        error.__cause__ = kept(failure)
-        raise
-    if not is_last:
-        with mapping.zone.lock:
-            mapping.given_up = None
-
-
 def _is_stale(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno == errno.ESTALE
 
 
 def _drop_but_shown(mapping: AddressSpace) -> bool:
     """Drop what no view shows of the pages that are dirty, or of all; whether a cut is given up."""
+    with mapping.zone.lock:
+        _some_goes(mapping)
     _drop_pages(mapping, is_clean_too=False, raises=False)  # and wait for what is being stored
     goes_back, is_clean_too = _goes_back(mapping)
     if is_clean_too:
@@ -146,14 +136,22 @@ def _drop_at_once(mapping: AddressSpace) -> bool:
                 found = mapping.resident() if is_clean_too else mapping.dirty_runs(0, mapping.frame_count)
                 runs = [Run(mapping.arena, mapping.base + index, count) for index, count in found]
                 _remove_all_or_none(mapping, runs)
+                _some_goes(mapping)
                 return goes_back
 
 
+def _some_goes(mapping: AddressSpace) -> None:
+    """From here on what is left is no whole.  Who would commit is told so if we fail; and at once who cannot wait, as a
+    store that was called for this file has called him.  Zone's lock held."""
+    mapping.given_up = given_up(mapping.name) if mapping.ops.commits else None
+
+
 def _goes_back(mapping: AddressSpace) -> tuple[bool, bool]:
-    """Whether a cut is given up, and whether clean pages go, too: they show what the store is about to lose, or end in
-    the zeros of a cut that will be none."""
+    """Whether a cut is given up, and whether clean pages go, too: they show what the store is about to lose, or has
+    lost as it failed, or end in the zeros of a cut that will be none."""
     goes_back = mapping.uncut_size > min(mapping.disk_size, mapping.i_size)
-    return goes_back, goes_back or mapping.ops.uncommitted_bytes is not None
+    loses = mapping.ops.uncommitted_bytes is not None
+    return goes_back, goes_back or loses or mapping.given_up is not None
 
 
 def _under_way(mapping: AddressSpace) -> Callable[[], object] | None:

@@ -86,9 +86,11 @@ def truncate(mapping: AddressSpace, size_bytes: int, file: OpenFile | None = Non
             raise closed_file()
         mapping.check_usable()
         require_room(mapping, size_bytes)
-        if size_bytes < mapping.i_size:
+        if size_bytes < mapping.i_size or (size_bytes == 0 and mapping.given_up is not None):
             with mapping.zone.lock, mapping.dirty_lock:
                 mapping.i_size = size_bytes
+                if size_bytes == 0:
+                    mapping.given_up = None  # what comes now is a whole
                 # Owed from here on, because nothing may be stored before the store knows; also if it has less, but may
                 # have more by a request that failed, or is about to be told a larger size.
                 owed_bytes = mapping.size_owed
