@@ -181,7 +181,7 @@ def cap_too_small(cap_bytes: int, where: str) -> ValueError:
 def given_up(source: str) -> OSError:
     """ECANCELED: discard() has given up some of what was written, and not all: the rest is no whole."""
     text = (
-        "some of what was written has been given up: nothing is committed before File.discard() has given up the rest"
+        'some of what was written has been given up: the rest is no whole, until it is discarded, or opened with "wb"'
     )
     return OSError(errno.ECANCELED, text, source)
 

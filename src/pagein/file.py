@@ -388,8 +388,9 @@ class File(PageWriter):
         The file is what the store holds then; who opens it afterwards looks at the store anew, and shares nothing with
         those who have it open now.  Blocks: interruptibly.
         Raises: OSError(EBUSY) if a view shows some of it: then all of it stays, and is unwritten still.  The store's,
-        if that cannot give up what it has not committed: then some has gone, and nothing of the rest is committed
-        (OSError(ECANCELED)) before another `discard` has given it up.
+        if that cannot give up what it has not committed; EBUSY too, if a view is made in that moment: then some has
+        gone, what is read is nothing to go by, and nothing is committed (OSError(ECANCELED)) before another `discard`
+        has given up the rest, or the file was made empty.
         """
         self._check_open()
         self._check_may_wait()

@@ -8,6 +8,7 @@ Not here: finding one to read (lookup.py), who has an inode (table.py), until wh
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 def look_up_for_writing(table: InodeTable, source: Source, mode: Mode) -> Inode:
     """The inode of *source*, which *mode* may make, or make empty, held for one file that writes it.
 
-    Of one that nobody writes, and whose data the store does not take because another has changed the object, they
-    are given up by a mode that would cut them off anyway.
+    Of one that nobody writes, and whose data the store does not take because another has changed the object, or which
+    were given up in part, they are given up by a mode that would cut them off anyway.
     Blocks: as long as the store takes.  Raises: OSError: EROFS, and as the store says, or the built-in `open`.
     """
     if table.released:
@@ -41,11 +42,8 @@ def look_up_for_writing(table: InodeTable, source: Source, mode: Mode) -> Inode:
             table.check_open()
             inode = table.by_key.get(source.key)
             is_written = inode is not None and inode in table.written
-            lost = inode if is_written and mode.truncates else None
-            if lost is not None and lost.is_stale and not lost.writer_count:
-                is_written = False
-            else:
-                lost = None
+            lost = inode if inode is not None and is_written and _is_lost(inode, mode) else None
+            is_written = is_written and lost is None
             if inode is not None and is_written:
                 if mode.exclusive:
                     raise exists(source.name)
@@ -56,7 +54,7 @@ def look_up_for_writing(table: InodeTable, source: Source, mode: Mode) -> Inode:
         opens = partial(source.open_for_writing, create=mode.creates, exclusive=mode.exclusive, truncate=mode.truncates)
         opened = called(OPEN, table.zone, opens)()
         if lost is not None:
-            _give_up_stale(table, lost)
+            _give_up(table, lost)
         inode = _held(table, source, opened, began_s)
     table.follow_up()
     return inode
@@ -80,11 +78,21 @@ def _as_asked(table: InodeTable, inode: Inode, mode: Mode) -> Inode:
     return inode
 
 
-def _give_up_stale(table: InodeTable, inode: Inode) -> None:
+def _is_lost(inode: Inode, mode: Mode) -> bool:
+    """Whether what is unwritten of it can only be given up, by a mode that wants nothing of it."""
+    if inode.writer_count:
+        return False
+    if inode.mapping.given_up is not None:
+        return mode.truncates or mode.exclusive
+    return inode.is_stale and mode.truncates
+
+
+def _give_up(table: InodeTable, inode: Inode) -> None:
     with table.lock:
         table.forget(inode)
     inode.mapping.late.clear()
-    discard(inode.mapping, shown_stays=True)  # nobody finds it any more
+    with suppress(OSError):  # its store does not even let go
+        discard(inode.mapping, shown_stays=True)  # nobody finds it any more
     table.give_up([inode])
 
 

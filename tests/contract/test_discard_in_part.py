@@ -154,6 +154,26 @@ def test_nor_by_who_waits_for_the_end_of_it(scene, ends, fails):
     assert_as_it_was(subject, ops)
 
 
+def test_in_place_what_was_given_up_for_good_is_not_stored_by_who_waits(scene):
+    """A cut of what a view shows is owed still: the store is not told."""
+    subject = open_written(scene, size_bytes=SIZE)
+    table, gate = subject.cache._table, scene.gate()
+    subject.file.pread(1, PAGE_SIZE)
+    subject.ops.script_store(0, store_gated(gate))
+    with subject.file.view(10, PAGE_SIZE):
+        subject.file.pwrite(b"A", 0)
+        fsync = scene.start(subject.file.fsync)
+        gate.wait_for_arrivals()
+        subject.file.truncate(2 * PAGE_SIZE)
+        discarding = scene.start(lambda: discard(table, subject.inode, shown_stays=True))
+        scene.until(lambda: subject.mapping.discard_waiters is not None)
+        gate.open()
+        discarding.result()
+        refused(fsync.result)
+    assert subject.ops.data == b"A" + OLD[1:]
+    subject.file.discard()
+
+
 @pytest.mark.parametrize("shown", [0, 1], ids=["stored", "dirty"])
 def test_nor_what_a_view_shows_that_was_made_meanwhile(scene, shown):
     """By a reader of what the store was about to lose."""

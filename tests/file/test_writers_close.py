@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from pagein.mm.page import Page
 from pagein.mm.sync import Steps
 from pagein.mm.walk import wait_on_writeback
 from pagein.mm.wbc import WritebackControl
+from pagein.stores import MemoryStore
+from pagein.stores.staged import StagedOperations
 from pagein.testing import DurableStore, FaultyStore
 from pagein.testing.writable import WritableOps, store_failing
 from pagein.units import PAGE_SIZE
@@ -436,3 +439,37 @@ def test_a_cache_that_discards_what_a_view_shows_lets_go_of_the_store_all_the_sa
         assert bytes(shown) == b"new"
     assert disk.objects["a"] == DATA
     assert disk.open_count == 0
+
+
+@pytest.mark.parametrize("mode", ["wb", "xb"])
+@pytest.mark.parametrize("is_down", [False, True], ids=["lets go then", "does not let go"])
+def test_who_tries_again_after_his_store_could_not_give_it_up_succeeds(
+    own_cache: PageCache, monkeypatch: pytest.MonkeyPatch, mode: str, is_down: bool
+) -> None:
+    """What is left of the first try goes; whether or not its store lets go of that."""
+    failures = [OSError(errno.ECONNRESET, "connection lost")] * (9 if is_down else 1)
+    discard = StagedOperations.discard
+
+    def failing(ops: StagedOperations) -> int | None:
+        if failures:
+            raise failures.pop()
+        return discard(ops)
+
+    monkeypatch.setattr(StagedOperations, "discard", failing)
+    store = MemoryStore({"report": b"the old one"} if mode == "wb" else {})
+    with pytest.raises(OSError, match="has been given up"), binary(own_cache.open((store, "report"), mode)) as file:
+        file.write(b"the first half")
+        with pytest.raises(OSError, match="connection lost"):
+            file.discard()
+    assert _object(store) == (b"the old one" if mode == "wb" else None)
+    with binary(own_cache.open((store, "report"), mode)) as file:
+        file.write(b"the second try")
+    assert _object(store) == b"the second try"
+    own_cache.close()
+
+
+def _object(store: MemoryStore) -> bytes | None:
+    """As another cache finds it."""
+    with PageCache("1 MiB") as cache, suppress(FileNotFoundError):
+        return binary(cache.open((store, "report"))).read()
+    return None

@@ -425,6 +425,12 @@ WRITE_BACK = [
         "contract/test_discard_in_part.py::test_of_what_the_store_could_not_give_up_nothing_is_committed",
     ),
     mutation(
+        "writeback", "who has waited until it was given up for good stores what a view has kept of it",
+        "            if mapping.given_up is not None:  # what",
+        "            if False:  # what",
+        "contract/test_discard_in_part.py::test_in_place_what_was_given_up_for_good_is_not_stored_by_who_waits",
+    ),
+    mutation(
         "truncate", "a file that was made empty is no whole, if it was given up in part before",
         "                    mapping.given_up = None  # what",
         "                    pass  # what",
@@ -439,8 +445,8 @@ WRITE_BACK = [
     ),
     mutation(
         "discard", "what was given up for good, but for what a view shows, is committed by who waits",
-        "        if not shown_stays:\n            with",
-        "        if True:\n            with",
+        "            if not shown_stays:\n                mapping.given_up",
+        "            if True:\n                mapping.given_up",
         "contract/test_discard_in_part.py::test_nor_by_who_waits_for_the_end_of_it",
     ),
     mutation(

@@ -160,10 +160,10 @@ class AddressSpaceOperations:
         None, as by default, if there was nothing to give up.
 
         Readers may come, and an `fsync` that began before may still be under way.  No other begins meanwhile: a thread
-        that is made here, and has the cache synced, waits for the end of this.  If it fails, nothing is committed
-        before another has succeeded.
-        Locks: the inode's ``i_rwsem``; no page is dirty, or under write-back, but as the cache is closed what views
-        show.  Blocks: yes.  Raises: OSError.
+        that is made here, and has the cache synced, waits for the end of this.  If it raises, nothing is committed
+        before it was called again, and has returned the size of what is left, also where nothing was left to give up.
+        Locks: the inode's ``i_rwsem``; no page is dirty, or under write-back, but for what views show where it is the
+        last that is asked for this file.  Blocks: yes.  Raises: OSError.
         """
         return None
 

@@ -48,11 +48,15 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
             _give_up(mapping, goes_back, shown_stays=shown_stays)
         except BaseException as failure:
             if mapping.given_up is not None:
-                mapping.given_up.__cause__ = again(failure)  # not itself, which is raised on, and keeps its frames
+                mapping.given_up.__cause__ = again(
+                    failure
+                )  # a store's own has its frames once more, as it is raised on
             raise
-        if not shown_stays:
-            with mapping.zone.lock:
+        with mapping.zone.lock:
+            if not shown_stays:
                 mapping.given_up = None
+            elif mapping.dirty_pages or mapping.size_owed is not None:  # of what a view shows: nor is that stored
+                mapping.given_up = given_up(mapping.name)
 
 
 def _give_up(mapping: AddressSpace, goes_back: bool, *, shown_stays: bool) -> None:
@@ -136,7 +140,6 @@ def _drop_at_once(mapping: AddressSpace) -> bool:
                 found = mapping.resident() if is_clean_too else mapping.dirty_runs(0, mapping.frame_count)
                 runs = [Run(mapping.arena, mapping.base + index, count) for index, count in found]
                 _remove_all_or_none(mapping, runs)
-                _some_goes(mapping)
                 return goes_back
 
 
@@ -180,6 +183,7 @@ def _remove_all_or_none(mapping: AddressSpace, runs: list[Run]) -> None:
         for run, before in zip(runs, flags, strict=True):
             arena.uptodate[run.frame : run.frame + run.page_count] = before
         raise busy(mapping.name, pinned_pages)
+    _some_goes(mapping)
     for run in runs:
         index = run.frame - mapping.base
         zone.dirty.cancelled(mapping.clear_dirty(index, run.page_count, uptodate=False))

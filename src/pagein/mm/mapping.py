@@ -93,7 +93,7 @@ class AddressSpace:
         self.is_owed_for_tail: bool = False
         """...just because of that: nothing of the user's depends on it..."""
         self.hole_end: int | None = None
-        """...or as the file ended in a hole, here: what the store has beyond, once it was told, may be garbage..."""
+        """...or since it ended in a hole, here: what the store has beyond that once it was told may be garbage..."""
         self.size_waiters: list[Waiter] | None = None
         """...and who waits until somebody has done so; None if nobody is about to."""
         self.discard_waiters: list[Waiter] | None = None

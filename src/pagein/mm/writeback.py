@@ -80,7 +80,7 @@ def store_all(
     """Have the store hold all that was written before this, its size, and nothing behind; return the first error.
 
     *tells_again*: also that the store would not cut off what lies behind, where somebody has been told of that before.
-    *waits*: for who is giving up what the store does not have: a part of it is still there.
+    *waits*: for who is giving up what the store does not have; who cannot is told so where that would be committed.
     """
     zone, least_bytes = mapping.zone, mapping.i_size
     is_refused = False
@@ -105,7 +105,7 @@ def store_all(
                     is_told = is_told or refusal is None  # else another is told, or has given it up
                 elif mapping.size_owed is None:
                     if mapping.disk_size >= min(least_bytes, mapping.i_size):
-                        # A store that never cuts anything off has not failed; but it takes in nothing of that.
+                        # A store that never cuts anything off has not failed; but nothing is committed with that.
                         is_told = is_told and (mapping.ops.commits or not isinstance(refusal, NotImplementedError))
                         return refusal if is_told and is_refused else None
                     # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
@@ -113,6 +113,8 @@ def store_all(
                     mapping.size_owed = max(mapping.i_size, mapping.store_end)
         if waiter is not None:
             yield waiter
+            if mapping.given_up is not None:  # what is left of it is not even stored
+                return mapping.given_up
         elif is_cut:
             error = yield from tell_size(mapping, make_waiter)
             if error is not None:
