@@ -48,9 +48,8 @@ def discard(mapping: AddressSpace, *, shown_stays: bool = False) -> None:
             _give_up(mapping, goes_back, shown_stays=shown_stays)
         except BaseException as failure:
             if mapping.given_up is not None:
-                mapping.given_up.__cause__ = again(
-                    failure
-                )  # a store's own has its frames once more, as it is raised on
+                # Not a store's own, which has its frames once more, as it is raised on.
+                mapping.given_up.__cause__ = again(failure)
             raise
         with mapping.zone.lock:
             if not shown_stays:
