@@ -23,6 +23,7 @@ from .lockorder import DIRTY_LOCK
 from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
+from .rarely import NOTHING_RARE, Rarely
 from .rwsem import Holder, RwSem
 from .sync import HERE, MakeWaiter, Steps, Waiter, is_inside, run_steps
 from .wait import GivenUp
@@ -58,13 +59,27 @@ class AddressSpace:
     # Many small files may be open at once: each attribute costs every one of them 8 bytes, an empty list or dict 60.
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "discard_waiters", "disk_size", "found_changed_s", "frame_count", "given_up", "hole_end", "i_size", "in_flight",
-        "invalidations",
-        "is_owed_for_tail", "is_read_only", "last_failure", "late", "may_write_short", "name", "ops",
-        "room_ahead_pages", "rwsem_held", "rwsem_waiters", "short_writes", "size_owed", "size_waiters", "store_calls",
-        "store_end", "store_waiters", "suspended", "tail_refusal", "uncut_size", "under_writeback", "unsettled",
-        "validated_s", "wb_err", "write_failures", "zone",
+        "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
+        "late", "may_write_short", "name", "ops", "rare", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
+        "short_writes", "size_owed", "store_calls", "store_end", "store_waiters", "suspended", "uncut_size",
+        "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
+
+    # Set under the zone's lock.
+    last_failure = Rarely[BaseException | None](None)
+    """Why something of it could not be stored, unless something has been stored since."""
+    tail_refusal = Rarely[BaseException | None](None)
+    """Why the store, asked last, would not cut off what writes that it has failed may have left beyond the end."""
+    is_owed_for_tail = Rarely[bool](False)
+    """`size_owed` is owed just because of what they may have left: nothing of the user's depends on it..."""
+    hole_end = Rarely[int | None](None)
+    """...or since it ended in a hole, here: what the store has beyond that once it was told may be garbage."""
+    size_waiters = Rarely[list[Waiter] | None](None)
+    """Who waits until somebody has told the store what it is owed; None if nobody is about to."""
+    discard_waiters = Rarely[list[Waiter] | None](None)
+    """Who waits until what is being given up has gone; None if nothing is."""
+    given_up = Rarely[BaseException | None](None)
+    """Some of what a commit was to make visible as one has been given up, and not all: nothing is committed."""
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
         self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
@@ -82,24 +97,13 @@ class AddressSpace:
         """How many frames it has: how far it may grow."""
         self.store_end: int = i_size
         """Beyond this the store has nothing: it was never given more, whatever became of that."""
-        self.tail_refusal: BaseException | None = None
-        """Why the store, asked last, would not cut off what writes that it has failed may have left beyond the end."""
+        self.rare: Any = NOTHING_RARE
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
         self.store_waiters: tuple[tuple[Waiter, object], ...] = ()
         """...and who waits until one of them has returned: in which pass, if it is to store something more."""
         self.size_owed: int | None = None
-        """The store has to be told this size before anything more is stored (size_owed.py)..."""
-        self.is_owed_for_tail: bool = False
-        """...just because of that: nothing of the user's depends on it..."""
-        self.hole_end: int | None = None
-        """...or since it ended in a hole, here: what the store has beyond that once it was told may be garbage..."""
-        self.size_waiters: list[Waiter] | None = None
-        """...and who waits until somebody has done so; None if nobody is about to."""
-        self.discard_waiters: list[Waiter] | None = None
-        """Who waits until what is being given up has gone; None if nothing is."""
-        self.given_up: BaseException | None = None
-        """Some of what a commit was to make visible as one has been given up, and not all: nothing is committed."""
+        """The store has to be told this size before anything more is stored (size_owed.py)."""
         self.dirty_pages: int = 0
         """Its pages whose dirty flag is set..."""
         self.dirty_budget: int = 0
@@ -117,9 +121,7 @@ class AddressSpace:
         self.wb_err: ErrSeq = _NO_ERROR
         """What was told to `set_error`."""
         self.write_failures: int = 0
-        """How often something of it could not be stored..."""
-        self.last_failure: BaseException | None = None
-        """...and why, unless something has been stored since."""
+        """How often something of it could not be stored."""
         self.is_read_only: bool = not (ops.writable or room_pages)
         """Nobody ever writes it: the locks that are for who does are those of all such files."""
         self.room_ahead_pages: int = 0
@@ -146,9 +148,8 @@ class AddressSpace:
         self.under_writeback = _EMPTY
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
-        self.size_owed = self.hole_end = self.size_waiters = self.discard_waiters = self.given_up = None
+        self.size_owed, self.rare = None, NOTHING_RARE
         self.store_calls, self.store_waiters = 0, ()
-        self.tail_refusal, self.is_owed_for_tail = None, False
         self.disk_size = self.uncut_size = (
             self.i_size
         )  # nothing of it is zeros for certain: the operations know what became of it
