@@ -91,11 +91,12 @@ class Checks:
     def pages_here(self, door: Door) -> list[Hold]:
         """The pages that the calling thread has locked since it runs the code of whom it runs now."""
         here, depth = door.thread_id(), held.depth()
-        return [
-            self._hold(page)
-            for page, taken in self._taken.copy().items()  # in one step
-            if page.owner == here == taken.thread_id and taken.depth == depth and page.locked
-        ]
+        found = []
+        for page in list(self._taken):  # in one step: `copy` may run the garbage collector in its middle
+            taken = self._taken.get(page)
+            if taken and page.owner == here == taken.thread_id and taken.depth == depth and page.locked:
+                found.append(self._hold(page))
+        return found
 
     def _hold(self, page: Page) -> Hold:
         taken = self._taken.get(page)

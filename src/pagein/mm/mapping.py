@@ -66,19 +66,19 @@ class AddressSpace:
     )  # fmt: skip
 
     # Set under the zone's lock.
-    last_failure = Rarely[BaseException | None](None)
+    last_failure: Rarely[BaseException | None] = Rarely(None)
     """Why something of it could not be stored, unless something has been stored since."""
-    tail_refusal = Rarely[BaseException | None](None)
+    tail_refusal: Rarely[BaseException | None] = Rarely(None)
     """Why the store, asked last, would not cut off what writes that it has failed may have left beyond the end."""
-    is_owed_for_tail = Rarely[bool](False)
+    is_owed_for_tail: Rarely[bool] = Rarely(False)
     """`size_owed` is owed just because of what they may have left: nothing of the user's depends on it..."""
-    hole_end = Rarely[int | None](None)
+    hole_end: Rarely[int | None] = Rarely(None)
     """...or since it ended in a hole, here: what the store has beyond that once it was told may be garbage."""
-    size_waiters = Rarely[list[Waiter] | None](None)
+    size_waiters: Rarely[list[Waiter] | None] = Rarely(None)
     """Who waits until somebody has told the store what it is owed; None if nobody is about to."""
-    discard_waiters = Rarely[list[Waiter] | None](None)
+    discard_waiters: Rarely[list[Waiter] | None] = Rarely(None)
     """Who waits until what is being given up has gone; None if nothing is."""
-    given_up = Rarely[BaseException | None](None)
+    given_up: Rarely[BaseException | None] = Rarely(None)
     """Some of what a commit was to make visible as one has been given up, and not all: nothing is committed."""
 
     def __init__(  # noqa: PLR0915  # one statement an attribute
