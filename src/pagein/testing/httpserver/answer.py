@@ -5,7 +5,7 @@ Assumes: whoever decides an answer also closes its body.
 Not here: faults (faults.py), sockets (server.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Literal
@@ -43,6 +43,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     keeps_alive: bool = True  # False: the connection ends with this answer, whole or not
     unsaid: bool = False  # the connection ends without one byte of this answer
+    pause: tuple[int, Callable[[], object]] | None = None  # after so many bytes of the part, call this, which may block
 
 
 def text_answer(status: HTTPStatus, headers: Mapping[str, str] | None = None) -> Answer:

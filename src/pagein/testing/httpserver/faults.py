@@ -115,6 +115,8 @@ class _Armed:
 class _Hold:
     released: threading.Event
     times_left: int | None
+    after_bytes: int | None
+    is_reached: threading.Event
 
 
 class Faults:
@@ -151,13 +153,16 @@ class Faults:
             else:
                 self._armed.pop(path, None)
 
-    def hold(self, path: str, *, times: int | None = None) -> None:
-        """Let requests for this object (the first `times` of them) wait, unanswered, until release(path)."""
+    def hold(self, path: str, *, times: int | None = None, after_bytes: int | None = None) -> None:
+        """Let requests for this object (the first `times` of them) wait, unanswered, until release(path); or their
+        answers, once so many bytes of the body were sent."""
         _check_times(times)
+        if after_bytes is not None and after_bytes < 0:
+            raise ValueError(f"after_bytes must be at least 0, not {after_bytes}")
         with self._lock:
             if path in self._holds:
                 raise ValueError(f"{path!r} is held already")
-            self._holds[path] = _Hold(threading.Event(), times)
+            self._holds[path] = _Hold(threading.Event(), times, after_bytes, threading.Event())
 
     def release(self, path: str) -> None:
         """Let the held requests of this object go on, hold no more. Raises: ValueError if it is not held."""
@@ -176,15 +181,46 @@ class Faults:
         for hold in holds:
             hold.released.set()
 
-    def wait_while_held(self, name: str) -> None:
-        """Blocks: until release() or end(), if the object is held."""
+    def wait_while_held(self, name: str) -> int | None:
+        """Blocks: until release() or end(), if the object is held; or says after how many bytes of the answer to call
+        `wait_within`."""
         with self._lock:
-            hold = self._holds.get(name) or self._holds.get(EVERY_PATH)
-            if self._closed or hold is None or hold.times_left == 0:
-                return
+            hold = self._hold_of(name)
+            if hold is None or hold.times_left == 0:
+                return None
             if hold.times_left is not None:
                 hold.times_left -= 1
-        hold.released.wait()
+        if hold.after_bytes is None:
+            hold.is_reached.set()
+            hold.released.wait()
+        return hold.after_bytes
+
+    def wait_within(self, name: str) -> None:
+        """Blocks: as `wait_while_held`, where an answer is held."""
+        with self._lock:
+            hold = self._hold_of(name)
+        if hold is not None:
+            hold.is_reached.set()
+            hold.released.wait()
+
+    def _hold_of(self, name: str) -> _Hold | None:
+        return None if self._closed else self._holds.get(name) or self._holds.get(EVERY_PATH)
+
+    def wait_until_held(self, path: str, *, timeout_s: float) -> None:
+        """Blocks: until something is held.  Raises: TimeoutError; ValueError if it is not to be held."""
+        if not self._to_hold(path).is_reached.wait(timeout_s):
+            raise TimeoutError(f"nothing of {path!r} is held after {timeout_s} s")
+
+    def is_held(self, path: str) -> bool:
+        """Whether something is held by now.  Raises: ValueError if it is not to be held."""
+        return self._to_hold(path).is_reached.is_set()
+
+    def _to_hold(self, path: str) -> _Hold:
+        with self._lock:
+            hold = self._holds.get(path)
+        if hold is None:
+            raise ValueError(f"{path!r} is not held")
+        return hold
 
     def take(self, query: Query) -> list[Fault]:
         """The faults that apply to this request, each counted as used."""

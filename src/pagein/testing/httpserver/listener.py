@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from contextlib import closing, suppress
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,7 +25,7 @@ from urllib.parse import unquote
 
 from .answer import Answer, Query, answer_to, text_answer
 from .content import BodyShrank, BytesBody, Content
-from .delivery import Delivery
+from .delivery import Delivery, bound_unsent
 from .faults import REAL_PREFIX, Faults, answer_instead, bend, take_abilities
 from .rfc9110 import parse_range
 from .stats import Book, Entry
@@ -43,6 +44,10 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "pagein-testing"
     disable_nagle_algorithm = True  # a small answer must not wait for the acknowledgement of the last
     server: Listener
+
+    def setup(self) -> None:
+        super().setup()
+        bound_unsent(self.connection)
 
     def do_GET(self) -> None:
         name = unquote(self.path.partition("?")[0].removeprefix("/"))
@@ -83,9 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
         )
         answer = None
         try:
-            self.server.faults.wait_while_held(query.name)
+            held_at = self.server.faults.wait_while_held(query.name)
             self.server.stopping.wait(self.server.latency_s)
             answer = self._decide(query)
+            if held_at is not None:
+                answer.pause = held_at, partial(self.server.faults.wait_within, query.name)
             self._say(answer, entry)
         finally:
             self.server.book.close(entry, None if answer is None or answer.unsaid else answer.status)

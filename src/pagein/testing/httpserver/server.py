@@ -123,9 +123,18 @@ class RangeServer:
         """
         self._book.wait_for_requests(request_count, path=path, timeout_s=timeout_s)
 
-    def hold(self, path: str, *, times: int | None = None) -> None:
-        """Let requests for this object (the first `times` of them) wait until release(path)."""
-        self.faults.hold(path, times=times)
+    def hold(self, path: str, *, times: int | None = None, after_bytes: int | None = None) -> None:
+        """Let requests for this object (the first `times` of them) wait until release(path); or their answers, once
+        so many bytes of the body were sent."""
+        self.faults.hold(path, times=times, after_bytes=after_bytes)
+
+    def is_held(self, path: str) -> bool:
+        """Whether a request, or an answer, of this object waits.  Raises: ValueError if it is not to be held."""
+        return self.faults.is_held(path)
+
+    def wait_until_held(self, path: str, *, timeout_s: float = 10.0) -> None:
+        """Block until a request, or an answer, of this object waits.  Raises: TimeoutError."""
+        self.faults.wait_until_held(path, timeout_s=timeout_s)
 
     def release(self, path: str) -> None:
         """Let the held requests of this object go on, hold no more. Raises: ValueError if it is not held."""

@@ -3,8 +3,8 @@
 Guarantees: whoever has received a whole answer finds it in the statistics. A request is entered before
 anything is done about it and closed before the last piece of its answer is sent, so that a client that asks
 one thing after another never looks like two at once, and no test has to wait for the server's threads.
-Assumes: the server keeps that order. `sent_bytes` are body bytes handed to the kernel; a client that went
-away may have got fewer.
+Assumes: the server keeps that order. `sent_bytes` are body bytes handed to the kernel; of an answer that a
+client went away from, what it has received (delivery.py).
 Times are seconds of time.monotonic(), which on Linux all processes of the machine share.
 """
 
