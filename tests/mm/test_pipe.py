@@ -357,14 +357,28 @@ def test_while_requests_mostly_wait_there_are_many_of_them(latency_s):
     scan = Scan(Store(latency_s, 700 * MB))
     widths: list[int] = []
     scan.on_end = lambda: widths.append(scan.pipe.width)
-    scan.run(24)
-    assert widths[0] == WIDTH_START
-    assert max(widths) >= WIDTH_FILLING
+    while not scan.pipe.bandwidth_bytes_s:
+        scan.run(len(scan.ended) + 1)
+    assert scan.pipe.width == WIDTH_START
+    scan.run(len(scan.ended) + 24)
+    assert max(widths[-24:]) >= WIDTH_FILLING
+
+
+@pytest.mark.parametrize(("latency_s", "width"), [(0.001, WIDTH_START), (0.01, WIDTH_START), (0.1, WIDTH_FILLING)])
+def test_before_anything_is_known_but_that_a_store_is_far_no_request_waits_for_another(latency_s, width):
+    pipe = Pipe()
+    assert pipe.width == WIDTH_START
+    pipe.answered(0.0, latency_s)
+    assert pipe.width == width
+    pipe.ended(pipe.started(1.0), 2.0, MIB)  # it is slow
+    assert pipe.width == WIDTH_START
 
 
 @on_stores(lambda store: store.pipe_bytes <= MIB)
 def test_where_requests_mostly_wait_because_they_are_small_they_become_larger_and_not_more(store):
     scan = Scan(store)
+    while not scan.pipe.bandwidth_bytes_s:
+        scan.run(len(scan.ended) + 1)
     while len(scan.ended) < 24 and scan.pipe.width == WIDTH_START:
         scan.run(len(scan.ended) + 1)
     assert scan.pipe.width <= 2 * WIDTH_START

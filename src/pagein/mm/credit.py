@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT
 from .lru import Run, pay_for_used
+from .pipe import BANDWIDTH_BYTES_S_START
 
 if TYPE_CHECKING:
     from .openfile import OpenFile
     from .page import Page
+    from .pipe import Pipe
 
 ALLOWANCE_BYTES_MIN = 512 << 10
 ALLOWANCE_BYTES_MAX = 64 << 20
 """What may be fetched in vain for a reader who is not known yet: as much as takes the time that one request waits..."""
-ALLOWANCE_BYTES_S = 2e9
-"""...at this rate, until the store's is known."""
 CREDIT_PAGES_MAX = (64 << 20) >> PAGE_SHIFT
 """However much a reader has used, he cannot waste more than so much at a time."""
 STREAMS_MAX = 16
@@ -81,6 +81,10 @@ def jumped(file: OpenFile, credit: int) -> int:
 
 def allowance_pages(file: OpenFile) -> int:
     """What a reader who is not known yet may be lent: what his store could send in the time that one request waits."""
-    pipe = file.mapping.device.pipe
-    wait_bytes = pipe.pipe_bytes if pipe.is_full else pipe.latency_s * ALLOWANCE_BYTES_S
-    return int(min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX)) >> PAGE_SHIFT
+    return allowance_bytes(file.mapping.device.pipe) >> PAGE_SHIFT
+
+
+def allowance_bytes(pipe: Pipe) -> int:
+    """The same, in bytes."""
+    wait_bytes = pipe.pipe_bytes if pipe.is_full else pipe.latency_s * BANDWIDTH_BYTES_S_START
+    return int(min(max(wait_bytes, ALLOWANCE_BYTES_MIN), ALLOWANCE_BYTES_MAX))

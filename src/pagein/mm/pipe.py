@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 WINDOW_BYTES_START = 64 << 20
 """Until the pipe is known."""
+BANDWIDTH_BYTES_S_START = 2e9
+"""The same, for who has to go by something."""
 WINDOW_BYTES_MAX = 1 << 30
 """More than any pipe that Python can drain: 10 GB/s over 100 ms."""
 WINDOW_PIPES = 8
@@ -48,7 +50,7 @@ WIDTH_START = 4
 would come hardly earlier than the last, and it is the first that the reader waits for."""
 WIDTH_FILLING = 12
 """So many while the largest pieces wait longer than they arrive: the pipe is longer than what was seen of it, and none
-of them takes bandwidth from the others."""
+of them takes bandwidth from the others; and before anything was seen of one that is far."""
 WIDTH_MAX = 32
 WIDTH_GAIN = 1.25
 """Twice as many are kept, if so much more came of it (BBR leaves its start-up by the same test)."""
@@ -201,7 +203,7 @@ class Pipe:
     def width(self) -> int:
         """How many requests of readahead should be in flight."""
         width = max(self._proved_width, math.ceil(IN_FLIGHT_PIPES * self.pipe_bytes / PIECE_BYTES_MAX) + 1)
-        if self._is_long:
+        if self._is_long or self._may_be_long:
             width = max(width, WIDTH_FILLING)
         return min(2 * width if self._is_probing else width, WIDTH_MAX)
 
@@ -211,6 +213,13 @@ class Pipe:
         if PIECE_PIPES * self.pipe_bytes < WIDTH_START * PIECE_BYTES_MAX:
             return False  # then pieces grow, not their number
         return len(self._durations_s) == FULL_FETCHES and max(self._durations_s) <= 2 * self.latency_s
+
+    @property
+    def _may_be_long(self) -> bool:
+        """Whether nothing is known but that it is far: who stands in line until another's request has come waits twice
+        as long.  (What is asked for by then is bounded by what a reader is lent.)"""
+        is_far = self.latency_s * BANDWIDTH_BYTES_S_START > WIDTH_START * PIECE_BYTES_MAX
+        return is_far and not self.bandwidth_bytes_s
 
     def window_bytes(self, share_bytes: int) -> int:
         """The largest window of one stream, at most *share_bytes*."""
