@@ -19,7 +19,7 @@ from tests.explored import (
     pytest_terminal_summary as pytest_terminal_summary,
 )
 
-from pagein.mm import zone
+from pagein.mm import rest, zone
 from pagein.mm.sync import HERE, SOMEBODY
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.schedule import Scheduler
@@ -46,12 +46,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def first_bytes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is opened brings its first bytes and no more, as from a store of whose files nobody reads on: what lies
+    behind them is asked for by requests, which a test can count, and have fail."""
+    monkeypatch.setattr(rest, "READ_ON_START", 0)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is locked, waiting, pinned or reserved in any cache that the test has made and that still exists.
 
     A module whose tests leave something behind on purpose overrides this fixture, and says why.
     """
+    rest._counters.clear()  # of another server on the same port
     made: weakref.WeakSet[zone.Zone] = weakref.WeakSet()
     make = zone.Zone.__init__
 

@@ -21,6 +21,7 @@ from .mm import readahead
 from .mm.debug import called, having
 from .mm.locking import OPEN
 from .mm.lockorder import LOOK
+from .mm.rest import Rest
 from .mm.sync import Errand, MakeWaiter, Steps, run_steps
 from .stores.source import Opened, Source
 from .table import InodeTable, Released
@@ -165,7 +166,7 @@ class Lookup:
                 ask = None
         asked_s = self._zone.door.now_s()  # later than the look began, if it has waited for its turn
         try:
-            opened = self._asked(source, known, ask)
+            opened, rest = self._asked(source, known, ask)
             if opened is None and again is not None and known is not None and known.opened is None:
                 opened = called(OPEN, self._zone, lambda: again() or source.open())()
         except OSError as error:
@@ -184,19 +185,36 @@ class Lookup:
         inode.mapping.device.answered(took_s)
         # (One that can grow may have been written to since the head came.)
         if opened is not None and memoryview(opened.head).nbytes and opened.size_bytes and not inode.has_room:
-            readahead.adopt_head(inode.mapping, opened.head, took_s)
+            its_rest = rest if inode.mapping.ops is opened.ops else None  # else it is closed by now
+            readahead.adopt_head(inode.mapping, opened.head, took_s, its_rest)
         if self._table.has_work:
             look.turn.end()
             self._table.follow_up()
         return inode
 
-    def _asked(self, source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None) -> Opened | None:
-        """What it is now; None if it is what is known."""
+    def _asked(
+        self, source: Source, known: Inode | None, ask: Callable[[], Opened | None] | None
+    ) -> tuple[Opened | None, Rest | None]:
+        """What it is now, None if it is what is known; and what comes behind its head."""
         if ask is None and known is None:
             ask = getattr(source, "open_with_head", None)  # of a SourceWithHead; isinstance() takes 30 µs
             if ask is not None:
                 self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
-        return called(OPEN, self._zone, ask or source.open)()
+                ask_for_more = getattr(source, "open_with_rest", None)
+                if ask_for_more is not None:
+                    return self._opened_with_rest(source, ask_for_more)
+        return called(OPEN, self._zone, ask or source.open)(), None
+
+    def _opened_with_rest(self, source: Source, ask: Callable[[int], Opened]) -> tuple[Opened, Rest]:
+        """As much of it as is likely to be wanted.  With what is closed then, the rest is."""
+        rest = Rest(self._zone.device_of(cast("AsksStore", source)))
+        try:
+            opened = called(OPEN, self._zone, lambda: ask(rest.size_bytes))()
+        except BaseException:
+            rest.close()
+            raise
+        rest.came(opened.rest)
+        return opened if opened.rest is None else opened._replace(rest=None, close=rest.closed_with(opened.close)), rest
 
     def _is_gone(self, known: Inode, ends_before: int, look: Look) -> None:
         """Nothing is there any more, or no file."""
@@ -299,7 +317,7 @@ class Lookup:
         if inode.opened is not None:
             return False
         inode.mapping.resume(opened.ops)
-        inode.opened = opened._replace(head=b"")
+        inode.opened = opened._replace(head=b"", rest=None)
         return True
 
     # -- looking again, for who reads -----------------------------------------------------------------------

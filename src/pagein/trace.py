@@ -127,9 +127,9 @@ class Trace:
         """It has answered."""
         self._end(id(request), {"bytes": brought_bytes, "failed": not brought_bytes})
 
-    def opened_with(self, file: str, store: str, brought_bytes: int, duration_s: float) -> None:
-        """The first bytes of a file have come with its opening."""
-        told = {"file": file, "offset": 0, "size": brought_bytes, "for": "opening"}
+    def opened_with(self, file: str, store: str, offset: int, brought_bytes: int, duration_s: float) -> None:
+        """Bytes of a file have come with its opening: the first, or what is behind them."""
+        told = {"file": file, "offset": offset, "size": brought_bytes, "for": "opening"}
         event: Event = {"name": f"fetch from {store}", "cat": "fetch", "id": f"{next(self._numbers):#x}"}
         now_us = self._file.now_us()
         self._file.add({**event, "ph": "b", "ts": max(0.0, now_us - duration_s * 1e6), "args": told})

@@ -141,11 +141,13 @@ def test_a_mistake_in_pagein_s_own_imports_is_not_taken_for_a_missing_extra() ->
 @pytest.mark.parametrize("answers", [0, 1], ids=["at open", "at a read"])
 @pytest.mark.parametrize("command", [["cat"], ["stat", "--read", "1M"], ["read", "--threads", "4"], ["demo"]])
 def test_ctrl_c_is_130_at_once_without_a_word(command: list[str], answers: int) -> None:
+    """At a read: what comes with the opening, or what is asked for next."""
     objects = StuckObjects({"data": os.urandom(1 << 20)}, answers=answers)
     with RangeServer(objects) as server:
+        server.hold("data", after_bytes=(1 << 20) - 1)
         try:
             with started(*command, server.url("data")) as process:
-                while not objects.stuck.wait(0.1):
+                while not (objects.stuck.wait(0.1) or server.is_held("data")):
                     assert process.poll() is None, process.communicate()
                 process.send_signal(signal.SIGINT)
                 out, err = process.communicate(timeout=TIMEOUT_S)  # while the server is still stuck

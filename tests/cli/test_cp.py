@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.cli.command import StuckObjects, run_here, started
+from tests.cli.command import run_here, started
 
 from pagein import PageCache
 from pagein.cli import copying
@@ -134,6 +134,7 @@ def test_an_archive_can_be_replaced_by_what_is_in_it(tmp_path: Path, capsys: pyt
     assert archive.read_bytes() == DATA * 4
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_a_local_file_is_as_it_was_if_the_source_breaks_off(path: Path, tmp_path: Path) -> None:
     with breaking_off() as url, PageCache("16 MiB") as cache:
         with pytest.raises(OSError, match="403"):
@@ -292,6 +293,7 @@ def test_a_file_that_is_mounted_is_written_in_place(
 
 
 @pytest.mark.usefixtures("mounted")
+@pytest.mark.usefixtures("first_bytes_only")
 def test_a_file_that_is_mounted_is_as_it_was_if_the_source_breaks_off(path: Path) -> None:
     with breaking_off() as url, PageCache("16 MiB") as cache, pytest.raises(OSError, match="403"):
         copying.copy(cache, url, str(path), lambda _: None)
@@ -323,6 +325,7 @@ def test_a_file_that_may_not_be_written_to_is_not_replaced(
     assert (tmp_path / "there").read_bytes() == b"older"
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_an_object_is_as_it_was_if_the_source_breaks_off(tmp_path: Path) -> None:
     """What is replaced whole is replaced only by a whole."""
     store = MemoryStore({"a": b"as it was"})
@@ -347,12 +350,12 @@ def test_a_full_disk_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_at_once_and_nothing_is_left(number: int, status: int, tmp_path: Path) -> None:
-    objects = StuckObjects({"data": DATA * 2}, answers=3)
-    with RangeServer(objects) as server, started("cp", server.url("data"), tmp_path / "copy") as process:
-        assert objects.stuck.wait(30.0)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30.0)
-        objects.answer_all()
+    with RangeServer({"data": DATA * 2}) as server:
+        server.hold("data", after_bytes=len(DATA))
+        with started("cp", server.url("data"), tmp_path / "copy") as process:
+            server.wait_until_held("data", timeout_s=30.0)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=30.0)
     assert (process.returncode, out, err) == (status, b"", b"")
     assert not list(tmp_path.iterdir())
 

@@ -224,6 +224,7 @@ def test_a_single_wrong_byte_of_the_library_is_exit_status_1(
 
 
 @pytest.mark.parametrize("answers_before", [2, 3])
+@pytest.mark.usefixtures("first_bytes_only")
 def test_an_object_that_changes_during_the_walk_is_an_error_never_a_mixture(
     answers_before: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -246,6 +247,7 @@ def test_an_object_that_has_changed_before_the_walk_is_wrong_from_end_to_end(
     assert rows_of(ended)["pagein"][-1] == "29"  # all but the empty one
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_a_contender_that_fails_is_told_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     # The object changes after pagein has read it: plain range reads, which look at validators too, fail.
     other = tar_of({name: data[::-1] for name, data in MEMBERS.items()})

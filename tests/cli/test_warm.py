@@ -54,6 +54,7 @@ def test_what_does_not_fit_is_left_out(path: Path, capsys: pytest.CaptureFixture
     assert document["cache_bytes"] == MIB
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_a_source_that_breaks_off_is_an_error_and_what_came_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """At the first piece: a source that refuses is not asked for all the others."""
 
@@ -139,6 +140,7 @@ def test_what_is_wrong_with_some_is_told_in_a_line_each_and_the_others_come(
 
 
 @pytest.mark.parametrize("names", [["broken", "good"], ["good", "broken"]])
+@pytest.mark.usefixtures("first_bytes_only")
 def test_the_room_of_a_source_that_breaks_off_is_for_the_others(
     names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,12 +219,12 @@ def test_ctrl_c_tells_what_has_come_though_another_source_does_not_answer() -> N
 
 
 def test_ctrl_c_ends_it_at_once_and_tells_what_has_come() -> None:
-    objects = StuckObjects({"data": DATA}, answers=1)
-    with RangeServer(objects) as server, started("warm", server.url("data")) as process:
-        assert objects.stuck.wait(30.0)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30.0)
-        objects.answer_all()
+    with RangeServer({"data": DATA}) as server:
+        server.hold("data", after_bytes=MIB)
+        with started("warm", server.url("data")) as process:
+            server.wait_until_held("data", timeout_s=30.0)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30.0)
     assert process.returncode == 130
     assert b"of 3 MiB in the cache" in out
     assert err == b""

@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 import pytest
 from tests.ecosystem.cases import MAKES
+from tests.wire import UNREAD_BYTES_MAX
 
 from pagein import PageCache
 from pagein.testing.httpserver import RangeServerProcess
@@ -80,4 +81,6 @@ def test_four_threads_download_a_dataset_once(way: Any, door: str, tmp_path: Pat
             found = way(lambda name: cache.open(server.url(name)), samples)
         assert all(table.equals(truth[at]) for at, table in found)
         assert len(found) == len(samples) * (THREADS if way is each_all_of_it else EPOCHS)
-        assert server.stats().sent_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+        size_bytes = sum(path.stat().st_size for path in tmp_path.iterdir())
+        # Of the first file that is opened more is asked for than its first bytes; nobody reads on there.
+        assert size_bytes <= server.stats().sent_bytes <= size_bytes + UNREAD_BYTES_MAX

@@ -138,6 +138,46 @@ class OpenWithHeadTakesItsSizeForTheObjects(Place):
         return self.Bad(self, path)
 
 
+class RestOfOtherBytes:
+    """What lies a page further on."""
+
+    stop_bytes = len(CONTENT)
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        content = CONTENT[offset_bytes + PAGE_SIZE :] + CONTENT
+        buffer[:] = content[: len(buffer)]
+
+    def close(self) -> None:
+        pass
+
+
+class RestThatBreaksOff(RestOfOtherBytes):
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        raise OSError(errno.ECONNRESET, "broken off")
+
+
+class OpenWithRestBringsOtherBytes(Place):
+    breaks = "O11"
+
+    class Bad(Object):
+        def open_with_rest(self, rest_bytes: int) -> Opened:
+            return self.open()._replace(head=CONTENT[:PAGE_SIZE], rest=RestOfOtherBytes())
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
+class OpenWithRestAlwaysBreaksOff(Place):
+    breaks = "O11"
+
+    class Bad(Object):
+        def open_with_rest(self, rest_bytes: int) -> Opened:
+            return self.open()._replace(head=CONTENT[:PAGE_SIZE], rest=RestThatBreaksOff())
+
+    def source(self, path: str) -> Object:
+        return self.Bad(self, path)
+
+
 class HasHalfADevice(Place):
     breaks = "O12"
 

@@ -238,16 +238,56 @@ READING = [
     ),
     mutation(
         "device", "a store gets a request more than it said",
-        "        if self.in_flight >= self.requests_max:\n",
-        "        if self.in_flight > self.requests_max:\n",
+        "        if self.in_flight + self.rests >= self.requests_max:\n",
+        "        if self.in_flight + self.rests > self.requests_max:\n",
         "device/test_line.py::test_no_more_requests_are_in_flight_than_the_store_takes_and_every_reader_is_served",
     ),
     mutation(
+        "rest", "who was called before his turn is not called again",
+        "            self._ready = [one for one in self._ready if one not in following]\n",
+        "            following.clear()\n",
+        "mm/test_interleavings_of_rests.py::test_who_goes_on_alone_asks_for_nothing_more",
+    ),
+    mutation(
+        "rest", "after a part that did not come the next is taken for it",
+        "            with self._device.zone.lock:\n                self._has_failed = True\n            if isinstance",
+        "            if isinstance",
+        "mm/test_interleavings_of_rests.py::test_readers_of_one_file_share_the_rest",
+    ),
+    mutation(
+        "rest", "an answer is closed while somebody receives it",
+        "        return None if self._line else self._ended()\n",
+        "        return self._ended()\n",
+        "mm/test_interleavings_of_rests.py::test_closing_against_who_reads_on",
+    ),
+    mutation(
+        "rest", "an answer that has come keeps its place at the store",
+        "        self._device.rests -= answer is not None\n",
+        "",
+        "mm/test_interleavings_of_rests.py::test_who_goes_on_alone_asks_for_nothing_more",
+    ),
+    mutation(
+        "rest", "an answer may be gone on with however old it is",
+        "            if not watcher.wait(REST_S):\n",
+        "            if not watcher.wait(1e9):\n",
+        "stores/test_http_rest.py::test_nobody_holds_an_answer_for_long",
+    ),
+    mutation(
+        "rest", "who reads no further counts as one who does",
+        "        elif request.wanted or self._claim_count:  #",
+        "        else:  #",
+        "stores/test_http_rest.py::test_who_reads_no_more_than_the_first_bytes_is_not_one_who_reads_on",
+    ),
+    mutation(
+        "rest", "any number of answers are left open",
+        "    if not is_likely or device.rests_asked >= min(RESTS_MAX, device.requests_max // 4):\n",
+        "    if not is_likely:\n",
+        "stores/test_http_rest.py::test_however_many_are_opened_at_once_the_others_are_served",
+    ),
+    mutation(
         "device", "a request ahead that has ended keeps its place in the pipe",
-        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
-        "        if not request.wanted:\n            self._ahead_in_flight -= 1\n",
-        '        assert started is not None, "a page that stands in line is nobody\'s to unlock"\n'
-        "        if not request.wanted:\n",
+        "            if not request.wanted:\n                self._ahead_in_flight -= 1\n",
+        "            if not request.wanted:\n",
         "device/test_line.py::test_what_is_ahead_takes_as_many_requests_as_fill_the_pipe",
     ),
     mutation(

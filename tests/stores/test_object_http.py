@@ -33,6 +33,7 @@ def asked(server: RangeServer, method: str = "GET") -> list[RequestRecord]:
 # -- a correct server --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_an_object_reads_as_its_bytes(server: RangeServer) -> None:
     with pagein.PageCache("16M", debug=True) as cache:
         with cache.open(server.url("a")) as file:
@@ -43,6 +44,7 @@ def test_an_object_reads_as_its_bytes(server: RangeServer) -> None:
             assert file.read() == EMPTY
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_open_is_one_get_of_the_first_bytes_and_a_cold_mebibyte_another(server: RangeServer) -> None:
     with pagein.PageCache("16M", debug=True) as cache, cache.open(server.url("a")) as file:
         assert [record.method for record in server.stats().log] == ["GET"]
@@ -60,6 +62,7 @@ def test_an_object_no_larger_than_that_is_one_request(server: RangeServer, objec
         assert server.stats().request_count == 1
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_of_many_that_open_at_once_one_brings_the_first_bytes(server: RangeServer) -> None:
     with pagein.PageCache("16M", debug=True) as cache, ThreadPoolExecutor(8) as pool:
         files = list(pool.map(lambda _: cache.open(server.url("a")), range(8)))

@@ -67,6 +67,7 @@ def test_a_server_that_does_not_answer_is_asked_once(server: RangeServer) -> Non
 @pytest.mark.parametrize(
     ("name", "fault"), [("empty", None), ("empty", "no-range"), ("a", "no-range"), ("a", "truncate")]
 )
+@pytest.mark.usefixtures("first_bytes_only")
 def test_where_the_first_bytes_cannot_be_had_so_it_is_opened_without_them(
     server: RangeServer, objects: dict[str, bytes], name: str, fault: str | None
 ) -> None:

@@ -34,16 +34,11 @@ def cp(source: str, target: str) -> None:
     """
     source = place_of(source)
     target = target_of(source, place_of(target))
-    with passing_cache() as cache, screen.transfer(screen.err()) as progress:
-        task = progress.add_task("copying", total=_size(cache, source))
+    with passing_cache() as cache, cache.open(source) as file, screen.transfer(screen.err()) as progress:
+        assert isinstance(file, pagein.File)  # it stays open: what has come of it is gone on with
+        task = progress.add_task("copying", total=file.size_bytes)
         _require_writable(cache, target)
         copy(cache, source, target, lambda copied_bytes: progress.update(task, completed=copied_bytes))
-
-
-def _size(cache: pagein.PageCache, source: str) -> int:
-    with cache.open(source) as file:
-        assert isinstance(file, pagein.File)
-        return file.size_bytes
 
 
 def _require_writable(cache: pagein.PageCache, target: str) -> None:

@@ -17,8 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT
+from .locking import READAHEAD
 from .page import LockedPage
-from .pipe import WINDOW_BYTES_MAX, Pipe
+from .pipe import WINDOW_BYTES_MAX, Pipe, Started
 from .rac import read_run
 from .readpage import Outcome, do_readpage
 from .request import Request
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable
 
     from .openfile import OpenFile, Stream
+    from .rest import Rest
     from .zone import Zone
 
 MERGED_PAGES_MAX = 2048
@@ -68,6 +70,10 @@ class BackingDevice:
         self.turns_in_flight: int = 0
         """Looks, of which the pipe knows nothing."""
         self._turns_in_line = 0
+        self.rests_asked: int = 0
+        """Openings that were asked for more than the first bytes (rest.py)..."""
+        self.rests: int = 0
+        """...and those that were answered, of which all has not come: each is a request that the store is answering."""
 
     @property
     def in_flight(self) -> int:
@@ -91,7 +97,7 @@ class BackingDevice:
             self.fetched_bytes += brought_bytes
             self._note_duration(duration_s)
             if self.zone.tracer is not None:
-                self.zone.tracer.opened_with(name, self.name, brought_bytes, duration_s)
+                self.zone.tracer.opened_with(name, self.name, 0, brought_bytes, duration_s)
 
     # -- asking --------------------------------------------------------------------------------------
 
@@ -100,15 +106,31 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file.stream, 1)
+            mapping = request.page.mapping
+            unwanted = None if mapping.rest is None else self._claim_rest(mapping.rest, request)
             needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
-            if not (needed or self.has_room_for(request)):
+            is_begun = needed or request.rest is not None or self.has_room_for(request)
+            if is_begun:
+                self._begin(request)
+            else:
                 request.reader_calls = False  # whoever makes room for it hands it over
                 self._enqueue(request)
-                return
-            self._begin(request)
-        if request.reader_calls:
-            return
-        self.hand_over(request)
+        if is_begun and not request.reader_calls:
+            self.hand_over(request)
+        if unwanted is not None:
+            unwanted.close()
+
+    def _claim_rest(self, rest: Rest, request: Request) -> Rest | None:
+        """Have a request be the next part of what came with the opening, if it is; or what the caller has to close, if
+        nobody can claim any more of it.  Zone's lock held."""
+        if rest.claim(request):
+            request.reader_calls = False  # he might not come to it before others wait for theirs
+            if rest.index < rest.stop_index:
+                return None
+        elif not rest.is_passed_by(request):
+            return None
+        request.page.mapping.rest = None
+        return rest
 
     def let_through(self, request: Request) -> None:
         """Take a request out of the line, for a store that needs it: the caller hands it over.  Zone's lock held."""
@@ -147,7 +169,7 @@ class BackingDevice:
 
         There are enough workers (zone.py): an operation that reads through the cache waits for others to be called.
         """
-        if not request.page.mapping.ops.blocking:
+        if not request.page.mapping.ops.blocking and request.rest is None:
             self.perform(request)
             return
         request.page.owner = None
@@ -163,6 +185,8 @@ class BackingDevice:
     def perform(self, request: Request, *, caller_waits: bool = False) -> None:
         """Call the operation, and keep what it raises."""
         page = request.page
+        if request.rest is not None and not request.rest.begins(request):
+            return
         request.caller_waits = caller_waits
         page.owner = self.zone.door.thread_id()
         is_needed = not request.given_up and (request.wanted or not request.file.closed)
@@ -170,7 +194,9 @@ class BackingDevice:
             self._let_go(request)
             return
         try:
-            if page.page_count == 1:
+            if request.rest is not None and self._went_on(request.rest, page):
+                page.end_read()
+            elif page.page_count == 1:
                 self._ended_with(request, do_readpage(request.file, page))
             else:
                 read_run(request.file, page)
@@ -179,6 +205,14 @@ class BackingDevice:
             page.mapping.note_read_error(error)
         finally:
             request.returned()
+
+    def _went_on(self, rest: Rest, page: LockedPage) -> bool:
+        try:
+            with self.zone.in_store_code(READAHEAD, page):
+                return rest.fill(page)
+        except BaseException:
+            page.unlock()
+            raise
 
     def _let_go(self, request: Request) -> None:
         request.page.owner = self.zone.door.thread_id()
@@ -221,7 +255,7 @@ class BackingDevice:
         """Whether it need not wait in line."""
         if self.zone.closed:
             return True  # nothing is asked any more, and its page is let go
-        if self.in_flight >= self.requests_max:
+        if self.in_flight + self.rests >= self.requests_max:
             return False
         if isinstance(request, Turn) or request.wanted:
             return True
@@ -242,6 +276,9 @@ class BackingDevice:
         return -(-(self.pipe.width - kept) // max(len(asking), 1))
 
     def _begin(self, request: Request) -> None:
+        if request.rest is not None:  # the store has been asked, and how long it takes from here on says nothing of it
+            request._started = Started(self.zone.door.now_s())
+            return
         if not request.wanted:
             self._ahead_in_flight += 1
             self._ahead_in_flight_of[request.file.stream] += 1
@@ -272,20 +309,22 @@ class BackingDevice:
         self.zone.count_stream(request.file.stream, -1)
         started = request._started
         assert started is not None, "a page that stands in line is nobody's to unlock"
-        if not request.wanted:
-            self._ahead_in_flight -= 1
-            _count_down(self._ahead_in_flight_of, request.file.stream)
-        now_s = self.zone.door.now_s()
-        mapping = request.page.mapping
-        if request._brought_bytes and mapping.ops.validates:
-            mapping.validated_s = max(mapping.validated_s, started.at_s)
-        self.pipe.ended(started, now_s, request._brought_bytes)
+        now_s, mapping = self.zone.door.now_s(), request.page.mapping
         self.fetched_bytes += request._brought_bytes
-        if not request.is_asked:
-            return
-        self._note_duration(now_s - started.at_s)
-        if self.zone.tracer is not None:
-            self.zone.tracer.fetch_ended(request, request._brought_bytes)
+        if request.rest is None:
+            if not request.wanted:
+                self._ahead_in_flight -= 1
+                _count_down(self._ahead_in_flight_of, request.file.stream)
+            if request._brought_bytes and mapping.ops.validates:
+                mapping.validated_s = max(mapping.validated_s, started.at_s)
+            self.pipe.ended(started, now_s, request._brought_bytes)
+        if request.is_asked:
+            self._note_duration(now_s - started.at_s)
+            if self.zone.tracer is not None:
+                self.zone.tracer.fetch_ended(request, request._brought_bytes)
+        elif request.rest is not None and request._brought_bytes and self.zone.tracer is not None:
+            place = request.page.offset, request._brought_bytes
+            self.zone.tracer.opened_with(mapping.name, self.name, *place, now_s - started.at_s)
 
     def _note_duration(self, duration_s: float) -> None:
         self.latencies[sum(bound_s < duration_s for bound_s in LATENCY_BOUNDS_S)] += 1

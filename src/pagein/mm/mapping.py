@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .aops import AddressSpaceOperations
     from .arena import Arena
     from .device import BackingDevice
+    from .rest import Rest
     from .sync import Lock
     from .wait import Wait, Wanting
     from .zone import Zone
@@ -66,6 +67,8 @@ class AddressSpace:
     )  # fmt: skip
 
     # Set under the zone's lock.
+    rest: Rarely[Rest | None] = Rarely(None)
+    """What comes behind the bytes that came with its opening (rest.py)."""
     last_failure: Rarely[BaseException | None] = Rarely(None)
     """Why something of it could not be stored, unless something has been stored since."""
     tail_refusal: Rarely[BaseException | None] = Rarely(None)
@@ -552,6 +555,7 @@ class AddressSpace:
         with self.zone.lock, self.dirty_lock:
             if not (self.suspended or self.in_flight or self.is_changing):
                 self.suspended = True
+                self.rest = None  # its operations are closed next, and it with them
                 self.may_write_short = self.short_writes = False
             return self.suspended
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .mapping import AddressSpace
     from .openfile import OpenFile
     from .page import LockedPage
+    from .rest import Rest
     from .wait import Wait
     from .zone import Zone
 
@@ -56,6 +57,9 @@ his allowance goes, since every doubling costs the time that a request waits..."
 START_GROWTH = 4
 """Each request of it is so many times as large as the one before: the first comes early, and with the one that came
 before they are no more than `pipe.WIDTH_START`, so that none stands in line while the others wait."""
+REST_PIECE_PAGES = (2 << 20) >> PAGE_SHIFT
+"""So much is read at once of what came with the opening: it costs a few turns of the interpreter's lock, and nobody can
+read a page of it before all has come."""
 START_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """...but only once his windows have grown to so much by themselves."""
 SCALE_MIN = 1 / 16
@@ -178,12 +182,22 @@ def fault_readahead(file: OpenFile, index: int) -> None:
 # -- what came by itself ---------------------------------------------------------------------------------------
 
 
-def adopt_head(mapping: AddressSpace, data: ReadableBuffer, took_s: float) -> None:
+def adopt_head(mapping: AddressSpace, data: ReadableBuffer, took_s: float, rest: Rest | None = None) -> None:
     """Make the first pages of a file Uptodate with bytes that came when it was opened: as if they were read ahead.
 
-    No more than a window would be, in memory that can be had.  Blocks: no.
+    No more than a window would be, in memory that can be had.  *rest* is what comes behind them.  Blocks: no.
     """
-    _adopt(mapping, memoryview(data), 0, took_s, are_wanted=False)
+    head = memoryview(data)
+    page_count = _adopt(mapping, head, 0, took_s, are_wanted=False)
+    if rest is None:
+        return
+    if page_count << PAGE_SHIFT == head.nbytes < mapping.i_size:
+        with mapping.zone.lock:
+            rest.begin(page_count, mapping.i_size)
+            mapping.rest = rest
+        rest.watch()
+    else:
+        rest.close()
 
 
 def adopt(mapping: AddressSpace, data: ReadableBuffer, offset_bytes: int, took_s: float) -> None:
@@ -192,7 +206,7 @@ def adopt(mapping: AddressSpace, data: ReadableBuffer, offset_bytes: int, took_s
     _adopt(mapping, memoryview(data)[(index << PAGE_SHIFT) - offset_bytes :], index, took_s, are_wanted=True)
 
 
-def _adopt(mapping: AddressSpace, data: memoryview, index: int, took_s: float, *, are_wanted: bool) -> None:
+def _adopt(mapping: AddressSpace, data: memoryview, index: int, took_s: float, *, are_wanted: bool) -> int:
     zone = mapping.zone
     reaches_end = (index << PAGE_SHIFT) + data.nbytes >= mapping.i_size
     page_count = mapping.page_count - index if reaches_end else data.nbytes >> PAGE_SHIFT
@@ -200,12 +214,13 @@ def _adopt(mapping: AddressSpace, data: memoryview, index: int, took_s: float, *
     wanted_pages = granted_pages if are_wanted else 0
     page = mapping.grab_run(index, granted_pages, wanted_pages=wanted_pages) if granted_pages else None
     if page is None:
-        return
+        return 0
     mapping.device.opened(mapping.name, page.size_bytes, took_s)
     if not are_wanted and page.page_count < mapping.page_count:
         page.marker_index = page.page_count // 2
     page.write(data[: page.size_bytes])
     page.end_read()
+    return page.page_count
 
 
 # -- by wish -------------------------------------------------------------------------------------------------
@@ -318,7 +333,9 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         file.ra_credit = jumped(file, credit)
         return window
     if hit_marker and not mapping.device.pipe.bandwidth_bytes_s and window.page_count >= START_PAGES_MIN:
-        window = window.grown(min(START_PAGES, max_pages))
+        rest = mapping.rest  # what it brings is on its way: to ask for what lies behind it costs no more time
+        rest_pages = rest.stop_index - rest.index if rest is not None else 0
+        window = window.grown(min(START_PAGES + rest_pages, max_pages))
     if hit_marker:
         piece_pages = _piece_pages(file)
         lent_pages = credit - credit % piece_pages if credit > piece_pages else credit  # in whole pieces
@@ -368,8 +385,13 @@ def _submit_ahead(
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
     is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
+    rest = file.mapping.rest
     while index < stop_index:
-        index, page = _grab_ahead(file.mapping, index, min(index + piece_pages, stop_index), wanted_stop=wanted_stop)
+        piece_stop = min(index + piece_pages, stop_index)
+        is_rest = rest is not None and rest.index == index < rest.stop_index
+        if rest is not None and is_rest:
+            piece_stop = min(index + REST_PIECE_PAGES, stop_index, rest.stop_index)
+        index, page = _grab_ahead(file.mapping, index, piece_stop, wanted_stop=wanted_stop)
         if page is not None:
             if not is_fault:  # what lies around it has a bound of its own
                 asked_for(file, page, wanted_stop)  # before his marker can be hit
@@ -377,7 +399,7 @@ def _submit_ahead(
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
-            if is_start:  # see `START_GROWTH`
+            if is_start and not is_rest:  # see `START_GROWTH`
                 piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES))
         elif index < stop_index:
             return

@@ -33,8 +33,8 @@ class Tracer(Protocol):
     def fetch_ended(self, request: Request, brought_bytes: int) -> None:
         """It has answered; with nothing, if that failed."""
 
-    def opened_with(self, file: str, store: str, brought_bytes: int, duration_s: float) -> None:
-        """The first bytes of a file have come with its opening."""
+    def opened_with(self, file: str, store: str, offset: int, brought_bytes: int, duration_s: float) -> None:
+        """Bytes of a file have come with its opening: the first, or what is behind them."""
 
     def removed(self, runs: Iterable[Run], *, is_eviction: bool) -> None:
         """Pages have left the cache."""

@@ -23,7 +23,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlunsplit
@@ -110,7 +110,11 @@ class HTTPSource:
 
     def open_with_head(self) -> Opened:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
-        opened = self._opened_with_head(None)
+        return self.open_with_rest(0)
+
+    def open_with_rest(self, rest_bytes: int) -> Opened:
+        """The same, and of what lies behind them, which is left in the connection."""
+        opened = self._opened_with_head(None, rest_bytes)
         assert opened is not None, "it was asked without a condition"
         return opened
 
@@ -118,13 +122,21 @@ class HTTPSource:
         """One HEAD, and a GET of one byte where HEAD is not answered, or says that nothing is there."""
         return self._opened(self._meta())
 
-    def _opened(self, meta: Meta, data: bytes | bytearray = b"", *, version: str | None = None) -> Opened:
+    def _opened(
+        self,
+        meta: Meta,
+        data: bytes | bytearray = b"",
+        rest: RestOfHTTPAnswer | None = None,
+        *,
+        version: str | None = None,
+    ) -> Opened:
         ops = HTTPOperations(self, meta, version=version)
         return Opened(
             ops,
             meta["size"],
             ops.version,
             head=data,
+            rest=rest,
             close=ops.close,
             look=ops.look,
             again=ops.again,
@@ -146,10 +158,10 @@ class HTTPSource:
         meta = self._meta()
         return None if is_same_version(was, meta) else self._opened(meta)
 
-    def _opened_with_head(self, known: Meta | None) -> Opened | None:
+    def _opened_with_head(self, known: Meta | None, rest_bytes: int = 0) -> Opened | None:
         """The object with its first bytes; None if it is the version that is known."""
         try:
-            found = retrying(partial(self._first_bytes, known), self._ask.retries)
+            found = retrying(partial(self._first_bytes, known, rest_bytes), self._ask.retries)
         except OSError as error:
             status = status_of(error)
             if status == 304 and known is not None:
@@ -159,22 +171,27 @@ class HTTPSource:
             raise
         return None if found is None else self._opened(*found)
 
-    def _first_bytes(self, known: Meta | None) -> tuple[Meta, bytearray] | None:
-        headers = {"Range": range_header(0, HEAD_BYTES)}
+    def _first_bytes(
+        self, known: Meta | None, rest_bytes: int
+    ) -> tuple[Meta, bytearray, RestOfHTTPAnswer | None] | None:
+        headers = {"Range": range_header(0, HEAD_BYTES + rest_bytes)}
         if known is not None and known["e_tag"]:
             headers["If-None-Match"] = known["e_tag"]
-        with self._ask.asked("GET", headers) as answer:
+        with ExitStack() as asked:
+            answer = asked.enter_context(self._ask.asked("GET", headers))
             meta, start, stop = self._ask.part(answer)
             if known is not None and is_same_version(known, meta):
                 self._ignores_conditions = True
                 return None  # the bytes are left unread
-            if (start, stop) != (0, min(HEAD_BYTES, meta["size"])) or answer.length != stop:
+            head_stop, most = min(HEAD_BYTES, meta["size"]), min(HEAD_BYTES + rest_bytes, meta["size"])
+            if start or not head_stop <= stop <= most or answer.length != stop:  # (some send no more at once)
                 raise store_failed(self.name, "other bytes than the first") from NoRanges()
-            data = bytearray(stop)
+            data = bytearray(head_stop)
             with memoryview(data) as buffer:
-                if (got_bytes := answer.readinto(buffer)) != stop:
+                if (got_bytes := answer.readinto(buffer)) != len(data):
                     raise self._ask.broken_off(0, stop) from BrokenOff(f"after {got_bytes} bytes")
-        return meta, data
+            rest = RestOfHTTPAnswer(self._ask, answer, asked.pop_all(), len(data)) if answer.length else None
+        return meta, data, rest
 
     def _meta(self) -> Meta:
         try:
@@ -194,6 +211,45 @@ class HTTPSource:
             if not isinstance(error.__cause__, NoRanges) and status_of(error) != 416:
                 raise
         return retrying(lambda: self._ask.meta("GET"), self._ask.retries)  # the body is left unread
+
+
+class RestOfHTTPAnswer:
+    """What has not been read of an answer: it is in the connection, which nobody else uses meanwhile."""
+
+    __slots__ = ("_answer", "_ask", "_asked", "_at_bytes")
+
+    def __init__(self, ask: Asker, answer: Any, asked: ExitStack, at_bytes: int) -> None:
+        self._ask = ask
+        self._answer = answer
+        self._asked: ExitStack | None = asked
+        """What gives the connection back.  While bytes are received it is on that thread's stack only, so that a child
+        that is forked then does not touch what the thread was in the middle of."""
+        self._at_bytes = at_bytes
+
+    @property
+    def stop_bytes(self) -> int:
+        """As `RestOfAnswer.stop_bytes`."""
+        left_bytes: int = self._answer.length
+        return self._at_bytes + left_bytes
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        """As `RestOfAnswer.fill`."""
+        asked, self._asked = self._asked, None
+        stop = offset_bytes + len(buffer)
+        if asked is None or offset_bytes != self._at_bytes:
+            raise self._ask.broken_off(offset_bytes, stop)
+        with asked:
+            if self._answer.readinto(buffer) < len(buffer):
+                raise self._ask.broken_off(offset_bytes, stop) from BrokenOff()
+            self._at_bytes = stop
+            if self._answer.length:
+                self._asked = asked.pop_all()
+
+    def close(self) -> None:
+        """As `RestOfAnswer.close`."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.close()
 
 
 class HTTPOperations(RangeOperations):

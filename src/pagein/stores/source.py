@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from ..mm.aops import AddressSpaceOperations
+from ..mm.rest import RestOfAnswer
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -32,6 +33,8 @@ class Opened(NamedTuple):
     """An ETag, or mtime and size: equal versions have equal bytes."""
     head: ReadableBuffer = b""
     """Its first bytes, if they came with the answer: whole pages, or all that there are."""
+    rest: RestOfAnswer | None = None
+    """What was asked for behind the head, and not read."""
     close: Callable[[], None] = _nothing
     """Called once, when no mapping uses ``ops`` any more."""
     look: Callable[[], Opened | None] | None = None
@@ -76,6 +79,14 @@ class SourceWithHead(Source, Protocol):
 
     def open_with_head(self) -> Opened:
         """As `open`, of an object of which nothing is in the cache yet."""
+
+
+class SourceWithRest(SourceWithHead, Protocol):
+    """One that may leave the rest of such an answer unread, for who reads on.  It has a ``device_key``, too."""
+
+    def open_with_rest(self, rest_bytes: int) -> Opened:
+        """As `open_with_head`; so much behind the head, if any, is asked for with it, and comes as `Opened.rest`:
+        whoever has that closes it."""
 
 
 @runtime_checkable

@@ -90,8 +90,10 @@ _TABLE = (
     ),
     Clause(
         "O11",
-        "Opened.head is the first bytes of the object, and open_with_head() opens what open() does",
-        "Give as head the bytes from offset 0 on of the version that you return, or nothing.",
+        "Opened.head is the first bytes of the object, Opened.rest what follows them, and open_with_head() and "
+        "open_with_rest() open what open() does",
+        "Give as head the bytes from offset 0 on of the version that you return, or nothing; let rest.fill() bring "
+        "what follows them, in order, up to rest.stop_bytes.",
     ),
     Clause(
         "O12",

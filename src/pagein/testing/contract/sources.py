@@ -6,6 +6,7 @@ Not here: opening for writing (writing.py, creating.py), what it leaves behind (
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 from ...file import File
 from ...stores import source_of
@@ -19,6 +20,8 @@ from .rig import NotApplicable, Rig
 
 AHEAD_PAGES = 8
 """So many of the first pages are read at once: of a larger file all that `Rig.sample` has of its beginning."""
+REST_BYTES = 1 << 20
+"""So much is asked for behind the head."""
 _DEVICE = ("device_key", "device_name", "requests_max")
 
 
@@ -84,6 +87,14 @@ def through_a_cache(rig: Rig) -> None:
             _require_head(rig, opened, where)
         finally:
             rig.shut(opened)
+    if hasattr(source, "open_with_rest"):
+        where = "source.open_with_rest()"
+        opened = rig.opened_by(where, partial(source.open_with_rest, REST_BYTES))
+        try:
+            _require_head(rig, opened, where)
+            _require_rest(rig, opened, where)
+        finally:
+            rig.shut(opened)
     _require_again(rig, source)
     where = "cache.open(source)"
     with rig.cache() as cache:
@@ -128,6 +139,27 @@ def _require_head(rig: Rig, opened: Opened, where: str) -> None:
     except TypeError as error:
         rig.fail("O11", f"{error}", f"{where}, head")
     _compare(rig, head, "O11", f"{where}, head")
+
+
+def _require_rest(rig: Rig, opened: Opened, where: str) -> None:
+    """Piece by piece, as requests for what is behind the head take it."""
+    rest, content = opened.rest, bytearray(opened.head)
+    if rest is None:
+        return
+    where = f"{where}, rest"
+    try:
+        while len(content) < (stop_bytes := rest.stop_bytes):
+            piece = bytearray(min(stop_bytes - len(content), rig.size_bytes, 3 * PAGE_SIZE))
+            with rig.record.call(f"{where}.fill()"), memoryview(piece) as buffer:
+                rest.fill(buffer, len(content))
+            content += piece
+    except OSError as error:
+        rig.fail("O11", f"fill() raised {where_raised(error)}", where)
+    finally:
+        for _ in range(2):
+            with rig.record.call(f"{where}.close()"):
+                rest.close()
+    _compare(rig, bytes(content), "O11", where)
 
 
 def _require_again(rig: Rig, source: Source) -> None:

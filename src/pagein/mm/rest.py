@@ -1,0 +1,305 @@
+"""The rest of an answer: a file's first bytes came with its opening, and who reads on from there need not ask again.
+
+A reader who begins at the start of a file mostly goes on, and to ask for what lies behind the first bytes costs him the
+time that a request waits.  So the store is asked for more than the first bytes at once, and the rest of its answer is
+left unread: the buffers of the system fill, and the store's side waits.  It is read as he goes on, by the requests that
+follow one another from where the first bytes end; with the first that is for another part of it, it is let go of.
+Whether a reader is likely to go on, a counter of two bits says for each store, as those that predict branches do
+(Smith, "A Study of Branch Prediction Strategies", 1981).
+
+Guarantees: each byte is received once, in order; a part that does not come is asked for as if there were no rest; no
+thread waits for the part before its own.  A store has at most `RESTS_MAX` such answers, each of which is one of its
+requests; and one that is idle is let go of after `REST_S`: a server may have nobody else to
+answer, and of an object that is written to in place it might bring what was written since.
+Assumes: the zone's lock guards every field; the store's answer is used by the one request whose turn it is.
+Not here: the requests (device.py), how far they go (readahead.py); how an answer is kept (a store's `RestOfAnswer`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from ..units import PAGE_SHIFT, PAGE_SIZE
+from .credit import allowance_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from .device import BackingDevice
+    from .page import LockedPage
+    from .request import Request
+    from .sync import Waiter
+
+RESTS_MAX = 4
+"""So many a store has at most, and a quarter of the requests that it takes."""
+REST_S = 0.5
+"""After so long it is not gone on with: who goes on does so at once."""
+REST_BYTES_START = 8 << 20
+"""So much is asked for behind the first bytes while nothing is known of the store.  One connection may bring less at
+once than several would, so it is not all that could come while a request waits..."""
+REST_BYTES_MIN, REST_BYTES_MAX = 512 << 10, 16 << 20
+"""...and this, in whole pages, once it is known what that is."""
+CACHE_SHARE = 4
+"""It is no more than a quarter of the cache, as a window is."""
+READ_ON_LIKELY, READ_ON_START, READ_ON_MAX = 2, 2, 3
+"""The counter: who goes on counts one up; who does not two down, as a connection that has to be made anew costs twice
+what is saved.  It is likely until it is known."""
+COUNTERS_MAX = 256
+
+_counters: OrderedDict[Hashable, int] = OrderedDict()
+"""One for each store, by its key, whichever cache it is behind: of this process, as connections are.  A new one brings
+little that nobody reads; one that has brought much before may bring as much once more, and is there only where somebody
+has read so much.  No lock: a count that two caches change at once may be lost."""
+
+
+class RestOfAnswer(Protocol):
+    """What a store has been asked for, and was not read of its answer."""
+
+    @property
+    def stop_bytes(self) -> int:
+        """Where it ends, in bytes of the file."""
+
+    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+        """Receive the next bytes, which are those at *offset_bytes*.
+
+        Blocks: as long as the store takes.  Raises: OSError if they do not come: then it is over.
+        """
+
+    def close(self) -> None:
+        """Nobody wants what is left.  Once more does no harm.  Blocks: no."""
+
+
+class Rest:
+    """What comes behind the first pages of one file, claimed by requests part by part."""
+
+    __slots__ = (
+        "_answer", "_at_index", "_came_s", "_claim_count", "_device", "_has_failed", "_has_place", "_is_over",
+        "_is_told", "_line", "_ready", "_watcher", "index", "size_bytes", "stop_index",
+    )  # fmt: skip
+
+    def __init__(self, device: BackingDevice) -> None:
+        """For a file that is about to be opened: ``size_bytes`` of it are to be asked for behind its first.
+
+        Locks: takes the zone's lock.
+        """
+        self._device = device
+        self._answer: RestOfAnswer | None = None
+        self.index: int = 0
+        """The first page that nobody has claimed..."""
+        self.stop_index: int = 0
+        """...and the one behind the last that may be."""
+        self._at_index = 0
+        """The page whose bytes come next."""
+        self._line: list[Request] = []  # short, as is the next
+        """Who has claimed a part that has not come, in order..."""
+        self._ready: list[Request] = []
+        """...and who of them was called before his turn."""
+        self._watcher: Waiter | None = None
+        self._came_s = 0.0
+        self._claim_count = 0
+        self._is_told = False
+        """The device was told whether somebody reads on."""
+        self._has_failed = False
+        self._is_over = False
+        """No part is claimed any more."""
+        with device.zone.lock:
+            self.size_bytes: int = _bytes_to_ask_for(device)
+            self._has_place = self.size_bytes > 0
+            device.rests_asked += self._has_place
+
+    # -- from the opening to the first part --------------------------------------------------------------
+
+    def came(self, answer: RestOfAnswer | None) -> None:
+        """The file was opened; this is the rest, if there is any.  Locks: takes the zone's lock."""
+        if answer is None:
+            self.close()
+            return
+        with self._device.zone.lock:
+            self._answer = answer
+            self._came_s = self._device.zone.door.now_s()
+            self._device.rests += 1
+
+    def closed_with(self, close: Callable[[], object]) -> Callable[[], None]:
+        """How to close this, and then what the file's operations have."""
+
+        def close_both() -> None:
+            self.close()
+            close()
+
+        return close_both
+
+    def begin(self, index: int, size_bytes: int) -> None:
+        """The first pages of the file, up to *index*, are in the cache, and so parts may be claimed: of a file of
+        *size_bytes*.  Zone's lock held."""
+        self.index = self.stop_index = self._at_index = index
+        if self._answer is not None:
+            stop_bytes = self._answer.stop_bytes  # whole pages, but for the file's last
+            self.stop_index = stop_bytes + (PAGE_SIZE - 1 if stop_bytes == size_bytes else 0) >> PAGE_SHIFT
+
+    def watch(self) -> None:
+        """Have it let go of when it has been there for too long: by a worker, who waits that long.  Locks: takes the
+        zone's lock."""
+        zone = self._device.zone
+        with zone.lock:
+            if self._is_over:
+                return
+            watcher = self._watcher = zone.door.waiter()
+
+        def watch() -> None:
+            if not watcher.wait(REST_S):
+                self.close()
+
+        try:
+            zone.io.start(watch)
+        except (ValueError, RuntimeError):  # the cache was closed; no thread is to be had
+            self.close()
+
+    def close(self) -> None:
+        """No part is claimed any more.  Once more does no harm.  Locks: takes the zone's lock."""
+        with self._device.zone.lock:
+            answer = self.let_go()
+        self._closed(answer)
+
+    # -- claiming, under the zone's lock -----------------------------------------------------------------
+
+    def claim(self, request: Request) -> bool:
+        """Whether this is the next part, which is the request's from now on.
+
+        Who asks for his own page alone, to have it with its lock, claims none.
+        """
+        page = request.page
+        is_next = page.index == self.index
+        if not is_next:
+            self._tell(is_read_on=False)
+        elif request.wanted or self._claim_count:  # else it is what is ahead of one who is within the first bytes
+            self._tell(is_read_on=True)
+        if not is_next or request.keeps_lock:
+            return False
+        if self._only_tells:
+            self.index += page.page_count
+            self._claim_count += 1
+            return False
+        if self._is_lost or page.index + page.page_count > self.stop_index:
+            return False
+        self.index += page.page_count
+        self._claim_count += 1
+        self._line.append(request)
+        request.rest = self
+        if self.index >= self.stop_index:
+            self._end_claims()
+        return True
+
+    def is_passed_by(self, request: Request) -> bool:
+        """Whether a request that has not claimed a part leaves none for others to claim.
+
+        One that is for another place does not: of several who read a file, one may begin at its start.
+        """
+        page = request.page
+        if self._only_tells:
+            return False
+        return self._is_lost or (page.index < self.stop_index and page.index + page.page_count > self.index)
+
+    @property
+    def _only_tells(self) -> bool:
+        """Whether nothing was asked for, and all that is of interest is whether somebody reads on."""
+        return self._answer is None and not self._is_told
+
+    @property
+    def _is_lost(self) -> bool:
+        is_old = self._device.zone.door.now_s() - self._came_s >= REST_S
+        return self._answer is None or self._has_failed or self._is_over or is_old
+
+    def let_go(self) -> RestOfAnswer | None:
+        """No part is claimed any more; the answer, if the caller has to close it (`_closed`)."""
+        if self._answer is not None and (not self._claim_count or self.index < self.stop_index):
+            self._tell(is_read_on=False)
+        self._end_claims()
+        return None if self._line else self._ended()
+
+    def _tell(self, *, is_read_on: bool) -> None:
+        if not self._is_told:
+            self._is_told = True
+            key, change = self._device.key, 1 if is_read_on else -2
+            _counters[key] = min(max(_counters.get(key, READ_ON_START) + change, 0), READ_ON_MAX)
+            while len(_counters) > COUNTERS_MAX:
+                with suppress(KeyError):  # another was faster
+                    _counters.popitem(last=False)
+
+    def _end_claims(self) -> None:
+        self._is_over = True
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.wake()
+
+    def _ended(self) -> RestOfAnswer | None:
+        answer, self._answer = self._answer, None
+        self._device.rests -= answer is not None
+        self._device.rests_asked -= self._has_place
+        self._has_place = False
+        return answer
+
+    # -- receiving ---------------------------------------------------------------------------------------
+
+    def begins(self, request: Request) -> bool:
+        """Whether it is this request's turn; else it is handed over again when it is."""
+        with self._device.zone.lock:
+            if self._line[0] is request or self._has_failed:
+                return True
+            self._ready.append(request)
+            request.page.owner = None
+        return False
+
+    def fill(self, page: LockedPage) -> bool:
+        """Receive this part, whose turn it is; False if it has to be asked for.  Locks: the run locked."""
+        with self._device.zone.lock:
+            answer = self._answer
+            # What it was claimed for may have been cut off by now, and then other bytes come than those of this page.
+            self._has_failed |= page.index != self._at_index
+            if answer is None or self._has_failed:
+                return False
+            self._at_index += page.page_count
+        page.populate()
+        try:
+            answer.fill(page.buffer, page.offset)
+        except BaseException as error:
+            with self._device.zone.lock:
+                self._has_failed = True
+            if isinstance(error, OSError):
+                return False
+            raise
+        return True
+
+    def ended(self, request: Request) -> None:
+        """The request has ended, whatever came of it: it is the next one's turn; or that of all, if no more comes."""
+        answer, following = None, []
+        with self._device.zone.lock:
+            self._line.remove(request)
+            following = [one for one in self._line if one in self._ready and (self._has_failed or one is self._line[0])]
+            self._ready = [one for one in self._ready if one not in following]
+            is_over = not self._line and (self._is_over or self._has_failed)
+            if is_over:
+                self._end_claims()
+                answer = self._ended()
+        for one in following:
+            self._device.hand_over(one)
+        if is_over:
+            self._closed(answer)
+
+    def _closed(self, answer: RestOfAnswer | None) -> None:
+        if answer is not None:
+            with suppress(OSError):  # nobody wants it
+                answer.close()
+        self._device.start_queued()  # it has left room
+
+
+def _bytes_to_ask_for(device: BackingDevice) -> int:
+    """Behind the first bytes of a file that is opened now.  Zone's lock held."""
+    is_likely = _counters.get(device.key, READ_ON_START) >= READ_ON_LIKELY
+    if not is_likely or device.rests_asked >= min(RESTS_MAX, device.requests_max // 4):
+        return 0
+    is_known = device.pipe.latency_s > 0
+    wanted_bytes = max(allowance_bytes(device.pipe), REST_BYTES_MIN) if is_known else REST_BYTES_START
+    size_bytes = min(wanted_bytes, REST_BYTES_MAX, (device.zone.cap_pages << PAGE_SHIFT) // CACHE_SHARE)
+    return size_bytes & -PAGE_SIZE if size_bytes >= REST_BYTES_MIN else 0
