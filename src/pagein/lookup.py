@@ -187,6 +187,8 @@ class Lookup:
         if opened is not None and memoryview(opened.head).nbytes and opened.size_bytes and not inode.has_room:
             its_rest = rest if inode.mapping.ops is opened.ops else None  # else it is closed by now
             readahead.adopt_head(inode.mapping, opened.head, took_s, its_rest)
+        elif rest is not None:
+            rest.close()
         if self._table.has_work:
             look.turn.end()
             self._table.follow_up()

@@ -274,8 +274,8 @@ READING = [
     ),
     mutation(
         "rest", "who reads no further counts as one who does",
-        "        elif request.wanted or self._claim_count:  #",
-        "        else:  #",
+        "        if request.wanted or self._claim_count or page_stop >= self._file_stop:\n",
+        "        if True:\n",
         "stores/test_http_rest.py::test_who_reads_no_more_than_the_first_bytes_is_not_one_who_reads_on",
     ),
     mutation(

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 from tests.forking import in_child
-from tests.stores.reading import DATA, MIB, OTHER, raises_errno
+from tests.stores.reading import DATA, IMPATIENT, MIB, OTHER, raises_errno
 from tests.wire import UNREAD_BYTES_MAX
 
 import pagein
 from pagein import File, aio
 from pagein.mm import rest
 from pagein.mm.device import BackingDevice
-from pagein.stores.http import HEAD_BYTES, REQUESTS_MAX
+from pagein.stores.http import HEAD_BYTES, REQUESTS_MAX, HTTPOperations, HTTPSource
 from pagein.testing.httpserver import RangeServer
 from pagein.units import PAGE_SIZE
 
@@ -180,6 +180,50 @@ def test_an_answer_that_stands_still_is_given_up(server: RangeServer, cache: pag
         assert read_in_order(file, 100_000) == DATA
         assert len(ranges(server)) > 1
     server.release("a")
+
+
+@pytest.mark.usefixtures("never_old")
+def test_what_broke_off_is_asked_for_by_no_more_requests_than_the_server_takes(
+    server: RangeServer, cache: pagein.PageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in (HTTPSource, HTTPOperations):
+        monkeypatch.setattr(one, "requests_max", 4)
+    server.faults.set("a", "truncate", times=1)
+    with cache.open(server.url("a")) as file, ThreadPoolExecutor(8) as pool:
+        file.advise("random")  # so that each asks for itself
+        pages = range(HEAD_BYTES, 3 * MIB, PAGE_SIZE)
+        read = pool.map(lambda at: file.pread(PAGE_SIZE, at) == DATA[at : at + PAGE_SIZE], pages)
+        assert all(read)
+    assert server.stats().max_concurrent <= 4
+
+
+@pytest.mark.usefixtures("never_old")
+def test_however_many_wait_for_their_part_each_hears_that_the_cache_is_closed(server: RangeServer) -> None:
+    async def main(cache: pagein.PageCache) -> None:
+        file = await aio.open(server.url("a"), cache=cache)
+        file.advise("random")
+        reads = [asyncio.ensure_future(file.pread(PAGE_SIZE, HEAD_BYTES + at * PAGE_SIZE)) for at in range(400)]
+        await asyncio.to_thread(wait_until, lambda: bool(cache._zone.locked))
+        closing = asyncio.ensure_future(asyncio.to_thread(cache.close))
+        await asyncio.to_thread(wait_until, lambda: cache._zone.closed)
+        server.release("a")
+        outcomes = await asyncio.wait_for(asyncio.gather(*reads, return_exceptions=True), DEADLINE_S)
+        assert {type(outcome) for outcome in outcomes} <= {bytes, ValueError}
+        await closing
+
+    server.hold("a", after_bytes=HEAD_BYTES + 100)
+    asyncio.run(main(pagein.PageCache("16M", debug=True)))
+
+
+@pytest.mark.parametrize("status", [413, 502])
+def test_a_server_that_refuses_so_much_is_asked_for_the_first_bytes(
+    server: RangeServer, cache: pagein.PageCache, status: int
+) -> None:
+    tries = 1 if status == 413 else 3
+    server.faults.set("a", f"status:{status}", times=tries)
+    with cache.open(server.url("a"), **IMPATIENT) as file, cache.open(server.url("b"), **IMPATIENT):
+        assert [stop == HEAD_BYTES for _, stop in ranges(server)] == [False] * tries + [True, True]
+        assert file.read() == DATA
 
 
 @pytest.mark.usefixtures("never_old")

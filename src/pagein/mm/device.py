@@ -193,10 +193,11 @@ class BackingDevice:
         if self.zone.closed or not (is_needed or page.waiter_count):
             self._let_go(request)
             return
+        if request.rest is not None:
+            self._receive_part(request, request.rest)
+            return
         try:
-            if request.rest is not None and self._went_on(request.rest, page):
-                page.end_read()
-            elif page.page_count == 1:
+            if page.page_count == 1:
                 self._ended_with(request, do_readpage(request.file, page))
             else:
                 read_run(request.file, page)
@@ -206,13 +207,31 @@ class BackingDevice:
         finally:
             request.returned()
 
-    def _went_on(self, rest: Rest, page: LockedPage) -> bool:
+    def _receive_part(self, request: Request, rest: Rest) -> None:
+        """What has come with the opening; if it does not come, it is asked for, as any other."""
+        page = request.page
         try:
             with self.zone.in_store_code(READAHEAD, page):
-                return rest.fill(page)
-        except BaseException:
-            page.unlock()
-            raise
+                has_come = rest.fill(page)
+        except BaseException as error:
+            request.error = error  # for the reader who waits, if there is one
+            self._let_go(request)
+            return
+        if has_come:
+            page.end_read()
+            request.returned()
+            return
+        with self.zone.lock:
+            request.rest = None
+            is_begun = self.has_room_for(request)
+            if is_begun:
+                self._begin(request)
+            else:
+                request._started = None
+                self._enqueue(request)
+        rest.ended(request)
+        if is_begun:
+            self.perform(request)
 
     def _let_go(self, request: Request) -> None:
         request.page.owner = self.zone.door.thread_id()

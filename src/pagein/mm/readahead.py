@@ -89,7 +89,7 @@ def sync_readahead(
     own_pages = max(0, own_stop - index)
     if own_pages > WANTED_PAGES_MIN:
         own_pages = min(own_pages, max(_piece_pages(file), WANTED_PAGES_MIN), WANTED_PAGES_MAX)
-    own_pages = min(own_pages, _wanted_pages_max(file))
+    own_pages = min(own_pages, _wanted_pages_max(file), _rest_pages(mapping, index) or own_pages)
     with zone.lock:
         own_pages = mapping.absent_run(index, own_pages)
     if not own_pages:
@@ -237,6 +237,7 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     wishes = file.brings or Wishes()  # with others of the same user, or alone
     while index < stop_index and not file.closed and mapping.usable:
         piece_pages, most_pages = _piece_pages(file, is_wish=True), window_pages_max(file, is_wish=True)
+        piece_pages = min(piece_pages, _rest_pages(mapping, index) or piece_pages)
         if wishes.pages_in_flight >= most_pages:  # the others': many of them would lock all of the cache
             piece_pages = min(piece_pages, WANTED_PAGES_TINY)
         index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
@@ -333,9 +334,8 @@ def _window(file: OpenFile, index: int, req_pages: int, *, hit_marker: bool) -> 
         file.ra_credit = jumped(file, credit)
         return window
     if hit_marker and not mapping.device.pipe.bandwidth_bytes_s and window.page_count >= START_PAGES_MIN:
-        rest = mapping.rest  # what it brings is on its way: to ask for what lies behind it costs no more time
-        rest_pages = rest.stop_index - rest.index if rest is not None else 0
-        window = window.grown(min(START_PAGES + rest_pages, max_pages))
+        # What comes with the opening is on its way: to ask for what lies behind it costs no more time.
+        window = window.grown(min(START_PAGES + _rest_pages(mapping, window.start), max_pages))
     if hit_marker:
         piece_pages = _piece_pages(file)
         lent_pages = credit - credit % piece_pages if credit > piece_pages else credit  # in whole pieces
@@ -385,12 +385,10 @@ def _submit_ahead(
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
     is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
-    rest = file.mapping.rest
     while index < stop_index:
-        piece_stop = min(index + piece_pages, stop_index)
-        is_rest = rest is not None and rest.index == index < rest.stop_index
-        if rest is not None and is_rest:
-            piece_stop = min(index + REST_PIECE_PAGES, stop_index, rest.stop_index)
+        rest_pages = _rest_pages(file.mapping, index)
+        next_pages = min(rest_pages, REST_PIECE_PAGES) if rest_pages else piece_pages
+        piece_stop = min(index + next_pages, stop_index)
         index, page = _grab_ahead(file.mapping, index, piece_stop, wanted_stop=wanted_stop)
         if page is not None:
             if not is_fault:  # what lies around it has a bound of its own
@@ -399,10 +397,16 @@ def _submit_ahead(
                 # Pieces share the bandwidth, and end together: at the next window's start the pipe would have run dry.
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
-            if is_start and not is_rest:  # see `START_GROWTH`
+            if is_start and not rest_pages:  # see `START_GROWTH`
                 piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES))
         elif index < stop_index:
             return
+
+
+def _rest_pages(mapping: AddressSpace, index: int) -> int:
+    """How many pages from *index* on come with the opening, for who asks for them next."""
+    rest = mapping.rest
+    return rest.pages_from(index) if rest is not None else 0
 
 
 def _grab_ahead(

@@ -21,8 +21,10 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from ..units import PAGE_SHIFT, PAGE_SIZE
+from ..units import PAGE_SHIFT, PAGE_SIZE, page_count_for
 from .credit import allowance_bytes
+from .debug import called
+from .locking import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -75,8 +77,9 @@ class Rest:
     """What comes behind the first pages of one file, claimed by requests part by part."""
 
     __slots__ = (
-        "_answer", "_at_index", "_came_s", "_claim_count", "_device", "_has_failed", "_has_place", "_is_over",
-        "_is_told", "_line", "_ready", "_watcher", "index", "size_bytes", "stop_index",
+        "_answer", "_at_index", "_came_s", "_claim_count", "_device", "_file_stop", "_has_failed", "_has_place",
+        "_is_handing_over", "_is_over", "_is_told", "_line", "_ready", "_stop_bytes", "_to_hand_over", "_watcher",
+        "index", "size_bytes", "stop_index",
     )  # fmt: skip
 
     def __init__(self, device: BackingDevice) -> None:
@@ -96,8 +99,14 @@ class Rest:
         """Who has claimed a part that has not come, in order..."""
         self._ready: list[Request] = []
         """...and who of them was called before his turn."""
+        self._to_hand_over: list[Request] = []
+        """Of those, whose turn it is by now..."""
+        self._is_handing_over = False
+        """...and whether somebody sees to it."""
         self._watcher: Waiter | None = None
         self._came_s = 0.0
+        self._stop_bytes = 0
+        self._file_stop = 0
         self._claim_count = 0
         self._is_told = False
         """The device was told whether somebody reads on."""
@@ -116,8 +125,9 @@ class Rest:
         if answer is None:
             self.close()
             return
+        stop_bytes = answer.stop_bytes
         with self._device.zone.lock:
-            self._answer = answer
+            self._answer, self._stop_bytes = answer, stop_bytes
             self._came_s = self._device.zone.door.now_s()
             self._device.rests += 1
 
@@ -134,9 +144,12 @@ class Rest:
         """The first pages of the file, up to *index*, are in the cache, and so parts may be claimed: of a file of
         *size_bytes*.  Zone's lock held."""
         self.index = self.stop_index = self._at_index = index
-        if self._answer is not None:
-            stop_bytes = self._answer.stop_bytes  # whole pages, but for the file's last
-            self.stop_index = stop_bytes + (PAGE_SIZE - 1 if stop_bytes == size_bytes else 0) >> PAGE_SHIFT
+        self._file_stop = page_count_for(size_bytes)
+        if self._answer is not None:  # whole pages, but for the file's last
+            is_whole = self._stop_bytes == size_bytes
+            self.stop_index = self._file_stop if is_whole else self._stop_bytes >> PAGE_SHIFT
+        elif self.size_bytes:
+            self._tell(is_read_on=False)  # the store does not give so much at once
 
     def watch(self) -> None:
         """Have it let go of when it has been there for too long: by a worker, who waits that long.  Locks: takes the
@@ -170,21 +183,19 @@ class Rest:
         Who asks for his own page alone, to have it with its lock, claims none.
         """
         page = request.page
-        is_next = page.index == self.index
-        if not is_next:
+        if page.index != self.index:
             self._tell(is_read_on=False)
-        elif request.wanted or self._claim_count:  # else it is what is ahead of one who is within the first bytes
+            return False
+        page_stop, only_tells = page.index + page.page_count, self._only_tells
+        # Else it is what is ahead of one who is within the first bytes.  (All of a file costs him nothing.)
+        if request.wanted or self._claim_count or page_stop >= self._file_stop:
             self._tell(is_read_on=True)
-        if not is_next or request.keeps_lock:
-            return False
-        if self._only_tells:
-            self.index += page.page_count
+        is_claimed = not (self._is_lost or page_stop > self.stop_index or request.keeps_lock)
+        if is_claimed or only_tells:
+            self.index = page_stop
             self._claim_count += 1
+        if not is_claimed:
             return False
-        if self._is_lost or page.index + page.page_count > self.stop_index:
-            return False
-        self.index += page.page_count
-        self._claim_count += 1
         self._line.append(request)
         request.rest = self
         if self.index >= self.stop_index:
@@ -200,6 +211,10 @@ class Rest:
         if self._only_tells:
             return False
         return self._is_lost or (page.index < self.stop_index and page.index + page.page_count > self.index)
+
+    def pages_from(self, index: int) -> int:
+        """How many pages of it are there to be claimed, if *index* is the first.  No lock: it is asked before."""
+        return self.stop_index - index if index == self.index and not self._is_lost else 0
 
     @property
     def _only_tells(self) -> bool:
@@ -222,7 +237,7 @@ class Rest:
         if not self._is_told:
             self._is_told = True
             key, change = self._device.key, 1 if is_read_on else -2
-            _counters[key] = min(max(_counters.get(key, READ_ON_START) + change, 0), READ_ON_MAX)
+            _counters[key] = min(max(_counters.pop(key, READ_ON_START) + change, 0), READ_ON_MAX)
             while len(_counters) > COUNTERS_MAX:
                 with suppress(KeyError):  # another was faster
                     _counters.popitem(last=False)
@@ -243,7 +258,7 @@ class Rest:
     # -- receiving ---------------------------------------------------------------------------------------
 
     def begins(self, request: Request) -> bool:
-        """Whether it is this request's turn; else it is handed over again when it is."""
+        """Whether it is this request's turn, or no more comes; else it is handed over again when it is so."""
         with self._device.zone.lock:
             if self._line[0] is request or self._has_failed:
                 return True
@@ -252,7 +267,8 @@ class Rest:
         return False
 
     def fill(self, page: LockedPage) -> bool:
-        """Receive this part, whose turn it is; False if it has to be asked for.  Locks: the run locked."""
+        """Receive this part, whose turn it is; False if it does not come.  Locks: the run locked.  Raises: what is no
+        OSError (a mistake in the store)."""
         with self._device.zone.lock:
             answer = self._answer
             # What it was claimed for may have been cut off by now, and then other bytes come than those of this page.
@@ -272,26 +288,44 @@ class Rest:
         return True
 
     def ended(self, request: Request) -> None:
-        """The request has ended, whatever came of it: it is the next one's turn; or that of all, if no more comes."""
-        answer, following = None, []
+        """The request has ended, or is no part of it any more: it is the next one's turn, or that of all if no more
+        comes."""
+        answer = None
         with self._device.zone.lock:
             self._line.remove(request)
             following = [one for one in self._line if one in self._ready and (self._has_failed or one is self._line[0])]
             self._ready = [one for one in self._ready if one not in following]
+            self._to_hand_over += following
             is_over = not self._line and (self._is_over or self._has_failed)
             if is_over:
                 self._end_claims()
                 answer = self._ended()
-        for one in following:
-            self._device.hand_over(one)
+        self._hand_over()
         if is_over:
             self._closed(answer)
 
+    def _hand_over(self) -> None:
+        """One after the other: who is let go of at once ends in here, and comes here again."""
+        while True:
+            with self._device.zone.lock:
+                if self._is_handing_over or not self._to_hand_over:
+                    return
+                self._is_handing_over = True
+                request = self._to_hand_over.pop(0)
+            try:
+                self._device.hand_over(request)
+            finally:
+                self._is_handing_over = False
+
     def _closed(self, answer: RestOfAnswer | None) -> None:
-        if answer is not None:
-            with suppress(OSError):  # nobody wants it
-                answer.close()
-        self._device.start_queued()  # it has left room
+        device = self._device
+        try:
+            if answer is not None:
+                with suppress(Exception):  # nobody wants it, nor to hear of it
+                    called(OPEN, device.zone, answer.close)()
+        finally:
+            if device.zone.devices.get(device.key) is device:  # else this is a child, and the line is its parent's
+                device.start_queued()  # it has left room
 
 
 def _bytes_to_ask_for(device: BackingDevice) -> int:

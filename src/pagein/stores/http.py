@@ -114,7 +114,13 @@ class HTTPSource:
 
     def open_with_rest(self, rest_bytes: int) -> Opened:
         """The same, and of what lies behind them, which is left in the connection."""
-        opened = self._opened_with_head(None, rest_bytes)
+        try:
+            opened = self._opened_with_head(None, rest_bytes)
+        except OSError as error:
+            status = status_of(error) or 0
+            if not rest_bytes or not (status == 413 or status >= 500):
+                raise
+            opened = self._opened_with_head(None)  # some give only so much at once
         assert opened is not None, "it was asked without a condition"
         return opened
 
