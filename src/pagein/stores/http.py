@@ -24,7 +24,6 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlunsplit
 
@@ -117,10 +116,9 @@ class HTTPSource:
         try:
             opened = self._opened_with_head(None, rest_bytes)
         except OSError as error:
-            status = status_of(error) or 0
-            if not rest_bytes or not (status == 413 or status >= 500):
+            if not rest_bytes or status_of(error) != 413:
                 raise
-            opened = self._opened_with_head(None)  # some give only so much at once
+            opened = self._opened_with_head(None)
         assert opened is not None, "it was asked without a condition"
         return opened
 
@@ -166,8 +164,14 @@ class HTTPSource:
 
     def _opened_with_head(self, known: Meta | None, rest_bytes: int = 0) -> Opened | None:
         """The object with its first bytes; None if it is the version that is known."""
+
+        def ask() -> tuple[Meta, bytearray, RestOfHTTPAnswer | None] | None:
+            nonlocal rest_bytes
+            asked_bytes, rest_bytes = rest_bytes, 0  # of the next tries no more than the head: some give so much only
+            return self._first_bytes(known, asked_bytes)
+
         try:
-            found = retrying(partial(self._first_bytes, known, rest_bytes), self._ask.retries)
+            found = retrying(ask, self._ask.retries)
         except OSError as error:
             status = status_of(error)
             if status == 304 and known is not None:
