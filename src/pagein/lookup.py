@@ -212,10 +212,10 @@ class Lookup:
         rest = Rest(self._zone.device_of(cast("AsksStore", source)))
         try:
             opened = called(OPEN, self._zone, lambda: ask(rest.size_bytes))()
+            rest.came(opened.rest)
         except BaseException:
             rest.close()
             raise
-        rest.came(opened.rest)
         return opened if opened.rest is None else opened._replace(rest=None, close=rest.closed_with(opened.close)), rest
 
     def _is_gone(self, known: Inode, ends_before: int, look: Look) -> None:

@@ -15,7 +15,7 @@ from tests.torture.stamps import check
 from tests.torture.world import FetchError, StampStore, World
 
 from pagein import File
-from pagein.mm import readahead, rest, truncate
+from pagein.mm import readahead, reclaim, rest, truncate
 from pagein.mm.mapping import AddressSpace
 from pagein.mm.rest import Rest
 from pagein.stores.source import Opened
@@ -241,3 +241,47 @@ def test_an_end_that_moves_against_who_reads_on(scheduler: Scheduler, kind: str)
         scheduler.spawn("cuts", cut_and_grow)
         scheduler.run()
         assert_at_rest(world, place, file)
+
+
+@pytest.mark.schedules(12, REST)
+@on_every_kind
+@pytest.mark.parametrize("end", ["broken at once", "broken within"])
+def test_parts_that_did_not_come_stand_in_the_line_with_all_others(scheduler: Scheduler, kind: str, end: str) -> None:
+    """And become one request with what is beside them there."""
+    with World(scheduler, cap_pages=CAP_PAGES) as world:
+        place, file = opened(world, kind, end)
+        place.store._run_pages = FILE_PAGES  # each request as a whole
+        device = file._file.mapping.device
+        store = StampStore(world.door, world.fetches, 1, asynchronous=kind == "later", run_pages=FILE_PAGES)
+        store.blocking = kind == "blocking"
+        other = world.cache.inode(store, size_bytes=FILE_PAGES * PAGE_SIZE).open()
+        assert other._file.mapping.device is device
+        other.advise("random")
+
+        def read_other(index: int) -> None:
+            check(other.pread(PAGE_SIZE, index << PAGE_SHIFT), 1, index << PAGE_SHIFT)
+
+        tasks = [scheduler.spawn(f"other {index}", partial(read_other, index)) for index in range(0, 12, 2)]
+        readers = [scheduler.spawn("a", partial(read_on, file)), scheduler.spawn("b", partial(read_on, file, 6))]
+        scheduler.run()
+        assert [task.result for task in readers] == ["read"] * 2
+        assert len(tasks) == 6
+        other.close()
+        assert_at_rest(world, place, file)
+
+
+def test_a_run_that_was_filled_in_vain_and_takes_in_its_neighbour_is_filled_to_its_new_end() -> None:
+    """As two parts that did not come, and stand in line side by side."""
+    with World(cap_pages=CAP_PAGES) as world:
+        file, _ = world.open(pages=4)
+        mapping = file._file.mapping
+        assert reclaim.try_reserve(world.zone, 4) == 4
+        head, tail = (mapping.grab_run(index, 2, wanted_pages=0) for index in (0, 2))
+        assert head is not None
+        assert tail is not None
+        assert len(head.buffer) == len(tail.buffer) == 2 * PAGE_SIZE
+        with world.zone.lock:
+            head.absorb(tail)
+        assert len(head.buffer) == 4 * PAGE_SIZE
+        head.unlock()
+        world.assert_idle()

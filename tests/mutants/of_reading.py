@@ -255,6 +255,12 @@ READING = [
         "mm/test_interleavings_of_rests.py::test_readers_of_one_file_share_the_rest",
     ),
     mutation(
+        "page", "a run that takes in its neighbour is filled to its old end",
+        "        self._release_buffer()  # it may have been filled in vain; the next one goes to the new end\n",
+        "",
+        "mm/test_interleavings_of_rests.py::test_parts_that_did_not_come_stand_in_the_line_with_all_others",
+    ),
+    mutation(
         "rest", "an answer is closed while somebody receives it",
         "        return None if self._line else self._ended()\n",
         "        return self._ended()\n",

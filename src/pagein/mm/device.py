@@ -108,8 +108,7 @@ class BackingDevice:
             zone.count_stream(request.file.stream, 1)
             mapping = request.page.mapping
             unwanted = None if mapping.rest is None else self._claim_rest(mapping.rest, request)
-            needed = request.page.is_awaited_in_store_code or (request.wanted and zone.is_calling_here())
-            is_begun = needed or request.rest is not None or self.has_room_for(request)
+            is_begun = request.rest is not None or self._is_needed(request) or self.has_room_for(request)
             if is_begun:
                 self._begin(request)
             else:
@@ -213,25 +212,37 @@ class BackingDevice:
         try:
             with self.zone.in_store_code(READAHEAD, page):
                 has_come = rest.fill(page)
+            if has_come:
+                page.end_read()
         except BaseException as error:
             request.error = error  # for the reader who waits, if there is one
-            self._let_go(request)
+            try:
+                if page.locked:
+                    page.unlock()
+            finally:
+                request.returned()
             return
         if has_come:
-            page.end_read()
             request.returned()
             return
         with self.zone.lock:
             request.rest = None
-            is_begun = self.has_room_for(request)
+            is_begun = self._is_needed(request) or self.has_room_for(request)
             if is_begun:
                 self._begin(request)
             else:
                 request._started = None
                 self._enqueue(request)
-        rest.ended(request)
-        if is_begun:
-            self.perform(request)
+        try:
+            rest.ended(request)
+        finally:
+            if is_begun:
+                self.perform(request)
+
+    def _is_needed(self, request: Request) -> bool:
+        """Whether a store's code waits for it: then it stands in no line, which may wait for that store.  Zone's lock
+        held."""
+        return request.page.is_awaited_in_store_code or (request.wanted and self.zone.is_calling_here())
 
     def _let_go(self, request: Request) -> None:
         request.page.owner = self.zone.door.thread_id()

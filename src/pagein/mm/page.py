@@ -434,10 +434,12 @@ class Page:
             return head
 
     def absorb(self, tail: Page) -> None:
-        """Make the page right behind, which nobody has begun to read either, a part of this one.
+        """Make the page right behind, which nobody is reading either, a part of this one.
 
         Locks: both locked, and the zone's lock is held.
         """
+        self._release_buffer()  # it may have been filled in vain; the next one goes to the new end
+        tail._release_buffer()
         for wait in tail._waits:
             wait.page = self
         self._waits += tail._waits

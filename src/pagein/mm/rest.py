@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..units import PAGE_SHIFT, PAGE_SIZE, page_count_for
 from .credit import allowance_bytes
-from .debug import called
-from .locking import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -214,7 +212,7 @@ class Rest:
 
     def pages_from(self, index: int) -> int:
         """How many pages of it are there to be claimed, if *index* is the first.  No lock: it is asked before."""
-        return self.stop_index - index if index == self.index and not self._is_lost else 0
+        return max(0, self.stop_index - index) if index == self.index and not self._is_lost else 0
 
     @property
     def _only_tells(self) -> bool:
@@ -308,7 +306,7 @@ class Rest:
         """One after the other: who is let go of at once ends in here, and comes here again."""
         while True:
             with self._device.zone.lock:
-                if self._is_handing_over or not self._to_hand_over:
+                if self._is_handing_over or not self._to_hand_over or not self._is_of_this_process:
                     return
                 self._is_handing_over = True
                 request = self._to_hand_over.pop(0)
@@ -318,14 +316,18 @@ class Rest:
                 self._is_handing_over = False
 
     def _closed(self, answer: RestOfAnswer | None) -> None:
-        device = self._device
         try:
             if answer is not None:
                 with suppress(Exception):  # nobody wants it, nor to hear of it
-                    called(OPEN, device.zone, answer.close)()
+                    answer.close()
         finally:
-            if device.zone.devices.get(device.key) is device:  # else this is a child, and the line is its parent's
-                device.start_queued()  # it has left room
+            if self._is_of_this_process:
+                self._device.start_queued()  # it has left room
+
+    @property
+    def _is_of_this_process(self) -> bool:
+        """Else this is a child, and what stands in line is its parent's."""
+        return self._device.zone.devices.get(self._device.key) is self._device
 
 
 def _bytes_to_ask_for(device: BackingDevice) -> int:

@@ -116,7 +116,8 @@ class HTTPSource:
         try:
             opened = self._opened_with_head(None, rest_bytes)
         except OSError as error:
-            if not rest_bytes or status_of(error) != 413:
+            status = status_of(error) or 0
+            if not rest_bytes or not (status == 413 or (status >= 500 and not self._ask.retries.count_max)):
                 raise
             opened = self._opened_with_head(None)
         assert opened is not None, "it was asked without a condition"
