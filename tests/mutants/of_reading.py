@@ -264,7 +264,7 @@ READING = [
         "rest", "an answer is closed while somebody receives it",
         "        return None if self._line else self._ended()\n",
         "        return self._ended()\n",
-        "mm/test_interleavings_of_rests.py::test_closing_against_who_reads_on",
+        "mm/test_interleavings_of_rests.py::test_readers_of_one_file_share_the_rest",
     ),
     mutation(
         "rest", "an answer that has come keeps its place at the store",
