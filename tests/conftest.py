@@ -60,6 +60,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     A module whose tests leave something behind on purpose overrides this fixture, and says why.
     """
     rest._counters.clear()  # of another server on the same port
+    monkeypatch.setattr(rest, "REST_S", 30.0)  # however slow the machine is
     made: weakref.WeakSet[zone.Zone] = weakref.WeakSet()
     make = zone.Zone.__init__
 

@@ -50,6 +50,7 @@ def test_it_reads_as_much_as_it_was_told(
     assert document["bytes_per_second"] == pytest.approx(document["read_bytes"] / document["seconds"])
 
 
+@pytest.mark.usefixtures("first_bytes_only")
 def test_what_it_read_once_it_does_not_fetch_again(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RangeServer({"data": path.read_bytes()}) as server:
         document = told(capsys, "--size", "20M", "--threads", "4", server.url("data"))
