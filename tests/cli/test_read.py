@@ -52,6 +52,7 @@ def test_it_reads_as_much_as_it_was_told(
 
 @pytest.mark.usefixtures("first_bytes_only")
 def test_what_it_read_once_it_does_not_fetch_again(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each thread begins at another place, which would let go of what comes with the opening."""
     with RangeServer({"data": path.read_bytes()}) as server:
         document = told(capsys, "--size", "20M", "--threads", "4", server.url("data"))
         assert document["fetched_bytes"] == server.stats().sent_bytes == path.stat().st_size

@@ -27,6 +27,8 @@ REST: Functions = [
     *LINE,
     *(ByLine(function) for function in vars(Rest).values() if isfunction(function)),
     ByLine(readahead._submit_ahead),
+    ByLine(readahead.hit_marker),
+    ByLine(AddressSpace.grab_run),
     ByLine(readahead.adopt_head),
     ByLine(AddressSpace.suspend),
 ]
@@ -162,6 +164,22 @@ def test_who_goes_on_alone_asks_for_nothing_more(scheduler: Scheduler, kind: str
         assert (task.result, place.store.requests) == ("read", 0)
         assert (place.answer.at, place.answer.is_closed) == (FILE_PAGES, True)
         assert file._file.mapping.device.requests == 1
+        assert_at_rest(world, place, file)
+
+
+@pytest.mark.schedules(24, REST)
+@on_every_kind
+def test_readers_who_go_on_together_ask_for_nothing_more(scheduler: Scheduler, kind: str) -> None:
+    """Whoever locks the next part claims it in that hold; and what one is about to ask for the other takes along."""
+    with World(scheduler, cap_pages=CAP_PAGES) as world:
+        place, file = opened(world, kind, "whole")
+        tasks = [
+            scheduler.spawn(name, partial(read_on, file, 0, FILE_PAGES, pages))
+            for name, pages in zip("ab", (1, 2), strict=True)
+        ]
+        scheduler.run()
+        assert [task.result for task in tasks] == ["read"] * 2
+        assert (place.store.requests, place.answer.at, world.fetches.last) == (0, FILE_PAGES, FILE_PAGES)
         assert_at_rest(world, place, file)
 
 

@@ -91,9 +91,9 @@ PAGES = [
     ),
     mutation(
         "mapping", "what was reserved and is not needed is not given back",
-        "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n"
+        "                absent = min(absent, rest.pages_from(index) or absent)\n"
         "            self.zone.uncharge(page_count - absent, reserved=True)\n",
-        "            absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))\n",
+        "                absent = min(absent, rest.pages_from(index) or absent)\n",
         "mm/test_reclaim.py::test_what_was_reserved_for_pages_that_are_here_by_now_is_given_back",
     ),
     mutation(

@@ -156,12 +156,8 @@ READING = [
     ),
     mutation(
         "readahead", "a window ends a page early",
-        "        file.ra = window.state\n"
-        "        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)\n\n\n"
-        "def _grow_again",
-        "        file.ra = window.state\n"
-        "        _submit_ahead(file, window.start, window.start + window.page_count - 1, window.marker_index)\n\n\n"
-        "def _grow_again",
+        "        _submit_ahead(file, start, window.start + window.page_count, window.marker_index)\n\n\ndef _start",
+        "        _submit_ahead(file, start, window.start + window.page_count - 1, window.marker_index)\n\n\ndef _start",
         "mm/test_readahead.py::test_item_44_a_marker_is_hit_once_and_asks_for_the_next_window",
     ),
     mutation(
@@ -261,6 +257,12 @@ READING = [
         "mm/test_interleavings_of_rests.py::test_parts_that_did_not_come_stand_in_the_line_with_all_others",
     ),
     mutation(
+        "readahead", "what another reader is about to ask for is left to him",
+        "    return rest.index if rest is not None and behind.start <= rest.index < window.start else window.start\n",
+        "    return window.start\n",
+        "mm/test_interleavings_of_rests.py::test_readers_who_go_on_together_ask_for_nothing_more",
+    ),
+    mutation(
         "rest", "an answer is closed while somebody receives it",
         "        return None if self._line else self._ended()\n",
         "        return self._ended()\n",
@@ -280,7 +282,7 @@ READING = [
     ),
     mutation(
         "rest", "who reads no further counts as one who does",
-        "        if request.wanted or self._claim_count or page_stop >= self._file_stop:\n",
+        "        if is_wanted or self._claim_count or page_stop >= self._file_stop:\n",
         "        if True:\n",
         "stores/test_http_rest.py::test_who_reads_no_more_than_the_first_bytes_is_not_one_who_reads_on",
     ),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ..units import PAGE_SHIFT
 from .locking import READAHEAD
-from .page import LockedPage
+from .page import LockedPage, Page
 from .pipe import WINDOW_BYTES_MAX, Pipe, Started
 from .rac import read_run
 from .readpage import Outcome, do_readpage
@@ -106,9 +106,10 @@ class BackingDevice:
         zone = self.zone
         with zone.lock:
             zone.count_stream(request.file.stream, 1)
-            mapping = request.page.mapping
-            unwanted = None if mapping.rest is None else self._claim_rest(mapping.rest, request)
-            is_begun = request.rest is not None or self._is_needed(request) or self.has_room_for(request)
+            unwanted = self._rest_passed_by(request.page)
+            if request.page.rest is not None:
+                request.reader_calls = False  # he might not come to it before others wait for theirs
+            is_begun = request.page.rest is not None or self._is_needed(request) or self.has_room_for(request)
             if is_begun:
                 self._begin(request)
             else:
@@ -119,16 +120,13 @@ class BackingDevice:
         if unwanted is not None:
             unwanted.close()
 
-    def _claim_rest(self, rest: Rest, request: Request) -> Rest | None:
-        """Have a request be the next part of what came with the opening, if it is; or what the caller has to close, if
-        nobody can claim any more of it.  Zone's lock held."""
-        if rest.claim(request):
-            request.reader_calls = False  # he might not come to it before others wait for theirs
-            if rest.index < rest.stop_index:
-                return None
-        elif not rest.is_passed_by(request):
+    def _rest_passed_by(self, page: Page) -> Rest | None:
+        """What comes with the opening, for the caller to close, if nobody will claim more of it once *page* is asked
+        for.  Zone's lock held."""
+        rest = page.mapping.rest
+        if rest is None or page.rest is not None or not rest.is_passed_by(page):
             return None
-        request.page.mapping.rest = None
+        page.mapping.rest = None
         return rest
 
     def let_through(self, request: Request) -> None:
@@ -168,7 +166,7 @@ class BackingDevice:
 
         There are enough workers (zone.py): an operation that reads through the cache waits for others to be called.
         """
-        if not request.page.mapping.ops.blocking and request.rest is None:
+        if not request.page.mapping.ops.blocking and request.page.rest is None:
             self.perform(request)
             return
         request.page.owner = None
@@ -184,7 +182,7 @@ class BackingDevice:
     def perform(self, request: Request, *, caller_waits: bool = False) -> None:
         """Call the operation, and keep what it raises."""
         page = request.page
-        if request.rest is not None and not request.rest.begins(request):
+        if page.rest is not None and not page.rest.begins(request):
             return
         request.caller_waits = caller_waits
         page.owner = self.zone.door.thread_id()
@@ -192,8 +190,8 @@ class BackingDevice:
         if self.zone.closed or not (is_needed or page.waiter_count):
             self._let_go(request)
             return
-        if request.rest is not None:
-            self._receive_part(request, request.rest)
+        if page.rest is not None:
+            self._receive_part(request, page.rest)
             return
         try:
             if page.page_count == 1:
@@ -226,7 +224,7 @@ class BackingDevice:
             request.returned()
             return
         with self.zone.lock:
-            request.rest = None
+            page.rest = None
             is_begun = self._is_needed(request) or self.has_room_for(request)
             if is_begun:
                 self._begin(request)
@@ -234,7 +232,7 @@ class BackingDevice:
                 request._started = None
                 self._enqueue(request)
         try:
-            rest.ended(request)
+            rest.ended(page)
         finally:
             if is_begun:
                 self.perform(request)
@@ -306,7 +304,9 @@ class BackingDevice:
         return -(-(self.pipe.width - kept) // max(len(asking), 1))
 
     def _begin(self, request: Request) -> None:
-        if request.rest is not None:  # the store has been asked, and how long it takes from here on says nothing of it
+        if (
+            request.page.rest is not None
+        ):  # the store has been asked, and how long it takes from here on says nothing of it
             request._started = Started(self.zone.door.now_s())
             return
         if not request.wanted:
@@ -341,7 +341,7 @@ class BackingDevice:
         assert started is not None, "a page that stands in line is nobody's to unlock"
         now_s, mapping = self.zone.door.now_s(), request.page.mapping
         self.fetched_bytes += request._brought_bytes
-        if request.rest is None:
+        if request.page.rest is None:
             if not request.wanted:
                 self._ahead_in_flight -= 1
                 _count_down(self._ahead_in_flight_of, request.file.stream)
@@ -352,7 +352,7 @@ class BackingDevice:
             self._note_duration(now_s - started.at_s)
             if self.zone.tracer is not None:
                 self.zone.tracer.fetch_ended(request, request._brought_bytes)
-        elif request.rest is not None and request._brought_bytes and self.zone.tracer is not None:
+        elif request.page.rest is not None and request._brought_bytes and self.zone.tracer is not None:
             place = request.page.offset, request._brought_bytes
             self.zone.tracer.opened_with(mapping.name, self.name, *place, now_s - started.at_s)
 

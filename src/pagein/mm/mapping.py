@@ -307,11 +307,12 @@ class AddressSpace:
         return self._lock(wait.index, 1, None) if self.is_uptodate(wait.index) else None
 
     def grab_run(
-        self, index: int, page_count: int, *, wanted_pages: int, beyond_end: bool = False
+        self, index: int, page_count: int, *, wanted_pages: int, beyond_end: bool = False, claims: bool = False
     ) -> LockedPage | None:
         """Lock the longest run of absent pages from *index*, at most *page_count*, which the caller has reserved.
 
         Pages after the first *wanted_pages* count as read ahead.  None *beyond_end* is locked unless he is a writer.
+        Who *claims* them asks the store for them, unless they come with the opening.
         Returns None, and gives the reservation back, if the first is here, in flight or cut off by now.
         """
         with self.zone.lock:
@@ -319,6 +320,9 @@ class AddressSpace:
             # The end again: who makes the file shorter moves it first and looks for pages in flight then.
             stop_index = self.frame_count if beyond_end else self.page_count
             absent = self.absent_run(index, max(0, min(page_count, stop_index - index)))
+            rest = self.rest if claims else None
+            if rest is not None:
+                absent = min(absent, rest.pages_from(index) or absent)
             self.zone.uncharge(page_count - absent, reserved=True)
             if not absent:
                 return None
@@ -328,7 +332,11 @@ class AddressSpace:
             if absent > wanted_pages:
                 self.zone.counters["read_ahead"] += absent - wanted_pages
                 self._admit(index + wanted_pages, absent - wanted_pages, read_ahead=True)
-            return self._lock(index, absent, self.zone.door.thread_id())
+            page = self._lock(index, absent, self.zone.door.thread_id())
+            # In this hold: of two who ask for neighbouring pieces the one who locks his first claims his first.
+            if rest is not None and rest.claim(page, is_wanted=wanted_pages > 0):
+                self.rest = None
+            return page
 
     def lock_run(self, index: int, page_count: int) -> LockedPage:
         """Lock pages that are here and not in flight, as one.  Locks: the zone's lock is held."""

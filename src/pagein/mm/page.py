@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .mapping import AddressSpace
     from .request import Request
+    from .rest import Rest
 
 
 class Writeback:
@@ -92,6 +93,7 @@ class Page:
         "page_count",
         "removed",
         "request",
+        "rest",
         "writeback",
     )
 
@@ -111,6 +113,8 @@ class Page:
         """Taken out of the cache under its lock: whoever gets the lock next must look the page up again."""
         self.marker_index: int = -1
         """The page of it whose reader asks for the next window; -1 for none (Linux: PG_readahead)."""
+        self.rest: Rest | None = None
+        """What brings it, if it comes with the opening: its request stands in no line, and asks for nothing."""
         self.request: Request | None = None
         """What was asked of the store, of which this is a part, until it is unlocked."""
         self.in_writeback: bool = False

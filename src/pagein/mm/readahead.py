@@ -80,7 +80,7 @@ def sync_readahead(
     mapping, zone = file.mapping, file.mapping.zone
     if file.ra_scale < 1 and _history_pages(mapping, max(0, index - 1), index):
         _grow_again(file)  # windows may be so small that none bears a marker
-    window = _window(file, index, req_pages, hit_marker=False)
+    last, window = file.ra, _window(file, index, req_pages, hit_marker=False)
     assert window is not None, "a miss always asks for something"
     file.ra = window.state
     # A page that bore the marker, and has gone since: the window is what lies behind.
@@ -89,13 +89,13 @@ def sync_readahead(
     own_pages = max(0, own_stop - index)
     if own_pages > WANTED_PAGES_MIN:
         own_pages = min(own_pages, max(_piece_pages(file), WANTED_PAGES_MIN), WANTED_PAGES_MAX)
-    own_pages = min(own_pages, _wanted_pages_max(file), _rest_pages(mapping, index) or own_pages)
+    own_pages = min(own_pages, _wanted_pages_max(file))
     with zone.lock:
         own_pages = mapping.absent_run(index, own_pages)
     if not own_pages:
         return None
     granted = yield from reclaim.reserve_steps(zone, own_pages, make_waiter)
-    page = mapping.grab_run(index, granted, wanted_pages=req_pages)
+    page = mapping.grab_run(index, granted, wanted_pages=req_pages, claims=True)
     if page is None:
         return None
     asked_for(file, page, index + req_pages)
@@ -106,7 +106,8 @@ def sync_readahead(
     if not is_all:
         _submit_ahead(file, next_index, own_stop, window.marker_index, wanted_stop=index + req_pages)
         if window.start != index:
-            _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
+            start = _start(mapping, window, behind=last)
+            _submit_ahead(file, start, window.start + window.page_count, window.marker_index)
     return request
 
 
@@ -120,10 +121,20 @@ def hit_marker(file: OpenFile, index: int, req_pages: int) -> None:
         return
     if file.ra_scale < 1 and mapping.is_uptodate(index):  # what is ahead of him comes again
         _grow_again(file)
-    window = _window(file, index, req_pages, hit_marker=True)
+    last, window = file.ra, _window(file, index, req_pages, hit_marker=True)
     if window is not None:
         file.ra = window.state
-        _submit_ahead(file, window.start, window.start + window.page_count, window.marker_index)
+        start = _start(mapping, window, behind=last)
+        _submit_ahead(file, start, window.start + window.page_count, window.marker_index)
+
+
+def _start(mapping: AddressSpace, window: Window, *, behind: ReadaheadState) -> int:
+    """Where to begin with a window: within the last one, if it comes with the opening and has not been asked for.
+
+    Another reader is about to; were it left to him, the rest of the opening would be let go of.
+    """
+    rest = mapping.rest
+    return rest.index if rest is not None and behind.start <= rest.index < window.start else window.start
 
 
 def _grow_again(file: OpenFile) -> None:
@@ -237,7 +248,6 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
     wishes = file.brings or Wishes()  # with others of the same user, or alone
     while index < stop_index and not file.closed and mapping.usable:
         piece_pages, most_pages = _piece_pages(file, is_wish=True), window_pages_max(file, is_wish=True)
-        piece_pages = min(piece_pages, _rest_pages(mapping, index) or piece_pages)
         if wishes.pages_in_flight >= most_pages:  # the others': many of them would lock all of the cache
             piece_pages = min(piece_pages, WANTED_PAGES_TINY)
         index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
@@ -428,7 +438,7 @@ def _grab_ahead(
         granted_pages = reclaim.try_reserve(zone, page_count)
         if not granted_pages:
             return index, None
-        page = mapping.grab_run(index, granted_pages, wanted_pages=max(0, wanted_stop - index))
+        page = mapping.grab_run(index, granted_pages, wanted_pages=max(0, wanted_stop - index), claims=True)
         if page is not None:  # else another reader was faster
             return index + page.page_count, page
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from .page import LockedPage
     from .pipe import Started
     from .readpage import Outcome
-    from .rest import Rest
 
 
 class Request:
@@ -25,7 +24,7 @@ class Request:
     __slots__ = (
         "_brought_bytes", "_has_returned", "_merged_into", "_pages_left", "_started", "_waiters", "caller_waits",
         "device", "error", "file", "given_up", "has_failed", "is_asked", "keeps_lock", "outcome", "page",
-        "reader_calls", "rest", "wanted",
+        "reader_calls", "wanted",
     )  # fmt: skip
 
     def __init__(
@@ -59,8 +58,6 @@ class Request:
         """What came of the only page, if it was read alone."""
         self.error: BaseException | None = None
         """What the operation raised, if a reader has to hear it."""
-        self.rest: Rest | None = None
-        """What it is a part of, if it was claimed there: it stands in no line, and asks for nothing."""
         self._pages_left = 1
         self._has_returned = False
         self._waiters: list[Waiter] = []
@@ -146,8 +143,8 @@ class Request:
             self._has_returned = True
             while self._waiters:
                 self._waiters.pop().wake()
-        if self.rest is not None:
-            self.rest.ended(self)
+        if self.page.rest is not None:
+            self.page.rest.ended(self.page)
 
     def take_error(self) -> BaseException | None:
         """The error, for the one who raises it: its traceback refers to us."""

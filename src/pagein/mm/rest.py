@@ -7,7 +7,8 @@ follow one another from where the first bytes end; with the first that is for an
 Whether a reader is likely to go on, a counter of two bits says for each store, as those that predict branches do
 (Smith, "A Study of Branch Prediction Strategies", 1981).
 
-Guarantees: each byte is received once, in order; a part that does not come is asked for as if there were no rest; no
+Guarantees: a part is claimed in the hold in which its pages are locked, so those who go on side by side never pass by
+one another's; each byte is received once, in order; a part that does not come is asked for as if there were no rest; no
 thread waits for the part before its own.  A store has at most `RESTS_MAX` such answers, each of which is one of its
 requests; and one that is idle is let go of after `REST_S`: a server may have nobody else to
 answer, and of an object that is written to in place it might bring what was written since.
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from .device import BackingDevice
-    from .page import LockedPage
+    from .page import LockedPage, Page
     from .request import Request
     from .sync import Waiter
 
@@ -93,8 +94,8 @@ class Rest:
         """...and the one behind the last that may be."""
         self._at_index = 0
         """The page whose bytes come next."""
-        self._line: list[Request] = []  # short, as is the next
-        """Who has claimed a part that has not come, in order..."""
+        self._line: list[Page] = []  # short, as is the next
+        """What was claimed and has not come, in order: locked by who asks for it, or is about to..."""
         self._ready: list[Request] = []
         """...and who of them was called before his turn."""
         self._to_hand_over: list[Request] = []
@@ -175,43 +176,42 @@ class Rest:
 
     # -- claiming, under the zone's lock -----------------------------------------------------------------
 
-    def claim(self, request: Request) -> bool:
-        """Whether this is the next part, which is the request's from now on.
-
-        Who asks for his own page alone, to have it with its lock, claims none.
-        """
-        page = request.page
+    def claim(self, page: LockedPage, *, is_wanted: bool) -> bool:
+        """A run was locked in this hold, to be asked for: if it is the next part, it comes with the opening.  Whether
+        it was the last."""
         if page.index != self.index:
-            self._tell(is_read_on=False)
             return False
         page_stop, only_tells = page.index + page.page_count, self._only_tells
         # Else it is what is ahead of one who is within the first bytes.  (All of a file costs him nothing.)
-        if request.wanted or self._claim_count or page_stop >= self._file_stop:
+        if is_wanted or self._claim_count or page_stop >= self._file_stop:
             self._tell(is_read_on=True)
-        is_claimed = not (self._is_lost or page_stop > self.stop_index or request.keeps_lock)
+        is_claimed = page_stop <= self.stop_index and not self._is_lost
         if is_claimed or only_tells:
             self.index = page_stop
             self._claim_count += 1
         if not is_claimed:
             return False
-        self._line.append(request)
-        request.rest = self
+        self._line.append(page)
+        page.rest = self
         if self.index >= self.stop_index:
             self._end_claims()
-        return True
+            return True
+        return False
 
-    def is_passed_by(self, request: Request) -> bool:
-        """Whether a request that has not claimed a part leaves none for others to claim.
+    def is_passed_by(self, page: Page) -> bool:
+        """Whether a run that is asked for, and has claimed no part, leaves none for others to claim.
 
         One that is for another place does not: of several who read a file, one may begin at its start.
         """
-        page = request.page
+        if page.index > self.index:
+            self._tell(is_read_on=False)
         if self._only_tells:
             return False
         return self._is_lost or (page.index < self.stop_index and page.index + page.page_count > self.index)
 
     def pages_from(self, index: int) -> int:
-        """How many pages of it are there to be claimed, if *index* is the first.  No lock: it is asked before."""
+        """How many pages of it are there to be claimed, if *index* is the first.  (Also asked for without the lock, as
+        an advice.)"""
         return max(0, self.stop_index - index) if index == self.index and not self._is_lost else 0
 
     @property
@@ -258,7 +258,7 @@ class Rest:
     def begins(self, request: Request) -> bool:
         """Whether it is this request's turn, or no more comes; else it is handed over again when it is so."""
         with self._device.zone.lock:
-            if self._line[0] is request or self._has_failed:
+            if self._line[0] is request.page or self._has_failed:
                 return True
             self._ready.append(request)
             request.page.owner = None
@@ -285,13 +285,14 @@ class Rest:
             raise
         return True
 
-    def ended(self, request: Request) -> None:
-        """The request has ended, or is no part of it any more: it is the next one's turn, or that of all if no more
+    def ended(self, page: Page) -> None:
+        """The request for it has ended, or it is no part any more: it is the next one's turn, or that of all if no more
         comes."""
         answer = None
         with self._device.zone.lock:
-            self._line.remove(request)
-            following = [one for one in self._line if one in self._ready and (self._has_failed or one is self._line[0])]
+            self._line.remove(page)
+            may_begin = self._line if self._has_failed else self._line[:1]
+            following = [one for one in self._ready if one.page in may_begin]
             self._ready = [one for one in self._ready if one not in following]
             self._to_hand_over += following
             is_over = not self._line and (self._is_over or self._has_failed)
