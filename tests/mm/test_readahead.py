@@ -680,6 +680,26 @@ def test_a_store_may_populate_its_own_file(scene):
     subject.assert_at_rest(0, 1, 2, 3, 9)
 
 
+def test_what_is_here_already_does_not_end_what_is_to_be_brought(scene):
+    """Also where it is as much as is asked for at once, or more."""
+    subject = scene.open(page_count=30)  # half of the cache, in requests of 16
+    read_page(subject, 0, 16)
+    assert subject.file.populate() == 30 * PAGE_SIZE
+
+
+def test_what_is_on_its_way_already_does_not_end_a_window(scene):
+    subject = scene.open(page_count=1024, random=False)
+    mapping, file = subject.inode.mapping, subject.file._file
+    on_its_way = readahead._piece_pages(file)
+    assert reclaim.try_reserve(mapping.zone, on_its_way) == on_its_way
+    others = mapping.grab_run(0, on_its_way, wanted_pages=0)
+    others.owner = None  # a store's
+    readahead._submit_ahead(file, 0, on_its_way + 8, -1)
+    assert subject.inode.resident() == [(on_its_way, 8)]
+    others.take_over()
+    others.unlock()
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
 def test_populate_waits_for_pages_that_an_operation_has_taken_one_by_one(scene, order):
     """In whatever order they come."""

@@ -258,9 +258,27 @@ READING = [
     ),
     mutation(
         "readahead", "what another reader is about to ask for is left to him",
-        "    return rest.index if rest is not None and behind.start <= rest.index < window.start else window.start\n",
-        "    return window.start\n",
+        "    if rest is None or window.start != behind.start + behind.size:\n",
+        "    if True:\n",
         "mm/test_interleavings_of_rests.py::test_readers_who_go_on_together_ask_for_nothing_more",
+    ),
+    mutation(
+        "readahead", "a window far off begins where the opening goes on",
+        "    if rest is None or window.start != behind.start + behind.size:\n",
+        "    if rest is None:\n",
+        "stores/test_http_rest.py::test_of_two_who_read_one_file_far_apart_neither_is_brought_what_lies_between",
+    ),
+    mutation(
+        "readahead", "a window ends where much of it is on its way",
+        "        elif index < piece_stop:\n",
+        "        elif index < stop_index:\n",
+        "mm/test_readahead.py::test_what_is_on_its_way_already_does_not_end_a_window",
+    ),
+    mutation(
+        "readahead", "what is to be brought ends where much of it is here",
+        "        has_no_memory = page is None and index < piece_stop\n",
+        "        has_no_memory = page is None and index < stop_index\n",
+        "mm/test_readahead.py::test_what_is_here_already_does_not_end_what_is_to_be_brought",
     ),
     mutation(
         "rest", "an answer is closed while somebody receives it",

@@ -261,3 +261,18 @@ def test_a_cache_that_has_no_room_for_the_first_bytes_reads_right(server: RangeS
             stack.enter_context(other.view(at % (3 * MIB), PAGE_SIZE))
         with cache.open(server.url("a")) as file:
             assert file.pread(MIB, 0) == DATA[:MIB]
+
+
+def test_of_two_who_read_one_file_far_apart_neither_is_brought_what_lies_between(
+    server: RangeServer, objects: dict[str, bytes]
+) -> None:
+    objects["far"] = bytes(60 * MIB)
+    with pagein.PageCache("128M", debug=True) as cache, cache.open(server.url("far")) as file:
+        far = 50 * MIB
+        for at in range(3):  # which leaves a marker ahead of him
+            file.pread(PAGE_SIZE, far + at * PAGE_SIZE)
+        file.pread(72 << 10, 0)  # comes to the marker within the first bytes: the last window is his
+        for at in range(3, 40):
+            file.pread(PAGE_SIZE, far + at * PAGE_SIZE)
+        cache.sync()
+        assert cache.stats().fetched_bytes < 8 * MIB

@@ -129,12 +129,16 @@ def hit_marker(file: OpenFile, index: int, req_pages: int) -> None:
 
 
 def _start(mapping: AddressSpace, window: Window, *, behind: ReadaheadState) -> int:
-    """Where to begin with a window: within the last one, if it comes with the opening and has not been asked for.
+    """Where to begin with a window: within the last one, right *behind* which it is, if what comes next with the
+    opening is there, and has not been asked for.
 
     Another reader is about to; were it left to him, the rest of the opening would be let go of.
     """
     rest = mapping.rest
-    return rest.index if rest is not None and behind.start <= rest.index < window.start else window.start
+    if rest is None or window.start != behind.start + behind.size:
+        return window.start
+    index = rest.index
+    return index if behind.start <= index < window.start and rest.pages_from(index) else window.start
 
 
 def _grow_again(file: OpenFile) -> None:
@@ -250,16 +254,18 @@ def populate(file: OpenFile, start_index: int, stop_index: int, make_waiter: Mak
         piece_pages, most_pages = _piece_pages(file, is_wish=True), window_pages_max(file, is_wish=True)
         if wishes.pages_in_flight >= most_pages:  # the others': many of them would lock all of the cache
             piece_pages = min(piece_pages, WANTED_PAGES_TINY)
-        index, page = _grab_ahead(mapping, index, min(index + piece_pages, stop_index), wanted_stop=stop_index)
+        piece_stop = min(index + piece_pages, stop_index)
+        index, page = _grab_ahead(mapping, index, piece_stop, wanted_stop=stop_index)
         if page is not None:
             with mapping.zone.lock:  # its last page: an operation may take them one by one
                 wait = page.join(page.index + page.page_count - 1, make_waiter, wants_lock=False)
                 waits.append((wait, page.page_count))
                 wishes.pages_in_flight += page.page_count
             _submit(file, page, -1, wanted=False)
-        elif index < stop_index and not waits:
+        has_no_memory = page is None and index < piece_stop
+        if has_no_memory and not waits:
             break
-        if waits and (page is None or wishes.pages_in_flight >= most_pages):
+        if waits and (has_no_memory or wishes.pages_in_flight >= most_pages):
             yield from _populated(wishes, mapping.zone, *waits.popleft())
     while waits:
         yield from _populated(wishes, mapping.zone, *waits.popleft())
@@ -409,7 +415,7 @@ def _submit_ahead(
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
             if is_start and not rest_pages:  # see `START_GROWTH`
                 piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES))
-        elif index < stop_index:
+        elif index < piece_stop:
             return
 
 
@@ -422,7 +428,7 @@ def _rest_pages(mapping: AddressSpace, index: int) -> int:
 def _grab_ahead(
     mapping: AddressSpace, index: int, stop_index: int, *, wanted_stop: int
 ) -> tuple[int, LockedPage | None]:
-    """Lock the first absent run of a range: (where to go on, the run).  Without a run and before the end: no memory."""
+    """Lock the first absent run of a range: (where to go on, the run).  Without a run and before its end: no memory."""
     zone = mapping.zone
     while True:
         with zone.lock:
