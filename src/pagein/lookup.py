@@ -203,7 +203,7 @@ class Lookup:
             if ask is not None:
                 self._zone.io.prepare(getattr(source, "workers_ahead", 0))  # most are read on from there
                 ask_for_more = getattr(source, "open_with_rest", None)
-                if ask_for_more is not None:
+                if ask_for_more is not None and hasattr(source, "device_key"):
                     return self._opened_with_rest(source, ask_for_more)
         return called(OPEN, self._zone, ask or source.open)(), None
 

@@ -159,11 +159,15 @@ _used_in_pid: int | None = None
 def require_same_process(name: str) -> None:
     """Raise OSError(EDEADLK) in a child forked after obstore was used here: its threads are not in the child."""
     global _used_in_pid  # noqa: PLW0603  # so is obstore's runtime
-    pid = os.getpid()
     if _used_in_pid is None:
-        _used_in_pid = pid
-    elif _used_in_pid != pid:
+        _used_in_pid = os.getpid()
+    elif not is_same_process():
         raise after_fork(name)
+
+
+def is_same_process() -> bool:
+    """Whether this is the process that has used obstore."""
+    return _used_in_pid == os.getpid()
 
 
 # -- errors ------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from ..errors import (
 from . import clients
 from .clients import ObjectStore
 from .http_url import split_http_url
+from .object_rest import RestOfObject
 from .options import Same, frozen
 from .policy import RETRIES_MAX, RETRY_TIMEOUT_S, SLOWEST_BYTES_S
 from .ranges import AsyncRangeOperations, require_length
@@ -144,16 +145,20 @@ class ObjectSource:
 
     def open_with_head(self) -> Opened:
         """One GET of the first bytes: who opens an object mostly reads it, and many are no larger."""
+        return self.open_with_rest(0)
+
+    def open_with_rest(self, rest_bytes: int) -> Opened:
+        """The same, and of what lies behind them, which is left in the connection."""
         if not self._is_remote:
             return self.open()
-        opened = self._first_bytes(None)
+        opened = self._first_bytes(None, rest_bytes)
         assert opened is not None, "it was asked without a condition"
         return opened
 
-    def _first_bytes(self, known: ObjectMeta | None) -> Opened | None:
+    def _first_bytes(self, known: ObjectMeta | None, rest_bytes: int = 0) -> Opened | None:
         """The object with its first bytes; None if it is the version that is known."""
         self._require_name()
-        options: GetOptions = {"range": (0, HEAD_BYTES)}
+        options: GetOptions = {"range": (0, HEAD_BYTES + rest_bytes)}
         if known is not None and known["e_tag"]:
             options["if_none_match"] = known["e_tag"]
         try:
@@ -162,23 +167,38 @@ class ObjectSource:
             if known is not None and is_same_version(known, meta):
                 self._ignores_conditions = True
                 return None  # the bytes are left unread
-            data = result.bytes()
+            (start, stop), head_stop = result.range, min(HEAD_BYTES, meta["size"])
+            if stop > head_stop:
+                stream: Iterator[ReadableBuffer] = iter(result.stream(min_chunk_size=HEAD_BYTES))
+                data = memoryview(next(stream, b""))
+            else:
+                data = memoryview(result.bytes())  # 0.2 ms sooner than a stream's
         except exceptions.NotModifiedError:
             return None
         except Exception as error:
             if clients.is_without_range(error) or clients.is_broken_off(error):
                 return self.open()  # another question may be answered
             raise self._os_error(error) from error
-        if result.range != (0, min(HEAD_BYTES, meta["size"])) or len(data) != result.range[1]:
+        if start or stop > HEAD_BYTES + rest_bytes or not head_stop <= len(data) <= stop:
             return self.open()
-        return self.opened(meta, head=data)
+        rest = None
+        if stop > head_stop:
+            rest = RestOfObject(self.name, stream, data[head_stop:], head_stop, stop)
+        return self.opened(meta, head=data[:head_stop], rest=rest)
 
     def open(self) -> Opened:
         """One HEAD, and over HTTP a GET of one byte where HEAD is not answered, or says that nothing is there."""
         self._require_name()
         return self.opened(self._head())
 
-    def opened(self, meta: ObjectMeta, *, head: ReadableBuffer = b"", version: str | None = None) -> Opened:
+    def opened(
+        self,
+        meta: ObjectMeta,
+        *,
+        head: ReadableBuffer = b"",
+        rest: RestOfObject | None = None,
+        version: str | None = None,
+    ) -> Opened:
         """The version that has this *meta*.  Does no I/O."""
         ops = ObjectOperations(self._store, self._path, meta, self.name, version=version)
         return Opened(
@@ -186,6 +206,7 @@ class ObjectSource:
             meta["size"],
             ops.version,
             head=head,
+            rest=rest,
             close=ops.close,
             look=partial(self._look, meta),
             again=partial(self.opened, meta, version=ops.version),
