@@ -1,7 +1,8 @@
 """One object behind a network, and the ways to read it, in order or at any place: the same loops for everybody.
 
 Guarantees: a scan returns its seconds, from before the object is opened until after its last byte; what it reads
-through is cold: a handle, and for pagein a cache, of its own.  Clients and their connections are kept and warm.
+through is cold: a handle, and for pagein a cache, of its own.  Clients and their connections are kept and warm, as is
+what pagein's process knows of a server (whether one connection is as fast as several, mm/known.py).
 Not here: servers, and what is done with the bytes (a *take*: `len` throws them away).
 """
 

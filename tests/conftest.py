@@ -19,7 +19,7 @@ from tests.explored import (
     pytest_terminal_summary as pytest_terminal_summary,
 )
 
-from pagein.mm import rest, zone
+from pagein.mm import known, rest, zone
 from pagein.mm.sync import HERE, SOMEBODY
 from pagein.testing.leaks import assert_nothing_left
 from pagein.testing.schedule import Scheduler
@@ -50,7 +50,7 @@ def pytest_collection_finish() -> None:
 def first_bytes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is opened brings its first bytes and no more, as from a store of whose files nobody reads on: what lies
     behind them is asked for by requests, which a test can count, and have fail."""
-    monkeypatch.setattr(rest, "READ_ON_START", 0)
+    monkeypatch.setattr(known, "READ_ON_START", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     A module whose tests leave something behind on purpose overrides this fixture, and says why.
     """
-    rest._counters.clear()  # of another server on the same port
+    known._known.clear()  # of another server on the same port
     monkeypatch.setattr(rest, "REST_S", 30.0)  # however slow the machine is
     made: weakref.WeakSet[zone.Zone] = weakref.WeakSet()
     make = zone.Zone.__init__

@@ -10,6 +10,7 @@ from tests.kit.reading_mistakes import CONTENT
 from tests.kit.source_mistakes import Object, Operations, Place
 
 from pagein.errors import not_found
+from pagein.mm.rest import Part
 from pagein.stores import Opened
 from pagein.units import PAGE_SIZE
 
@@ -143,16 +144,16 @@ class RestOfOtherBytes:
 
     stop_bytes = len(CONTENT)
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
-        content = CONTENT[offset_bytes + PAGE_SIZE :] + CONTENT
-        buffer[:] = content[: len(buffer)]
+    def fill(self, part: Part) -> None:
+        content = CONTENT[part.offset + PAGE_SIZE :] + CONTENT
+        part.buffer[:] = content[: part.size_bytes]
 
     def close(self) -> None:
         pass
 
 
 class RestThatBreaksOff(RestOfOtherBytes):
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+    def fill(self, part: Part) -> None:
         raise OSError(errno.ECONNRESET, "broken off")
 
 

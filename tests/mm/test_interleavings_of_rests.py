@@ -15,9 +15,9 @@ from tests.torture.stamps import check
 from tests.torture.world import FetchError, StampStore, World
 
 from pagein import File
-from pagein.mm import readahead, reclaim, rest, truncate
+from pagein.mm import known, readahead, reclaim, truncate
 from pagein.mm.mapping import AddressSpace
-from pagein.mm.rest import Rest
+from pagein.mm.rest import Part, Rest
 from pagein.stores.source import Opened
 from pagein.testing.schedule import ByLine, Scheduler
 from pagein.units import PAGE_SHIFT, PAGE_SIZE
@@ -47,22 +47,22 @@ class Answer:
         self.mistakes: list[str] = []
         self._world, self._is_received = world, False
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+    def fill(self, part: Part) -> None:
         # What is raised ahead of a reader is nobody's, so mistakes are kept for the end.
         if self._is_received or self.is_closed:
             self.mistakes.append("received by two, or after its end")
-        if offset_bytes != self.at << PAGE_SHIFT:
-            self.mistakes.append(f"at page {self.at} asked for offset {offset_bytes}")
+        if part.offset != self.at << PAGE_SHIFT:
+            self.mistakes.append(f"at page {self.at} asked for offset {part.offset}")
         self._is_received = True
         try:
-            for start in range(0, len(buffer), PAGE_SIZE):
+            for start in range(0, part.size_bytes, PAGE_SIZE):
                 if self.at >= self._good_stop:
                     raise OSError(errno.ECONNRESET, "injected")
                 content = self._world.fetches.page(0, self.at)
-                buffer[start : start + 8] = content[:8]
+                part.buffer[start : start + 8] = content[:8]
                 assert isinstance(self._world.door, Scheduler)
                 self._world.door.switch("with a page begun")
-                buffer[start : start + PAGE_SIZE] = content
+                part.buffer[start : start + PAGE_SIZE] = content
                 self.at += 1
         finally:
             self._is_received = False
@@ -120,7 +120,7 @@ def read_on(file: File, index: int = 0, stop: int = FILE_PAGES, pages: int = 1) 
 
 
 def opened(world: World, kind: str, end: str, failures: int = 0) -> tuple[Place, File]:
-    rest._counters.clear()  # what the schedules before have left
+    known._known.clear()  # what the schedules before have left
     place = Place(world, kind, end, failures)
     return place, world.cache.open((place, ""))
 

@@ -306,9 +306,33 @@ READING = [
     ),
     mutation(
         "rest", "any number of answers are left open",
-        "    if not is_likely or device.rests_asked >= min(RESTS_MAX, device.requests_max // 4):\n",
-        "    if not is_likely:\n",
+        "        has_place = device.rests_asked < min(RESTS_MAX, device.requests_max // 4)\n",
+        "        has_place = True\n",
         "stores/test_http_rest.py::test_however_many_are_opened_at_once_the_others_are_served",
+    ),
+    mutation(
+        "rest", "an answer is taken for faster than it is",
+        "            self._stream_bytes_s = max(self._stream_bytes_s, self._received_bytes / took_s)\n",
+        "            self._stream_bytes_s = max(self._stream_bytes_s, 100 * self._received_bytes / took_s)\n",
+        "stores/test_http_rest.py::test_how_fast_an_answer_comes_is_not_put_higher_than_it_is",
+    ),
+    mutation(
+        "rest", "a reader who takes his time makes an answer slow",
+        " and self._idle_s <= IDLE_SHARE_MAX * took_s:\n",
+        ":\n",
+        "stores/test_http_rest.py::test_who_takes_his_time_says_nothing_of_how_fast_an_answer_comes",
+    ),
+    mutation(
+        "known", "what was asked of several is what they could bring",
+        "        if not several.is_full or self._stream_bytes_s < AS_GOOD * several.bandwidth_bytes_s:\n",
+        "        if self._stream_bytes_s < AS_GOOD * several.bandwidth_bytes_s:\n",
+        "stores/test_http_rest.py::test_of_files_a_little_longer_than_what_comes_at_once_several_seem_no_slower_than_one",
+    ),
+    mutation(
+        "known", "several are always better",
+        "        until_s = REST_S if self._is_as_good_as(self._pipe) else min(WAITS * latency_s, REST_S)\n",
+        "        until_s = min(WAITS * latency_s, REST_S)\n",
+        "stores/test_http_rest.py::test_where_one_connection_is_as_good_as_several_a_file_comes_by_one_answer",
     ),
     mutation(
         "device", "a request ahead that has ended keeps its place in the pipe",

@@ -4,29 +4,30 @@ A reader who begins at the start of a file mostly goes on, and to ask for what l
 time that a request waits.  So the store is asked for more than the first bytes at once, and the rest of its answer is
 left unread: the buffers of the system fill, and the store's side waits.  It is read as he goes on, by the requests that
 follow one another from where the first bytes end; with the first that is for another part of it, it is let go of.
-Whether a reader is likely to go on, a counter of two bits says for each store, as those that predict branches do
-(Smith, "A Study of Branch Prediction Strategies", 1981).
 
 Guarantees: a part is claimed in the hold in which its pages are locked, so those who go on side by side never pass by
 one another's; each byte is received once, in order; a part that does not come is asked for as if there were no rest; no
 thread waits for the part before its own.  A store has at most `RESTS_MAX` such answers, each of which is one of its
 requests; and one that is idle is let go of after `REST_S`: a server may have nobody else to
 answer, and of an object that is written to in place it might bring what was written since.
-Assumes: the zone's lock guards every field; the store's answer is used by the one request whose turn it is.
-Not here: the requests (device.py), how far they go (readahead.py); how an answer is kept (a store's `RestOfAnswer`).
+Assumes: the zone's lock guards every field, but those of measuring, and the store's answer: the one request has them
+whose turn it is.
+Not here: how much is asked for (known.py); the requests (device.py), how far they go (readahead.py); how an answer is
+kept (a store's `RestOfAnswer`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from ..units import PAGE_SHIFT, PAGE_SIZE, page_count_for
-from .credit import allowance_bytes
+from .known import REST_S, known_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
+
+    from _typeshed import ReadableBuffer
 
     from .device import BackingDevice
     from .page import LockedPage, Page
@@ -35,24 +36,34 @@ if TYPE_CHECKING:
 
 RESTS_MAX = 4
 """So many a store has at most, and a quarter of the requests that it takes."""
-REST_S = 0.5
-"""After so long it is not gone on with: who goes on does so at once."""
-REST_BYTES_START = 8 << 20
-"""So much is asked for behind the first bytes while nothing is known of the store.  One connection may bring less at
-once than several would, so it is not all that could come while a request waits..."""
-REST_BYTES_MIN, REST_BYTES_MAX = 512 << 10, 16 << 20
-"""...and this, in whole pages, once it is known what that is."""
-CACHE_SHARE = 4
-"""It is no more than a quarter of the cache, as a window is."""
-READ_ON_LIKELY, READ_ON_START, READ_ON_MAX = 2, 2, 3
-"""The counter: who goes on counts one up; who does not two down, as a connection that has to be made anew costs twice
-what is saved.  It is likely until it is known."""
-COUNTERS_MAX = 256
+CACHE_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
+"""Of a smaller cache a window, which is a quarter at most, is not worth it."""
+STREAM_BYTES_MIN = 1 << 20
+"""An answer of which less was received does not say how fast it comes: some of it was there before..."""
+IDLE_SHARE_MAX = 0.2
+"""...nor does one that its readers have waited with for more than this share of the time."""
 
-_counters: OrderedDict[Hashable, int] = OrderedDict()
-"""One for each store, by its key, whichever cache it is behind: of this process, as connections are.  A new one brings
-little that nobody reads; one that has brought much before may bring as much once more, and is there only where somebody
-has read so much.  No lock: a count that two caches change at once may be lost."""
+
+class Part(Protocol):
+    """What is to be received: a run of pages, and what a store may do with one (page.py)."""
+
+    @property
+    def offset(self) -> int:
+        """Where it starts in the file, in bytes."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How long it is."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """Its own memory, to be filled..."""
+
+    def populate(self) -> None:
+        """...faster, if it is there before."""
+
+    def write(self, data: ReadableBuffer, at: int = 0) -> None:
+        """Copy *data* into it, which takes less than to fill a buffer first."""
 
 
 class RestOfAnswer(Protocol):
@@ -62,8 +73,8 @@ class RestOfAnswer(Protocol):
     def stop_bytes(self) -> int:
         """Where it ends, in bytes of the file."""
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
-        """Receive the next bytes, which are those at *offset_bytes*.
+    def fill(self, part: Part) -> None:
+        """Receive the next bytes, which are those of *part*.
 
         Blocks: as long as the store takes.  Raises: OSError if they do not come: then it is over.
         """
@@ -77,8 +88,9 @@ class Rest:
 
     __slots__ = (
         "_answer", "_at_index", "_came_s", "_claim_count", "_device", "_file_stop", "_has_failed", "_has_place",
-        "_is_handing_over", "_is_over", "_is_told", "_line", "_ready", "_stop_bytes", "_to_hand_over", "_watcher",
-        "index", "size_bytes", "stop_index",
+        "_idle_s", "_idle_since_s", "_is_handing_over", "_is_over", "_is_told", "_known", "_line", "_ready",
+        "_received_bytes", "_stop_bytes", "_stream_bytes_s", "_to_hand_over", "_watcher", "index", "size_bytes",
+        "stop_index",
     )  # fmt: skip
 
     def __init__(self, device: BackingDevice) -> None:
@@ -104,18 +116,32 @@ class Rest:
         """...and whether somebody sees to it."""
         self._watcher: Waiter | None = None
         self._came_s = 0.0
+        self._received_bytes = 0
+        self._stream_bytes_s = 0.0
+        """So much of it came at best, since the opening..."""
+        self._idle_s = self._idle_since_s = 0.0
+        """...of which so long nobody wanted any: then what comes is not what could, and what is there by then did not
+        come in no time."""
         self._stop_bytes = 0
         self._file_stop = 0
         self._claim_count = 0
         self._is_told = False
-        """The device was told whether somebody reads on."""
+        """It is known of the store whether somebody reads on."""
         self._has_failed = False
         self._is_over = False
         """No part is claimed any more."""
+        self._known = known_of((device.key, device.name))  # a key may be an address, where others are later
         with device.zone.lock:
-            self.size_bytes: int = _bytes_to_ask_for(device)
+            self.size_bytes: int = self._bytes_to_ask_for()
             self._has_place = self.size_bytes > 0
             device.rests_asked += self._has_place
+
+    def _bytes_to_ask_for(self) -> int:
+        """Behind the first bytes of a file that is opened now.  Zone's lock held."""
+        device = self._device
+        size_bytes = self._known.rest_bytes(device.pipe) & -PAGE_SIZE
+        has_place = device.rests_asked < min(RESTS_MAX, device.requests_max // 4)
+        return size_bytes if has_place and device.zone.cap_pages >= CACHE_PAGES_MIN else 0
 
     # -- from the opening to the first part --------------------------------------------------------------
 
@@ -127,7 +153,7 @@ class Rest:
         stop_bytes = answer.stop_bytes
         with self._device.zone.lock:
             self._answer, self._stop_bytes = answer, stop_bytes
-            self._came_s = self._device.zone.door.now_s()
+            self._came_s = self._idle_since_s = self._device.zone.door.now_s()
             self._device.rests += 1
 
     def closed_with(self, close: Callable[[], object]) -> Callable[[], None]:
@@ -191,6 +217,8 @@ class Rest:
             self._claim_count += 1
         if not is_claimed:
             return False
+        if not self._line:
+            self._idle_s += self._device.zone.door.now_s() - self._idle_since_s
         self._line.append(page)
         page.rest = self
         if self.index >= self.stop_index:
@@ -234,11 +262,7 @@ class Rest:
     def _tell(self, *, is_read_on: bool) -> None:
         if not self._is_told:
             self._is_told = True
-            key, change = self._device.key, 1 if is_read_on else -2
-            _counters[key] = min(max(_counters.pop(key, READ_ON_START) + change, 0), READ_ON_MAX)
-            while len(_counters) > COUNTERS_MAX:
-                with suppress(KeyError):  # another was faster
-                    _counters.popitem(last=False)
+            self._known.note_reader(is_read_on=is_read_on)
 
     def _end_claims(self) -> None:
         self._is_over = True
@@ -249,6 +273,9 @@ class Rest:
     def _ended(self) -> RestOfAnswer | None:
         answer, self._answer = self._answer, None
         self._device.rests -= answer is not None
+        if self._stream_bytes_s:
+            self._known.note_stream(self._stream_bytes_s)
+            self._stream_bytes_s = 0.0
         self._device.rests_asked -= self._has_place
         self._has_place = False
         return answer
@@ -274,16 +301,23 @@ class Rest:
             if answer is None or self._has_failed:
                 return False
             self._at_index += page.page_count
-        page.populate()
         try:
-            answer.fill(page.buffer, page.offset)
+            answer.fill(page)
         except BaseException as error:
             with self._device.zone.lock:
                 self._has_failed = True
             if isinstance(error, OSError):
                 return False
             raise
+        self._measure(page.size_bytes)
         return True
+
+    def _measure(self, size_bytes: int) -> None:
+        """One part has come, and nobody else's turn is before this one has ended."""
+        self._received_bytes += size_bytes
+        took_s = self._device.zone.door.now_s() - self._came_s
+        if self._received_bytes >= STREAM_BYTES_MIN and took_s > 0 and self._idle_s <= IDLE_SHARE_MAX * took_s:
+            self._stream_bytes_s = max(self._stream_bytes_s, self._received_bytes / took_s)
 
     def ended(self, page: Page) -> None:
         """The request for it has ended, or it is no part any more: it is the next one's turn, or that of all if no more
@@ -291,6 +325,8 @@ class Rest:
         answer = None
         with self._device.zone.lock:
             self._line.remove(page)
+            if not self._line:
+                self._idle_since_s = self._device.zone.door.now_s()
             may_begin = self._line if self._has_failed else self._line[:1]
             following = [one for one in self._ready if one.page in may_begin]
             self._ready = [one for one in self._ready if one not in following]
@@ -329,14 +365,3 @@ class Rest:
     def _is_of_this_process(self) -> bool:
         """Else this is a child, and what stands in line is its parent's."""
         return self._device.zone.devices.get(self._device.key) is self._device
-
-
-def _bytes_to_ask_for(device: BackingDevice) -> int:
-    """Behind the first bytes of a file that is opened now.  Zone's lock held."""
-    is_likely = _counters.get(device.key, READ_ON_START) >= READ_ON_LIKELY
-    if not is_likely or device.rests_asked >= min(RESTS_MAX, device.requests_max // 4):
-        return 0
-    is_known = device.pipe.latency_s > 0
-    wanted_bytes = max(allowance_bytes(device.pipe), REST_BYTES_MIN) if is_known else REST_BYTES_START
-    size_bytes = min(wanted_bytes, REST_BYTES_MAX, (device.zone.cap_pages << PAGE_SHIFT) // CACHE_SHARE)
-    return size_bytes & -PAGE_SIZE if size_bytes >= REST_BYTES_MIN else 0

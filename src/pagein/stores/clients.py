@@ -202,6 +202,11 @@ def is_without_range(error: Exception) -> bool:
     return isinstance(error, exceptions.NotSupportedError) or status_of(error) == 416
 
 
+def is_for_less(error: Exception) -> bool:
+    """Whether the server gives no more than a part of the range at once, or says that it is too much (413)."""
+    return "source: UnexpectedRange {" in str(error) or status_of(error) == 413
+
+
 def is_broken_off(error: Exception) -> bool:
     """Whether the answer ended before it was complete, and was not completed by asking again."""
     return "response body error" in _reason(error) and not _TIMED_OUT.search(str(error))

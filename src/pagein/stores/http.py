@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from ..mm.openfile import OpenFile
     from ..mm.page import Page
     from ..mm.rac import ReadaheadControl
+    from ..mm.rest import Part
     from .http_options import HTTPOptions
 
 HEAD_BYTES = 128 << 10
@@ -243,15 +244,16 @@ class RestOfHTTPAnswer:
         left_bytes: int = self._answer.length
         return self._at_bytes + left_bytes
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+    def fill(self, part: Part) -> None:
         """As `RestOfAnswer.fill`."""
         asked, self._asked = self._asked, None
-        stop = offset_bytes + len(buffer)
-        if asked is None or offset_bytes != self._at_bytes:
-            raise self._ask.broken_off(offset_bytes, stop)
+        start, stop = part.offset, part.offset + part.size_bytes
+        if asked is None or start != self._at_bytes:
+            raise self._ask.broken_off(start, stop)
         with asked:
-            if self._answer.readinto(buffer) < len(buffer):
-                raise self._ask.broken_off(offset_bytes, stop) from BrokenOff()
+            part.populate()
+            if self._answer.readinto(part.buffer) < part.size_bytes:
+                raise self._ask.broken_off(start, stop) from BrokenOff()
             self._at_bytes = stop
             if self._answer.length:
                 self._asked = asked.pop_all()

@@ -176,10 +176,12 @@ class ObjectSource:
         except exceptions.NotModifiedError:
             return None
         except Exception as error:
+            if rest_bytes and clients.is_for_less(error):
+                return self._first_bytes(known)
             if clients.is_without_range(error) or clients.is_broken_off(error):
                 return self.open()  # another question may be answered
             raise self._os_error(error) from error
-        if start or stop > HEAD_BYTES + rest_bytes or not head_stop <= len(data) <= stop:
+        if start or stop > min(HEAD_BYTES + rest_bytes, meta["size"]) or not head_stop <= len(data) <= stop:
             return self.open()
         rest = None
         if stop > head_stop:

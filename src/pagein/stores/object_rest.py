@@ -18,6 +18,8 @@ from .validators import bytes_of
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+    from ..mm.rest import Part
+
 _streams: set[Iterator[ReadableBuffer]] = set()
 """A forked child keeps them: to drop one would be to call into a runtime that is not there."""
 
@@ -38,24 +40,25 @@ class RestOfObject:
         """As `RestOfAnswer.stop_bytes`."""
         _streams.add(stream)
 
-    def fill(self, buffer: memoryview, offset_bytes: int) -> None:
+    def fill(self, part: Part) -> None:
         """As `RestOfAnswer.fill`."""
         clients.require_same_process(self._name)
-        stream, got_bytes, stop = self._stream, 0, offset_bytes + len(buffer)
-        broken_off = store_failed(self._name, f"the answer broke off before all of {bytes_of(offset_bytes, stop)} came")
-        if stream is None or offset_bytes != self._at_bytes:
-            raise broken_off
-        while got_bytes < len(buffer):
+        stream, start, stop = self._stream, part.offset, part.offset + part.size_bytes
+        if stream is None or start != self._at_bytes:
+            raise self._broken_off(start, stop)
+        while self._at_bytes < stop:
             if not self._at_hand:
                 try:
                     self._at_hand = memoryview(next(stream))
                 except Exception as error:  # also that it is at its end
-                    raise broken_off from error
-            some = self._at_hand[: len(buffer) - got_bytes]
-            buffer[got_bytes : got_bytes + len(some)] = some
+                    raise self._broken_off(start, stop) from error
+            some = self._at_hand[: stop - self._at_bytes]
+            part.write(some, self._at_bytes - start)
             self._at_hand = self._at_hand[len(some) :]
-            got_bytes += len(some)
-        self._at_bytes = stop
+            self._at_bytes += len(some)
+
+    def _broken_off(self, start: int, stop: int) -> OSError:
+        return store_failed(self._name, f"the answer broke off before all of {bytes_of(start, stop)} had come")
 
     def close(self) -> None:
         """As `RestOfAnswer.close`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ...file import File
 from ...stores import source_of
@@ -17,6 +18,9 @@ from .probe import probe_of
 from .reading import device_keys
 from .record import where_raised
 from .rig import NotApplicable, Rig
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 AHEAD_PAGES = 8
 """So many of the first pages are read at once: of a larger file all that `Rig.sample` has of its beginning."""
@@ -149,10 +153,10 @@ def _require_rest(rig: Rig, opened: Opened, where: str) -> None:
     where = f"{where}, rest"
     try:
         while len(content) < (stop_bytes := rest.stop_bytes):
-            piece = bytearray(min(stop_bytes - len(content), rig.size_bytes, 3 * PAGE_SIZE))
-            with rig.record.call(f"{where}.fill()"), memoryview(piece) as buffer:
-                rest.fill(buffer, len(content))
-            content += piece
+            part = _Part(len(content), min(stop_bytes - len(content), rig.size_bytes, 3 * PAGE_SIZE))
+            with rig.record.call(f"{where}.fill()"):
+                rest.fill(part)
+            content += part.buffer
     except OSError as error:
         rig.fail("O11", f"fill() raised {where_raised(error)}", where)
     finally:
@@ -160,6 +164,22 @@ def _require_rest(rig: Rig, opened: Opened, where: str) -> None:
             with rig.record.call(f"{where}.close()"):
                 rest.close()
     _compare(rig, bytes(content), "O11", where)
+
+
+class _Part:
+    """What a rest is received into, without a cache."""
+
+    def __init__(self, offset: int, size_bytes: int) -> None:
+        self.offset = offset
+        self.size_bytes = size_bytes
+        self.buffer = memoryview(bytearray(size_bytes))
+
+    def populate(self) -> None:
+        pass
+
+    def write(self, data: ReadableBuffer, at: int = 0) -> None:
+        with memoryview(data).cast("B") as some:
+            self.buffer[at : at + len(some)] = some
 
 
 def _require_again(rig: Rig, source: Source) -> None:
