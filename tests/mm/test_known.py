@@ -8,17 +8,17 @@ import pytest
 
 from pagein.mm import known
 from pagein.mm.known import REST_BYTES_MAX, REST_BYTES_MIN, REST_BYTES_START, Known, known_of
-from pagein.mm.pipe import Pipe
+from pagein.mm.pipe import PIECE_BYTES_MAX as PIECE, Pipe
 
 MIB = 1 << 20
 NOBODY = Pipe()
 
 
-def pipe(latency_s: float, bandwidth_bytes_s: float, *, is_full: bool = True) -> Pipe:
+def pipe(latency_s: float, several_bytes_s: float) -> Pipe:
     """Of which that was measured."""
     made = Pipe()
     made.answered(0.0, latency_s)
-    made.bandwidth_bytes_s, made.is_full = bandwidth_bytes_s, is_full and bandwidth_bytes_s > 0
+    made.several_bytes_s = several_bytes_s
     return made
 
 
@@ -32,20 +32,21 @@ def streamed(bytes_s: float) -> Known:
     ("stream_bytes_s", "latency_s", "several_bytes_s", "wanted_bytes"),
     [
         (0, 0.01, 1e9, REST_BYTES_START),  # nobody has read on yet
-        (400e6, 0.01, 1e9, 12_000_000),  # what comes in three waits
-        (400e6, 0.1, 1e9, 120_000_000),
-        (400e6, 0.1, 0, 120_000_000),  # nor how fast several are
-        (50e6, 0.03, 1e9, 4_500_000),  # as of S3
-        (50e6, 0.0002, 1e9, REST_BYTES_MIN),
-        (400e6, 0.5, 2e9, 200_000_000),  # in half a second
+        (400e6, 0.01, 1e9, 4_000_000 + PIECE),  # while others wait, and the first of them comes
+        (400e6, 0.1, 1e9, 40_000_000 + PIECE),
+        (400e6, 0.1, 0, 40_000_000 + PIECE),  # nor how fast several are
+        (50e6, 0.03, 1e9, 1_500_000 + PIECE),  # as of S3
+        (50e6, 0.0002, 1e9, 10_000 + PIECE),
+        (10e6, 0.03, 1e9, 5_000_000),  # in half a second
+        (400e6, 0.5, 2e9, 200_000_000),
         (900e6, 0.5, 2e9, REST_BYTES_MAX),
-        (890e6, 0.01, 1e9, 26_700_000),
+        (890e6, 0.01, 1e9, 8_900_000 + PIECE),
         (910e6, 0.01, 1e9, REST_BYTES_MAX),  # as good as several
         (91e6, 0.0002, 100e6, 45_500_000),
         (1e6, 0.0002, 1.1e6, REST_BYTES_MIN),  # however slow all of it is
     ],
 )
-def test_as_much_as_one_connection_brings_while_others_would_wait(
+def test_as_much_as_one_connection_brings_until_the_first_of_several_has_come(
     stream_bytes_s: float, latency_s: float, several_bytes_s: float, wanted_bytes: int
 ) -> None:
     size_bytes = streamed(stream_bytes_s).rest_bytes(pipe(latency_s, several_bytes_s))
@@ -56,24 +57,35 @@ def test_of_a_store_of_which_nothing_is_known_some_mib_are_asked_for() -> None:
     assert Known().rest_bytes(NOBODY) == streamed(1e9).rest_bytes(NOBODY) == REST_BYTES_START
 
 
-def test_several_that_have_not_filled_the_pipe_are_not_what_several_could_bring() -> None:
-    """Of files a little longer than what came with the opening, all that is behind it is one request, or two."""
-    assert streamed(60e6).rest_bytes(pipe(0.03, 19e6, is_full=False)) == 5_400_000
+@pytest.mark.parametrize(("at_once", "is_as_good"), [(1, False), (3, False), (4, True), (8, False)])
+def test_one_is_compared_with_several_that_were_at_once(at_once: int, *, is_as_good: bool) -> None:
+    """Of files a little longer than what came with the opening, one request or two bring what is behind it: that says
+    nothing of what several could."""
+    several, of_store = pipe(0.01, 0), streamed(60e6)
+    for number in range(4):
+        begun = [several.started(number) for _ in range(at_once)]
+        for one in begun:
+            several.ended(one, number + 0.03, 1 << 18)  # each 9 MB/s
+    assert several.bandwidth_bytes_s > 0
+    assert (of_store.rest_bytes(several) == 30_000_000) is is_as_good
+
+
+SOME = 4_000_000 + PIECE
 
 
 def test_another_cache_begins_with_what_the_last_has_seen() -> None:
     of_store = streamed(400e6)
-    assert of_store.rest_bytes(pipe(0.01, 0)) == 12_000_000
+    assert of_store.rest_bytes(pipe(0.01, 0)) == SOME
     assert of_store.rest_bytes(pipe(0.01, 300e6)) == 200_000_000
     assert of_store.rest_bytes(NOBODY) == of_store.rest_bytes(pipe(0.2, 0)) == 200_000_000
-    assert of_store.rest_bytes(pipe(0.01, 1e9)) == of_store.rest_bytes(NOBODY) == 12_000_000
+    assert of_store.rest_bytes(pipe(0.01, 1e9)) == of_store.rest_bytes(NOBODY) == SOME
 
 
 def test_now_and_then_several_are_tried_where_one_is_as_good() -> None:
     of_store, several = streamed(400e6), pipe(0.01, 400e6)
     sizes = [of_store.rest_bytes(several) for _ in range(3 * known.PROBE_OPENINGS)]
-    assert [index for index, size in enumerate(sizes) if size == 12_000_000] == [15, 31, 47]
-    assert set(sizes) == {12_000_000, 200_000_000}
+    assert [index for index, size in enumerate(sizes) if size == SOME] == [15, 31, 47]
+    assert set(sizes) == {SOME, 200_000_000}
 
 
 def test_answers_that_have_shared_what_there_is_count_by_and_by() -> None:
@@ -82,9 +94,9 @@ def test_answers_that_have_shared_what_there_is_count_by_and_by() -> None:
     for _ in range(4):
         of_store.note_stream(100e6)
         sizes.append(of_store.rest_bytes(several))
-    assert sizes == [12_000_000, 6_000_000, 3_000_000, 3_000_000]
+    assert sizes == [4_000_000 + PIECE, 2_000_000 + PIECE, 1_000_000 + PIECE, 1_000_000 + PIECE]
     of_store.note_stream(800e6)
-    assert of_store.rest_bytes(several) == 24_000_000
+    assert of_store.rest_bytes(several) == 8_000_000 + PIECE
 
 
 @pytest.mark.parametrize(

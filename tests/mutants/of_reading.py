@@ -312,8 +312,8 @@ READING = [
     ),
     mutation(
         "rest", "an answer is taken for faster than it is",
-        "            self._stream_bytes_s = max(self._stream_bytes_s, self._received_bytes / took_s)\n",
-        "            self._stream_bytes_s = max(self._stream_bytes_s, 100 * self._received_bytes / took_s)\n",
+        "            self._stream_bytes_s = self._received_bytes / took_s\n",
+        "            self._stream_bytes_s = 100 * self._received_bytes / took_s\n",
         "stores/test_http_rest.py::test_how_fast_an_answer_comes_is_not_put_higher_than_it_is",
     ),
     mutation(
@@ -324,14 +324,14 @@ READING = [
     ),
     mutation(
         "known", "what was asked of several is what they could bring",
-        "        if not several.is_full or self._stream_bytes_s < AS_GOOD * several.bandwidth_bytes_s:\n",
-        "        if self._stream_bytes_s < AS_GOOD * several.bandwidth_bytes_s:\n",
-        "stores/test_http_rest.py::test_of_files_a_little_longer_than_what_comes_at_once_several_seem_no_slower_than_one",
+        "        if not self._stream_bytes_s >= AS_GOOD * several.several_bytes_s > 0:\n",
+        "        if not self._stream_bytes_s >= AS_GOOD * several.bandwidth_bytes_s > 0:\n",
+        "mm/test_known.py::test_one_is_compared_with_several_that_were_at_once",
     ),
     mutation(
         "known", "several are always better",
-        "        until_s = REST_S if self._is_as_good_as(self._pipe) else min(WAITS * latency_s, REST_S)\n",
-        "        until_s = min(WAITS * latency_s, REST_S)\n",
+        "        if not self._asks_one(self._pipe):\n",
+        "        if True:\n",
         "stores/test_http_rest.py::test_where_one_connection_is_as_good_as_several_a_file_comes_by_one_answer",
     ),
     mutation(

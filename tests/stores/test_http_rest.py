@@ -22,7 +22,7 @@ from pagein import File, aio
 from pagein.mm import known, rest
 from pagein.mm.device import BackingDevice
 from pagein.mm.known import Known, known_of
-from pagein.mm.pipe import Pipe
+from pagein.mm.pipe import PIECE_BYTES_MAX, Pipe
 from pagein.stores.http import HEAD_BYTES, REQUESTS_MAX, HTTPOperations, HTTPSource
 from pagein.stores.http_options import HTTPOptions
 from pagein.testing.httpserver import RangeServer
@@ -143,7 +143,7 @@ def test_where_one_connection_is_as_good_as_several_a_file_comes_by_one_answer(
     size = len(objects["c"])
     for name, stream_bytes_s, several_bytes_s, rest_bytes in (
         ("c", 0.0, 0.0, known.REST_BYTES_START),
-        ("d", 0.5e9, 1e9, 15_000_000 & -PAGE_SIZE),
+        ("d", 0.5e9, 1e9, (5_000_000 + PIECE_BYTES_MAX) & -PAGE_SIZE),
         ("e", 0.5e9, 0.5e9, 250_000_000 & -PAGE_SIZE),
     ):
         with pagein.PageCache("256M", debug=True) as cache:
@@ -151,7 +151,7 @@ def test_where_one_connection_is_as_good_as_several_a_file_comes_by_one_answer(
             store = known_of((source.device_key, source.device_name))
             store._stream_bytes_s, store._pipe = stream_bytes_s, Pipe()
             store._pipe.answered(0.0, 0.01)
-            store._pipe.bandwidth_bytes_s, store._pipe.is_full = several_bytes_s, True
+            store._pipe.several_bytes_s = several_bytes_s
             server.reset()
             with cache.open(server.url(name)) as file:
                 assert read_in_order(file, MIB) == objects[name]
@@ -161,8 +161,9 @@ def test_where_one_connection_is_as_good_as_several_a_file_comes_by_one_answer(
 
 
 def test_how_fast_an_answer_comes_is_not_put_higher_than_it_is(
-    objects: dict[str, bytes], cache: pagein.PageCache
+    objects: dict[str, bytes], cache: pagein.PageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rest, "IDLE_SHARE_MAX", 1.0)  # however late the reader comes, on a slow machine
     with RangeServer(objects, bandwidth_bytes_s=40e6) as server, cache.open(server.url("a")) as file:
         assert file.read() == DATA
         wait_until(lambda: not device_of(file).rests)
@@ -177,20 +178,6 @@ def test_who_takes_his_time_says_nothing_of_how_fast_an_answer_comes(
         assert file.read() == DATA
         wait_until(lambda: not device_of(file).rests)
         assert not known_at(file)._stream_bytes_s
-
-
-def test_of_files_a_little_longer_than_what_comes_at_once_several_seem_no_slower_than_one(
-    objects: dict[str, bytes],
-) -> None:
-    """All that is behind it is one request, or two, of each: no more could be seen of what several would bring."""
-    objects.update({name: bytes(9 * MIB) for name in ("c", "d", "e")})
-    with RangeServer(objects, latency_s=0.02, bandwidth_bytes_s=100e6) as server, pagein.PageCache("64M") as cache:
-        for name in ("c", "d", "e"):
-            with cache.open(server.url(name)) as file:
-                read_in_order(file, MIB)
-        pipe = device_of(file).pipe
-        assert 0 < pipe.bandwidth_bytes_s < known_at(file)._stream_bytes_s
-        assert known_at(file).rest_bytes(pipe) < 0.4 * known_at(file)._stream_bytes_s
 
 
 def test_nobody_holds_an_answer_for_long(

@@ -4,7 +4,7 @@ Whether a reader is likely to read on, a counter of two bits says, as those that
 Branch Prediction Strategies", 1981).  If so, as much is asked for as one connection brings until several could bring
 more; and where it brings as much as several together, all that it brings in the time that it may be left unread.
 Guarantees: it is advice: where it is wrong, it costs a connection, and what was on its way.
-Assumes: no lock: each number is replaced as one, and what two caches change at once may be lost.
+Assumes: no lock: what two caches change at once may be lost.
 Not here: what becomes of it (rest.py); how fast several requests are (pipe.py).
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from .pipe import PIECE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -29,12 +31,10 @@ REST_BYTES_START = 8 << 20
 much, that took longer than several requests at once..."""
 REST_BYTES_MIN, REST_BYTES_MAX = 2 << 20, 256 << 20
 """...and between these once it is: less would not show how fast it is by then."""
-WAITS = 3
-"""Several bring more after as many waits: theirs, and those of the windows that grow."""
 AS_GOOD = 0.9
 """One brings as much as several, if it is so much of it: they cost requests..."""
 PROBE_OPENINGS = 16
-"""...but after so many files that came by one, several are tried once more."""
+"""...but of so many openings, one leaves something to several, to see whether that has changed."""
 KNOWN_MAX = 256
 
 
@@ -47,7 +47,7 @@ class Known:
         self._read_on = READ_ON_START
         self._stream_bytes_s = 0.0
         self._pipe: Pipe | None = None
-        """That of the last cache which has brought anything by several requests."""
+        """That of the last cache which has brought anything by several requests at once, or else of the first."""
         self._openings_by_one = 0
 
     def note_reader(self, *, is_read_on: bool) -> None:
@@ -60,22 +60,25 @@ class Known:
 
     def rest_bytes(self, pipe: Pipe) -> int:
         """How much to ask for behind the first bytes of a file; *pipe* is that of the cache which opens it."""
-        if pipe.bandwidth_bytes_s or self._pipe is None:
+        if pipe.several_bytes_s or self._pipe is None:
             self._pipe = pipe
         if self._read_on < READ_ON_LIKELY:
             return 0
         latency_s = pipe.latency_s or self._pipe.latency_s
         if not (self._stream_bytes_s and latency_s):
             return REST_BYTES_START
-        until_s = REST_S if self._is_as_good_as(self._pipe) else min(WAITS * latency_s, REST_S)
-        return min(max(int(self._stream_bytes_s * until_s), REST_BYTES_MIN), REST_BYTES_MAX)
+        size_bytes = self._stream_bytes_s * REST_S
+        if not self._asks_one(self._pipe):
+            # The first of several waits, and then comes, perhaps no faster than this; nobody reads a page of it before.
+            size_bytes = min(size_bytes, self._stream_bytes_s * latency_s + PIECE_BYTES_MAX)
+        return int(min(max(size_bytes, REST_BYTES_MIN), REST_BYTES_MAX))
 
-    def _is_as_good_as(self, several: Pipe) -> bool:
-        # One that was not full has shown what was asked for, which may be far less than it could bring.
-        if not several.is_full or self._stream_bytes_s < AS_GOOD * several.bandwidth_bytes_s:
+    def _asks_one(self, several: Pipe) -> bool:
+        """Whether all is to come by one connection, as it brings as much as several."""
+        if not self._stream_bytes_s >= AS_GOOD * several.several_bytes_s > 0:
             return False
-        self._openings_by_one = (self._openings_by_one + 1) % PROBE_OPENINGS
-        return self._openings_by_one > 0
+        self._openings_by_one = opening = (self._openings_by_one + 1) % PROBE_OPENINGS
+        return opening > 0
 
 
 _known: OrderedDict[Hashable, Known] = OrderedDict()

@@ -83,6 +83,8 @@ class Pipe:
         self.in_flight: int = 0
         self.bandwidth_bytes_s: float = 0.0
         """Bytes a second, all fetches together; 0 before anything large was fetched, and never again."""
+        self.several_bytes_s: float = 0.0
+        """The most that came while `WIDTH_START` or more were in flight."""
         self._rates: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
         """Falling rates, each of a later time: the first is the largest of late (a monotonic queue).  In between it is
         empty: who does not serialise looks at ``bandwidth_bytes_s``."""
@@ -95,6 +97,8 @@ class Pipe:
         self._probe_at_s = 0.0
         self._round_at_s = 0.0
         self._round_bytes = 0
+        self._round_width = 0
+        """So many were in flight at once."""
         self._round_rate_bytes_s = 0.0
         """The best since it began: its last may be that of an unlucky moment."""
         self._proved_width = WIDTH_START
@@ -113,6 +117,7 @@ class Pipe:
             if self._is_probing:
                 self._is_probing, self._rounds_to_probe = False, 1
         self.in_flight += 1
+        self._round_width = max(self._round_width, self.in_flight)
         return Started(now_s)
 
     def ended(self, start: Started, now_s: float, size_bytes: int) -> None:
@@ -129,7 +134,10 @@ class Pipe:
         self._durations_s.append(duration_s)
         elapsed_s = max(now_s - self._round_at_s, 1e-6)
         if is_whole:
-            self._note_rate(now_s, self._round_bytes / elapsed_s)
+            rate_bytes_s = self._round_bytes / elapsed_s
+            self._note_rate(now_s, rate_bytes_s)
+            if self._round_width >= WIDTH_START:
+                self.several_bytes_s = max(self.several_bytes_s, rate_bytes_s)
         self.is_full |= len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
         if elapsed_s >= ROUND_FETCHES * max(self._durations_s):
             self._note_width()
@@ -141,6 +149,7 @@ class Pipe:
 
     def _begin_round(self, now_s: float) -> None:
         self._round_at_s, self._round_bytes, self._round_rate_bytes_s = now_s, 0, 0.0
+        self._round_width = self.in_flight
 
     def _note_rate(self, now_s: float, rate_bytes_s: float) -> None:
         self._round_rate_bytes_s = max(self._round_rate_bytes_s, rate_bytes_s)

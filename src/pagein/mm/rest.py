@@ -10,7 +10,7 @@ one another's; each byte is received once, in order; a part that does not come i
 thread waits for the part before its own.  A store has at most `RESTS_MAX` such answers, each of which is one of its
 requests; and one that is idle is let go of after `REST_S`: a server may have nobody else to
 answer, and of an object that is written to in place it might bring what was written since.
-Assumes: the zone's lock guards every field, but those of measuring, and the store's answer: the one request has them
+Assumes: the zone's lock guards every field, but for the store's answer and how fast it has come: these has the request
 whose turn it is.
 Not here: how much is asked for (known.py); the requests (device.py), how far they go (readahead.py); how an answer is
 kept (a store's `RestOfAnswer`).
@@ -38,7 +38,7 @@ RESTS_MAX = 4
 """So many a store has at most, and a quarter of the requests that it takes."""
 CACHE_PAGES_MIN = (2 << 20) >> PAGE_SHIFT
 """Of a smaller cache a window, which is a quarter at most, is not worth it."""
-STREAM_BYTES_MIN = 1 << 20
+STREAM_BYTES_MIN = 2 << 20
 """An answer of which less was received does not say how fast it comes: some of it was there before..."""
 IDLE_SHARE_MAX = 0.2
 """...nor does one that its readers have waited with for more than this share of the time."""
@@ -118,7 +118,7 @@ class Rest:
         self._came_s = 0.0
         self._received_bytes = 0
         self._stream_bytes_s = 0.0
-        """So much of it came at best, since the opening..."""
+        """How fast it came, from the opening on..."""
         self._idle_s = self._idle_since_s = 0.0
         """...of which so long nobody wanted any: then what comes is not what could, and what is there by then did not
         come in no time."""
@@ -139,9 +139,10 @@ class Rest:
     def _bytes_to_ask_for(self) -> int:
         """Behind the first bytes of a file that is opened now.  Zone's lock held."""
         device = self._device
-        size_bytes = self._known.rest_bytes(device.pipe) & -PAGE_SIZE
         has_place = device.rests_asked < min(RESTS_MAX, device.requests_max // 4)
-        return size_bytes if has_place and device.zone.cap_pages >= CACHE_PAGES_MIN else 0
+        if not has_place or device.zone.cap_pages < CACHE_PAGES_MIN:
+            return 0
+        return self._known.rest_bytes(device.pipe) & -PAGE_SIZE
 
     # -- from the opening to the first part --------------------------------------------------------------
 
@@ -317,7 +318,7 @@ class Rest:
         self._received_bytes += size_bytes
         took_s = self._device.zone.door.now_s() - self._came_s
         if self._received_bytes >= STREAM_BYTES_MIN and took_s > 0 and self._idle_s <= IDLE_SHARE_MAX * took_s:
-            self._stream_bytes_s = max(self._stream_bytes_s, self._received_bytes / took_s)
+            self._stream_bytes_s = self._received_bytes / took_s
 
     def ended(self, page: Page) -> None:
         """The request for it has ended, or it is no part any more: it is the next one's turn, or that of all if no more

@@ -177,6 +177,7 @@ def is_same_process() -> bool:
 _STATUS = re.compile(r"\A.*? status code: (\d{3})")
 _SYSTEM_ERRNO = re.compile(r"\bOs \{\n\s*code: (\d+),")
 _TIMED_OUT = re.compile(r"^\s*kind: Timeout,", re.MULTILINE)
+_OTHER_RANGE = re.compile(r"^\s*source: UnexpectedRange \{", re.MULTILINE)
 _GENERIC = re.compile(r"\A(?:Generic \w+ error: )+")
 _REDIRECTED = "error following redirect"
 _TRY_LATER = (408, 429)
@@ -203,8 +204,8 @@ def is_without_range(error: Exception) -> bool:
 
 
 def is_for_less(error: Exception) -> bool:
-    """Whether the server gives no more than a part of the range at once, or says that it is too much (413)."""
-    return "source: UnexpectedRange {" in str(error) or status_of(error) == 413
+    """Whether the server gives no more than a part of the range at once, or says that it wants no such question."""
+    return _OTHER_RANGE.search(str(error)) is not None or status_of(error) in (400, 413)
 
 
 def is_broken_off(error: Exception) -> bool:
