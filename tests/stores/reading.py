@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 import pagein
+from pagein import File
+from pagein.mm.device import BackingDevice
 from pagein.stores import AsyncRangeOperations, Opened, Source, object as object_store, read_range, source_of
 
 MIB = 1 << 20
@@ -29,6 +33,7 @@ IMPATIENT: dict[str, Any] = {
         },
     },
 }
+DEADLINE_S = 20.0
 ONE_TRY: dict[str, Any] = {"retry_config": {"max_retries": 0}}
 
 
@@ -69,6 +74,24 @@ def read_whole(cache: pagein.PageCache, source: Any, **options: Any) -> bytes:
         data = file.read()
     assert isinstance(data, bytes)
     return data
+
+
+def read_in_order(file: File, size: int) -> bytes:
+    """All of a file, so much at a time."""
+    return b"".join(iter(lambda: file.read(size), b""))
+
+
+def device_of(file: File) -> BackingDevice:
+    """Its store, as the cache has it."""
+    return file._file.mapping.device
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """What others are about to do."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        os.sched_yield()
 
 
 @contextmanager

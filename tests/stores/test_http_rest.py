@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -14,21 +13,28 @@ from typing import Any
 
 import pytest
 from tests.forking import in_child
-from tests.stores.reading import DATA, IMPATIENT, MIB, OTHER, raises_errno
+from tests.stores.reading import (
+    DATA,
+    DEADLINE_S,
+    IMPATIENT,
+    MIB,
+    OTHER,
+    device_of,
+    raises_errno,
+    read_in_order,
+    wait_until,
+)
 from tests.wire import UNREAD_BYTES_MAX
 
 import pagein
 from pagein import File, aio
 from pagein.mm import known, rest
-from pagein.mm.device import BackingDevice
 from pagein.mm.known import Known, known_of
 from pagein.mm.pipe import PIECE_BYTES_MAX, Pipe
 from pagein.stores.http import HEAD_BYTES, REQUESTS_MAX, HTTPOperations, HTTPSource
 from pagein.stores.http_options import HTTPOptions
 from pagein.testing.httpserver import RangeServer
 from pagein.units import PAGE_SIZE
-
-DEADLINE_S = 20.0
 
 
 @pytest.fixture
@@ -47,29 +53,14 @@ def cache() -> Iterator[pagein.PageCache]:
         yield cache
 
 
-def device_of(file: File) -> BackingDevice:
-    return file._file.mapping.device
-
-
 def known_at(file: File) -> Known:
     """What is known of its store."""
     device = device_of(file)
     return known_of((device.key, device.name))
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        os.sched_yield()
-
-
 def ranges(server: RangeServer) -> list[tuple[int | None, int | None]]:
     return [(record.range_start, record.range_stop) for record in server.stats().log]
-
-
-def read_in_order(file: File, size: int) -> bytes:
-    return b"".join(iter(lambda: file.read(size), b""))
 
 
 @pytest.mark.parametrize("size", [PAGE_SIZE, 100_000, 128 << 10, MIB, 1_000_000, len(DATA)])

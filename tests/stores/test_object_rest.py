@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import gc
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import obstore
@@ -16,19 +14,15 @@ import pytest
 from obstore.store import HTTPStore, MemoryStore, S3Store
 from tests.forking import in_child
 from tests.stores.moto import moto_server
-from tests.stores.reading import DATA, MIB, OTHER, raises_errno
+from tests.stores.reading import DATA, DEADLINE_S, MIB, OTHER, device_of, raises_errno, read_in_order, wait_until
 from tests.stores.scripted import ScriptedServer, response
 
 import pagein
-from pagein import File
 from pagein.mm import known, rest
-from pagein.mm.device import BackingDevice
 from pagein.stores import object_rest
 from pagein.stores.object import HEAD_BYTES
 from pagein.testing.httpserver import RangeServer
 from pagein.units import PAGE_SIZE
-
-DEADLINE_S = 20.0
 
 
 @pytest.fixture
@@ -45,21 +39,6 @@ def store(server: RangeServer) -> HTTPStore:
 def cache() -> Iterator[pagein.PageCache]:
     with pagein.PageCache("16M", debug=True) as cache:
         yield cache
-
-
-def device_of(file: File) -> BackingDevice:
-    return file._file.mapping.device
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        os.sched_yield()
-
-
-def read_in_order(file: File, size: int) -> bytes:
-    return b"".join(iter(lambda: file.read(size), b""))
 
 
 @pytest.mark.parametrize("size", [PAGE_SIZE, 100_000, 128 << 10, MIB, len(DATA)])
