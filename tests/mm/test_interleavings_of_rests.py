@@ -154,6 +154,21 @@ def test_readers_of_one_file_share_the_rest(scheduler: Scheduler, kind: str, end
         assert_at_rest(world, place, file)
 
 
+@pytest.mark.schedules(24, REST)
+@on_every_kind
+def test_who_reads_elsewhere_lets_go_of_nothing_that_another_receives(scheduler: Scheduler, kind: str) -> None:
+    with World(scheduler, cap_pages=CAP_PAGES) as world:
+        place, file = opened(world, kind, "whole")
+        other = world.cache.open((place, ""))
+        tasks = [
+            scheduler.spawn("a", partial(read_on, file, HEAD_PAGES, HEAD_PAGES + 3)),
+            scheduler.spawn("elsewhere", partial(read_on, other, FILE_PAGES - 1)),
+        ]
+        scheduler.run()
+        assert [task.result for task in tasks] == ["read"] * 2
+        assert_at_rest(world, place, file)
+
+
 @pytest.mark.schedules(12, REST)
 @on_every_kind
 def test_who_goes_on_alone_asks_for_nothing_more(scheduler: Scheduler, kind: str) -> None:

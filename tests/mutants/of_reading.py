@@ -284,7 +284,7 @@ READING = [
         "rest", "an answer is closed while somebody receives it",
         "        return None if self._line else self._ended()\n",
         "        return self._ended()\n",
-        "mm/test_interleavings_of_rests.py::test_readers_of_one_file_share_the_rest",
+        "mm/test_interleavings_of_rests.py::test_who_reads_elsewhere_lets_go_of_nothing_that_another_receives",
     ),
     mutation(
         "rest", "an answer that has come keeps its place at the store",
