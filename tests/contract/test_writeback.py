@@ -204,8 +204,9 @@ def test_item_57_all_pages_are_attempted_and_the_first_error_is_told(scene, answ
     assert subject.ops.done == [("store", index << PAGE_SHIFT, PAGE_SIZE) for index in (0, 1, 3)]
     subject.assert_dirty(2, 4)
     subject.fsync_and_assert_clean(expected)
-    stored = subject.ops.stored_pages()
-    assert (stored[:3], sorted(stored[3:])) == ([0, 1, 3], [2, 4])  # the last two side by side
+    stored, in_order = subject.ops.stored_pages(), [0, 1, 3, 2, 4]
+    # Workers store the last two side by side; who does not block is called in order.
+    assert stored == in_order or (subject.ops.blocking and stored == [0, 1, 3, 4, 2])
 
 
 def test_item_57_an_error_that_comes_late(scene):

@@ -314,13 +314,13 @@ READING = [
         "rest", "an answer is taken for faster than it is",
         "            self._stream_bytes_s = self._received_bytes / took_s\n",
         "            self._stream_bytes_s = 100 * self._received_bytes / took_s\n",
-        "stores/test_http_rest.py::test_how_fast_an_answer_comes_is_not_put_higher_than_it_is",
+        "mm/test_rest_measured.py::test_an_answer_is_as_fast_as_it_comes_and_one_that_was_waited_with_is_not_measured",
     ),
     mutation(
         "rest", "a reader who takes his time makes an answer slow",
         " and self._idle_s <= IDLE_SHARE_MAX * took_s:\n",
         ":\n",
-        "stores/test_http_rest.py::test_who_takes_his_time_says_nothing_of_how_fast_an_answer_comes",
+        "mm/test_rest_measured.py::test_an_answer_is_as_fast_as_it_comes_and_one_that_was_waited_with_is_not_measured",
     ),
     mutation(
         "known", "what was asked of several is what they could bring",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,9 +26,9 @@ from tests.stores.reading import (
 from tests.wire import UNREAD_BYTES_MAX
 
 import pagein
-from pagein import File, aio
+from pagein import aio
 from pagein.mm import known, rest
-from pagein.mm.known import Known, known_of
+from pagein.mm.known import known_of
 from pagein.mm.pipe import PIECE_BYTES_MAX, Pipe
 from pagein.stores.http import HEAD_BYTES, REQUESTS_MAX, HTTPOperations, HTTPSource
 from pagein.stores.http_options import HTTPOptions
@@ -51,12 +50,6 @@ def more_objects(objects: dict[str, bytes]) -> None:
 def cache() -> Iterator[pagein.PageCache]:
     with pagein.PageCache("16M", debug=True) as cache:
         yield cache
-
-
-def known_at(file: File) -> Known:
-    """What is known of its store."""
-    device = device_of(file)
-    return known_of((device.key, device.name))
 
 
 def ranges(server: RangeServer) -> list[tuple[int | None, int | None]]:
@@ -149,26 +142,6 @@ def test_where_one_connection_is_as_good_as_several_a_file_comes_by_one_answer(
             assert ranges(server)[0] == (0, HEAD_BYTES + rest_bytes)
             assert (server.stats().request_count == 1) is (rest_bytes > size)
             assert server.stats().sent_bytes == size
-
-
-def test_how_fast_an_answer_comes_is_not_put_higher_than_it_is(
-    objects: dict[str, bytes], cache: pagein.PageCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rest, "IDLE_SHARE_MAX", 1.0)  # however late the reader comes, on a slow machine
-    with RangeServer(objects, bandwidth_bytes_s=40e6) as server, cache.open(server.url("a")) as file:
-        assert file.read() == DATA
-        wait_until(lambda: not device_of(file).rests)
-        assert 0 < known_at(file)._stream_bytes_s < 160e6
-
-
-def test_who_takes_his_time_says_nothing_of_how_fast_an_answer_comes(
-    server: RangeServer, cache: pagein.PageCache
-) -> None:
-    with cache.open(server.url("a")) as file:
-        time.sleep(0.3)  # his time
-        assert file.read() == DATA
-        wait_until(lambda: not device_of(file).rests)
-        assert not known_at(file)._stream_bytes_s
 
 
 def test_nobody_holds_an_answer_for_long(

@@ -304,9 +304,8 @@ class BackingDevice:
         return -(-(self.pipe.width - kept) // max(len(asking), 1))
 
     def _begin(self, request: Request) -> None:
-        if (
-            request.page.rest is not None
-        ):  # the store has been asked, and how long it takes from here on says nothing of it
+        if request.page.rest is not None:
+            # The store has been asked, and how long it takes from here on says nothing of it.
             request._started = Started(self.zone.door.now_s())
             return
         if not request.wanted:

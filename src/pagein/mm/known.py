@@ -55,7 +55,7 @@ class Known:
         self._read_on = min(max(self._read_on + (1 if is_read_on else -2), 0), READ_ON_MAX)
 
     def note_stream(self, bytes_s: float) -> None:
-        """One answer brought so much at best.  It may have shared what there is with others."""
+        """One answer came so fast.  It may have shared what there is with others."""
         self._stream_bytes_s = max(bytes_s, self._stream_bytes_s / 2)
 
     def rest_bytes(self, pipe: Pipe) -> int:

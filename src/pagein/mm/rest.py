@@ -8,8 +8,8 @@ follow one another from where the first bytes end; with the first that is for an
 Guarantees: a part is claimed in the hold in which its pages are locked, so those who go on side by side never pass by
 one another's; each byte is received once, in order; a part that does not come is asked for as if there were no rest; no
 thread waits for the part before its own.  A store has at most `RESTS_MAX` such answers, each of which is one of its
-requests; and one that is idle is let go of after `REST_S`: a server may have nobody else to
-answer, and of an object that is written to in place it might bring what was written since.
+requests; and one that is idle is let go of after `REST_S`: a server may have nobody else to answer, and of an object
+that is written to in place it might bring what was written since.
 Assumes: the zone's lock guards every field, but for the store's answer and how fast it has come: these has the request
 whose turn it is.
 Not here: how much is asked for (known.py); the requests (device.py), how far they go (readahead.py); how an answer is

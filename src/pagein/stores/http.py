@@ -275,9 +275,13 @@ class HTTPOperations(RangeOperations):
         self._source = source
         self._size_bytes, self._etag, self._modified = opened["size"], opened["e_tag"], opened["last_modified"]
         self._whole: WholeObject | None = None
-        self.device_name: str = source.device_name
         self.version: str = version_of(opened) if version is None else version
         self.validates: bool = has_validator(opened)
+
+    @property
+    def device_name(self) -> str:  # type: ignore[override]
+        """Its server."""
+        return self._source.device_name
 
     @property
     def _ask(self) -> Asker:

@@ -15,7 +15,8 @@ temporary file, and every page comes from there until the object is closed.  It 
 memory, and one version of it serves all.  Small objects never come to that: what is asked for whole is asked for
 without a range.  obstore refuses answers without Content-Length, so an object that comes only in chunks of unknown
 number cannot be opened (EIO or EOPNOTSUPP, saying so); nor can keys with empty segments or dots (EINVAL).
-Not here: waits, retries and errors (clients.py); how an object is replaced (object_writing.py).
+Not here: waits, retries and errors (clients.py); what comes behind the first bytes (object_rest.py); how an object is
+replaced (object_writing.py).
 """
 
 from __future__ import annotations
