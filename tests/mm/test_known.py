@@ -32,12 +32,13 @@ def streamed(bytes_s: float) -> Known:
     ("stream_bytes_s", "latency_s", "several_bytes_s", "wanted_bytes"),
     [
         (0, 0.01, 1e9, REST_BYTES_START),  # nobody has read on yet
-        (400e6, 0.01, 1e9, 4_000_000 + PIECE),  # while others wait, and the first of them comes
-        (400e6, 0.1, 1e9, 40_000_000 + PIECE),
         (400e6, 0.1, 0, 40_000_000 + PIECE),  # nor how fast several are
-        (50e6, 0.03, 1e9, 1_500_000 + PIECE),  # as of S3
-        (50e6, 0.0002, 1e9, 10_000 + PIECE),
-        (10e6, 0.03, 1e9, 5_000_000),  # in half a second
+        (50e6, 0.03, 0, 1_500_000 + PIECE),
+        (10e6, 0.03, 0, 5_000_000),  # in half a second
+        (400e6, 0.01, 1e9, 3 * 4_000_000),  # while others wait, and the first of them comes
+        (400e6, 0.1, 1e9, 40_000_000 + PIECE),
+        (50e6, 0.03, 1e9, 3 * 1_500_000),  # as of S3
+        (50e6, 0.0002, 1e9, REST_BYTES_MIN),
         (400e6, 0.5, 2e9, 200_000_000),
         (900e6, 0.5, 2e9, REST_BYTES_MAX),
         (890e6, 0.01, 1e9, 8_900_000 + PIECE),
@@ -70,12 +71,12 @@ def test_one_is_compared_with_several_that_were_at_once(at_once: int, *, is_as_g
     assert (of_store.rest_bytes(several) == 30_000_000) is is_as_good
 
 
-SOME = 4_000_000 + PIECE
+SOME, SOME_IF_NOT_COMPARED = 3 * 4_000_000, 4_000_000 + PIECE
 
 
 def test_another_cache_begins_with_what_the_last_has_seen() -> None:
     of_store = streamed(400e6)
-    assert of_store.rest_bytes(pipe(0.01, 0)) == SOME
+    assert of_store.rest_bytes(pipe(0.01, 0)) == SOME_IF_NOT_COMPARED
     assert of_store.rest_bytes(pipe(0.01, 300e6)) == 200_000_000
     assert of_store.rest_bytes(NOBODY) == of_store.rest_bytes(pipe(0.2, 0)) == 200_000_000
     assert of_store.rest_bytes(pipe(0.01, 1e9)) == of_store.rest_bytes(NOBODY) == SOME
@@ -94,9 +95,17 @@ def test_answers_that_have_shared_what_there_is_count_by_and_by() -> None:
     for _ in range(4):
         of_store.note_stream(100e6)
         sizes.append(of_store.rest_bytes(several))
-    assert sizes == [4_000_000 + PIECE, 2_000_000 + PIECE, 1_000_000 + PIECE, 1_000_000 + PIECE]
+    assert sizes == [3 * 4_000_000, 3 * 2_000_000, 3 * 1_000_000, 3 * 1_000_000]
     of_store.note_stream(800e6)
     assert of_store.rest_bytes(several) == 8_000_000 + PIECE
+
+
+def test_a_cache_is_told_what_one_connection_has_brought_another() -> None:
+    own = pipe(0.01, 0)
+    streamed(400e6).rest_bytes(own)
+    assert own.stream_bytes_s == 400e6
+    streamed(100e6).rest_bytes(own)
+    assert own.stream_bytes_s == 400e6, "which may have shared what there is"
 
 
 @pytest.mark.parametrize(

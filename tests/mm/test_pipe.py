@@ -6,12 +6,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from tests.mm.scans import FIRST_BYTES, MB, MIB, ROOMY, STALL, Scan, Store
 from tests.windows import EXACTLY, KNOWN_BYTES, SEEN_PART, piece_of, window_of
 
 from pagein.mm.pipe import (
@@ -32,42 +32,15 @@ from pagein.mm.pipe import (
     Pipe,
     Started,
 )
-from pagein.testing.link import Link, Transfer
 
-MB = 1e6
-MIB = 1 << 20
-ROOMY = 1 << 40
-"""A share that is no limit."""
-FIRST_BYTES = 128 << 10
 WINDOW_PIPES_MAX = WINDOW_PIECES * PIECE_PIPES
 """No window is longer, but the least one of a very short pipe."""
 SMALL_BYTES = int(2 * WINDOW_PIECES * WIDTH_START * PIECE_BYTES_MIN)
 """The least window, in a round that tries twice as many requests."""
-STALL = 20
-"""A fetch that stalls takes so many times as long as one of 1 MiB."""
 JITTERS = [(0.0, 0), (0.5, 0), (0.5, 1)]
 """With their seeds."""
 LATENCIES_S = (0.0001, 0.001, 0.01, 0.1, 0.5)
 BANDWIDTHS = (1 * MB, 10 * MB, 100 * MB, 1000 * MB, 5000 * MB)
-
-
-class Store(NamedTuple):
-    """What lies before a store: the figures of a `Link`."""
-
-    latency_s: float
-    bandwidth_bytes_s: float
-    connection_bytes_s: float = math.inf
-    jitter: float = 0.0
-    stalls: Collection[int] = ()
-    errors: Collection[int] = ()
-
-    @property
-    def pipe_bytes(self) -> float:
-        return self.latency_s * self.bandwidth_bytes_s
-
-    def link(self, seed: int) -> Link:
-        stall_s = STALL * (self.latency_s + MIB / self.bandwidth_bytes_s)
-        return Link(**self._asdict(), stall_s=stall_s, seed=seed)
 
 
 EVERY_STORE = [Store(latency_s, bandwidth) for latency_s in LATENCIES_S for bandwidth in BANDWIDTHS]
@@ -81,117 +54,18 @@ def on_stores(keep: Callable[[Store], bool] = lambda store: True) -> pytest.Mark
     return pytest.mark.parametrize("store", [store for store in EVERY_STORE if keep(store)], ids=store_id)
 
 
-@dataclass(eq=False)
-class Fetch:
-    size_bytes: int
-    opens_window: bool
-    transfer: Transfer | None = None
-    ended_at_s: float = 0.0
-    started: Started | None = None
-
-
-@dataclass
-class Scan:
-    """A sequential reader who is faster than the store.  He asks for a window when he comes to the last one, each four
-    times as large up to the largest, in pieces; up to ``pipe.width`` of them are in flight."""
-
-    store: Store
-    share_bytes: int = ROOMY
-    seed: int = 0
-    head_s: float | None = None
-    """How long the HEAD took with which the object was opened: by default, the latency; 0: there was none."""
-    first_bytes: int = FIRST_BYTES
-    pipe: Pipe = field(default_factory=Pipe)
-    now_s: float = 0.0
-    windows: list[int] = field(default_factory=list)
-    ended: list[Fetch] = field(default_factory=list)
-    on_end: Callable[[], object] = lambda: None
-
-    def __post_init__(self) -> None:
-        self.link = self.store.link(self.seed)
-        self._line: deque[Fetch] = deque()
-        self._in_flight: list[Fetch] = []
-        head_s = self.store.latency_s if self.head_s is None else self.head_s
-        if head_s:
-            self.now_s += head_s
-            self.pipe.answered(self.now_s, head_s)
-        self._ask_for_window(min(self.first_bytes, self.share_bytes))
-
-    def run(self, fetch_count: int) -> Scan:
-        """Go on until so many fetches have ended."""
-        self._begin_queued()
-        while len(self.ended) < fetch_count:
-            for fetch in self._advance():
-                self._end(fetch)
-                self._begin_queued()
-        return self
-
-    def drain(self) -> None:
-        """The reader asks for no more."""
-        self._line.clear()
-        while self._in_flight:
-            for fetch in self._advance():
-                fetch.opens_window = False
-                self._end(fetch)
-
-    @property
-    def window_bytes(self) -> int:
-        return self.pipe.window_bytes(self.share_bytes)
-
-    @property
-    def piece_bytes(self) -> int:
-        return self.pipe.piece_bytes(self.window_bytes)
-
-    def filled_since(self, fetch_count: int) -> float:
-        """Which part of the bandwidth was used since so many fetches had ended."""
-        of_late = self.ended[fetch_count:]
-        seconds = self.ended[-1].ended_at_s - self.ended[fetch_count - 1].ended_at_s
-        return sum(fetch.size_bytes for fetch in of_late) / seconds / self.store.bandwidth_bytes_s
-
-    def _ask_for_window(self, window_bytes: int) -> None:
-        self.windows.append(window_bytes)
-        piece_bytes, left_bytes = self.piece_bytes, window_bytes
-        while left_bytes:
-            size_bytes = min(piece_bytes, left_bytes)
-            self._line.append(Fetch(size_bytes, opens_window=left_bytes == window_bytes))
-            left_bytes -= size_bytes
-
-    def _begin_queued(self) -> None:
-        while self._line and len(self._in_flight) < self.pipe.width:
-            self._begin(self._line.popleft())
-
-    def _begin(self, fetch: Fetch) -> None:
-        fetch.transfer = self.link.ask(self.now_s, fetch.size_bytes)
-        if fetch.transfer.fails:
-            fetch.size_bytes = 0
-        fetch.started = self.pipe.started(self.now_s)
-        self._in_flight.append(fetch)
-
-    def _end(self, fetch: Fetch) -> None:
-        assert fetch.started is not None
-        fetch.ended_at_s = self.now_s
-        self._in_flight.remove(fetch)
-        self.pipe.ended(fetch.started, self.now_s, fetch.size_bytes)
-        self.ended.append(fetch)
-        if fetch.opens_window:
-            self._ask_for_window(min(4 * self.windows[-1], self.window_bytes))
-        self.on_end()
-
-    def _advance(self) -> list[Fetch]:
-        """To the next moment at which fetches end; those."""
-        self.now_s = self.link.advance_to_next()
-        return [fetch for fetch in self._in_flight if fetch.transfer and fetch.transfer.done_s <= self.now_s]
-
-
 # -- the window ----------------------------------------------------------------------------------------------
 
 
 @on_stores(lambda store: store.pipe_bytes <= KNOWN_BYTES)
 @pytest.mark.parametrize("head_s", [None, 0], ids=["head", "no-head"])
 @pytest.mark.parametrize("jitter", [0.0, 0.5])
-def test_within_8_fetches_a_pipe_that_they_fill_is_known_and_window_pieces_and_width_with_it(store, head_s, jitter):
+@pytest.mark.parametrize("stream_part", [0, 1], ids=["", "stream"])
+def test_within_8_fetches_a_pipe_that_they_fill_is_known_and_window_pieces_and_width_with_it(
+    store, head_s, jitter, stream_part
+):
     """Each between what it would be if 0.4 of the bandwidth had been seen, and what it would be if all had."""
-    scan = Scan(store._replace(jitter=jitter), head_s=head_s).run(8)
+    scan = Scan(store._replace(jitter=jitter), head_s=head_s, stream_part=stream_part).run(8)
     pipe = scan.pipe
     # Without a HEAD the first fetch stands for it, whose bytes take time as well.
     most_s = (1 + jitter) * store.latency_s + (FIRST_BYTES / store.bandwidth_bytes_s if head_s == 0 else 0)
@@ -318,18 +192,20 @@ def test_pieces_are_no_larger_than_what_is_worth_the_wait(store):
 
 @on_stores(lambda store: store.pipe_bytes <= 100 * MIB)
 @pytest.mark.parametrize(("jitter", "seed"), JITTERS)
-def test_a_scan_fills_the_pipe(store, jitter, seed):
+@pytest.mark.parametrize("stream_part", [0, 1], ids=["", "stream"])
+def test_a_scan_fills_the_pipe(store, jitter, seed, stream_part):
     """Once it is known, with two pipes in flight or more."""
-    scan = Scan(store._replace(jitter=jitter), seed=seed).run(200)
+    scan = Scan(store._replace(jitter=jitter), seed=seed, stream_part=stream_part).run(200)
     assert scan.filled_since(100) >= 0.8
     assert scan.pipe.width * scan.piece_bytes >= 2 * store.pipe_bytes
 
 
 @on_stores(lambda store: store.pipe_bytes <= MIB)
 @pytest.mark.parametrize(("jitter", "seed"), JITTERS)
-def test_requests_that_share_a_bandwidth_stay_few(store, jitter, seed):
+@pytest.mark.parametrize("stream_part", [0, 1], ids=["", "stream"])
+def test_requests_that_share_a_bandwidth_stay_few(store, jitter, seed, stream_part):
     """More are tried now and then, and not kept: they would only let the reader wait longer for the first."""
-    scan = Scan(store._replace(jitter=jitter), seed=seed)
+    scan = Scan(store._replace(jitter=jitter), seed=seed, stream_part=stream_part)
     widths: list[int] = []
     scan.on_end = lambda: widths.append(scan.pipe.width)
     scan.run(300)
@@ -520,9 +396,10 @@ def test_a_pause_of_the_reader_is_not_the_store_s():
 
 @on_stores(lambda store: store.pipe_bytes <= 100 * MIB)
 @pytest.mark.parametrize("stalled", [0, 1, 2, 5, 8, 21])
-def test_one_stall_neither_collapses_nor_explodes_the_window(store, stalled):
+@pytest.mark.parametrize("stream_part", [0, 1], ids=["", "stream"])
+def test_one_stall_neither_collapses_nor_explodes_the_window(store, stalled, stream_part):
     """Within 8 fetches it is as large as the pipe again, and never is it larger than without."""
-    scan = Scan(store._replace(stalls=[stalled]))
+    scan = Scan(store._replace(stalls=[stalled]), stream_part=stream_part)
     scan.run(stalled + 9)
     assert scan.window_bytes >= min(store.pipe_bytes, WINDOW_BYTES_START)
     assert scan.pipe.bandwidth_bytes_s <= EXACTLY * store.bandwidth_bytes_s

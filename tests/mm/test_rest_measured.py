@@ -94,3 +94,13 @@ def test_who_takes_his_time_between_parts_says_nothing_either(clock: VirtualCloc
             file.read(MIB)
             clock.sleep(0.05)
         assert noted(file) == 0
+
+
+def test_the_pipe_is_told_with_the_first_part_what_one_connection_brings(clock: VirtualClock) -> None:
+    """It begins before all others, who may share with it by and by."""
+    with PageCache("64 MiB", door=clock) as cache, cache.open((Place(clock), "")) as file:
+        pipe = file._file.mapping.device.pipe
+        assert pipe.stream_bytes_s == 0
+        file.read(HEAD_BYTES)
+        file.read(2 * MIB)
+        assert pipe.stream_bytes_s == pytest.approx(BYTES_S, rel=0.02)

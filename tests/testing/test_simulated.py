@@ -431,6 +431,31 @@ def test_within_8_fetches_the_window_is_what_the_pipe_asks_for_and_never_longer_
         assert seen.window_bytes >= min(WINDOW_BYTES_START + 1, share_bytes)
 
 
+@pytest.mark.parametrize(("size_mib", "seconds"), [(64, 0.32), (256, 0.55)])
+def test_of_a_store_whose_connections_are_slow_many_are_asked_at_once(size_mib: int, seconds: float) -> None:
+    """As of S3: 30 ms, and 60 MB/s each.  One would take 1.1 s for 64 MiB, and 4.5 s for 256.
+
+    What one brings is known from the opening, from what comes with it, or from another cache.
+    """
+    with VirtualClock() as clock:
+        link = Link(latency_s=0.03, connection_bytes_s=60e6, jitter=0.3)
+        store = SimulatedStore({"a": size_mib * MIB}, link, clock=clock)
+        with PageCache("1 GiB", door=clock, debug=False) as cache, cache.open((store, "a")) as file:
+            device = file._file.mapping.device
+            device.answered(0.03)
+            with device.zone.lock:
+                device.pipe.begin_with(60e6, 200e6)
+            began_s = clock.now_s()
+            while file.read(128 << 10):
+                pass
+            assert clock.now_s() - began_s <= seconds
+            at_once = max(
+                sum(one.asked_s <= at.asked_s < one.answered_s for one in fetches(store)) for at in fetches(store)
+            )
+            assert at_once >= 12
+            assert cache.stats().requests <= size_mib // 2
+
+
 def test_a_scan_that_comes_after_jumps_is_read_ahead_at_once() -> None:
     """As a column after metadata here and there.  What was fetched ahead of the reader before, and left behind, he need
     not make good by reading as much at the full time of a request."""

@@ -306,7 +306,7 @@ class BackingDevice:
     def _begin(self, request: Request) -> None:
         if request.page.rest is not None:
             # The store has been asked, and how long it takes from here on says nothing of it.
-            request._started = Started(self.zone.door.now_s())
+            request._started = Started(self.zone.door.now_s(), 0)
             return
         if not request.wanted:
             self._ahead_in_flight += 1

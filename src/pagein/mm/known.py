@@ -14,7 +14,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .pipe import PIECE_BYTES_MAX
+from .pipe import PIECE_BYTES_MAX, start_piece_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -64,13 +64,17 @@ class Known:
             self._pipe = pipe
         if self._read_on < READ_ON_LIKELY:
             return 0
+        pipe.begin_with(self._stream_bytes_s, self._pipe.several_bytes_s)
         latency_s = pipe.latency_s or self._pipe.latency_s
         if not (self._stream_bytes_s and latency_s):
             return REST_BYTES_START
         size_bytes = self._stream_bytes_s * REST_S
         if not self._asks_one(self._pipe):
             # The first of several waits, and then comes, perhaps no faster than this; nobody reads a page of it before.
-            size_bytes = min(size_bytes, self._stream_bytes_s * latency_s + PIECE_BYTES_MAX)
+            piece_bytes: float = PIECE_BYTES_MAX
+            if self._pipe.several_bytes_s:
+                piece_bytes = min(start_piece_bytes(self._stream_bytes_s, latency_s), piece_bytes)
+            size_bytes = min(size_bytes, self._stream_bytes_s * latency_s + piece_bytes)
         return int(min(max(size_bytes, REST_BYTES_MIN), REST_BYTES_MAX))
 
     def _asks_one(self, several: Pipe) -> bool:

@@ -7,6 +7,8 @@ asked for without, as each number that they come of is replaced as one.  Times a
 Source: BBR (Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 2016).  As there, bandwidth is the
 largest *delivery rate* of late, of all fetches together, so that those which share the pipe do not each seem slow;
 latency is the least time of late that a small fetch took; and a few times their product is kept in flight.
+Start-up is TCP's slow start (Jacobson, "Congestion Avoidance and Control", 1988), where it is known what one connection
+brings alone: one request more for each that comes about as fast as that.
 Where we differ: BBR counts packets as they arrive.  Here a fetch is known when it ends, and has been arriving for long:
 counted at its end, as in BBR, those that end close together would make up several times the bandwidth of the store.
 Before the pipe is known the window is generous, since how fast it is filled is up to the reader (ondemand.py), and one
@@ -52,6 +54,15 @@ WIDTH_FILLING = 12
 """So many while the largest pieces wait longer than they arrive: the pipe is longer than what was seen of it, and none
 of them takes bandwidth from the others; and before anything was seen of one that is far."""
 WIDTH_MAX = 32
+ALONE = 0.5
+"""A fetch that brought so much of what one brings alone came as if it were: what bounds it is its connection..."""
+CROWD = 0.75
+"""...if so much of the width was in flight with it: else it was alone because its reader asked for no more."""
+ENOUGH = 1.5
+START_PIPES = 2
+"""Until it is known how many requests the store takes, each is so many times what one connection brings while another
+waits.  Smaller ones come sooner, and show sooner whether there is room for more; and of these each waits a third of its
+time, for which more of them make up."""
 WIDTH_GAIN = 1.25
 """Twice as many are kept, if so much more came of it (BBR leaves its start-up by the same test)."""
 PROBE_ROUNDS = 16
@@ -69,11 +80,18 @@ class Started(NamedTuple):
     """What `Pipe.started` noted of a fetch, for `Pipe.ended`."""
 
     at_s: float
+    in_flight: int
+    """So many were, with this one."""
 
 
 class _Sample(NamedTuple):
     at_s: float
     rate_bytes_s: float
+
+
+def start_piece_bytes(stream_bytes_s: float, latency_s: float) -> float:
+    """How much a request should ask for if each connection brings *stream_bytes_s*, and the store takes many."""
+    return max(START_PIPES * stream_bytes_s * latency_s, PIECE_BYTES_MIN)
 
 
 class Pipe:
@@ -88,6 +106,16 @@ class Pipe:
         self._rates: deque[_Sample] = deque(maxlen=SAMPLES_MAX)
         """Falling rates, each of a later time: the first is the largest of late (a monotonic queue).  In between it is
         empty: who does not serialise looks at ``bandwidth_bytes_s``."""
+        self.stream_bytes_s: float = 0.0
+        """What one connection brings that shares with no other, as far as is known; 0 before anything is."""
+        self._takes_several = False
+        """Together they have brought another cache twice as much as one at least."""
+        self._is_growing = False
+        """The last fetch came as if it were alone, among as many as there should be."""
+        self._slowed_count = 0
+        """So many more of late did not; once they are `FULL_FETCHES`, the start is over."""
+        self._slowed_rates: deque[float] = deque(maxlen=FULL_FETCHES)
+        """What all that were in flight brought, if each came as fast as one of those."""
         self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
         """How long the last fetches took that were not small."""
         self.is_full: bool = False
@@ -118,7 +146,7 @@ class Pipe:
                 self._is_probing, self._rounds_to_probe = False, 1
         self.in_flight += 1
         self._round_width = max(self._round_width, self.in_flight)
-        return Started(now_s)
+        return Started(now_s, self.in_flight)
 
     def ended(self, start: Started, now_s: float, size_bytes: int) -> None:
         """That fetch ended, and brought *size_bytes*: 0 if it failed, which measures nothing."""
@@ -132,13 +160,16 @@ class Pipe:
         if size_bytes <= PROBE_BYTES_MAX:
             return
         self._durations_s.append(duration_s)
+        if self._is_starting:
+            self._start_up(start, now_s, size_bytes)
         elapsed_s = max(now_s - self._round_at_s, 1e-6)
         if is_whole:
             rate_bytes_s = self._round_bytes / elapsed_s
             self._note_rate(now_s, rate_bytes_s)
             if self._round_width >= WIDTH_START:
                 self.several_bytes_s = max(self.several_bytes_s, rate_bytes_s)
-        self.is_full |= len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
+        is_arriving = len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
+        self.is_full |= is_arriving and not self._is_growing
         if elapsed_s >= ROUND_FETCHES * max(self._durations_s):
             self._note_width()
             self._begin_round(now_s)
@@ -146,6 +177,53 @@ class Pipe:
     def answered(self, now_s: float, duration_s: float) -> None:
         """A request without content (a HEAD) took so long."""
         self._note_latency(now_s, 0, duration_s)
+
+    def streamed(self, bytes_s: float) -> None:
+        """One answer has come so fast: that with which a file is opened (rest.py), which begins before all others."""
+        self.stream_bytes_s = max(self.stream_bytes_s, bytes_s)
+
+    def begin_with(self, stream_bytes_s: float, several_bytes_s: float) -> None:
+        """Another cache has seen one answer come so fast, and several together."""
+        self.streamed(stream_bytes_s)
+        if stream_bytes_s and not self.bandwidth_bytes_s:
+            self._proved_width = self._enough(several_bytes_s)
+            self._takes_several = several_bytes_s >= 2 * stream_bytes_s
+
+    def _enough(self, together_bytes_s: float) -> int:
+        """How many bring so much together: half as many again as it takes, since what was seen may have been less than
+        there is."""
+        count = math.ceil(ENOUGH * together_bytes_s / self.stream_bytes_s)
+        return min(max(count, WIDTH_START), WIDTH_MAX)
+
+    @property
+    def _is_starting(self) -> bool:
+        """Whether requests have not slowed each other down yet."""
+        return self.stream_bytes_s > 0 and self._slowed_count < FULL_FETCHES
+
+    def _start_up(self, start: Started, now_s: float, size_bytes: int) -> None:
+        """A fetch has ended: one more, if it came as if it were alone.  So there are twice as many in the time that one
+        takes, until they slow each other; then as many as it takes to have what they had.
+
+        Each is compared with what one has alone, not with those before it: so none has to wait for a whole round.
+        """
+        duration_s = now_s - start.at_s
+        rate_bytes_s = size_bytes / max(duration_s - self.latency_s, duration_s / 2)
+        crowd = (start.in_flight + self.in_flight + 1) / 2
+        if crowd >= CROWD * self.width:
+            is_alone = rate_bytes_s >= ALONE * self.stream_bytes_s
+            self._is_growing = is_alone and self._proved_width < WIDTH_MAX
+            if self._is_growing:
+                self._proved_width = min(max(self._proved_width, int(crowd)) + 1, WIDTH_MAX)
+                self.is_full = False
+            if is_alone:
+                self._slowed_count = max(self._slowed_count - 1, 0)
+            else:
+                self._slowed_count += 1
+                self._slowed_rates.append(crowd * rate_bytes_s)
+                if not self._is_starting:
+                    self._proved_width = min(self._proved_width, self._enough(sum(self._slowed_rates) / FULL_FETCHES))
+                    self._begin_round(now_s)
+        self.streamed(rate_bytes_s)
 
     def _begin_round(self, now_s: float) -> None:
         self._round_at_s, self._round_bytes, self._round_rate_bytes_s = now_s, 0, 0.0
@@ -225,10 +303,11 @@ class Pipe:
 
     @property
     def _may_be_long(self) -> bool:
-        """Whether nothing is known but that it is far: who stands in line until another's request has come waits twice
-        as long.  (What is asked for by then is bounded by what a reader is lent.)"""
+        """Whether nothing is known but that it is far, or that it takes several besides: who stands in line until
+        another's request has come waits twice as long.  (What is asked for by then is bounded by what a reader is
+        lent.)"""
         is_far = self.latency_s * BANDWIDTH_BYTES_S_START > WIDTH_START * PIECE_BYTES_MAX
-        return is_far and not self.bandwidth_bytes_s
+        return is_far and (not self.bandwidth_bytes_s or (self._takes_several and self._is_starting))
 
     def window_bytes(self, share_bytes: int) -> int:
         """The largest window of one stream, at most *share_bytes*."""
@@ -246,8 +325,16 @@ class Pipe:
         piece = max(min(self._piece_bytes_at(width), window_bytes / (WINDOW_PIECES * width)), PIECE_BYTES_MIN)
         return min(math.ceil(piece / PIECE_BYTES_UNIT) * PIECE_BYTES_UNIT, window_bytes)
 
+    @property
+    def start_bytes_max(self) -> float:
+        """The largest request until the pipe is full once: where connections are slow, a large one comes late."""
+        if self.is_full or not (self.stream_bytes_s and self.latency_s):
+            return PIECE_BYTES_MAX
+        return start_piece_bytes(self.stream_bytes_s, self.latency_s)
+
     def _piece_bytes_at(self, width: int) -> float:
-        return min(max(PIECE_PIPES * self.pipe_bytes / width, PIECE_BYTES_MIN), PIECE_BYTES_MAX)
+        piece = min(PIECE_PIPES * self.pipe_bytes / width, self.start_bytes_max)
+        return min(max(piece, PIECE_BYTES_MIN), PIECE_BYTES_MAX)
 
     @property
     def _sharing_width(self) -> int:

@@ -55,8 +55,8 @@ START_PAGES = (16 << 20) >> PAGE_SHIFT
 """The window of one who reads on behind what came first, from a store of which only the latency is known: as far as
 his allowance goes, since every doubling costs the time that a request waits..."""
 START_GROWTH = 4
-"""Each request of it is so many times as large as the one before: the first comes early, and with the one that came
-before they are no more than `pipe.WIDTH_START`, so that none stands in line while the others wait."""
+"""Each request of it is so many times as large as the one before, up to `Pipe.start_bytes_max`: the first comes early,
+and they are few, so that none stands in line while the others wait."""
 REST_PIECE_PAGES = (2 << 20) >> PAGE_SHIFT
 """So much is read at once of what came with the opening: it costs a few turns of the interpreter's lock, and nobody can
 read a page of it before all has come."""
@@ -400,7 +400,8 @@ def _submit_ahead(
 ) -> None:
     """Ask for the absent pages of a range, piece by piece, for as long as there is memory to be had."""
     piece_pages, stop_index = _piece_pages(file), min(stop_index, file.mapping.page_count)
-    is_start = not (wanted_stop or file.mapping.device.pipe.is_full)
+    pipe = file.mapping.device.pipe
+    is_start = not (wanted_stop or pipe.is_full)
     while index < stop_index:
         rest_pages = _rest_pages(file.mapping, index)
         next_pages = min(rest_pages, REST_PIECE_PAGES) if rest_pages else piece_pages
@@ -414,7 +415,8 @@ def _submit_ahead(
                 marker_index = page.index
             _submit(file, page, marker_index, wanted=page.index < wanted_stop)
             if is_start and not rest_pages:  # see `START_GROWTH`
-                piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, START_PAGES))
+                most_pages = min(int(pipe.start_bytes_max) >> PAGE_SHIFT, START_PAGES)
+                piece_pages = max(piece_pages, min(START_GROWTH * piece_pages, most_pages))
         elif index < piece_stop:
             return
 

@@ -319,6 +319,8 @@ class Rest:
         took_s = self._device.zone.door.now_s() - self._came_s
         if self._received_bytes >= STREAM_BYTES_MIN and took_s > 0 and self._idle_s <= IDLE_SHARE_MAX * took_s:
             self._stream_bytes_s = self._received_bytes / took_s
+            with self._device.zone.lock:
+                self._device.pipe.streamed(self._stream_bytes_s)
 
     def ended(self, page: Page) -> None:
         """The request for it has ended, or it is no part any more: it is the next one's turn, or that of all if no more
