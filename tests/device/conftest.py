@@ -8,10 +8,18 @@ import pytest
 from tests.contract.harness import Scene, Subject
 from tests.device.harness import ask, assert_line_is_empty
 
+from pagein.mm import pipe
 from pagein.testing.stores import (
     run_started,
     started,
 )
+
+
+@pytest.fixture(autouse=True)
+def no_store_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine takes to answer, which is what the pipe goes by: there are as many requests as of one
+    that is near."""
+    monkeypatch.setattr(pipe, "WIDTH_FILLING", pipe.WIDTH_START)
 
 
 @pytest.fixture(params=[False, True], ids=["starts", "blocks"])
