@@ -115,7 +115,7 @@ PAGES = [
         "mm/test_interleavings_of_writes.py::test_a_budget_that_is_used_while_it_is_recalled",
     ),
     mutation(
-        "mapping", "what is stored behind a cut counts as had by the store",
+        "sizes", "what is stored behind a cut counts as had by the store",
         "            end_bytes = min(end_bytes, self.size_owed)\n",
         "            pass\n",
         "contract/test_direct.py::"

@@ -28,9 +28,9 @@ WRITE_BACK = [
         "contract/test_truncate_dirty.py::test_a_cut_that_comes_as_a_page_is_locked_to_be_stored_is_told_first",
     ),
     mutation(
-        "size_owed", "another size that has come meanwhile is taken for told",
-        "    if mapping.size_owed == size_bytes:\n",
-        "    if True:\n",
+        "sizes", "another size that has come meanwhile is taken for told",
+        "        if self.size_owed == size_bytes:\n",
+        "        if True:\n",
         "contract/test_truncate_dirty.py::"
         "test_a_cut_that_comes_while_the_store_is_told_of_another_is_told_though_the_file_grows_again",
     ),
@@ -306,8 +306,8 @@ WRITE_BACK = [
         "contract/test_truncate_dirty.py::test_item_30_a_truncation_waits_for_the_write_back_of_what_it_cuts",
     ),
     mutation(
-        "size_owed", "a cut leaves what the store has behind it to be read again",
-        "    mapping.disk_size = min(mapping.disk_size, size_bytes)\n",
+        "sizes", "a cut leaves what the store has behind it to be read again",
+        "        self.disk_size = min(self.disk_size, size_bytes)\n",
         "",
         "contract/test_truncate_dirty.py::test_item_29_what_was_cut_off_in_a_page_that_is_not_here_reads_as_zeros",
     ),
@@ -320,9 +320,9 @@ WRITE_BACK = [
         "contract/test_discard.py::test_or_before_the_file_grows_over_it",
     ),
     mutation(
-        "truncate", "a cut that is given up makes forget what a write has left beyond the end",
-        "            mapping.store_end = max(mapping.store_end, disk_size) if grows else disk_size\n",
-        "            mapping.store_end = disk_size\n",
+        "sizes", "a cut that is given up makes forget what a write has left beyond the end",
+        "        self.store_end = max(self.store_end, size_bytes) if may_have_tail else size_bytes\n",
+        "        self.store_end = size_bytes\n",
         "contract/test_discard_in_part.py::test_what_lies_behind_the_end_is_cut_off_though_a_cut_was_given_up",
     ),
     mutation(
@@ -352,9 +352,9 @@ WRITE_BACK = [
         "contract/test_direct.py::test_item_39_a_page_is_not_laundered_before_the_store_is_told_of_a_cut",
     ),
     mutation(
-        "size_owed", "a cut that is given up is one still",
-        "                mapping.disk_size = mapping.uncut_size\n                return\n",
-        "                return\n",
+        "sizes", "a cut that is given up is one still",
+        "        self.disk_size = self.uncut_size\n",
+        "",
         "contract/test_discard.py::test_a_size_that_the_store_was_not_told_is_given_up_with_the_rest",
     ),
     mutation(
@@ -407,15 +407,15 @@ WRITE_BACK = [
     ),
     mutation(
         "writeback", "fsync leaves what a write that failed has left beyond the end",
-        "                is_cut = not is_refused and owe_tail(mapping)\n",
+        "                is_cut = not is_refused and mapping.owe_tail()\n",
         "                is_cut = False\n",
         "contract/test_direct.py::"
         "test_item_41_what_a_direct_write_leaves_beyond_the_end_as_it_fails_is_cut_off_by_fsync_and_close",
     ),
     mutation(
-        "size_owed", "fsync takes what is being written directly for what a write that failed has left",
-        "    return not any(stored.direct_stop > end_bytes for stored in mapping.under_writeback.values())\n",
-        "    return True\n",
+        "sizes", "fsync takes what is being written directly for what a write that failed has left",
+        "        return not any(stored.direct_stop > end_bytes for stored in self.under_writeback.values())\n",
+        "        return True\n",
         "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
     ),
     mutation(
@@ -451,7 +451,7 @@ WRITE_BACK = [
     ),
     mutation(
         "direct", "what was refused of what one write has left is taken for what the next has left",
-        "        still_refused(mapping)  # of",
+        "        mapping.still_refused()  # of",
         "        # of",
         "contract/test_discard_in_part.py::"
         "test_a_close_tells_of_what_it_could_not_have_cut_off_though_a_pass_has_stored_what_has_grown_over_another",
@@ -470,20 +470,20 @@ WRITE_BACK = [
         "contract/test_discard_in_part.py::test_a_store_that_never_cuts_anything_off_commits_nothing_with_it",
     ),
     mutation(
-        "size_owed", "what lies behind a hole that the store was told is content",
-        "        content_bytes = min(size_bytes, max(mapping.hole_end, mapping.uncut_size))\n",
-        "        pass\n",
+        "sizes", "what lies behind a hole that the store was told is content",
+        "            content_bytes = min(size_bytes, max(self.hole_end, self.uncut_size))\n",
+        "            pass\n",
         "contract/test_discard_in_part.py::"
         "test_what_lies_behind_a_hole_is_none_though_the_file_changes_as_the_hole_is_told",
     ),
     mutation(
-        "size_owed", "what was written directly behind a hole is none once the hole was told",
-        "max(mapping.hole_end, mapping.uncut_size)",
-        "mapping.hole_end",
+        "sizes", "what was written directly behind a hole is none once the hole was told",
+        "max(self.hole_end, self.uncut_size)",
+        "self.hole_end",
         "mm/test_interleavings_of_writes.py::test_a_direct_write_at_the_end_or_behind_a_hole_and_an_fsync",
     ),
     mutation(
-        "size_owed", "a direct write within the file keeps fsync from having cut off what another has left behind it",
+        "sizes", "a direct write within the file keeps fsync from having cut off what another has left behind it",
         "stored.direct_stop > end_bytes for",
         "stored.direct_stop for",
         "contract/test_discard.py::test_nor_is_it_while_another_is_written_directly_to_the_last_page",
@@ -517,32 +517,32 @@ WRITE_BACK = [
     ),
     mutation(
         "discard", "a cut that stays because a view shows what was cut is owed by nobody",
-        "                owe_size(mapping, mapping.i_size)  # the cut",
+        "                mapping.owe_size(mapping.i_size)  # the cut",
         "                pass  # the cut",
         "contract/test_discard.py::test_a_cut_that_a_view_keeps_from_being_given_up_is_owed",
     ),
     mutation(
-        "size_owed", "who gives up on a store that is down owes it a size",
-        "            mapping.size_owed, mapping.is_owed_for_tail = None, False\n            mapping.tail_refusal",
-        "            mapping.tail_refusal",
+        "sizes", "who gives up on a store that is down owes it a size",
+        "        self.size_owed, self.is_owed_for_tail = None, False\n        self.tail_refusal",
+        "        self.tail_refusal",
         "contract/test_discard.py::test_who_gives_up_on_a_store_that_is_down_is_free",
     ),
     mutation(
-        "size_owed", "a size that comes while a store refuses to cut off what a write has left is forgotten with that",
-        "    mapping.is_owed_for_tail = False\n\n\n",
-        "\n\n",
+        "sizes", "a size that comes while a store refuses to cut off what a write has left is forgotten with that",
+        "        self.is_owed_for_tail = False\n\n",
+        "\n",
         "contract/test_discard.py::test_a_size_that_comes_while_it_is_refused_is_owed_all_the_same",
     ),
     mutation(
         "writeback", "fsync asks a store that refuses for as long as another writes",
-        "not is_refused and owe_tail(mapping)",
-        "owe_tail(mapping)",
+        "not is_refused and mapping.owe_tail()",
+        "mapping.owe_tail()",
         "contract/test_discard.py::test_it_is_asked_once_by_who_stores_all_while_another_goes_on_writing",
     ),
     mutation(
         "writeback", "what a store has refused to cut off once it is never asked to again",
-        "not is_refused and owe_tail(mapping)",
-        "mapping.tail_refusal is None and owe_tail(mapping)",
+        "not is_refused and mapping.owe_tail()",
+        "mapping.tail_refusal is None and mapping.owe_tail()",
         "contract/test_discard.py::test_or_by_the_next_fsync_or_close",
     ),
     mutation(
@@ -567,16 +567,16 @@ WRITE_BACK = [
         "test_of_those_who_close_at_once_one_is_told_what_could_not_be_cut_off",
     ),
     mutation(
-        "size_owed", "what was refused long ago keeps a close from telling what is refused now",
-        "    if mapping.store_end <= mapping.i_size:\n        mapping.tail_refusal = None\n",
+        "sizes", "what was refused long ago keeps a close from telling what is refused now",
+        "        if self.store_end <= self.i_size:\n            self.tail_refusal = None\n",
         "",
         "contract/test_discard.py::"
         "test_a_close_tells_of_what_it_could_not_have_cut_off_whatever_was_refused_long_ago",
     ),
     mutation(
-        "size_owed", "what a write has left beneath what is not stored yet counts as content",
-        "                if mapping.disk_size < size_bytes < mapping.store_end:\n",
-        "                if False:\n",
+        "sizes", "what a write has left beneath what is not stored yet counts as content",
+        "        if self.disk_size < self.size_owed < self.store_end:\n",
+        "        if False:\n",
         "contract/test_discard.py::test_what_a_write_has_left_beneath_what_is_given_up_is_no_content",
     ),
     mutation(

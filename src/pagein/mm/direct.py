@@ -17,7 +17,6 @@ from .debug import called
 from .locking import DIRECT_WRITE
 from .on_io import on_io_steps
 from .page import Writeback
-from .size_owed import still_refused
 from .sync import MakeWaiter, Steps
 from .truncate import drop_before_growth, extend, invalidate_inode_pages2, require_room
 from .write import require_open, write_locked
@@ -79,10 +78,10 @@ def _pass_by(mapping: AddressSpace, data: memoryview, offset: int, make_waiter: 
         # (size_owed.py): so nothing may be there that an earlier one has left that failed.
         if mapping.size_owed is not None or stop > mapping.i_size < mapping.store_end:
             return 0
-        still_refused(mapping)  # of what an earlier one has left, not of what this one may leave
+        mapping.still_refused()  # of what an earlier one has left, not of what this one may leave
         writeback = Writeback(page_count, direct_stop=stop)
         writeback.enter(mapping, first)
-        mapping.store_end = max(mapping.store_end, stop)
+        mapping.note_begun(stop)
     try:
         write = called(DIRECT_WRITE, zone, partial(mapping.ops.direct_write, data, offset), mapping=mapping)
         written = yield from on_io_steps(zone, write, make_waiter)

@@ -21,7 +21,7 @@ from .debug import called
 from .errseq import again
 from .locking import DISCARD
 from .lru import NOT_QUEUED, Run
-from .size_owed import give_up_size, owe_size, owe_tail, tell_size
+from .size_owed import give_up_size, tell_size
 from .sync import run_steps
 from .truncate import drop_beyond_end, extend, here_or_in_flight, wait_until_stored
 from .walk import wait_on_writeback
@@ -64,9 +64,9 @@ def _give_up(mapping: AddressSpace, goes_back: bool, *, shown_stays: bool) -> No
     object_bytes = called(DISCARD, mapping.zone, mapping.ops.discard, mapping=mapping)()
     with mapping.zone.lock, mapping.dirty_lock:
         if _is_stale(mapping.last_failure):  # another's object: nothing that lies behind is ours to cut off
-            mapping.store_end = mapping.disk_size
+            mapping.forget_tail()
         if object_bytes is not None:
-            mapping.disk_size = mapping.uncut_size = mapping.store_end = object_bytes
+            mapping.note_size(object_bytes)
         size_bytes = mapping.disk_size
         mapping.i_size = min(mapping.i_size, size_bytes)
     try:
@@ -80,12 +80,12 @@ def _give_up(mapping: AddressSpace, goes_back: bool, *, shown_stays: bool) -> No
     except OSError as error:  # a view shows some of it by now
         with mapping.zone.lock:
             if mapping.i_size < mapping.disk_size:
-                owe_size(mapping, mapping.i_size)  # the cut stays, and all agree that it does
+                mapping.owe_size(mapping.i_size)  # the cut stays, and all agree that it does
         if error.errno != errno.EBUSY or not shown_stays:
             raise
     # What a store that is down may have taken beyond the end it keeps: nobody is to wait for that.
     with mapping.zone.lock:
-        is_cut = owe_tail(mapping)
+        is_cut = mapping.owe_tail()
     if is_cut:
         run_steps(tell_size(mapping, mapping.zone.door.waiter))
 

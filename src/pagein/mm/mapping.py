@@ -23,8 +23,9 @@ from .lockorder import DIRTY_LOCK
 from .lru import NOT_QUEUED, Run
 from .outcome import Unsettled
 from .page import LockedPage, Page, Writeback
-from .rarely import NOTHING_RARE, Rarely
+from .rarely import Rarely
 from .rwsem import Holder, RwSem
+from .sizes import Sizes
 from .sync import HERE, MakeWaiter, Steps, Waiter, is_inside, run_steps
 from .wait import GivenUp
 
@@ -54,15 +55,15 @@ SHORT_WRITES = getattr(sys, "_is_gil_enabled", lambda: True)()
 between the two, which only the GIL gives.  Without it every write takes the page's lock."""
 
 
-class AddressSpace:
+class AddressSpace(Sizes):
     """The pages of one file of ``i_size`` bytes, brought by ``ops``."""
 
     # Many small files may be open at once: each attribute costs every one of them 8 bytes, an empty list or dict 60.
     __slots__ = (
         "__weakref__", "arena", "base", "device", "dirty_budget", "dirty_lock", "dirty_pages", "dirty_since_s",
-        "disk_size", "found_changed_s", "frame_count", "i_size", "in_flight", "invalidations", "is_read_only",
-        "late", "may_write_short", "name", "ops", "rare", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
-        "short_writes", "size_owed", "store_calls", "store_end", "store_waiters", "suspended", "uncut_size",
+        "found_changed_s", "frame_count", "in_flight", "invalidations", "is_read_only",
+        "late", "may_write_short", "name", "ops", "room_ahead_pages", "rwsem_held", "rwsem_waiters",
+        "short_writes", "store_calls", "store_waiters", "suspended",
         "under_writeback", "unsettled", "validated_s", "wb_err", "write_failures", "zone",
     )  # fmt: skip
 
@@ -71,42 +72,25 @@ class AddressSpace:
     """What comes behind the bytes that came with its opening (rest.py)."""
     last_failure: Rarely[BaseException | None] = Rarely(None)
     """Why something of it could not be stored, unless something has been stored since."""
-    tail_refusal: Rarely[BaseException | None] = Rarely(None)
-    """Why the store, asked last, would not cut off what writes that it has failed may have left beyond the end."""
-    is_owed_for_tail: Rarely[bool] = Rarely(False)
-    """`size_owed` is owed just because of what they may have left: nothing of the user's depends on it..."""
-    hole_end: Rarely[int | None] = Rarely(None)
-    """...or since it ended in a hole, here: what the store has beyond that once it was told may be garbage."""
-    size_waiters: Rarely[list[Waiter] | None] = Rarely(None)
-    """Who waits until somebody has told the store what it is owed; None if nobody is about to."""
     discard_waiters: Rarely[list[Waiter] | None] = Rarely(None)
     """Who waits until what is being given up has gone; None if nothing is."""
     given_up: Rarely[BaseException | None] = Rarely(None)
     """Some of what a commit was to make visible as one has been given up, and not all: nothing is committed."""
 
-    def __init__(  # noqa: PLR0915  # one statement an attribute
+    def __init__(
         self, zone: Zone, ops: AddressSpaceOperations, i_size: int, *, name: str = "?", room_pages: int = 0
     ) -> None:
+        super().__init__(i_size)
         self.zone: Zone = zone
         self.ops: AddressSpaceOperations = ops
         self.device: BackingDevice = zone.device_of(ops)
         self.name: str = name
-        self.i_size: int = i_size
-        self.disk_size: int = i_size
-        """How many bytes the store holds of it: what lies beyond is zeros, or in the cache."""
-        self.uncut_size: int = i_size
-        """The same, but for the cut that the store has not been told of."""
         self.frame_count: int = frames_for(max(page_count_for(i_size), room_pages))
         """How many frames it has: how far it may grow."""
-        self.store_end: int = i_size
-        """Beyond this the store has nothing: it was never given more, whatever became of that."""
-        self.rare: Any = NOTHING_RARE
         self.store_calls: int = 0
         """Operations that are storing pages of it..."""
         self.store_waiters: tuple[tuple[Waiter, object], ...] = ()
         """...and who waits until one of them has returned: in which pass, if it is to store something more."""
-        self.size_owed: int | None = None
-        """The store has to be told this size before anything more is stored (size_owed.py)."""
         self.dirty_pages: int = 0
         """Its pages whose dirty flag is set..."""
         self.dirty_budget: int = 0
@@ -147,15 +131,12 @@ class AddressSpace:
 
     def start_anew(self) -> None:
         """After a fork, in the child: no pages, and nothing of what the parent has not written."""
+        super().start_anew()
         self.in_flight = _EMPTY
         self.under_writeback = _EMPTY
         self.dirty_pages = self.dirty_budget = 0
         self.dirty_since_s = 0.0
-        self.size_owed, self.rare = None, NOTHING_RARE
         self.store_calls, self.store_waiters = 0, ()
-        self.disk_size = self.uncut_size = (
-            self.i_size
-        )  # nothing of it is zeros for certain: the operations know what became of it
         self.may_write_short = self.short_writes = False
         self.start_locks_anew()
 
@@ -455,8 +436,7 @@ class AddressSpace:
     def is_unwritten(self) -> bool:
         """Whether the store does not have all that is written, or has no whole.  Zone's lock held: pages are dirty, or
         under write-back, or in between."""
-        is_size_known = self.size_owed is None and self.disk_size >= self.i_size
-        return bool(self.dirty_pages or self.under_writeback) or not is_size_known or self.given_up is not None
+        return bool(self.dirty_pages or self.under_writeback or not self.has_its_size or self.given_up is not None)
 
     # -- dirty flags, under the zone's lock ------------------------------------------------------------------
 
@@ -490,14 +470,6 @@ class AddressSpace:
                     self.zone.dirty.given_back(self.dirty_budget)  # so that the next one to dirty it notes the time
                     self.dirty_budget = 0
             return cleared
-
-    def note_stored(self, end_bytes: int) -> None:
-        """The store has taken what ends there.  A cut that it has not been told of will take off what lies behind.
-        Zone's lock held."""
-        self.uncut_size = max(self.uncut_size, end_bytes)
-        if self.size_owed is not None:
-            end_bytes = min(end_bytes, self.size_owed)
-        self.disk_size = max(self.disk_size, end_bytes)
 
     def take_dirty(self, index: int, most_pages: int) -> int:
         """Clear the flags of the dirty pages from *index* on, at most so many; return how many.  Zone's lock held.

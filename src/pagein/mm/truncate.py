@@ -21,7 +21,6 @@ from . import removal
 from .debug import called
 from .locking import LAUNDER_PAGE, PUNCH_HOLE
 from .lru import NOT_QUEUED, Run
-from .size_owed import owe_size
 from .sync import run_steps
 from .walk import wait_on_writeback
 from .writeback import Sync, write_back
@@ -95,7 +94,7 @@ def truncate(mapping: AddressSpace, size_bytes: int, file: OpenFile | None = Non
                 # have more by a request that failed, or is about to be told a larger size.
                 owed_bytes = mapping.size_owed
                 if size_bytes < mapping.store_end or (owed_bytes is not None and size_bytes < owed_bytes):
-                    owe_size(mapping, size_bytes)
+                    mapping.owe_size(size_bytes)
             drop_beyond_end(mapping)
         elif size_bytes > mapping.i_size:
             drop_before_growth(mapping)
@@ -110,7 +109,7 @@ def drop_before_growth(mapping: AddressSpace) -> None:
     """
     with mapping.zone.lock:
         if mapping.store_end > mapping.i_size:
-            owe_size(mapping, mapping.i_size)
+            mapping.owe_size(mapping.i_size)
     drop_beyond_end(mapping)
 
 
@@ -199,10 +198,8 @@ def _set_size(mapping: AddressSpace, size_bytes: int, disk_size: int | None = No
     # because a write that goes the short way looks at it.
     with mapping.zone.lock, mapping.dirty_lock:
         if disk_size is not None:
-            mapping.disk_size = mapping.uncut_size = disk_size
             # Longer, it may end in what another write, which failed, has left; shorter, there is no more.
-            grows = size_bytes >= mapping.i_size
-            mapping.store_end = max(mapping.store_end, disk_size) if grows else disk_size
+            mapping.note_size(disk_size, may_have_tail=size_bytes >= mapping.i_size)
         mapping.i_size = size_bytes
 
 
@@ -264,7 +261,7 @@ def _launder(page: LockedPage) -> None:
             return
         end_bytes = mapping.zero_beyond_end(page.index, page.page_count)
         page.end_at(end_bytes)  # it may be more than the store has of it
-        mapping.store_end = max(mapping.store_end, end_bytes)
+        mapping.note_begun(end_bytes)
     if called(LAUNDER_PAGE, zone, partial(mapping.ops.launder_page, page), mapping=mapping, page=page)():
         with zone.lock:
             mapping.note_stored(end_bytes)

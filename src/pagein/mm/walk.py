@@ -281,6 +281,6 @@ def _lock_run(mapping: AddressSpace, index: int, stop_index: int) -> LockedPage 
         return None
     page.end_at(end_bytes)
     page.owe_writeback()
-    mapping.store_end = max(mapping.store_end, end_bytes)
+    mapping.note_begun(end_bytes)
     mapping.zone.dirty.writeback_began(count)
     return page

@@ -19,7 +19,7 @@ from .debug import called
 from .errseq import again, kept
 from .locking import FSYNC
 from .on_io import on_io_steps
-from .size_owed import owe_tail, still_refused, tell_size
+from .size_owed import tell_size
 from .sync import MakeWaiter, Steps
 from .walk import Walk
 from .wbc import Sync as Sync, WritebackControl as WritebackControl
@@ -98,9 +98,9 @@ def store_all(
             else:
                 # A write that failed may have left something behind the end.  Not again once it was refused: others
                 # may go on writing, and have it refused without end.
-                refusal = still_refused(mapping)
+                refusal = mapping.still_refused()
                 is_refused = is_refused and refusal is not None  # else what is there now another has left since
-                is_cut = not is_refused and owe_tail(mapping)
+                is_cut = not is_refused and mapping.owe_tail()
                 if is_cut:
                     is_told = is_told or refusal is None  # else another is told, or has given it up
                 elif mapping.size_owed is None:
@@ -108,9 +108,7 @@ def store_all(
                         # A store that never cuts anything off has not failed; but nothing is committed with that.
                         is_told = is_told and (mapping.ops.commits or not isinstance(refusal, NotImplementedError))
                         return refusal if is_told and is_refused else None
-                    # It ends in a hole.  A direct write may have begun to store what lies beyond the end as it is now.
-                    mapping.hole_end = mapping.i_size
-                    mapping.size_owed = max(mapping.i_size, mapping.store_end)
+                    mapping.owe_hole()
         if waiter is not None:
             yield waiter
             if mapping.given_up is not None:  # what is left of it is not even stored
