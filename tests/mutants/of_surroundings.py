@@ -139,6 +139,43 @@ SURROUNDINGS = [
         "mm/test_pipe.py::test_a_pause_of_the_reader_is_not_the_store_s",
     ),
     mutation(
+        "pipe", "requests that slow each other are more and more",
+        "            is_alone = rate_bytes_s >= ALONE * self.stream_bytes_s\n",
+        "            is_alone = True\n",
+        "mm/test_pipe_start.py::test_where_requests_share_a_bandwidth_they_stay_few",
+    ),
+    mutation(
+        "pipe", "one that comes as if alone is no reason for another",
+        "            if self._is_growing:\n",
+        "            if False:\n",
+        "mm/test_pipe_start.py::test_each_that_comes_as_if_alone_is_one_more_up_to_the_most",
+        "testing/test_simulated.py::test_of_a_store_whose_connections_are_slow_many_are_asked_at_once",
+    ),
+    mutation(
+        "pipe", "who asks for little at once is taken for a store that takes more",
+        "        if crowd >= CROWD * self.width:\n",
+        "        if True:\n",
+        "mm/test_pipe_start.py::test_a_reader_who_asks_for_little_at_once_is_no_reason_for_more",
+    ),
+    mutation(
+        "pipe", "after the start there are as many requests as were too many",
+        "                    self._proved_width = min(self._proved_width, self._enough(sum(self._slowed_rates) / FULL_FETCHES))\n",
+        "                    pass\n",
+        "mm/test_pipe_start.py::test_then_there_are_half_as_many_again_as_it_takes_to_bring_what_they_brought",
+    ),
+    mutation(
+        "known", "each cache begins without what another has seen of one connection",
+        "        pipe.begin_with(self._stream_bytes_s, self._pipe.several_bytes_s)\n",
+        "",
+        "mm/test_known.py::test_a_cache_is_told_what_one_connection_has_brought_another",
+    ),
+    mutation(
+        "rest", "the pipe is not told what one connection has brought",
+        "                self._device.pipe.streamed(self._stream_bytes_s)\n",
+        "                pass\n",
+        "mm/test_rest_measured.py::test_the_pipe_is_told_with_the_first_part_what_one_connection_brings",
+    ),
+    mutation(
         "populate", "memory is had beyond what was asked for",
         "stop - start, _MADV_POPULATE_WRITE)",
         "stop, _MADV_POPULATE_WRITE)",
