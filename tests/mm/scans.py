@@ -29,6 +29,7 @@ class Store(NamedTuple):
     latency_s: float
     bandwidth_bytes_s: float
     connection_bytes_s: float = math.inf
+    connections: int = 64
     jitter: float = 0.0
     stalls: Collection[int] = ()
     errors: Collection[int] = ()

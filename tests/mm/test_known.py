@@ -8,7 +8,7 @@ import pytest
 
 from pagein.mm import known
 from pagein.mm.known import REST_BYTES_MAX, REST_BYTES_MIN, REST_BYTES_START, Known, known_of
-from pagein.mm.pipe import PIECE_BYTES_MAX as PIECE, Pipe
+from pagein.mm.pipe import PIECE_BYTES_MAX as PIECE, WIDTH_START, Pipe
 
 MIB = 1 << 20
 NOBODY = Pipe()
@@ -103,9 +103,18 @@ def test_answers_that_have_shared_what_there_is_count_by_and_by() -> None:
 def test_a_cache_is_told_what_one_connection_has_brought_another() -> None:
     own = pipe(0.01, 0)
     streamed(400e6).rest_bytes(own)
-    assert own.stream_bytes_s == 400e6
+    assert (own.stream_bytes_s, own.width) == (400e6, WIDTH_START)
     streamed(100e6).rest_bytes(own)
     assert own.stream_bytes_s == 400e6, "which may have shared what there is"
+
+
+def test_nor_does_it_begin_with_few_requests_where_it_took_many() -> None:
+    of_store = streamed(60e6)
+    of_store.rest_bytes(pipe(0.01, 400e6))
+    of_store.note_reader(is_read_on=False)  # whatever becomes of the rest
+    own = pipe(0.01, 0)
+    assert of_store.rest_bytes(own) == 0
+    assert own.width == 10
 
 
 @pytest.mark.parametrize(

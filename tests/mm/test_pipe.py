@@ -131,6 +131,7 @@ def test_the_window_stays_a_few_pipes_long(store, jitter, seed):
         st.sampled_from(LATENCIES_S),
         st.sampled_from(BANDWIDTHS),
         st.sampled_from([math.inf, 5 * MB]),
+        st.sampled_from([64, 4]),
         jitter=st.sampled_from([0.0, 0.3, 2.0]),
         stalls=st.lists(st.integers(0, 30), max_size=2),
         errors=st.lists(st.integers(0, 30), max_size=2),
@@ -138,12 +139,13 @@ def test_the_window_stays_a_few_pipes_long(store, jitter, seed):
     share_bytes=st.integers(12, 32).map(lambda shift: 1 << shift),
     seed=st.integers(0, 1 << 16),
     head_s=st.sampled_from([None, 0]),
+    stream_part=st.sampled_from([0, 0.2, 1]),
 )
 def test_no_window_exceeds_its_share_nor_a_piece_its_window_nor_the_bandwidth_the_store_s(
-    store, share_bytes, seed, head_s
+    store, share_bytes, seed, head_s, stream_part
 ):
     """Whatever the store does, at each moment."""
-    scan = Scan(store, share_bytes, seed, head_s)
+    scan = Scan(store, share_bytes, seed, head_s, stream_part=stream_part)
 
     def check() -> None:
         assert 0 < scan.window_bytes <= share_bytes

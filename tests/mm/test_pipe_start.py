@@ -6,6 +6,7 @@ reader has what he asks for at once; of one whose requests share a bandwidth, mo
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -28,11 +29,14 @@ SLOW = 60 * MB
 NEAR_S, FAR_S = 0.01, 0.03
 
 
+_moments_s = itertools.count(step=1000.0)
+
+
 def fetches(pipe: Pipe, count: int, *, at_once: int, bytes_s: float, size_bytes: int = MIB) -> None:
     """So many, one after another, each of which comes so fast; with it, so many are in flight from its start to its
     end."""
-    for number in range(count):
-        at_s = 1e3 * number
+    for _ in range(count):
+        at_s = next(_moments_s)
         starts = [pipe.started(at_s) for _ in range(at_once)]
         pipe.ended(starts[-1], at_s + pipe.latency_s + size_bytes / bytes_s, size_bytes)
         for start in starts[:-1]:
@@ -132,8 +136,9 @@ def test_slow_ones_are_none_and_end_the_start_once_they_are_so_many_more_than_th
 @pytest.mark.parametrize(("part", "width"), [(0.49, 18), (0.3, 11), (0.05, WIDTH_START)])
 def test_then_there_are_half_as_many_again_as_it_takes_to_bring_what_they_brought(part, width):
     pipe = started_pipe()
-    while pipe.width < 24:
+    for _ in range(24 - WIDTH_START):
         fetches(pipe, 1, at_once=pipe.width, bytes_s=SLOW)
+    assert pipe.width == 24
     fetches(pipe, FULL_FETCHES, at_once=24, bytes_s=part * SLOW)
     assert pipe.width == pytest.approx(width, abs=1)
 
@@ -209,3 +214,108 @@ def test_what_is_known_of_one_never_falls():
         pipe.streamed(bytes_s)
     assert pipe.stream_bytes_s == 2 * SLOW
     assert math.isfinite(pipe.start_bytes_max)
+
+
+def test_one_more_than_there_were_whatever_they_were_for():
+    """Where many were tried because it is far: not one more than before that."""
+    pipe = started_pipe(latency_s=FAR_S)
+    pipe.begin_with(SLOW, 3 * SLOW)
+    fetches(pipe, 1, at_once=WIDTH_FILLING, bytes_s=SLOW)
+    assert pipe.width == WIDTH_FILLING + 1
+    assert pipe._proved_width == WIDTH_FILLING + 1
+
+
+def test_if_that_was_too_many_there_are_as_many_as_it_takes_and_not_as_many_as_before():
+    pipe = started_pipe(latency_s=FAR_S)
+    pipe.begin_with(SLOW, 2 * SLOW)
+    fetches(pipe, FULL_FETCHES, at_once=WIDTH_FILLING, bytes_s=0.45 * SLOW)
+    assert pipe.width == math.ceil(1.5 * 0.45 * WIDTH_FILLING)
+
+
+def test_small_requests_are_no_crowd():
+    """Thirty that bring nothing leave one alone, which is no reason for thirty."""
+    pipe = started_pipe()
+    fetches(pipe, 1, at_once=31, bytes_s=SLOW)
+    assert pipe.width == WIDTH_START + 1
+
+
+def test_one_that_began_alone_says_less_of_those_that_came_later():
+    pipe = started_pipe()
+    start, others = pipe.started(0.0), [pipe.started(0.001) for _ in range(WIDTH_START - 1)]
+    pipe.ended(start, NEAR_S + MIB / SLOW, MIB)
+    assert pipe.width == WIDTH_START
+    assert len(others) == WIDTH_START - 1
+
+
+def test_one_that_waits_longer_than_it_arrives_is_not_taken_for_faster_than_it_can_be():
+    """Its latency is known but roughly, and what is left of its time may be nothing."""
+    pipe = started_pipe(latency_s=0.1)
+    fetches(pipe, 1, at_once=4, bytes_s=1e12)
+    assert pipe.stream_bytes_s == pytest.approx(2 * MIB / 0.1, rel=0.01) or pipe.stream_bytes_s == SLOW
+
+
+def test_one_that_takes_no_time_is_none_that_cannot_be():
+    """By a clock that is coarse."""
+    pipe = started_pipe(latency_s=0.0)
+    pipe.ended(pipe.started(1.0), 1.0, MIB)
+    assert math.isfinite(pipe.stream_bytes_s)
+
+
+def test_at_the_most_the_pipe_is_full():
+    pipe = started_pipe(latency_s=0.001)
+    fetches(pipe, WIDTH_MAX + FULL_FETCHES, at_once=WIDTH_MAX, bytes_s=SLOW)
+    assert pipe.width == WIDTH_MAX
+    assert pipe.is_full
+
+
+def test_one_that_was_full_is_not_once_there_is_room_for_more():
+    pipe = started_pipe(latency_s=0.001)
+    fetches(pipe, FULL_FETCHES, at_once=2, bytes_s=SLOW)
+    assert pipe.is_full
+    fetches(pipe, 1, at_once=WIDTH_START, bytes_s=SLOW)
+    assert pipe.width == WIDTH_START + 1
+    assert not pipe.is_full
+
+
+def test_a_reader_who_slows_down_ends_the_growth_and_the_pipe_is_full():
+    """Else its window, and its requests, would stay those of the start for good."""
+    pipe = started_pipe(latency_s=0.001)
+    fetches(pipe, 1, at_once=WIDTH_START, bytes_s=SLOW)
+    assert not pipe.is_full
+    fetches(pipe, 3 * FULL_FETCHES, at_once=2, bytes_s=SLOW)
+    assert pipe.is_full
+    assert pipe._is_starting, "there may be room for more, once somebody asks for it"
+
+
+@pytest.mark.parametrize("requests_max", [1, 2, 3, 4])
+def test_of_a_store_that_takes_no_more_than_four_all_are_as_large_as_they_were(requests_max):
+    pipe = Pipe(requests_max)
+    pipe.answered(0.0, NEAR_S)
+    pipe.streamed(SLOW)
+    assert pipe.start_bytes_max == PIECE_BYTES_MAX
+    fetches(pipe, 40, at_once=requests_max, bytes_s=SLOW, size_bytes=4 * MIB)
+    assert pipe._proved_width == WIDTH_START
+    assert pipe.is_full
+
+
+def test_there_are_no_more_than_the_store_takes():
+    pipe = Pipe(8)
+    pipe.answered(0.0, FAR_S)
+    pipe.begin_with(SLOW, 100 * SLOW)
+    assert pipe._proved_width == 8
+    fetches(pipe, 40, at_once=8, bytes_s=SLOW)
+    assert pipe._proved_width == 8
+    fetches(pipe, FULL_FETCHES, at_once=8, bytes_s=SLOW / 4)
+    assert not pipe._is_starting, "eight are all, where twelve would be tried"
+
+
+@pytest.mark.parametrize("stream_part", [0.25, 1])
+@pytest.mark.parametrize("taken", [6, 8, 16])
+@pytest.mark.parametrize("latency_s", [0.002, 0.03])
+def test_a_server_that_lets_more_wait_in_silence_is_asked_for_few_more(taken, latency_s, stream_part):
+    store = Store(latency_s, math.inf, connection_bytes_s=SLOW, connections=taken)
+    scan = Scan(store, stream_part=stream_part).run(300)
+    assert 0.75 * taken <= scan.pipe.width <= 4 * taken
+    scan.run(600)
+    began, ended = scan.ended[299].ended_at_s, scan.ended[-1].ended_at_s
+    assert sum(fetch.size_bytes for fetch in scan.ended[300:]) / (ended - began) >= 0.6 * taken * SLOW

@@ -48,7 +48,7 @@ class BackingDevice:
         self.key = key
         self.name = name
         self.requests_max = requests_max
-        self.pipe: Pipe = Pipe()
+        self.pipe: Pipe = Pipe(requests_max)
         self.requests: int = 0
         self.failed_requests: int = 0
         self.retries: int = 0

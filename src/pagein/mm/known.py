@@ -62,9 +62,9 @@ class Known:
         """How much to ask for behind the first bytes of a file; *pipe* is that of the cache which opens it."""
         if pipe.several_bytes_s or self._pipe is None:
             self._pipe = pipe
+        pipe.begin_with(self._stream_bytes_s, self._pipe.several_bytes_s)
         if self._read_on < READ_ON_LIKELY:
             return 0
-        pipe.begin_with(self._stream_bytes_s, self._pipe.several_bytes_s)
         latency_s = pipe.latency_s or self._pipe.latency_s
         if not (self._stream_bytes_s and latency_s):
             return REST_BYTES_START

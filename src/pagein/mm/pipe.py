@@ -59,6 +59,7 @@ ALONE = 0.5
 CROWD = 0.75
 """...if so much of the width was in flight with it: else it was alone because its reader asked for no more."""
 ENOUGH = 1.5
+"""So many times as many requests as it takes: what was seen together may have been less than there is."""
 START_PIPES = 2
 """Until it is known how many requests the store takes, each is so many times what one connection brings while another
 waits.  Smaller ones come sooner, and show sooner whether there is room for more; and of these each waits a third of its
@@ -97,7 +98,8 @@ def start_piece_bytes(stream_bytes_s: float, latency_s: float) -> float:
 class Pipe:
     """The estimate for one store."""
 
-    def __init__(self) -> None:
+    def __init__(self, requests_max: int = WIDTH_MAX) -> None:
+        """*requests_max*: how many requests the store takes."""
         self.in_flight: int = 0
         self.bandwidth_bytes_s: float = 0.0
         """Bytes a second, all fetches together; 0 before anything large was fetched, and never again."""
@@ -110,10 +112,11 @@ class Pipe:
         """What one connection brings that shares with no other, as far as is known; 0 before anything is."""
         self._takes_several = False
         """Together they have brought another cache twice as much as one at least."""
+        self._width_max = min(requests_max, WIDTH_MAX)
         self._is_growing = False
-        """The last fetch came as if it were alone, among as many as there should be."""
-        self._slowed_count = 0
-        """So many more of late did not; once they are `FULL_FETCHES`, the start is over."""
+        """The last fetch of this round that was among as many as there should be came as if it were alone."""
+        self._slowed_excess = 0
+        """So many more have not than have; once they are `FULL_FETCHES`, the start is over."""
         self._slowed_rates: deque[float] = deque(maxlen=FULL_FETCHES)
         """What all that were in flight brought, if each came as fast as one of those."""
         self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
@@ -160,14 +163,14 @@ class Pipe:
         if size_bytes <= PROBE_BYTES_MAX:
             return
         self._durations_s.append(duration_s)
-        if self._is_starting:
-            self._start_up(start, now_s, size_bytes)
         elapsed_s = max(now_s - self._round_at_s, 1e-6)
         if is_whole:
             rate_bytes_s = self._round_bytes / elapsed_s
             self._note_rate(now_s, rate_bytes_s)
             if self._round_width >= WIDTH_START:
                 self.several_bytes_s = max(self.several_bytes_s, rate_bytes_s)
+        if self._is_starting:
+            self._start_up(start, size_bytes, duration_s)
         is_arriving = len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
         self.is_full |= is_arriving and not self._is_growing
         if elapsed_s >= ROUND_FETCHES * max(self._durations_s):
@@ -190,44 +193,45 @@ class Pipe:
             self._takes_several = several_bytes_s >= 2 * stream_bytes_s
 
     def _enough(self, together_bytes_s: float) -> int:
-        """How many bring so much together: half as many again as it takes, since what was seen may have been less than
-        there is."""
+        """How many bring so much together, and are not too few if there is more."""
         count = math.ceil(ENOUGH * together_bytes_s / self.stream_bytes_s)
-        return min(max(count, WIDTH_START), WIDTH_MAX)
+        return max(min(count, self._width_max), WIDTH_START)
 
     @property
     def _is_starting(self) -> bool:
         """Whether requests have not slowed each other down yet."""
-        return self.stream_bytes_s > 0 and self._slowed_count < FULL_FETCHES
+        return self.stream_bytes_s > 0 and self._slowed_excess < FULL_FETCHES
 
-    def _start_up(self, start: Started, now_s: float, size_bytes: int) -> None:
+    def _start_up(self, start: Started, size_bytes: int, duration_s: float) -> None:
         """A fetch has ended: one more, if it came as if it were alone.  So there are twice as many in the time that one
         takes, until they slow each other; then as many as it takes to have what they had.
 
         Each is compared with what one has alone, not with those before it: so none has to wait for a whole round.
         """
-        duration_s = now_s - start.at_s
-        rate_bytes_s = size_bytes / max(duration_s - self.latency_s, duration_s / 2)
-        crowd = (start.in_flight + self.in_flight + 1) / 2
-        if crowd >= CROWD * self.width:
+        rate_bytes_s = size_bytes / max(duration_s - self.latency_s, duration_s / 2, 1e-6)
+        width = min(self.width, self._width_max)
+        crowd = min((start.in_flight + self.in_flight + 1) / 2, width)
+        if crowd >= CROWD * width:
             is_alone = rate_bytes_s >= ALONE * self.stream_bytes_s
-            self._is_growing = is_alone and self._proved_width < WIDTH_MAX
+            self._is_growing = is_alone and self._proved_width < self._width_max
             if self._is_growing:
-                self._proved_width = min(max(self._proved_width, int(crowd)) + 1, WIDTH_MAX)
+                self._proved_width = min(max(self._proved_width, int(crowd)) + 1, self._width_max)
                 self.is_full = False
             if is_alone:
-                self._slowed_count = max(self._slowed_count - 1, 0)
+                self._slowed_excess = max(self._slowed_excess - 1, 0)
             else:
-                self._slowed_count += 1
+                self._slowed_excess += 1
                 self._slowed_rates.append(crowd * rate_bytes_s)
                 if not self._is_starting:
-                    self._proved_width = min(self._proved_width, self._enough(sum(self._slowed_rates) / FULL_FETCHES))
-                    self._begin_round(now_s)
+                    self._proved_width = self._enough(sum(self._slowed_rates) / FULL_FETCHES)
+                    if self._proved_width > WIDTH_START:  # found by more than that, so they need not be tried again
+                        self._rounds_to_probe = PROBE_ROUNDS
         self.streamed(rate_bytes_s)
 
     def _begin_round(self, now_s: float) -> None:
         self._round_at_s, self._round_bytes, self._round_rate_bytes_s = now_s, 0, 0.0
         self._round_width = self.in_flight
+        self._is_growing = False  # or it is again, if there are as many in this one: else the pace is the reader's
 
     def _note_rate(self, now_s: float, rate_bytes_s: float) -> None:
         self._round_rate_bytes_s = max(self._round_rate_bytes_s, rate_bytes_s)
@@ -327,8 +331,9 @@ class Pipe:
 
     @property
     def start_bytes_max(self) -> float:
-        """The largest request until the pipe is full once: where connections are slow, a large one comes late."""
-        if self.is_full or not (self.stream_bytes_s and self.latency_s):
+        """The largest request until the pipe is full once: where connections are slow, a large one comes late, and more
+        of them make up for small ones, if the store takes more."""
+        if self.is_full or self._width_max <= WIDTH_START or not (self.stream_bytes_s and self.latency_s):
             return PIECE_BYTES_MAX
         return start_piece_bytes(self.stream_bytes_s, self.latency_s)
 
