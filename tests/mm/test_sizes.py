@@ -31,9 +31,16 @@ def state(file: Sizes) -> tuple[int, int, int, int | None]:
     return file.disk_size, file.uncut_size, file.store_end, file.size_owed
 
 
+def rest(file: Sizes) -> tuple[bool, int | None, BaseException | None]:
+    return file.is_owed_for_tail, file.hole_end, file.tail_refusal
+
+
+NOTHING = (False, None, None)
+
+
 def told(file: Sizes) -> int:
     """Tell the store what it is owed."""
-    size = file.size_to_tell()
+    size = file.begin_telling()
     file.note_told(size)
     return size
 
@@ -71,7 +78,7 @@ def test_of_two_cuts_the_deeper_is_owed() -> None:
 def test_a_cut_that_comes_while_another_is_told_is_owed_still() -> None:
     file = File(10)
     cut(file, 6)
-    size = file.size_to_tell()
+    size = file.begin_telling()
     cut(file, 2)
     file.note_told(size)
     assert state(file) == (2, 6, 6, 2)
@@ -93,6 +100,12 @@ def test_a_cut_that_is_given_up_is_none() -> None:
     cut(file, 4)
     file.give_up_size()
     assert state(file) == (10, 10, 10, None)
+    for owe in (file.owe_tail, file.owe_hole):
+        file.note_begun(20)
+        owe()
+        assert rest(file) != NOTHING
+        file.give_up_size()
+        assert rest(file) == NOTHING
 
 
 def test_what_a_failed_write_may_have_left_is_cut_off_but_owed_to_nobody() -> None:
@@ -101,8 +114,10 @@ def test_what_a_failed_write_may_have_left_is_cut_off_but_owed_to_nobody() -> No
     assert file.has_its_size
     assert file.owe_tail()
     assert not file.owe_tail(), "once"
+    file.tail_refusal = REFUSAL
     assert told(file) == 10
     assert state(file) == (10, 10, 10, None)
+    assert rest(file) == NOTHING
     assert not file.owe_tail()
 
 
@@ -121,6 +136,7 @@ def test_a_store_that_refuses_to_cut_off_a_tail_owes_nothing_and_it_is_known_for
     assert file.owe_tail()
     assert file.take_refusal(REFUSAL)
     assert file.size_owed is None
+    assert rest(file) == (False, None, REFUSAL)
     assert file.still_refused() is REFUSAL
     file.i_size = 20  # the file has grown over it
     assert file.still_refused() is None
@@ -159,6 +175,29 @@ def test_a_hole_at_the_end_is_told_and_what_a_write_has_left_behind_it_is_no_con
         file.note_stored(stored_stop)
     file.note_told(20)
     assert state(file) == (content, content, 20, None)
+    assert rest(file) == NOTHING
+
+
+def test_a_hole_behind_all_that_the_store_may_have_is_told_as_it_is() -> None:
+    file = File(10)
+    file.i_size = 15
+    assert not file.has_its_size
+    file.owe_hole()
+    assert file.size_owed == 15
+    assert told(file) == 15
+    assert state(file) == (15, 15, 15, None)
+    assert file.has_its_size
+
+
+def test_what_is_stored_is_had_and_what_is_begun_may_be() -> None:
+    file = File(10)
+    file.i_size = 30
+    file.note_begun(30)
+    file.note_begun(20)
+    assert file.store_end == 30
+    file.note_stored(20)
+    assert state(file) == (20, 20, 30, None)
+    assert not file.has_its_size
 
 
 def test_between_what_is_content_and_what_is_owed_lies_what_a_failed_write_has_left() -> None:
@@ -167,8 +206,16 @@ def test_between_what_is_content_and_what_is_owed_lies_what_a_failed_write_has_l
     file.note_begun(30)
     file.i_size = 25
     file.owe_size(20)
+    assert (file.disk_size, file.store_end) == (10, 30)
     assert told(file) == 10
     assert state(file) == (10, 10, 10, None)
+
+
+def test_but_where_nothing_was_left_all_of_what_is_owed_is_told() -> None:
+    file = File(10)
+    file.i_size = 25
+    file.owe_hole()
+    assert file.begin_telling() == 25
 
 
 def test_what_the_store_says_that_it_has_it_has() -> None:
@@ -187,7 +234,9 @@ def test_a_child_of_a_fork_owes_nothing() -> None:
     file = File(10)
     cut(file, 4)
     file.tail_refusal = REFUSAL
+    file.i_size = 7  # it has grown again
     file.start_anew()
-    assert state(file) == (4, 4, 10, None)
+    assert state(file) == (7, 7, 10, None)
+    assert rest(file) == NOTHING
     assert file.still_refused() is None
     assert file.has_its_size

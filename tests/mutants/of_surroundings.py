@@ -153,15 +153,39 @@ SURROUNDINGS = [
     ),
     mutation(
         "pipe", "who asks for little at once is taken for a store that takes more",
-        "        if crowd >= CROWD * self.width:\n",
+        "        if crowd >= CROWD * width:\n",
         "        if True:\n",
         "mm/test_pipe_start.py::test_a_reader_who_asks_for_little_at_once_is_no_reason_for_more",
     ),
     mutation(
         "pipe", "after the start there are as many requests as were too many",
-        "                    self._proved_width = min(self._proved_width, self._enough(sum(self._slowed_rates) / FULL_FETCHES))\n",
+        "                    self._proved_width = self._enough(sum(self._slowed_rates) / FULL_FETCHES)\n",
         "                    pass\n",
         "mm/test_pipe_start.py::test_then_there_are_half_as_many_again_as_it_takes_to_bring_what_they_brought",
+    ),
+    mutation(
+        "pipe", "a reader who slows down leaves the pipe in its start for good",
+        "        self._is_growing = False  # or",
+        "        pass  # or",
+        "mm/test_pipe_start.py::test_a_reader_who_slows_down_ends_the_growth_and_the_pipe_is_full",
+    ),
+    mutation(
+        "pipe", "requests that mostly wait have slowed each other",
+        "            elif duration_s > 2 * self.latency_s:  #",
+        "            else:  #",
+        "mm/test_pipe_start.py::test_those_that_mostly_wait_do_not_end_the_start",
+    ),
+    mutation(
+        "pipe", "small requests are a crowd",
+        "        crowd = min((start.in_flight + self.in_flight + 1) / 2, width)\n",
+        "        crowd = (start.in_flight + self.in_flight + 1) / 2\n",
+        "mm/test_pipe_start.py::test_small_requests_are_no_crowd",
+    ),
+    mutation(
+        "pipe", "more are asked for than the store takes",
+        "        self._width_max = min(requests_max, WIDTH_MAX)\n",
+        "        self._width_max = WIDTH_MAX\n",
+        "mm/test_pipe_start.py::test_there_are_no_more_than_the_store_takes",
     ),
     mutation(
         "known", "each cache begins without what another has seen of one connection",

@@ -72,7 +72,7 @@ class Known:
         if not self._asks_one(self._pipe):
             # The first of several waits, and then comes, perhaps no faster than this; nobody reads a page of it before.
             piece_bytes: float = PIECE_BYTES_MAX
-            if self._pipe.several_bytes_s:
+            if self._pipe.several_bytes_s and self._pipe.takes_many:
                 piece_bytes = min(start_piece_bytes(self._stream_bytes_s, latency_s), piece_bytes)
             size_bytes = min(size_bytes, self._stream_bytes_s * latency_s + piece_bytes)
         return int(min(max(size_bytes, REST_BYTES_MIN), REST_BYTES_MAX))

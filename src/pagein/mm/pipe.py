@@ -114,9 +114,10 @@ class Pipe:
         """Together they have brought another cache twice as much as one at least."""
         self._width_max = min(requests_max, WIDTH_MAX)
         self._is_growing = False
-        """The last fetch of this round that was among as many as there should be came as if it were alone."""
+        """The last fetch of this round that was among as many as there should be came as if it were alone, and there
+        may be more."""
         self._slowed_excess = 0
-        """So many more have not than have; once they are `FULL_FETCHES`, the start is over."""
+        """So many more of late have not than have; once they are `FULL_FETCHES`, the start is over."""
         self._slowed_rates: deque[float] = deque(maxlen=FULL_FETCHES)
         """What all that were in flight brought, if each came as fast as one of those."""
         self._durations_s: deque[float] = deque(maxlen=FULL_FETCHES)
@@ -169,7 +170,7 @@ class Pipe:
             self._note_rate(now_s, rate_bytes_s)
             if self._round_width >= WIDTH_START:
                 self.several_bytes_s = max(self.several_bytes_s, rate_bytes_s)
-        if self._is_starting:
+        if self._is_starting and duration_s > 0:  # it is 0 by a clock that is coarse
             self._start_up(start, size_bytes, duration_s)
         is_arriving = len(self._durations_s) == FULL_FETCHES and min(self._durations_s) > 2 * self.latency_s > 0
         self.is_full |= is_arriving and not self._is_growing
@@ -208,7 +209,7 @@ class Pipe:
 
         Each is compared with what one has alone, not with those before it: so none has to wait for a whole round.
         """
-        rate_bytes_s = size_bytes / max(duration_s - self.latency_s, duration_s / 2, 1e-6)
+        rate_bytes_s = size_bytes / max(duration_s - self.latency_s, duration_s / 2)
         width = min(self.width, self._width_max)
         crowd = min((start.in_flight + self.in_flight + 1) / 2, width)
         if crowd >= CROWD * width:
@@ -216,10 +217,10 @@ class Pipe:
             self._is_growing = is_alone and self._proved_width < self._width_max
             if self._is_growing:
                 self._proved_width = min(max(self._proved_width, int(crowd)) + 1, self._width_max)
-                self.is_full = False
+                self.is_full = self._is_probing = False
             if is_alone:
                 self._slowed_excess = max(self._slowed_excess - 1, 0)
-            else:
+            elif duration_s > 2 * self.latency_s:  # one that mostly waits says nothing: it asked for too little
                 self._slowed_excess += 1
                 self._slowed_rates.append(crowd * rate_bytes_s)
                 if not self._is_starting:
@@ -270,7 +271,7 @@ class Pipe:
         if self._is_probing and rate_bytes_s <= WIDTH_GAIN * self._proved_rate_bytes_s:
             self._is_probing, self._rounds_to_probe = False, PROBE_ROUNDS
         elif self._is_probing:
-            self._proved_width, self._proved_rate_bytes_s = self.width, rate_bytes_s
+            self._proved_width, self._proved_rate_bytes_s = min(self.width, self._width_max), rate_bytes_s
         elif self.is_full and self.in_flight + 1 >= self.width:  # else it was the reader's pace
             self._proved_rate_bytes_s = rate_bytes_s
             self._rounds_to_probe -= 1
@@ -330,10 +331,15 @@ class Pipe:
         return min(math.ceil(piece / PIECE_BYTES_UNIT) * PIECE_BYTES_UNIT, window_bytes)
 
     @property
+    def takes_many(self) -> bool:
+        """Whether the store takes more requests than there are anyway."""
+        return self._width_max > WIDTH_START
+
+    @property
     def start_bytes_max(self) -> float:
-        """The largest request until the pipe is full once: where connections are slow, a large one comes late, and more
-        of them make up for small ones, if the store takes more."""
-        if self.is_full or self._width_max <= WIDTH_START or not (self.stream_bytes_s and self.latency_s):
+        """The largest request while the pipe is not known to be full: where connections are slow, a large one comes
+        late, and more of them make up for small ones, if the store takes more."""
+        if self.is_full or not self.takes_many or not (self.stream_bytes_s and self.latency_s):
             return PIECE_BYTES_MAX
         return start_piece_bytes(self.stream_bytes_s, self.latency_s)
 

@@ -2,7 +2,7 @@
 
 Guarantees: it costs an object nothing while it has its default; to read it takes no lock.
 Assumes: its class has a slot ``rare``, which begins as `NOTHING_RARE`; whoever sets one holds the lock of all of them.
-Not here: which those are (mapping.py).
+Not here: which those are (mapping.py, sizes.py).
 """
 
 from __future__ import annotations

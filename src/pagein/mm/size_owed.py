@@ -35,7 +35,7 @@ def tell_size(mapping: AddressSpace, make_waiter: MakeWaiter) -> Steps[BaseExcep
                 return None
             first = _before_telling(mapping, size_bytes, make_waiter)
             if first is None:
-                size_bytes = mapping.size_to_tell()
+                size_bytes = mapping.begin_telling()
                 mapping.size_waiters = []
                 break
         yield from first

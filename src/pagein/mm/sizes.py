@@ -26,9 +26,9 @@ class Sizes:
     under_writeback: dict[int, Writeback]
 
     is_owed_for_tail: Rarely[bool] = Rarely(False)
-    """`size_owed` is owed just because of what they may have left: nothing of the user's depends on it..."""
+    """`size_owed` is owed just because of the tail: nothing of the user's depends on it..."""
     tail_refusal: Rarely[BaseException | None] = Rarely(None)
-    """...and why the store, asked last, would not cut it off."""
+    """...and why the store, asked last, would not cut the tail off."""
     hole_end: Rarely[int | None] = Rarely(None)
     """`size_owed` is owed since the file ended in a hole, here: what the store has beyond that once it was told may be
     garbage."""
@@ -48,7 +48,8 @@ class Sizes:
         """The store has to be told this size before anything more is stored."""
 
     def start_anew(self) -> None:
-        """After a fork, in the child: nothing of it is zeros for certain, and the operations know what became of it."""
+        """After a fork, in the child: nothing of it is zeros for certain, and the operations know what became of it.
+        Nor is anything else of what few files have (rarely.py) the child's."""
         self.size_owed, self.rare = None, NOTHING_RARE
         self.disk_size = self.uncut_size = self.i_size
 
@@ -71,7 +72,7 @@ class Sizes:
         self.disk_size = max(self.disk_size, end_bytes)
 
     def note_size(self, size_bytes: int, *, may_have_tail: bool = False) -> None:
-        """The store has said that it has so much, all of it content."""
+        """The store has so much, all of it content; *may_have_tail*: and behind it what it may have had there."""
         self.disk_size = self.uncut_size = size_bytes
         self.store_end = max(self.store_end, size_bytes) if may_have_tail else size_bytes
 
@@ -123,8 +124,8 @@ class Sizes:
 
     # -- telling it --------------------------------------------------------------------------------------
 
-    def size_to_tell(self) -> int:
-        """What it is owed, which it is about to be told."""
+    def begin_telling(self) -> int:
+        """What it is owed, from here on, and is about to be told."""
         assert self.size_owed is not None
         if self.disk_size < self.size_owed < self.store_end:
             # Between lies what a write has left that failed; what covers it now is still to be stored, and may be
