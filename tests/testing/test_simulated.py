@@ -8,13 +8,13 @@ import math
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.windows import EXACTLY, KNOWN_BYTES, SEEN_PART, piece_of, window_of
 
 from pagein import File, PageCache, aio
-from pagein.mm.pipe import PIECE_BYTES_MIN, PIECE_BYTES_UNIT, WIDTH_START, WINDOW_BYTES_START, WINDOW_PIECES
+from pagein.mm.pipe import PIECE_BYTES_MIN, PIECE_BYTES_UNIT, WIDTH_START, WINDOW_BYTES_START, WINDOW_PIECES, Pipe
 from pagein.mm.readahead import CACHE_SHARE
 from pagein.stores.memory import MemoryStore
 from pagein.stores.source import Store
@@ -431,51 +431,54 @@ def test_within_8_fetches_the_window_is_what_the_pipe_asks_for_and_never_longer_
         assert seen.window_bytes >= min(WINDOW_BYTES_START + 1, share_bytes)
 
 
-@pytest.mark.parametrize(("size_mib", "seconds", "requests"), [(64, 0.33, 10), (256, 0.55, 24)])
-def test_of_a_store_whose_connections_are_slow_many_are_asked_at_once(
-    size_mib: int, seconds: float, requests: int
-) -> None:
-    """As of S3: 30 ms, and 60 MB/s each.  One would take 1.1 s for 64 MiB, and 4.5 s for 256.
+class Scanned(NamedTuple):
+    """A file that was read in order, 128 KiB at a time, from its opening on."""
 
-    What one brings is known from what comes with the opening.
-    """
+    took_s: float
+    pipe: Pipe
+    requests: int
+    at_once: int
+    """So many requests were under way, at most."""
+
+
+def scanned(link: Link, size_mib: int) -> Scanned:
+    """By a cache to which the opening has shown how far its store is, and what one connection of it brings."""
     with VirtualClock() as clock:
-        link = Link(latency_s=0.03, connection_bytes_s=60e6, jitter=0.3)
         store = SimulatedStore({"a": size_mib * MIB}, link, clock=clock)
         with PageCache("1 GiB", door=clock, debug=False) as cache, cache.open((store, "a")) as file:
             device = file._file.mapping.device
-            device.answered(0.03)
+            device.answered(link.latency_s)
             with device.zone.lock:
-                device.pipe.streamed(60e6)
+                device.pipe.streamed(link.connection_bytes_s)
             began_s = clock.now_s()
             while file.read(128 << 10):
                 pass
-            assert clock.now_s() - began_s <= seconds
             at_once = max(
                 sum(one.asked_s <= at.asked_s < one.answered_s for one in fetches(store)) for at in fetches(store)
             )
-            assert at_once >= requests
-            assert cache.stats().requests <= size_mib // 2
+            return Scanned(clock.now_s() - began_s, device.pipe, cache.stats().requests, at_once)
+
+
+@pytest.mark.parametrize(("size_mib", "seconds", "at_once"), [(64, 0.33, 10), (256, 0.55, 24)])
+def test_of_a_store_whose_connections_are_slow_many_are_asked_at_once(
+    size_mib: int, seconds: float, at_once: int
+) -> None:
+    """As of S3: 30 ms, and 60 MB/s each.  One would take 1.1 s for 64 MiB, and 4.5 s for 256."""
+    scan = scanned(Link(latency_s=0.03, connection_bytes_s=60e6, jitter=0.3), size_mib)
+    assert scan.took_s <= seconds
+    assert scan.at_once >= at_once
+    assert scan.requests <= size_mib // 2
 
 
 @pytest.mark.parametrize(("connections", "requests"), [(4, 70), (8, 130), (16, 200)])
 def test_where_a_store_takes_few_requests_they_are_as_large_as_ever(connections: int, requests: int) -> None:
     """None waits in line for what would be too small, and the pipe is known to be full."""
-    with VirtualClock() as clock:
-        link = Link(latency_s=0.01, connection_bytes_s=60e6, jitter=0.3, connections=connections)
-        store = SimulatedStore({"a": 256 * MIB}, link, clock=clock)
-        with PageCache("1 GiB", door=clock, debug=False) as cache, cache.open((store, "a")) as file:
-            device = file._file.mapping.device
-            device.answered(0.01)
-            with device.zone.lock:
-                device.pipe.streamed(60e6)
-            began_s = clock.now_s()
-            while file.read(128 << 10):
-                pass
-            least_s = 256 * MIB / (connections * 60e6)
-            assert clock.now_s() - began_s <= 1.2 * least_s + 0.25, "until there are so many"
-            assert device.pipe.is_full
-            assert cache.stats().requests <= requests
+    scan = scanned(Link(latency_s=0.01, connection_bytes_s=60e6, jitter=0.3, connections=connections), 256)
+    least_s = 256 * MIB / (connections * 60e6)
+    assert scan.took_s <= 1.2 * least_s + 0.25, "until there are so many"
+    assert scan.at_once <= connections
+    assert scan.pipe.is_full
+    assert scan.requests <= requests
 
 
 def test_a_scan_that_comes_after_jumps_is_read_ahead_at_once() -> None:
