@@ -62,22 +62,27 @@ def test_a_view_shows_the_same_bytes_in_both_after_a_fork(cache: pagein.PageCach
         assert shown == DATA[5000:14000]
 
 
-def test_a_child_keeps_nothing_of_its_parents_memory_open(cache: pagein.PageCache) -> None:
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+def test_a_child_keeps_nothing_of_its_parents_memory_open(cache: pagein.PageCache, mode: str) -> None:
     def memory_files() -> set[int]:
         names = {fd: f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")}
         return {
             os.stat(name).st_ino for name in names.values() if os.path.exists(name) and "pagein-" in os.readlink(name)
         }
 
-    with cache.open((MemoryStore({"a": DATA}), "a")) as file:
+    with cache.open((MemoryStore({"a": DATA}), "a"), mode) as file:
         file.read()
-        (arena,) = cache._zone.arenas.values()
-        in_parent = {os.fstat(fd).st_ino for fd in (arena.memory_fd, arena._planes_fd)}
+        arenas = list(cache._zone.arenas.values())
+        fds = [memory.fd for arena in arenas for memory in (arena._frames, arena._flags)]
+        in_parent = {os.fstat(fd).st_ino for fd in fds if fd >= 0}
         assert in_parent <= memory_files()
+        assert bool(in_parent) is (mode == "r+b"), "what is private is no file"
 
         def check() -> None:
             assert not memory_files() & in_parent
-            assert os.fstat(arena.memory_fd).st_ino in memory_files()
+            anew = {memory.fd for arena in arenas for memory in (arena._frames, arena._flags) if memory.fd >= 0}
+            assert {os.fstat(fd).st_ino for fd in anew} <= memory_files()
+            assert len(anew) == len(in_parent)
 
         in_child(check)
 

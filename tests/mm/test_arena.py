@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from pagein import PageCache
-from pagein.mm import arena as arena_module
+from pagein.mm import memory as memory_module
 from pagein.mm.arena import (
     ARENA_PAGES_MAX,
     PRIVATE_ARENA_PAGES,
@@ -29,9 +29,15 @@ from pagein.units import PAGE_SIZE
 GRAIN_PAGES = 4096
 
 
-@pytest.fixture
-def arena() -> Arena:
-    return Arena(0, 4 * REGION_PAGES)
+@pytest.fixture(params=[False, True], ids=["read", "written"])
+def arena(request: pytest.FixtureRequest) -> Arena:
+    return Arena(0, 4 * REGION_PAGES, is_written=request.param)
+
+
+def fill(arena: Arena, first_frame: int, page_count: int) -> None:
+    """Write to frames that are pages of some file."""
+    arena.track(first_frame, page_count)
+    arena.memory[first_frame * PAGE_SIZE : (first_frame + page_count) * PAGE_SIZE] = b"\xaa" * (page_count * PAGE_SIZE)
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -60,10 +66,11 @@ def test_an_arena_that_is_too_large_is_refused():
     assert raised.value.errno == errno.EFBIG
 
 
-def test_the_largest_arena_costs_nothing():
-    arena = Arena(0, ARENA_PAGES_MAX)
+@pytest.mark.parametrize("is_written", [False, True])
+def test_the_largest_arena_costs_nothing(*, is_written):
+    arena = Arena(0, ARENA_PAGES_MAX, is_written=is_written)
     assert (arena.resident_bytes(), arena.planes_bytes()) == (0, 0)
-    arena.memory[(ARENA_PAGES_MAX - 1) * PAGE_SIZE] = 1
+    fill(arena, ARENA_PAGES_MAX - 1, 1)
     assert arena.resident_bytes() == PAGE_SIZE
 
 
@@ -113,6 +120,17 @@ def test_files_share_an_arena_and_a_large_one_has_its_own():
         assert large.arena.page_count >= PRIVATE_ARENA_PAGES + 1
 
 
+def test_who_reads_has_private_memory_and_who_writes_a_file():
+    """Whoever comes first, small or large."""
+    with PageCache(64 * PAGE_SIZE) as cache:
+        for size_pages in (5, PRIVATE_ARENA_PAGES + 1):
+            for is_written in (False, True, False):
+                ops = ScriptedOps()
+                ops.writable = is_written
+                mapping = cache.inode(ops, size_bytes=size_pages * PAGE_SIZE).mapping
+                assert (mapping.arena.memory_fd >= 0) is is_written
+
+
 def test_a_full_arena_is_followed_by_another(monkeypatch):
     monkeypatch.setattr("pagein.mm.zone.SHARED_ARENA_PAGES", REGION_PAGES)
     monkeypatch.setattr("pagein.mm.zone.PRIVATE_ARENA_PAGES", REGION_PAGES)
@@ -134,11 +152,10 @@ def pattern_of(inode, offset, size_bytes):
 @pytest.mark.parametrize("page_count", [1, 16, 256, 257, 1000])
 def test_punching_gives_memory_back_and_leaves_zeros(arena, page_count):
     start, stop = 10 * PAGE_SIZE, (10 + page_count) * PAGE_SIZE
-    arena.memory[start - PAGE_SIZE : stop + PAGE_SIZE] = b"\xaa" * (stop - start + 2 * PAGE_SIZE)
+    fill(arena, 9, page_count + 2)
     assert arena.resident_bytes() == (page_count + 2) * PAGE_SIZE
     arena.punch(10, page_count)
     assert arena.resident_bytes() == 2 * PAGE_SIZE, "its neighbours, and nothing else"
-    assert os.pread(arena.memory_fd, stop - start, start) == bytes(stop - start)
     assert arena.memory[start - 1] == arena.memory[stop] == 0xAA
     assert arena.memory[start:stop] == bytes(stop - start)
 
@@ -146,39 +163,38 @@ def test_punching_gives_memory_back_and_leaves_zeros(arena, page_count):
 def test_one_call_of_madvise_is_short(arena, monkeypatch):
     """It holds the GIL: a gigabyte in one call would stop every thread."""
     sizes: list[int] = []
-    real_punch = arena_module._punch
+    real_punch = arena._frames.punch
 
     def punch(memory: mmap.mmap, start: int, size_bytes: int) -> None:
         sizes.append(size_bytes)
         real_punch(memory, start, size_bytes)
 
-    monkeypatch.setattr(arena_module, "_punch", punch)
+    monkeypatch.setattr(arena._frames, "punch", punch)
     arena.punch(0, 1000)
-    monkeypatch.undo()
     assert sum(sizes) == 1000 * PAGE_SIZE
     assert max(sizes) <= 1 << 20
 
 
-def test_memory_is_one_file_and_may_be_looked_at_read_only(arena):
+def test_memory_may_be_looked_at_read_only(arena):
     arena.memory[0:5] = b"hello"
-    assert os.pread(arena.memory_fd, 5, 0) == b"hello"
     assert bytes(arena.read_only[0:5]) == b"hello"
     assert arena.read_only.readonly
-    assert not os.get_inheritable(arena.memory_fd)
 
 
-def test_an_arena_goes_with_the_last_object_that_shows_it():
+@pytest.mark.parametrize("is_written", [False, True])
+def test_an_arena_goes_with_the_last_object_that_shows_it(*, is_written):
     """A reader that is late must not be killed by SIGBUS, nor read another file through a descriptor used again."""
-    arena: Arena | None = Arena(0, REGION_PAGES)
+    arena: Arena | None = Arena(0, REGION_PAGES, is_written=is_written)
     assert arena is not None
     fd = arena.memory_fd
     arena.memory[0:5] = b"hello"
     view = arena.read_only[0:5]
     del arena
     assert bytes(view) == b"hello"
-    with pytest.raises(OSError) as raised:
-        os.fstat(fd)
-    assert raised.value.errno == errno.EBADF
+    if is_written:
+        with pytest.raises(OSError) as raised:
+            os.fstat(fd)
+        assert raised.value.errno == errno.EBADF
 
 
 # -- generations -----------------------------------------------------------------------------------
@@ -205,6 +221,8 @@ def test_a_removal_bumps_the_generation_of_each_region_that_it_touches(arena, fr
 
 def mark(arena: Arena, *runs: tuple[int, int]) -> None:
     for start, stop in runs:
+        for grain in range(start // GRAIN_PAGES, (stop - 1) // GRAIN_PAGES + 1):
+            arena.track(grain * GRAIN_PAGES, 1)
         arena.uptodate[start:stop] = ones(stop - start)
 
 
@@ -223,11 +241,7 @@ def mark(arena: Arena, *runs: tuple[int, int]) -> None:
         ([(9 * GRAIN_PAGES, 9 * GRAIN_PAGES + 8)], 1, 4 * REGION_PAGES, [(9 * GRAIN_PAGES, 9 * GRAIN_PAGES + 8)]),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("has_memfd", [True, False])
-def test_populated_finds_every_run(monkeypatch, runs, first, stop, expected, *, has_memfd):
-    if not has_memfd:
-        monkeypatch.delattr(os, "memfd_create")
-    arena = Arena(0, 4 * REGION_PAGES)
+def test_populated_finds_every_run(arena, runs, first, stop, expected):
     mark(arena, *runs)
     assert list(arena.populated(first, stop)) == expected
 
@@ -240,11 +254,11 @@ def test_looking_for_pages_fills_no_holes(arena):
 
 
 def test_the_flags_of_a_grain_go_with_its_last_page(arena):
+    arena.track(5, 3)
+    arena.track(GRAIN_PAGES + 5, 1)
     for plane in (arena.uptodate, arena.referenced, arena.lru, arena.dirty, arena.writeback):
         plane[5] = plane[GRAIN_PAGES + 5] = 1
     assert arena.planes_bytes() == 10 * PAGE_SIZE
-    arena.track(5, 3)
-    arena.track(GRAIN_PAGES + 5, 1)
     arena.track(5, -2)
     assert arena.planes_bytes() == 10 * PAGE_SIZE
     arena.track(6, -1)
@@ -331,8 +345,9 @@ def test_to_ask_for_more_than_can_come_fills_no_flags(read):
         ops.calls.clear()
 
 
-def test_frames_that_are_given_back_take_their_flags_along(arena):
-    """Also those that somebody has looked at where no page was."""
+def test_frames_that_are_given_back_take_their_flags_along():
+    """Also those that somebody has looked at where no page was: of a file, to look is to fill."""
+    arena = Arena(0, 4 * REGION_PAGES, is_written=True)
     first = arena.reserve(2 * GRAIN_PAGES)
     assert first is not None
     assert not any(arena.uptodate[first : first + 2 * GRAIN_PAGES])
@@ -344,7 +359,7 @@ def test_frames_that_are_given_back_take_their_flags_along(arena):
 def test_without_memfd_and_hole_punching_pages_are_zeroed(monkeypatch):
     """Elsewhere than on Linux: no file to hand out, no count of memory, the same content."""
     monkeypatch.delattr(os, "memfd_create")
-    monkeypatch.setattr(arena_module, "_CAN_PUNCH", False)
+    monkeypatch.setattr(memory_module, "_CAN_PUNCH", False)
     monkeypatch.setattr("pagein.mm.zone.SHARED_ARENA_PAGES", REGION_PAGES)  # Linux promises no terabyte without a file
     with PageCache(4 * PAGE_SIZE) as cache:
         ops = ScriptedOps()
@@ -356,8 +371,3 @@ def test_without_memfd_and_hole_punching_pages_are_zeroed(monkeypatch):
             gone = next(index for index in range(20) if not file._mapping.is_uptodate(index))
             start = (file._mapping.base + gone) * PAGE_SIZE
             assert arena.memory[start : start + PAGE_SIZE] == bytes(PAGE_SIZE)
-
-
-def test_pages_are_those_of_the_machine_or_nothing_is_punched():
-    """A machine with pages of 16 KiB cannot give back 4."""
-    assert arena_module._CAN_PUNCH == (hasattr(mmap, "MADV_REMOVE") and mmap.PAGESIZE == PAGE_SIZE)

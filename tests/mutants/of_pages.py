@@ -240,9 +240,51 @@ PAGES = [
     ),
     mutation(
         "arena", "the last piece of a long punch goes beyond its end",
-        "            _punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))\n",
-        "            _punch(self.memory, at, _PUNCH_BYTES_MAX)\n",
+        "            self._frames.punch(self.memory, at, min(_PUNCH_BYTES_MAX, stop - at))\n",
+        "            self._frames.punch(self.memory, at, _PUNCH_BYTES_MAX)\n",
         "mm/test_arena.py::test_punching_gives_memory_back_and_leaves_zeros",
+    ),
+    mutation(
+        "arena", "what is tracked is walked in the order in which it came",
+        "            grains = sorted(grain for grain in list(tracked) if first <= grain < stop)  # list() is one step\n",
+        "            grains = [grain for grain in list(tracked) if first <= grain < stop]\n",
+        "mm/test_arena.py::test_populated_finds_every_run",
+    ),
+    mutation(
+        "arena", "a walk looks at the flags of a grain that has gone meanwhile",
+        "            if grain in tracked:\n",
+        "            if True:\n",
+        "mm/test_arena.py::test_a_long_walk_through_a_large_file_costs_flags_only_where_pages_are",
+    ),
+    mutation(
+        "memory", "a child of a fork has its parent's private memory",
+        "            mapping.madvise(_MADV_WIPEONFORK)\n",
+        "",
+        "mm/test_memory.py::test_a_child_finds_private_memory_empty_before_anybody_has_done_anything",
+    ),
+    mutation(
+        "memory", "huge pages are taken where the system gives them",
+        "                mapping.madvise(mmap.MADV_NOHUGEPAGE)\n",
+        "                pass\n",
+        "mm/test_memory.py::test_a_private_mapping_has_no_huge_pages_and_no_child",
+    ),
+    mutation(
+        "memory", "without private memory for all there is no file in its place",
+        "        with suppress(OSError):  # vm.overcommit_memory",
+        "        with suppress(ValueError):  # vm.overcommit_memory",
+        "mm/test_memory.py::test_where_the_system_does_not_promise_so_much_it_is_a_file",
+    ),
+    mutation(
+        "memory", "memory is had for what lies beside what is written",
+        "position + len(data) + PAGE_SIZE - 1 & -PAGE_SIZE)\n",
+        "position + len(data) + 2 * PAGE_SIZE - 1 & -PAGE_SIZE)\n",
+        "mm/test_memory.py::test_writing_takes_no_page_beside_what_is_written",
+    ),
+    mutation(
+        "zone", "files that are read get the memory of those that are written",
+        "is_for_it = arena.page_count == SHARED_ARENA_PAGES and arena.is_written == is_written\n",
+        "is_for_it = arena.page_count == SHARED_ARENA_PAGES\n",
+        "mm/test_arena.py::test_who_reads_has_private_memory_and_who_writes_a_file",
     ),
     mutation(
         "reclaim", "a page that is spared is paid for again",

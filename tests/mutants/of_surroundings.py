@@ -200,10 +200,10 @@ SURROUNDINGS = [
         "mm/test_rest_measured.py::test_the_pipe_is_told_with_the_first_part_what_one_connection_brings",
     ),
     mutation(
-        "populate", "memory is had beyond what was asked for",
+        "memory", "memory is had beyond what was asked for",
         "stop - start, _MADV_POPULATE_WRITE)",
         "stop, _MADV_POPULATE_WRITE)",
-        "mm/test_populate.py::test_it_is_no_more_than_was_asked_for_and_zeros",
+        "mm/test_memory.py::test_what_is_had_beforehand_is_no_more_than_was_asked_for_and_zeros",
     ),
     mutation(
         "victims", "a page that was hit in small leaves from there",

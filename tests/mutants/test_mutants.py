@@ -45,7 +45,7 @@ def test_mutations_are_spread_over_the_core() -> None:
     files = Counter(mutation.file for mutation in MUTATIONS)
     assert set(files) <= {path.stem for path in (ROOT / MM).iterdir()}
     assert len(files) >= 35
-    assert set(files) >= {"wbc", "aops", "pipe", "populate", "victims", "fork", "openfile"}
+    assert set(files) >= {"wbc", "aops", "pipe", "memory", "victims", "fork", "openfile"}
     assert set(files) >= {"held", "debug", "lockorder", "locking"}, "who checks the others"
     assert max(files.values()) <= len(MUTATIONS) // 6
 

@@ -2,8 +2,8 @@
 
 Guarantees: a child never writes to its parent's arena, nor waits for a lock or a thread that stayed there; the
 parent notices nothing.  What a view shows at the moment of the fork stays as it is, in both.
-How: the parent's locks are held while it forks, so that the child inherits no half-made change; the child maps
-new, empty files over the old ones, so that whatever refers to the old memory refers to the new.
+How: the parent's locks are held while it forks, so that the child inherits no half-made change; what refers to the old
+memory refers to the new, which is empty and at the same addresses (memory.py).
 Assumes: a store's operations work in a child.  (Those of obstore do not, and say so when they are used.)
 Not here: the locks of files and caches (pagein.cache).
 """

@@ -205,7 +205,7 @@ def pay_for_used(run: Run, *, now_pages: int = 0) -> int:
     now; of those that were not counted before."""
     arena, stop = run.arena, run.frame + run.page_count
     # A reader may have passed over much where no page ever was.
-    spans = arena.tracked_grains(run.frame, stop)
+    spans = arena.tracked(run.frame, stop)
     return sum(_pay_for_used(Run(arena, at, end - at), min(max(at, stop - now_pages), end)) for at, end in spans)
 
 

@@ -116,7 +116,7 @@ class AddressSpace(Sizes):
         self.start_locks_anew()
         self.arena: Arena
         self.base: int
-        self.arena, self.base = zone.reserve_frames(self.frame_count)
+        self.arena, self.base = zone.reserve_frames(self.frame_count, is_written=not self.is_read_only)
         self.in_flight: dict[int, Page] = _EMPTY
         with zone.lock:
             zone.mappings.add(self)

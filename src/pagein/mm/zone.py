@@ -184,17 +184,19 @@ class Zone:
             self.queues.move(run, lru.SMALL)
             self.charged_pages += count
 
-    def reserve_frames(self, frame_count: int) -> tuple[Arena, int]:
-        """Frames for a file, as many as arena.frames_for says: (arena, first frame).  Costs address space only."""
+    def reserve_frames(self, frame_count: int, *, is_written: bool) -> tuple[Arena, int]:
+        """Frames for a file, as many as arena.frames_for says: (arena, first frame).  Costs address space only.
+        *is_written*: somebody may write it."""
         with self.lock:
             if self.closed:
                 raise closed_cache()
             if frame_count > PRIVATE_ARENA_PAGES:
-                return self._add_arena(frame_count), 0
+                return self._add_arena(frame_count, is_written=is_written), 0
             for arena in self.arenas.values():
-                if arena.page_count == SHARED_ARENA_PAGES and (first := arena.reserve(frame_count)) is not None:
+                is_for_it = arena.page_count == SHARED_ARENA_PAGES and arena.is_written == is_written
+                if is_for_it and (first := arena.reserve(frame_count)) is not None:
                     return arena, first
-            arena = self._add_arena(SHARED_ARENA_PAGES)
+            arena = self._add_arena(SHARED_ARENA_PAGES, is_written=is_written)
             first = arena.reserve(frame_count)
             assert first is not None, "an empty shared arena has room for every file that may share it"
             return arena, first
@@ -217,9 +219,9 @@ class Zone:
                 arena.release(first_frame, frame_count)
             return True
 
-    def _add_arena(self, page_count: int) -> Arena:
+    def _add_arena(self, page_count: int, *, is_written: bool) -> Arena:
         try:
-            arena = Arena(self._next_arena_number, page_count)
+            arena = Arena(self._next_arena_number, page_count, is_written=is_written)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise
@@ -361,9 +363,10 @@ class Zone:
         if self.memory_waiters:
             self.memory_waiters.popleft().wake()
 
-    def resident_bytes(self) -> int:
-        """Memory that pages truly take, as the system counts it; what is charged where it cannot say."""
-        known = [arena.resident_bytes() for arena in list(self.arenas.values())]
+    def resident_bytes(self, *, is_thorough: bool = False) -> int:
+        """Memory that pages truly take, as the system counts it (`Arena.resident_bytes`); what is charged where it
+        cannot say."""
+        known = [arena.resident_bytes(is_thorough=is_thorough) for arena in list(self.arenas.values())]
         return (
             sum(size for size in known if size is not None) if None not in known else self.charged_pages << PAGE_SHIFT
         )

@@ -105,6 +105,6 @@ def _memory(zone: Zone) -> Iterator[str]:
     queued = zone.queues.pages[SMALL] + zone.queues.pages[MAIN]
     if queued != here:
         yield f"{queued} pages are in the queues, and {here} in the cache"
-    resident_bytes = zone.resident_bytes()
+    resident_bytes = zone.resident_bytes(is_thorough=True)
     if resident_bytes > here << PAGE_SHIFT:
         yield f"{format_size(resident_bytes)} of memory are in use, for {here} pages"
