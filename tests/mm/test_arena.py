@@ -246,6 +246,24 @@ def test_populated_finds_every_run(arena, runs, first, stop, expected):
     assert list(arena.populated(first, stop)) == expected
 
 
+def test_runs_are_found_in_order_however_they_came(arena):
+    first, last = (0, 1), (3 * REGION_PAGES, 3 * REGION_PAGES + 1)
+    mark(arena, last, first)
+    assert list(arena.populated(0, arena.page_count)) == [first, last]
+
+
+def test_a_walk_does_not_look_where_nothing_is_any_more():
+    """To look at the flags of a grain that has gone would fill them, and nobody would give them back."""
+    arena = Arena(0, 4 * REGION_PAGES, is_written=True)
+    mark(arena, (0, 1), (3 * REGION_PAGES, 3 * REGION_PAGES + 1))
+    walk = arena.populated(0, arena.page_count)
+    assert next(walk) == (0, 1)
+    for first in (0, 3 * REGION_PAGES):
+        arena.track(first, -1)
+    assert list(walk) == []
+    assert arena.planes_bytes() == 0
+
+
 def test_looking_for_pages_fills_no_holes(arena):
     mark(arena, (0, 1), (3 * REGION_PAGES, 3 * REGION_PAGES + 1))
     before = arena.planes_bytes()

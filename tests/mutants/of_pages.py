@@ -248,13 +248,13 @@ PAGES = [
         "arena", "what is tracked is walked in the order in which it came",
         "            grains = sorted(grain for grain in list(tracked) if first <= grain < stop)  # list() is one step\n",
         "            grains = [grain for grain in list(tracked) if first <= grain < stop]\n",
-        "mm/test_arena.py::test_populated_finds_every_run",
+        "mm/test_arena.py::test_runs_are_found_in_order_however_they_came",
     ),
     mutation(
         "arena", "a walk looks at the flags of a grain that has gone meanwhile",
         "            if grain in tracked:\n",
         "            if True:\n",
-        "mm/test_arena.py::test_a_long_walk_through_a_large_file_costs_flags_only_where_pages_are",
+        "mm/test_arena.py::test_a_walk_does_not_look_where_nothing_is_any_more",
     ),
     mutation(
         "memory", "a child of a fork has its parent's private memory",
