@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import datetime
 import errno
-import ipaddress
 import math
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from tests.stores.reading import DATA, IMPATIENT, MIB, ONE_TRY, fill, opened, raises_errno
 from tests.stores.scripted import ScriptedServer, response
 
@@ -43,20 +35,12 @@ CLOSES = b"Connection: close\r\n"
 KEPT = PART.replace(CLOSES, b"")
 
 
+pytestmark = pytest.mark.usefixtures("pools")
+
+
 @pytest.fixture
 def objects() -> dict[str, bytes]:
     return {"a": DATA}
-
-
-@pytest.fixture(autouse=True)
-def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[http_connections._Pools]:
-    pools = http_connections._Pools()
-    monkeypatch.setattr(http_connections, "_pools", pools)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    yield pools
-    pools.close()
 
 
 def connection_count(pools: http_connections._Pools) -> int:
@@ -430,137 +414,6 @@ def test_a_client_has_the_proxies_of_its_making(server: RangeServer, monkeypatch
 def test_urllib_request_is_imported_only_for_a_proxy(server: RangeServer) -> None:
     program = "import sys, pagein; assert pagein.open(sys.argv[1]).read(9); assert 'urllib.request' not in sys.modules"
     run(program, server.url("a"))
-
-
-@contextmanager
-def tunnel() -> Iterator[tuple[str, list[str]]]:
-    """A proxy that answers CONNECT: (its host, what it was asked)."""
-    asked: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_serve_tunnels, args=(listener, asked), name="tunnel", daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}", asked
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(TIMEOUT_S)
-
-
-def _serve_tunnels(listener: socket.socket, asked: list[str]) -> None:
-    with ThreadPoolExecutor() as pool:
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            head = near.recv(4096).decode()
-            asked.append(head)
-            host, _, port = head.split()[1].rpartition(":")
-            with near, socket.create_connection((host, int(port))) as far:
-                near.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
-                back = pool.submit(_pass_on, far, near)
-                _pass_on(near, far)
-                back.result(TIMEOUT_S)
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-
-
-# -- TLS ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that it has signed itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pagein's tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
-    return path
-
-
-@pytest.fixture
-def tls_server(certificate: Path, objects: dict[str, bytes]) -> Iterator[RangeServer]:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    with RangeServer(objects, tls=tls) as server:
-        yield server
-
-
-@pytest.fixture
-def trusted(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    http_connections._tls.cache_clear()
-    yield
-    http_connections._tls.cache_clear()
-
-
-@pytest.mark.usefixtures("trusted")
-def test_https_reads_as_http_does(tls_server: RangeServer, pools: http_connections._Pools) -> None:
-    url = tls_server.url("a")
-    assert url.startswith("https:")
-    with pagein.PageCache("16M", debug=True) as cache, cache.open(url) as file:
-        assert file.read() == DATA
-    assert tls_server.stats().sent_bytes == len(DATA)
-    with opened(url) as version:
-        tls_server.faults.set("a", "truncate", times=2)
-        assert fill(version, MIB, 4096) == DATA[4096 : 4096 + MIB]
-        (pool,) = pools._pools.values()
-        for connection, _ in pool._idle:
-            connection.sock.shutdown(socket.SHUT_RDWR)  # closed by the server, say
-        assert fill(version, 10, 5) == DATA[5:15]
-
-
-@pytest.mark.usefixtures("trusted")
-def test_a_tls_server_that_does_not_answer_is_given_up(tls_server: RangeServer) -> None:
-    # Several tries, so that a slow machine opens it in one of them.
-    options = {**IMPATIENT, "client_options": {"read_timeout": datetime.timedelta(milliseconds=100)}}
-    with opened(tls_server.url("a"), **options) as version:
-        tls_server.hold("a")
-        with raises_errno(errno.ETIMEDOUT, "timed out"):
-            fill(version, 100, 100)
-
-
-@pytest.mark.usefixtures("trusted")
-def test_https_goes_through_a_tunnel_of_the_proxy(tls_server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tunnel() as (host, asked):
-        monkeypatch.setenv("https_proxy", f"http://me:secret@{host}")
-        pools = http_connections._Pools()
-        monkeypatch.setattr(http_connections, "_pools", pools)
-        with opened(tls_server.url("a")) as version:
-            assert fill(version, 100, 5) == DATA[5:105]
-        assert asked[0].startswith(f"CONNECT {tls_server.base_url.removeprefix('https://')} HTTP/1.")
-        assert "Proxy-Authorization: Basic" in asked[0]
-        assert len(asked) == 1
-        pools.close()
-
-
-def test_a_certificate_that_nobody_trusts_is_an_error_and_asked_for_once(tls_server: RangeServer) -> None:
-    with raises_errno(errno.EIO, "certificate verify failed"):
-        source_of(tls_server.url("a")).open()
-    assert tls_server.stats().request_count == 0
-
-
-@pytest.mark.usefixtures("trusted")
-def test_a_redirect_from_https_to_http_is_not_followed(tls_server: RangeServer, server: RangeServer) -> None:
-    there = server.url("a")
-    here = urlsplit(tls_server.url("a"))
-    with pytest.raises(http_connections.RedirectError, match="not followed"):
-        http_connections._redirected(here, there)
 
 
 # -- time-outs, options ------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """An answer of an HTTP server: its head, read and judged, and its body, received where it is wanted.
 
 Guarantees: a body is received straight into the memory that it is for; where the connection is plain, the system fills
-all of it in one call, without a turn of the interpreter's lock for each packet.  A head that can be read in two ways is
-refused, or says nothing of the body's length; one that ends with its connection is none.
+all of it in one call, without a turn of the interpreter's lock for each packet.  (Of TLS there is one for each record.
+To receive more at once, through ssl.MemoryBIO, copies once more, and is no faster.)  A head that can be read in two
+ways is refused, or says nothing of the body's length; one that ends with its connection is none.
 Not here: connections, and who may use one again (http_connections.py); what an answer has to be (http_asking.py).
 """
 
@@ -12,6 +13,7 @@ import http.client
 import io
 import os
 import socket
+import ssl
 import time
 from typing import Any
 
@@ -35,7 +37,7 @@ class SilenceError(TimeoutError):
 class _Receiver(io.RawIOBase):
     """A socket as a file to read from, which fills large buffers in one call, as far as the system can."""
 
-    def __init__(self, sock: socket.socket, raw: Any, deadline_s: float) -> None:
+    def __init__(self, sock: Any, raw: Any, deadline_s: float) -> None:
         self._socket = sock
         self._raw = raw
         """What keeps the socket open until the answer was read."""
@@ -53,17 +55,51 @@ class _Receiver(io.RawIOBase):
             return 0
         if time.monotonic() > self._deadline_s:
             raise TimeoutError("the answer takes too long")
-        waits_for_all = self._waits_in_system and len(buffer) > BUFFER_BYTES
         try:
-            got_bytes = self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
+            got_bytes = self._receive(buffer)
         except (BlockingIOError, TimeoutError):  # SO_RCVTIMEO; a socket with a time-out of Python's, or TCP's own
             raise (SilenceError if self._is_silent else TimeoutError)("timed out") from None
         self._is_silent = False
         return got_bytes
 
+    def _receive(self, buffer: Any) -> int:
+        waits_for_all = self._waits_in_system and len(buffer) > BUFFER_BYTES
+        got_bytes: int = self._socket.recv_into(buffer, 0, socket.MSG_WAITALL if waits_for_all else 0)
+        return got_bytes
+
     def close(self) -> None:
         self._raw.close()
         super().close()
+
+
+class _TLSReceiver(_Receiver):
+    """The same of a connection that brings a record, of 16 KiB at most, with each call: nothing else is done for each,
+    which took two thirds as long as to decrypt it."""
+
+    _failure: OSError | None = None
+    """What came behind bytes that count."""
+
+    def _receive(self, buffer: Any) -> int:
+        if self._failure is not None:
+            error, self._failure = self._failure, None
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame: no cycle
+        read, got_bytes, left_bytes = self._socket.read, 0, len(buffer)
+        is_long = left_bytes > BUFFER_BYTES  # else it may be a head, behind which nothing comes
+        try:
+            while left_bytes:
+                some_bytes = read(left_bytes, buffer[got_bytes:])
+                got_bytes += some_bytes
+                left_bytes -= some_bytes
+                if not (some_bytes and is_long) or time.monotonic() > self._deadline_s:
+                    break
+        except OSError as error:
+            if not got_bytes:
+                raise
+            self._failure = error.with_traceback(None)
+        return got_bytes
 
 
 class Response(http.client.HTTPResponse):
@@ -92,7 +128,8 @@ class Response(http.client.HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, deadline_s: float, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self._receiver = _Receiver(sock, self.fp.detach(), deadline_s)
+        receiver = _TLSReceiver if isinstance(sock, ssl.SSLSocket) else _Receiver
+        self._receiver = receiver(sock, self.fp.detach(), deadline_s)
         self.fp = io.BufferedReader(self._receiver, BUFFER_BYTES)
         self.has_rest = False
         self.received_bytes = 0
