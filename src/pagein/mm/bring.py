@@ -68,6 +68,21 @@ class Bring(Wanting):
         with self.file.mapping.zone.lock:
             self.give_up_in_zone()
 
+    def stand_by(self) -> bool:
+        """On a thread that a signal may interrupt: wait for the page if there is nothing else to do, as it is on its
+        way and bears no marker.  Whether it was waited for: then it has come, or will not.
+
+        No worker has to do that for him, which takes two switches of threads.  (With checks, or a tracer, one does:
+        they watch who waits.)  Blocks: interruptibly.
+        """
+        mapping = self.file.mapping
+        zone, page = mapping.zone, mapping.in_flight.get(self.index)
+        if page is None or zone.checks or zone.tracer is not None or not zone.door.signals_arrive_here():
+            return False
+        if self.index <= page.marker_index < self.index + self.want_pages:
+            return False
+        return page.stand_by(self.index, counts=self.counts)
+
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""
         try:

@@ -95,6 +95,8 @@ def run_parts(zone: Zone, parts: Parts[T], *, waits_here: bool = False) -> T:
                     result = run_steps(make_steps(zone.door.waiter))
                 elif is_inside():
                     raise would_wait_for_itself("a page that is not here")
+                elif isinstance(make_steps, Bring) and make_steps.stand_by():
+                    result = make_steps.limit_pages, None
                 else:
                     result = zone.shielded_steps(make_steps)
             except BaseException as error:
