@@ -1,17 +1,18 @@
 """A cold file over HTTP, read in order, 128 KiB at a time: beside one streamed GET, and the caches that read ahead.
 
 64 MiB at 10 ms a request: just read, and by a reader that computes 5 ms a MiB (CPU time of its own, in pure Python);
-4 MiB at 50 ms; 256 MiB at 100 ms; and 64 MiB at 30 ms from a server that gives each connection 60 MB/s, as S3 does
-(Amazon advises one request for each 85 to 90 MB/s).  Time counts from before open until after the last byte; every
-round has a new handle, and pagein a new cache of the default size; connections are warm.  fsspec's caches have the
-block size that is their default; obstore's reader has a buffer of 8 MiB (with its own 1 MiB it makes 64 requests, one
-after the other).
+4 MiB at 50 ms; 256 MiB at 100 ms; 64 MiB at 30 ms from a server that gives each connection 60 MB/s, as S3 does
+(Amazon advises one request for each 85 to 90 MB/s); and 64 MiB over https.
+Time counts from before open until after the last byte; every round has a new handle, and pagein a new cache of the
+default size; connections are warm.  fsspec's caches have the block size that is their default; obstore's reader has a
+buffer of 8 MiB (with its own 1 MiB it makes 64 requests, one after the other).
 In a round that is not timed every byte is compared, and the server counts.
 """
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import readers
 import timing
+import trustme
 from readers import (
     COMPUTE_S_A_MIB,
     PAGEIN,
@@ -72,6 +74,7 @@ class Found(NamedTuple):
 
 def measure(*, quick: bool) -> Report:
     with directory() as place:
+        certificate = _certificate(place)
         with _served(place, FILE_BYTES, LATENCY_S) as (server, remote, data):
             scans = {**readers.scans(*FSSPEC_CACHES), STREAMED_BY_OBSTORE: readers.streamed_by_obstore}
             checked = _check(server, remote, data, scans)
@@ -91,12 +94,17 @@ def measure(*, quick: bool) -> Report:
             scans = readers.scans(*FAR_FSSPEC_CACHES)
             slow_checked = _check(server, remote, data, _ours(scans))
             slow = _by_turns(remote, scans, len, rounds=1 if quick else 4)
+        with _served(place, FILE_BYTES, LATENCY_S, certificate=certificate) as (server, remote, data):
+            scans = {**readers.scans(*FAR_FSSPEC_CACHES), STREAMED_BY_OBSTORE: readers.streamed_by_obstore}
+            secure_checked = _check(server, remote, data, scans)
+            secure = _by_turns(remote, scans, len, rounds=1 if quick else 5)
     return _report(
         plain=Found(FILE_BYTES, plain, checked),
         computing=Found(FILE_BYTES, computing, {}),
         small=Found(SMALL_FILE_BYTES, small, small_checked),
         far=Found(FAR_FILE_BYTES, far, far_checked),
         slow=Found(FILE_BYTES, slow, slow_checked),
+        secure=Found(FILE_BYTES, secure, secure_checked),
     )
 
 
@@ -105,12 +113,29 @@ def measure(*, quick: bool) -> Report:
 
 @contextmanager
 def _served(
-    place: Path, size_bytes: int, latency_s: float, connection_bytes_s: float | None = None
+    place: Path,
+    size_bytes: int,
+    latency_s: float,
+    connection_bytes_s: float | None = None,
+    *,
+    certificate: Path | None = None,
 ) -> Iterator[tuple[RangeServerProcess, Remote, bytes]]:
     data = random_bytes(size_bytes)
     (place / "data").write_bytes(data)
-    with RangeServerProcess(place, latency_s=latency_s, bandwidth_bytes_s=connection_bytes_s) as server:
+    with RangeServerProcess(
+        place, latency_s=latency_s, bandwidth_bytes_s=connection_bytes_s, certificate=certificate
+    ) as server:
         yield server, readers.over_http(server.url("data")), data
+
+
+def _certificate(place: Path) -> Path:
+    """Which this process trusts: said before any client has looked."""
+    authority, path = trustme.CA(), place / "certificate.pem"
+    path.write_bytes(
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes() + authority.cert_pem.bytes()
+    )
+    os.environ["SSL_CERT_FILE"] = str(path)
+    return path
 
 
 def _check(server: RangeServerProcess, remote: Remote, data: bytes, scans: dict[str, Scan]) -> dict[str, Checked]:
@@ -142,7 +167,7 @@ def _in_memory(data: bytes) -> Scan:
 # -- what is said about it -------------------------------------------------------------------------------------------
 
 
-def _report(*, plain: Found, computing: Found, small: Found, far: Found, slow: Found) -> Report:
+def _report(*, plain: Found, computing: Found, small: Found, far: Found, slow: Found, secure: Found) -> Report:
     report = Report(
         tables=[
             _table(_title(FILE_BYTES, LATENCY_S), plain),
@@ -150,6 +175,7 @@ def _report(*, plain: Found, computing: Found, small: Found, far: Found, slow: F
             _table(_title(SMALL_FILE_BYTES, SMALL_LATENCY_S), small),
             _table(_title(FAR_FILE_BYTES, FAR_LATENCY_S), far),
             _table(_title(FILE_BYTES, SLOW_LATENCY_S) + _SLOWLY, slow),
+            _table(_title(FILE_BYTES, LATENCY_S) + _SECURELY, secure, _SECURE_NOTE),
         ],
         headlines=[
             _streaming_headline(plain),
@@ -157,6 +183,7 @@ def _report(*, plain: Found, computing: Found, small: Found, far: Found, slow: F
             _distant_headline(small, SMALL_LATENCY_S),
             _distant_headline(far, FAR_LATENCY_S, FAR_TARGET_RATIO),
             _distant_headline(slow, SLOW_LATENCY_S, what=_SLOWLY),
+            _distant_headline(secure, LATENCY_S, what=_SECURELY),
         ],
     )
     report.data = {
@@ -165,10 +192,12 @@ def _report(*, plain: Found, computing: Found, small: Found, far: Found, slow: F
         "small_seconds": timing.summary(small.rounds),
         "far_seconds": timing.summary(far.rounds),
         "slow_seconds": timing.summary(slow.rounds),
+        "secure_seconds": timing.summary(secure.rounds),
         "checked": {name: one._asdict() for name, one in plain.checked.items()},
         "small_checked": {name: one._asdict() for name, one in small.checked.items()},
         "far_checked": {name: one._asdict() for name, one in far.checked.items()},
         "slow_checked": {name: one._asdict() for name, one in slow.checked.items()},
+        "secure_checked": {name: one._asdict() for name, one in secure.checked.items()},
     }
     return report
 
@@ -180,6 +209,9 @@ _COMPUTING_NOTE = (
 
 
 _SLOWLY = f", {CONNECTION_BYTES_S / 1e6:g} MB/s a connection"
+
+_SECURELY = ", https"
+_SECURE_NOTE = "The server is written in Python, and encrypts on one of the two cores."
 
 
 def _title(size_bytes: int, latency_s: float) -> str:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
-import ipaddress
 import os
-import ssl
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+import trustme
 from obstore.store import MemoryStore
 from tests.stores import reading
 
 from pagein.stores import http_connections
 from pagein.testing.httpserver import RangeServer
+from pagein.testing.httpserver.server import server_tls
 
 JOIN_TIMEOUT_S = 10.0
 KEPT_FOR_EVER = ("fsspecIO", "pagein-loop", "asyncio_")
@@ -101,31 +97,17 @@ def pools(monkeypatch: pytest.MonkeyPatch) -> Iterator[http_connections._Pools]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that it has signed itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pagein's tests")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
+    """A certificate of 127.0.0.1 with its key, and that of who has signed it."""
+    authority, path = trustme.CA(), tmp_path_factory.mktemp("tls") / "certificate.pem"
+    path.write_bytes(
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes() + authority.cert_pem.bytes()
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
     return path
 
 
 @pytest.fixture
 def tls_server(certificate: Path, objects: dict[str, bytes]) -> Iterator[RangeServer]:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(certificate)
-    with RangeServer(objects, tls=tls) as server:
+    with RangeServer(objects, tls=server_tls(certificate)) as server:
         yield server
 
 

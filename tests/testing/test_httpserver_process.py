@@ -6,13 +6,16 @@ import http.client
 import os
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+import trustme
 from tests.testing.httpclient import TIMEOUT_S, ask, connected, random_bytes
 
 from pagein.testing.httpserver import RangeServer, RangeServerProcess
@@ -120,6 +123,27 @@ def has_ended(descriptor: int) -> bool:
         return bool(select.select([descriptor], [], [], TIMEOUT_S)[0])
     finally:
         os.close(descriptor)
+
+
+def test_it_speaks_https(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    authority, path = trustme.CA(), tmp_path_factory.mktemp("tls") / "certificate.pem"
+    certificate = authority.issue_cert("127.0.0.1")
+    path.write_bytes(certificate.private_key_and_cert_chain_pem.bytes() + authority.cert_pem.bytes())
+    with RangeServerProcess(directory, certificate=path) as server:
+        assert server.url("a.bin").startswith("https://127.0.0.1:")
+        with urlopen(server.url("a.bin"), context=ssl.create_default_context(cafile=path)) as answer:
+            assert answer.read() == DATA
+        assert server.stats().get_count == 1
+        server.reset()
+        assert server.stats().get_count == 0
+
+
+def test_a_certificate_that_is_none_is_refused_at_once(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.pem").write_text("nothing")
+    with pytest.raises(OSError, match=r"no\.pem is not a PEM file with a certificate and its key"):
+        RangeServerProcess(directory, certificate=tmp_path / "no.pem")
+    with pytest.raises(FileNotFoundError):
+        RangeServerProcess(directory, certificate=tmp_path / "missing.pem")
 
 
 def test_ctrl_c_at_the_terminal_does_not_reach_it(server: RangeServerProcess) -> None:

@@ -7,7 +7,7 @@
 
 RangeServer runs in threads of this process and can be told faults and holds; RangeServerProcess serves a
 directory from a process of its own (also `python -m pagein.testing.httpserver DIR`), for benchmarks.
-Assumes: standard library only. Not for the open Internet: it listens on 127.0.0.1 and knows no TLS.
+Assumes: standard library only. Not for the open Internet: it listens on 127.0.0.1.
 """
 
 from .faults import KINDS as KINDS, Faults as Faults

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from .server import RangeServer
+from .server import RangeServer, server_tls
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0, the default: any free port")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="wait before every answer")
     parser.add_argument("--bandwidth-bytes-s", type=float, help="limit of each answer's body")
+    parser.add_argument("--certificate", metavar="FILE", help="speak https: a PEM file with a certificate and its key")
     return parser
 
 
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             latency_s=options.latency_ms / 1000,
             bandwidth_bytes_s=options.bandwidth_bytes_s,
             port=options.port,
+            tls=None if options.certificate is None else server_tls(options.certificate),
         )
         server.start()
     except (OSError, ValueError, OverflowError) as error:

@@ -7,17 +7,18 @@ Not here: faults and holds; they need the server in the same process (server.py)
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from .content import DirectoryContent
 from .listener import RESET_NAME, STATS_NAME
-from .server import check_pace
+from .server import check_pace, server_tls
 from .stats import ServerStats
 
 _CONTROL_TIMEOUT_S = 30.0
@@ -28,6 +29,7 @@ class RangeServerProcess:
     """Serves the files of a directory from `python -m pagein.testing.httpserver` while its `with` block runs.
 
     latency_s: waited before every answer. bandwidth_bytes_s: of each body, not of all together.
+    certificate: a PEM file of 127.0.0.1, with its key and who has signed it, to speak https.
     """
 
     def __init__(
@@ -36,13 +38,22 @@ class RangeServerProcess:
         *,
         latency_s: float = 0.0,
         bandwidth_bytes_s: float | None = None,
+        certificate: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Raises: FileNotFoundError, NotADirectoryError, ValueError."""
+        """Raises: FileNotFoundError, NotADirectoryError, ValueError; OSError for a *certificate* that is none."""
         check_pace(latency_s, bandwidth_bytes_s)
         DirectoryContent(directory)  # better to fail here than in the other process
         self._arguments = [os.fspath(directory), "--latency-ms", repr(latency_s * 1000)]
         if bandwidth_bytes_s is not None:
             self._arguments += ["--bandwidth-bytes-s", repr(bandwidth_bytes_s)]
+        tls = None
+        if certificate is not None:
+            path = os.fspath(certificate)
+            server_tls(path)
+            tls = ssl.create_default_context(cafile=path)
+            self._arguments += ["--certificate", path]
+        # No proxy of the environment stands between this process and its own child.
+        self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=tls))
         self._process: subprocess.Popen[str] | None = None
         self._base_url = ""
 
@@ -117,8 +128,6 @@ class RangeServerProcess:
         self._control(RESET_NAME)
 
     def _control(self, name: str) -> bytes:
-        # No proxy of the environment stands between this process and its own child.
-        opener = build_opener(ProxyHandler({}))
-        with opener.open(self.url(name), timeout=_CONTROL_TIMEOUT_S) as response:
+        with self._opener.open(self.url(name), timeout=_CONTROL_TIMEOUT_S) as response:
             body: bytes = response.read()
         return body

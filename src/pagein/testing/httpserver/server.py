@@ -147,3 +147,13 @@ def check_pace(latency_s: float, bandwidth_bytes_s: float | None) -> None:
         raise ValueError(f"latency_s must be a finite number of seconds from 0, not {latency_s}")
     if bandwidth_bytes_s is not None and not bandwidth_bytes_s > 0:
         raise ValueError(f"bandwidth_bytes_s must be above 0, or None for no limit, not {bandwidth_bytes_s}")
+
+
+def server_tls(certificate: str | os.PathLike[str]) -> ssl.SSLContext:
+    """For a server with this PEM file: its certificate, and its key.  Raises: OSError saying which file is none."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        tls.load_cert_chain(certificate)
+    except ssl.SSLError as error:
+        raise OSError(f"{os.fspath(certificate)} is not a PEM file with a certificate and its key: {error}") from error
+    return tls
