@@ -219,12 +219,15 @@ def test_ctrl_c_tells_what_has_come_though_another_source_does_not_answer() -> N
 
 
 def test_ctrl_c_ends_it_at_once_and_tells_what_has_come() -> None:
-    with RangeServer({"data": DATA}) as server:
+    data = bytes(32 * MIB)  # more than comes with its opening
+    with RangeServer({"data": data}) as server:
         server.hold("data", after_bytes=MIB)
         with started("warm", server.url("data")) as process:
-            server.wait_until_held("data", timeout_s=30.0)
+            while server.stats().request_count < 2:  # then it has been opened
+                assert process.poll() is None
+                os.sched_yield()
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30.0)
     assert process.returncode == 130
-    assert b"of 3 MiB in the cache" in out
+    assert b"of 32 MiB in the cache" in out
     assert err == b""
