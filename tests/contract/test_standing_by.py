@@ -34,7 +34,7 @@ def on_its_way(scene: Scene, script: dict[int, Any] | None = None) -> tuple[Subj
 
 def when_he_stands_by(scene: Scene, page: Page, do: Callable[[], object]) -> Task[object]:
     def run() -> object:
-        scene.until(lambda: len(page._bystanders) == 1)
+        scene.until(lambda: len(page.bystanders) == 1)
         return do()
 
     return scene.start(run)
@@ -91,7 +91,7 @@ def test_a_page_that_is_unlocked_as_he_comes_is_not_waited_for(scene, monkeypatc
     monkeypatch.setattr(scene.door, "waiter", waiter_of_one_who_is_late)
     assert PREAD.read_page(reader, HERE) == subject.content(HERE)
     assert first.result() == subject.content(HERE)
-    assert page._bystanders == []
+    assert page.bystanders == []
     subject.assert_at_rest(HERE)
 
 
@@ -108,7 +108,7 @@ def test_a_marker_on_the_page_fires_before_he_waits(scene):
 
     def look_and_complete() -> None:
         scene.until(lambda: page.waiter_count == 2)
-        seen.append((page.marker_index, len(page._bystanders)))
+        seen.append((page.marker_index, len(page.bystanders)))
         subject.ops.complete(0)
 
     task = scene.start(look_and_complete)
@@ -124,12 +124,12 @@ def test_he_is_handed_on_when_pages_part_and_when_they_become_one(scene, index):
     subject = scene.open(page_count=8)
     mapping = subject.mapping
     page = locked(subject, 2, 4)
-    waits = scene.start(partial(page.stand_by, index, counts=True))
-    scene.until(lambda: len(page._bystanders) == 1)
+    waits = scene.start(partial(page.bystanders.wait, page, index, counts=True))
+    scene.until(lambda: len(page.bystanders) == 1)
     head = page.split_head(2)
     his, other = (head, page) if index < 4 else (page, head)
-    assert [one.page_index for one in his._bystanders] == [index]
-    assert other._bystanders == []
+    assert [one.page_index for one in his.bystanders] == [index]
+    assert other.bystanders == []
     other.unlock()
     assert waits.running
     behind = locked(subject, 6, 1)
@@ -148,11 +148,11 @@ def test_he_goes_on_with_the_page_that_takes_his_in(scene):
     """The run in front becomes one with it, and only that one is ever unlocked."""
     subject = scene.open(page_count=8)
     head, tail = locked(subject, 2, 2), locked(subject, 4, 2)
-    waits = scene.start(partial(tail.stand_by, 5, counts=False))
-    scene.until(lambda: len(tail._bystanders) == 1)
+    waits = scene.start(partial(tail.bystanders.wait, tail, 5, counts=False))
+    scene.until(lambda: len(tail.bystanders) == 1)
     with subject.zone.lock:
         head.absorb(tail)
-    assert [one.page_index for one in head._bystanders] == [5]
+    assert [one.page_index for one in head.bystanders] == [5]
     assert waits.running
     head.unlock()
     assert waits.result() is True

@@ -12,8 +12,8 @@ PAGES = [
     ),
     mutation(
         "page", "an unlock does not wake who waits for memory",
-        "            self._serve(wait)\n        self._wake_bystanders()\n        zone.wake_memory_waiter()\n",
-        "            self._serve(wait)\n        self._wake_bystanders()\n",
+        "            self._serve(wait)\n        self.bystanders.wake(self)\n        zone.wake_memory_waiter()\n",
+        "            self._serve(wait)\n        self.bystanders.wake(self)\n",
         "mm/test_interleavings_of_waits.py::test_a_reader_waits_for_memory_or_hears_that_there_is_none",
     ),
     mutation(
@@ -287,25 +287,25 @@ PAGES = [
         "mm/test_arena.py::test_who_reads_has_private_memory_and_who_writes_a_file",
     ),
     mutation(
-        "page", "who comes to stand by a page does not look whether it has just been unlocked",
-        "        if self.mapping.in_flight.get(index) is not self and self._left(one):\n            return False\n",
+        "bystanders", "who comes to stand by a page does not look whether it has just been unlocked",
+        "        if page.mapping.in_flight.get(index) is not page and self._left(one):\n            return False\n",
         "",
         "contract/test_standing_by.py::test_a_page_that_is_unlocked_as_he_comes_is_not_waited_for",
     ),
     mutation(
         "page", "who stands by a page that is parted is woken by whichever part is unlocked first",
-        "            self._hand_bystanders_on(head)\n",
+        "            self.bystanders.hand_on(head)\n",
         "",
         "contract/test_standing_by.py::test_he_is_handed_on_when_pages_part_and_when_they_become_one",
     ),
     mutation(
         "page", "who stands by a page that another takes in is never woken",
-        "        tail._hand_bystanders_on(self)\n",
+        "        tail.bystanders.hand_on(self)\n",
         "",
         "contract/test_standing_by.py::test_he_goes_on_with_the_page_that_takes_his_in",
     ),
     mutation(
-        "page", "who stood by a page has not missed it",
+        "bystanders", "who stood by a page has not missed it",
         '            counters["misses"] += one.counts\n',
         "",
         "contract/test_standing_by.py::test_no_worker_waits_for_him_and_he_has_waited_once",

@@ -81,7 +81,7 @@ class Bring(Wanting):
             return False
         if self.index <= page.marker_index < self.index + self.want_pages:
             return False
-        return page.stand_by(self.index, counts=self.counts)
+        return page.bystanders.wait(page, self.index, counts=self.counts)
 
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""

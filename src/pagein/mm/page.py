@@ -3,19 +3,20 @@
 Guarantees: a page is locked exactly while a `Page` for it stands in its mapping's in-flight table; the lock is
 handed over first come, first served; an interrupted waiter leaves nothing behind.  `Page` may cover a run of
 pages that are locked, filled and unlocked as one (Linux would say folio); its waiters still wait for one index.
-Assumes: the zone's lock guards every field but ``error``, which is written before the unlock that shows it, and the
-list of who stands by, of which each step is one of a list's.
-Not here: finding and locking a page (mapping.py), bringing its content (bring.py), standing in line (wait.py).
+Assumes: the zone's lock guards every field but ``error``, which is written before the unlock that shows it.
+Not here: finding and locking a page (mapping.py), bringing its content (bring.py), standing in line (wait.py) or by
+(bystanders.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple, NewType
+from typing import TYPE_CHECKING, NewType
 
 from ..errors import ContractViolation, beyond_page
 from ..units import PAGE_SHIFT
 from .arena import MARKED, ones
+from .bystanders import Bystanders
 from .lru import Run
 from .sync import MakeWaiter, Steps, Waiter, run_steps
 from .wait import Wait
@@ -76,23 +77,15 @@ class Writeback:
                 self._waiters.pop().wake()
 
 
-class _Bystander(NamedTuple):
-    """A reader who only waits until a page is unlocked, on a thread that a signal may interrupt."""
-
-    page_index: int
-    waiter: Waiter
-    counts: bool
-
-
 class Page:
     """``page_count`` pages of a mapping from ``index`` on, locked, in flight."""
 
     __slots__ = (
         "_brought",
         "_buffer",
-        "_bystanders",
         "_end_bytes",
         "_waits",
+        "bystanders",
         "error",
         "filled",
         "in_writeback",
@@ -132,7 +125,7 @@ class Page:
         self.writeback: Writeback | None = None
         """Its dirty flag was cleared so that it can be stored, and what became of that is not known yet."""
         self._waits: deque[Wait] = deque()
-        self._bystanders: list[_Bystander] = []
+        self.bystanders: Bystanders = Bystanders()
         self._buffer: memoryview | None = None
 
     def __repr__(self) -> str:
@@ -356,7 +349,7 @@ class Page:
         waits, self._waits = self._waits, deque()
         for wait in waits:
             self._serve(wait)
-        self._wake_bystanders()
+        self.bystanders.wake(self)
         zone.wake_memory_waiter()
         return kept
 
@@ -406,50 +399,6 @@ class Page:
             wait = self.join(self.index, make_waiter, wants_lock=False)
         yield from wait.steps()
 
-    def stand_by(self, index: int, *, counts: bool) -> bool:
-        """Wait until page *index* of it has been unlocked, without a lock, and in no line: what interrupts the wait
-        leaves nothing.  False if it has been, or is another's by now.  *counts*: whether it is a reader's first miss.
-
-        Locks: none held, none taken.  Blocks: interruptibly.
-        """
-        one = _Bystander(index, self.mapping.zone.door.waiter(), counts)
-        self._bystanders.append(one)
-        # Who unlocks it takes it out of flight first, and looks who stands by then: one of the two sees the other.
-        if self.mapping.in_flight.get(index) is not self and self._left(one):
-            return False
-        try:
-            one.waiter.wait()
-        except BaseException:
-            self._left(one)
-            raise
-        return True
-
-    def _left(self, one: _Bystander) -> bool:
-        """He stands by no more.  False if he has been woken, or handed on to another page, which will."""
-        try:
-            self._bystanders.remove(one)
-        except ValueError:
-            return False
-        return True
-
-    def _wake_bystanders(self) -> None:
-        """It is out of flight.  Zone's lock held."""
-        counters = self.mapping.zone.counters
-        while self._bystanders:
-            try:
-                one = self._bystanders.pop()
-            except IndexError:  # he has just left
-                return
-            counters["misses"] += one.counts
-            counters["waits"] += 1
-            one.waiter.wake()
-
-    def _hand_bystanders_on(self, to: Page) -> None:
-        """Those of the pages that are in flight as *to* by now: so nobody comes here for them any more."""
-        for one in list(self._bystanders):
-            if to.index <= one.page_index < to.index + to.page_count and self._left(one):
-                to._bystanders.append(one)
-
     def leave(self, wait: Wait) -> bool:
         """Take a waiter out of the line, if he is in it still.  Locks: the zone's lock is held."""
         try:
@@ -461,7 +410,7 @@ class Page:
     @property
     def waiter_count(self) -> int:
         """How many stand in line, or by."""
-        return len(self._waits) + len(self._bystanders)
+        return len(self._waits) + len(self.bystanders)
 
     @property
     def is_awaited_in_store_code(self) -> bool:
@@ -489,7 +438,7 @@ class Page:
                 wait.page = head if wait.index < self.index else self
                 wait.page._waits.append(wait)
             self.mapping.put_in_flight(head)
-            self._hand_bystanders_on(head)
+            self.bystanders.hand_on(head)
             if self.mapping.zone.checks is not None:
                 self.mapping.zone.checks.page_split(self, head)
             return head
@@ -509,7 +458,7 @@ class Page:
         self.marker_index = max(self.marker_index, tail.marker_index)
         self._end_bytes = max(self._end_bytes, tail._end_bytes)
         self.mapping.replace_in_flight(tail, self)
-        tail._hand_bystanders_on(self)
+        tail.bystanders.hand_on(self)
         if self.mapping.zone.checks is not None:
             self.mapping.zone.checks.forget(tail)
 
