@@ -12,9 +12,11 @@ from tests.contract.harness import Scene, Subject, Task
 from tests.contract.paths import PREAD
 
 from pagein.mm import reclaim
+from pagein.mm.bring import lock_uptodate
 from pagein.mm.page import Page
-from pagein.mm.sync import Waiter
-from pagein.testing.stores import failing, started
+from pagein.mm.sync import Waiter, run_steps
+from pagein.testing.stores import ScriptedOps, failing, gated, started
+from pagein.units import PAGE_SIZE
 
 HERE = 3
 
@@ -71,6 +73,44 @@ def test_of_what_does_not_come_he_asks_himself(scene):
     assert first.error().args[1] == "another's"
     assert subject.zone.counters["misses"] == misses + 1
     assert len(subject.ops.calls_of(HERE)) == 2
+    subject.assert_at_rest()
+
+
+@pytest.mark.parametrize("path", ["view", "pread"])
+def test_after_a_failure_he_is_in_line_behind_those_who_were_there_before(scene, path):
+    """Else he would stand by again and again, while others ask, fail, and hand the lock on: and never hear."""
+    reads = 0
+    gate = scene.gate()
+
+    def fail_slowly(ops: ScriptedOps, page: Page) -> int:
+        nonlocal reads
+        reads += 1
+        raise OSError(errno.EIO, f"read {reads}")
+
+    subject = scene.open({HERE: [started, gated(gate, fail_slowly), fail_slowly]})
+    first = scene.start(PREAD.read_page, subject, HERE)
+    page = subject.ops.started_page(HERE)
+    scene.until(lambda: page.waiter_count == 1)
+    reader = subject.another()
+    other = scene.start(lambda: run_steps(lock_uptodate(subject.open_file, HERE, scene.door.waiter)))
+    scene.until(lambda: page.waiter_count == 2)
+    stood: list[int] = []
+
+    def fail_the_first_then_the_second() -> None:
+        scene.until(lambda: len(page.bystanders) == 1)
+        subject.ops.complete(HERE, OSError(errno.EIO, "the first"))
+        gate.wait_for_arrivals()
+        scene.until(lambda: subject.waiting_for(HERE) == 1)
+        stood.append(len(subject.mapping.in_flight[HERE].bystanders))
+        gate.open()
+
+    task = scene.start(fail_the_first_then_the_second)
+    with pytest.raises(OSError, match="read 2"):
+        reader.file.view(1, HERE * PAGE_SIZE) if path == "view" else reader.file.pread(1, HERE * PAGE_SIZE)
+    task.result()
+    assert stood == [0], "he is in line, and does not stand by"
+    assert first.error().args[1] == "the first"
+    assert other.error().args[1] == "read 1"
     subject.assert_at_rest()
 
 
@@ -139,7 +179,7 @@ def test_he_is_handed_on_when_pages_part_and_when_they_become_one(scene, index):
         else:
             behind.release_in_zone()
     his.unlock()
-    assert waits.result() is True
+    assert waits.result() is not None
     assert not mapping.in_flight
     subject.assert_at_rest()
 
@@ -155,7 +195,7 @@ def test_he_goes_on_with_the_page_that_takes_his_in(scene):
     assert [one.page_index for one in head.bystanders] == [5]
     assert waits.running
     head.unlock()
-    assert waits.result() is True
+    assert waits.result() is not None
     subject.assert_at_rest()
 
 

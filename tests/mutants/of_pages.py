@@ -288,7 +288,7 @@ PAGES = [
     ),
     mutation(
         "bystanders", "who comes to stand by a page does not look whether it has just been unlocked",
-        "        if page.mapping.in_flight.get(index) is not page and self._left(one):\n            return False\n",
+        "            if page.mapping.in_flight.get(index) is not page and self._left(one):\n                return None\n",
         "",
         "contract/test_standing_by.py::test_a_page_that_is_unlocked_as_he_comes_is_not_waited_for",
     ),
@@ -303,6 +303,12 @@ PAGES = [
         "        tail.bystanders.hand_on(self)\n",
         "",
         "contract/test_standing_by.py::test_he_goes_on_with_the_page_that_takes_his_in",
+    ),
+    mutation(
+        "bring", "who stood by a page that failed does not get in line",
+        "        self.failed = waited_for\n        return False\n",
+        "        return True\n",
+        "contract/test_standing_by.py::test_after_a_failure_he_is_in_line_behind_those_who_were_there_before",
     ),
     mutation(
         "bystanders", "who stood by a page has not missed it",

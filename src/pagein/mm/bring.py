@@ -39,7 +39,7 @@ class Bring(Wanting):
     out.  It is run once.
     """
 
-    __slots__ = "copy", "counts", "file", "index", "limit_pages", "want_pages"
+    __slots__ = "copy", "counts", "failed", "file", "index", "limit_pages", "want_pages"
 
     def __init__(
         self,
@@ -58,6 +58,8 @@ class Bring(Wanting):
         self.limit_pages: int = limit_pages
         self.counts: bool = counts
         self.copy: Callable[[], object] | None = copy
+        self.failed: Page | None = None
+        """He stood by it, in vain: he gets in line now."""
 
     def give_up(self) -> None:
         """Nobody waits for it any more: it leaves the line, and ends soon.  What it has asked for itself still comes.
@@ -70,7 +72,7 @@ class Bring(Wanting):
 
     def stand_by(self) -> bool:
         """On a thread that a signal may interrupt: wait for the page if there is nothing else to do, as it is on its
-        way and bears no marker.  Whether it was waited for: then it has come, or will not.
+        way and bears no marker.  Whether that has brought it; if it has failed, he gets in line, as others do.
 
         No worker has to do that for him, which takes two switches of threads.  (With checks, or a tracer, one does:
         they watch who waits.)  Blocks: interruptibly.
@@ -81,14 +83,26 @@ class Bring(Wanting):
             return False
         if self.index <= page.marker_index < self.index + self.want_pages:
             return False
-        return page.bystanders.wait(page, self.index, counts=self.counts)
+        waited_for = page.bystanders.wait(page, self.index, counts=self.counts)
+        if waited_for is None:
+            return False
+        self.counts = False  # it has been counted
+        if waited_for.filled or mapping.is_uptodate(self.index):
+            return True
+        self.failed = waited_for
+        return False
 
     def __call__(self, make_waiter: MakeWaiter) -> Steps[tuple[int, Any]]:
         """The steps, to what `bring` returns and what was copied."""
+        file, index = self.file, self.index
         try:
-            limit_pages = yield from bring(
-                self.file, self.index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts, reader=self
-            )
+            if self.failed is not None:
+                _raise_mistake(self.failed.error)
+                limit_pages = yield from _bring_alone(file, index, make_waiter, self)
+            else:
+                limit_pages = yield from bring(
+                    file, index, self.want_pages, self.limit_pages, make_waiter, counts=self.counts, reader=self
+                )
         except GivenUp:
             return self.limit_pages, None
         return limit_pages, self.copy() if self.copy and not self.is_unwanted else None
@@ -161,7 +175,11 @@ def bring(
         _raise_own(file, request, invalidations)
         if request.brought(index) or mapping.is_uptodate(index):
             return min(limit_pages * 2, UNLIMITED)
-    # Somebody's fetch of it failed: get in line for the lock and ask for it alone.
+    return (yield from _bring_alone(file, index, make_waiter, reader))
+
+
+def _bring_alone(file: OpenFile, index: int, make_waiter: MakeWaiter, reader: Wanting | None) -> Steps[int]:
+    """Somebody's fetch of it failed: get in line for the lock and ask for it alone."""
     page = yield from lock_uptodate(file, index, make_waiter, reader)
     if page is not None:
         page.unlock()

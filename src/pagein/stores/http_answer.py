@@ -93,6 +93,7 @@ class _TLSReceiver(_Receiver):
                 some_bytes = read(left_bytes, buffer[got_bytes:])
                 got_bytes += some_bytes
                 left_bytes -= some_bytes
+                self.has_ended = not some_bytes
                 if not (some_bytes and is_long) or time.monotonic() > self._deadline_s:
                     break
         except OSError as error:
