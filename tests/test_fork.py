@@ -1,10 +1,13 @@
 """Fork: a child starts with the same files and an empty cache of its own; its parent notices nothing."""
 
+import gc
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests.forking import in_child
@@ -85,6 +88,62 @@ def test_a_child_keeps_nothing_of_its_parents_memory_open(cache: pagein.PageCach
             assert len(anew) == len(in_parent)
 
         in_child(check)
+
+
+@pytest.mark.parametrize(("mode", "end"), [("rb", "closed"), ("rb", "collected"), ("r+b", "closed")])
+@pytest.mark.parametrize("is_large", [False, True], ids=["a shared arena", "an arena of its own"])
+def test_a_view_that_outlives_its_cache_shows_the_same_in_children(
+    tmp_path: Path, mode: str, end: str, *, is_large: bool
+) -> None:
+    path = tmp_path / "a"
+    with path.open("wb") as made:
+        made.write(DATA)
+        if is_large:
+            made.truncate(100 << 30)
+    cache = pagein.PageCache("4 MiB")
+    file = cache.open(path, "rb") if mode == "rb" else cache.open(path, "r+b")
+    shown = file.view(10_000, 5000)
+    zone, kept = weakref.ref(cache._zone), list[object]()
+    file.close()
+    if end == "closed":
+        cache.close()
+        kept += [cache, file]  # so that the arena is not collected
+    del file, cache
+    gc.collect()
+    assert (zone() is None) is (end == "collected"), "else the test tests nothing"
+
+    def check() -> None:
+        assert shown == DATA[5000:15_000]
+
+    in_child(check)
+    in_child(lambda: in_child(check))
+    assert shown == DATA[5000:15_000]
+
+
+def test_a_view_that_could_not_be_copied_shows_the_same_in_a_child(
+    cache: pagein.PageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child has no cache then, and Python prints why."""
+    with cache.open((MemoryStore({"a": DATA}), "a")) as file, file.view(10_000, 5000) as shown:
+
+        def no_memory(zone: object) -> NoReturn:
+            raise MemoryError
+
+        monkeypatch.setattr(fork, "_shown", no_memory)
+        monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+        def check() -> None:
+            assert shown == DATA[5000:15_000]
+            assert cache._zone.closed
+
+        in_child(check)
+        monkeypatch.undo()
+        (arena,) = cache._zone.arenas.values()
+        arena.memory[100 << 20] = 1  # of no file: nobody copies it
+        in_child(lambda: None if arena.memory[100 << 20] == 0 else os._exit(1))
+        arena.memory[100 << 20] = 0
+        arena.punch((100 << 20) >> 12, 1)
+        assert shown == DATA[5000:15_000]
 
 
 def test_two_threads_that_fork_at_once_both_let_go_of_what_they_locked(

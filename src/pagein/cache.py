@@ -140,7 +140,7 @@ class PageCache:
         reads = hits + self._zone.counters["misses"]
         dirty_bytes = sum(mapping.dirty_bytes for mapping in members(self._zone.mappings))
         return (
-            f"<pagein.PageCache size={size} resident={format_size(self._zone.resident_bytes())} "
+            f"<pagein.PageCache size={size} resident={format_size(self._zone.charged_pages << PAGE_SHIFT)} "
             f"dirty={format_size(dirty_bytes)} hits={format_share(hits, reads) if reads else 'none'} "
             f"files={len(self._table.by_key)} open={sum(not file.closed for file in files)}>"
         )

@@ -309,11 +309,14 @@ STRIDE_GRAINS = 3
 
 
 @pytest.mark.parametrize("shift_pages", [0, 100], ids=["the first of a grain", "in a grain"])
-def test_jumps_through_a_large_file_leave_no_flags_when_all_is_dropped(shift_pages):
-    """Neither of what a reader has passed over, nor of what lies beside his pages."""
+@pytest.mark.parametrize("is_written", [False, True])
+def test_jumps_through_a_large_file_leave_no_flags_when_all_is_dropped(shift_pages, *, is_written):
+    """Neither of what a reader has passed over, nor of what lies beside his pages.  (Of a file in memory all flags are
+    counted, of private memory those of grains in which there is a page.)"""
     jumps = 100
     with PageCache(4 * jumps * PAGE_SIZE) as cache:
         ops = ScriptedOps()
+        ops.writable = is_written
         file = cache.inode(ops, size_bytes=(1 + STRIDE_GRAINS * jumps) * GRAIN_PAGES * PAGE_SIZE).open()
         before = cache._zone.planes_bytes()
         for jump in range(jumps):

@@ -200,6 +200,18 @@ SURROUNDINGS = [
         "mm/test_rest_measured.py::test_the_pipe_is_told_with_the_first_part_what_one_connection_brings",
     ),
     mutation(
+        "zone", "a child of a fork has nothing of what views of a closed cache show",
+        "                arena.keep_for_children()  # what is left",
+        "                pass  # what is left",
+        "test_fork.py::test_a_view_that_outlives_its_cache_shows_the_same_in_children",
+    ),
+    mutation(
+        "fork", "what views show is lost in a child if it could not be copied",
+        "                _keep_for_children(zone)\n                raise\n",
+        "                raise\n",
+        "test_fork.py::test_a_view_that_could_not_be_copied_shows_the_same_in_a_child",
+    ),
+    mutation(
         "memory", "memory is had beyond what was asked for",
         "stop - start, _MADV_POPULATE_WRITE)",
         "stop, _MADV_POPULATE_WRITE)",

@@ -70,7 +70,16 @@ def _before() -> None:
             held.enter("a fork")  # which takes the locks of all zones: none is compared with another
             if takes:
                 zone.lock.__enter__()
-            _forking.zones[-1] = _Locked(zone, _shown(zone), takes)
+            try:
+                _forking.zones[-1] = _Locked(zone, _shown(zone), takes)
+            except BaseException:
+                _keep_for_children(zone)
+                raise
+
+
+def _keep_for_children(zone: Zone, *, is_kept: bool = True) -> None:
+    for arena in zone.arenas.values():
+        arena.keep_for_children(is_kept=is_kept)
 
 
 def _shown(zone: Zone) -> list[_Shown]:
@@ -87,7 +96,9 @@ def _shown(zone: Zone) -> list[_Shown]:
 
 def _after_in_parent() -> None:
     while _forking.zones:
-        zone, _, takes = _forking.zones.pop()
+        zone, shown, takes = _forking.zones.pop()
+        if shown is None and not zone.closed:
+            _keep_for_children(zone, is_kept=False)
         if takes and zone.lock.held_here():
             zone.lock.__exit__(None, None, None)
         held.leave(None)

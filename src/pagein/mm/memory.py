@@ -2,7 +2,7 @@
 
 Guarantees: what nobody has written to takes nothing and reads as zeros; `punch` gives memory back and leaves zeros.
 A child of a fork shares none of it: what is private the system empties there, also before anybody has called
-`start_anew` (MADV_WIPEONFORK); a file is replaced by `start_anew`.
+`start_anew` (MADV_WIPEONFORK), unless it is to be kept; a file is replaced by `start_anew`.
 Why two: private memory is had in little more than half of the time (64 MiB: 22 ms in place of 40), and given back in a
 third, which is most of what a fetch costs.  But what is *written* to a file by a system call is neither zeroed first
 nor copied under the GIL, and only a file can be handed to somebody else.  So files that are read have the one, and
@@ -34,7 +34,7 @@ Spans = Iterable[tuple[int, int]]
 _MAP_FIXED = 0x10
 """mman.h's value on Linux, macOS and the BSDs; Python's mmap names neither it nor those below."""
 _MAP_NORESERVE = 0x4000
-_MADV_WIPEONFORK = 18
+_MADV_WIPEONFORK, _MADV_KEEPONFORK = 18, 19
 _MADV_POPULATE_WRITE = 23
 _CAN_PUNCH = hasattr(mmap, "MADV_REMOVE") and mmap.PAGESIZE == PAGE_SIZE
 """Where not, removed pages are zeroed but their memory stays with the process."""
@@ -51,6 +51,9 @@ class Memory(Protocol):
 
     def start_anew(self) -> None:
         """After a fork, in the child: empty, at the same addresses."""
+
+    def keep_for_children(self, *, is_kept: bool = True) -> None:
+        """Whether a child of a fork has what is in it, as it is then."""
 
     def write(self, data: memoryview, position: int) -> None:
         """Copy *data*, which is bytes, to byte *position* of the first mapping."""
@@ -89,6 +92,10 @@ class _PrivateMemory:
 
     def start_anew(self) -> None:
         """The system has emptied it."""
+
+    def keep_for_children(self, *, is_kept: bool = True) -> None:
+        for mapping in self.maps:
+            mapping.madvise(_MADV_KEEPONFORK if is_kept else _MADV_WIPEONFORK)
 
     def write(self, data: memoryview, position: int) -> None:
         if len(data) >= _POPULATED_MIN:
@@ -143,6 +150,9 @@ class _FileMemory:
         for mapping, (offset, _) in zip(self.maps, self._places(), strict=True):
             _map_over(mapping, self.fd, offset)
         _replace_descriptors(old_fd, self.fd)
+
+    def keep_for_children(self, *, is_kept: bool = True) -> None:
+        """They have it anyway, until `start_anew`."""
 
     def write(self, data: memoryview, position: int) -> None:
         """By a system call where there is a file: other threads run meanwhile, and the pages are not zeroed first."""

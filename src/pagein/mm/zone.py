@@ -380,6 +380,8 @@ class Zone:
         with self.lock:
             self.closed = True
             self._wake_all()
+            for arena in self.arenas.values():
+                arena.keep_for_children()  # what is left of it is what views show, and no fork makes a copy of that
             self.arenas.clear()
             devices = list(self.devices.values())
         for device in devices:
